@@ -1,0 +1,185 @@
+"""`--mode=train`: learn, keep the best, and go on where an earlier run stopped."""
+
+import math
+import os
+import signal
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+
+from apps.chatbot import corpus, settings as stored, store
+from apps.chatbot.responder import Responder
+from keras_attention import text
+from keras_attention.data import batches
+from keras_attention.training import Summaries, TrainingCheckpoint
+
+SAVE_EVERY = 1000  # steps: what a killed process may lose of a long epoch
+
+
+class Stopped(Exception):
+    """Ctrl-C, or the number of steps that was asked for."""
+
+
+def run(directory: str, wanted: dict, said: dict) -> None:
+    """Train in `directory` with the settings `wanted`, or resume with those stored there."""
+    resumes = stored.exists(directory)
+    settings = stored.load(directory, said) if resumes else wanted
+    keras.config.set_dtype_policy(settings["dtype_policy"])
+    keras.utils.set_random_seed(settings["seed"])
+    pairs = corpus.load(settings)
+    if resumes:
+        tokenizer = text.load(directory)
+    else:
+        tokenizer = store.make_tokenizer(settings, pairs.train)
+        os.makedirs(directory, exist_ok=True)
+        tokenizer.save(directory)
+    train = encode(tokenizer, pairs.train, settings["max_length"])
+    dev = encode(tokenizer, pairs.dev, settings["max_length"])
+    if not train[0] or not dev[0]:
+        raise ValueError(
+            f"No pair is at most --max_length={settings['max_length']} tokens long on both sides "
+            f"(training: {len(train[0])} of {len(pairs.train)}, dev: {len(dev[0])} of "
+            f"{len(pairs.dev)}). Raise --max_length."
+        )
+    model = store.make_model(settings, tokenizer.vocab_size)
+    # The settings come last: where they are, the directory can be resumed.
+    stored.save(directory, settings)
+    _say(
+        f"{len(train[0])} pairs to learn from ({len(pairs.train) - len(train[0])} too long), "
+        f"{len(dev[0])} held out, {tokenizer.vocab_size} tokens, "
+        f"{model.count_params():,} parameters"
+    )
+    _fit(directory, settings, model, train, dev)
+    if os.path.exists(os.path.join(directory, store.MODEL)):
+        model, tokenizer = store.load_model(directory)
+        _show_replies(Responder(model, tokenizer, settings), pairs)
+
+
+def encode(tokenizer, pairs, max_length) -> tuple[list, list]:
+    """Text pairs -> ids of the sources, ids of the targets; too long ones are left out."""
+    sides = [
+        [np.asarray(ids, np.int32) for ids in tokenizer.encode(list(side)).to_list()]
+        for side in zip(*pairs)
+    ]
+    kept = [pair for pair in zip(*sides) if max(map(len, pair)) <= max_length]
+    return [source for source, _ in kept], [target for _, target in kept]
+
+
+def _fit(directory, settings, model, train, dev) -> None:
+    checkpoint = TrainingCheckpoint(
+        os.path.join(directory, store.CHECKPOINTS), model, model.optimizer
+    )
+    progress = checkpoint.restore()
+    if progress:
+        _say(f"Resuming after {progress['step']} steps, in epoch {progress['epoch'] + 1}")
+    progress = progress or {"step": 0, "epoch": 0, "batch": 0, "best": None, "waited": 0}
+    batch_size = settings["batch_size"]
+    per_epoch = math.ceil(len(train[0]) / batch_size)
+    last_step = settings["steps"] or settings["epochs"] * per_epoch
+    dev_set = batches(*dev, batch_size).cache()
+    keeper = _Keeper(directory, checkpoint, progress, settings["patience"], last_step)
+    summaries = Summaries(os.path.join(directory, store.LOGS))
+    with _Interrupt() as keeper.interrupt:
+        try:
+            while progress["step"] < last_step and not keeper.out_of_patience:
+                epoch, skip = progress["epoch"], progress["batch"]
+                left = min(per_epoch - skip, last_step - progress["step"])
+                epoch_set = batches(
+                    *train, batch_size, seed=settings["seed"], epoch=epoch, skip=skip
+                ).take(left)
+                model.fit(
+                    epoch_set,
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    validation_data=dev_set,
+                    shuffle=False,
+                    callbacks=[keeper, summaries],
+                    verbose="auto" if sys.stdout.isatty() else 2,
+                )
+        except Stopped:
+            _say(
+                f"Stopped after {progress['step']} steps. Run the same command again to go on "
+                "from here."
+            )
+            raise
+    if keeper.out_of_patience:
+        _say(f"Stopped early: no better dev loss in {progress['waited']} epochs")
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Keeps the run's progress, its checkpoints and its best model."""
+
+    def __init__(self, directory, checkpoint, progress, patience, last_step):
+        super().__init__()
+        self.directory, self.checkpoint = directory, checkpoint
+        self.progress, self.patience, self.last_step = progress, patience, last_step
+        self.interrupt: Any = None
+
+    @property
+    def out_of_patience(self) -> bool:
+        return bool(self.patience) and self.progress["waited"] >= self.patience
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress["step"] += 1
+        self.progress["batch"] += 1
+        if not math.isfinite(logs["loss"]):
+            raise ValueError(
+                f"The loss became {logs['loss']} at step {self.progress['step']}. The model and "
+                "checkpoints saved before are intact. Try a lower --learning_rate in another "
+                "--model_dir."
+            )
+        if self.interrupt.came:
+            self.checkpoint.save(self.progress)
+            raise Stopped
+        if self.progress["step"] % SAVE_EVERY == 0:
+            self.checkpoint.save(self.progress)
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss, best = math.log(logs["val_perplexity"]), self.progress["best"]
+        if best is None or loss < best:
+            self.progress.update(best=loss, waited=0)
+            store.save_model(self.directory, self.model)
+        else:
+            self.progress["waited"] += 1
+        self.progress.update(epoch=epoch + 1, batch=0)
+        self.checkpoint.save(self.progress)
+        _say(
+            f"epoch {epoch + 1}, step {self.progress['step']} of at most {self.last_step}: "
+            f"loss {logs['loss']:.4f}, perplexity {logs['perplexity']:.3f}; "
+            f"dev loss {loss:.4f}, perplexity {logs['val_perplexity']:.3f}"
+        )
+
+
+class _Interrupt:
+    """Ctrl-C (or SIGTERM) asks the run to stop after this step; a second one insists."""
+
+    def __init__(self):
+        self.came = False
+
+    def __enter__(self):
+        self._before = {
+            number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def _on(self, number, frame):
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True
+        print("\nStopping after this step ...", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _show_replies(responder, pairs) -> None:
+    samples = pairs.dev[:: max(1, len(pairs.dev) // 4)][:4]
+    for (source, _), replies in zip(samples, responder.replies([s for s, _ in samples])):
+        _say(f"  {source}\n    -> {replies[0]}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,133 @@
+"""Token ids to padded batches, in an order that is a pure function of seed and epoch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+POOL = 50  # batches whose examples are sorted together: little padding, still a good shuffle
+
+
+def batches(
+    sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    epoch: int = 0,
+    skip: int = 0,
+    start: int = 1,
+    end: int = 2,
+    pad: int = 0,
+    multiple: int = 1,
+) -> tf.data.Dataset:
+    """One epoch of teacher forcing, ready for `model.fit`.
+
+    Each element is ((source [B, S], target_in [B, T]), target_out [B, T], weights [B, T]):
+
+        source      ids end pad ...
+        target_in   start ids pad ...
+        target_out  ids end pad ...
+        weights     1 where target_out is a token (its end included), 0 where it is padding
+
+    ids int32, weights float32. The order is that of `epoch_batches`: for the next epoch make the
+    next dataset. B of the last batch, S and T vary; the dataset's type does not,
+    so nothing is traced again.
+
+    Args:
+        sources: N arrays of token ids, without start and end; an empty one is allowed.
+        targets: N arrays, likewise.
+        batch_size: examples a batch.
+        seed: of the shuffle; None keeps the order (evaluation).
+        epoch: each epoch of a seed has its own order.
+        skip: how many of the epoch's batches to leave out at its beginning (a resumed run); they
+            are not read.
+        start, end, pad: token ids.
+        multiple: S and T are padded up to a multiple of it; 8, say, for few distinct shapes.
+
+    Raises:
+        ValueError: different numbers of sources and targets, no examples, or an argument out of
+            its range.
+
+    >>> for (source, target_in), target_out, weights in batches([[5, 6]], [[7]], 1):
+    ...     print(source.numpy(), target_in.numpy(), target_out.numpy(), weights.numpy())
+    [[5 6 2]] [[1 7]] [[7 2]] [[1. 1.]]
+    """
+    if len(sources) != len(targets):
+        raise ValueError(
+            "Each source needs its target. "
+            f"Received: {len(sources)} sources and {len(targets)} targets."
+        )
+    _at_least(1, multiple=multiple)
+    # By the longer side: sorted by one side alone, the other would be mostly padding.
+    lengths = [max(len(source), len(target)) for source, target in zip(sources, targets)]
+    order = epoch_batches(lengths, batch_size, seed, epoch)
+    if not 0 <= skip <= len(order):
+        raise ValueError(f"skip must be 0 to {len(order)} (all batches). Received: {skip}.")
+    order = order[skip:]
+
+    def padded(rows):
+        width = -(-max(map(len, rows)) // multiple) * multiple
+        table = np.full([len(rows), width], pad, np.int32)
+        for row, ids in zip(table, rows):
+            row[: len(ids)] = ids
+        return table
+
+    def generate():
+        for indices in order:
+            source = padded([np.append(sources[i], end) for i in indices])
+            target_in = padded([np.append(start, targets[i]) for i in indices])
+            target_out = padded([np.append(targets[i], end) for i in indices])
+            ends = np.array([len(targets[i]) for i in indices])
+            real = np.arange(target_out.shape[1]) <= ends[:, None]
+            yield (source, target_in), target_out, real.astype(np.float32)
+
+    ids = tf.TensorSpec([None, None], tf.int32)
+    weights = tf.TensorSpec([None, None], tf.float32)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=((ids, ids), ids, weights))
+    counted = dataset.apply(tf.data.experimental.assert_cardinality(len(order)))
+    return counted.prefetch(tf.data.AUTOTUNE)
+
+
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, seed: int | None = None, epoch: int = 0
+) -> list[np.ndarray]:
+    """Which examples make up each batch of an epoch: index arrays [B], B the last one's rest.
+
+    With a seed: shuffle, sort by length within pools of 50 batches, cut, shuffle the batches. So
+    examples of like length meet, and each (seed, epoch) has its own order, the same every time.
+    Without: the order as given.
+
+    Args:
+        lengths: [N], of the examples.
+        batch_size: examples a batch.
+        seed: at least 0, or None.
+        epoch: at least 0.
+
+    Raises:
+        ValueError: no examples, or an argument out of its range.
+
+    >>> [batch.tolist() for batch in epoch_batches([3, 1, 2], 2)]
+    [[0, 1], [2]]
+    """
+    _at_least(1, batch_size=batch_size, examples=len(lengths))
+    _at_least(0, epoch=epoch, seed=seed or 0)
+    count = len(lengths)
+    if seed is None:
+        return _cut(np.arange(count), batch_size)
+    random = np.random.default_rng([seed, epoch])
+    lengths = np.asarray(lengths)
+    pools = _cut(random.permutation(count), batch_size * POOL)
+    pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    found = [batch for pool in pools for batch in _cut(pool, batch_size)]
+    return [found[place] for place in random.permutation(len(found))]
+
+
+def _cut(indices, size):
+    return [indices[begin : begin + size] for begin in range(0, len(indices), size)]
+
+
+def _at_least(least, **arguments):
+    for name, value in arguments.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}. Received: {value}.")

@@ -1,0 +1,29 @@
+"""Memory, and the reduction that ends every attention: a weighted sum of values."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_attention.functional.normalizers import softmax
+
+
+class Memory(NamedTuple):
+    """What a query may look at, projected once per source and handed over at every call."""
+
+    keys: Any  # [B, S, D]
+    values: Any  # [B, S, D']
+    mask: Any  # [B, S] bool, True = may look
+
+
+def attend(scores, values, mask=None, normalize=softmax) -> tuple[tf.Tensor, tf.Tensor]:
+    """Normalise the scores and sum the values by them.
+
+    scores [B, T, S], values [B, S, D], mask broadcastable to [B, T, S]
+    -> context [B, T, D], weights [B, T, S].
+
+    >>> context, weights = attend(tf.zeros([1, 1, 2]), tf.constant([[[1.0], [3.0]]]))
+    >>> float(context[0, 0, 0])
+    2.0
+    """
+    weights = tf.cast(normalize(scores, mask), values.dtype)
+    return tf.matmul(weights, values), weights

@@ -1,0 +1,35 @@
+"""Scores: how well a query fits each memory slot. No weights of their own, no mask, no softmax.
+
+B batch, T queries, S memory slots, D width. Scores are float32 or wider.
+"""
+
+import tensorflow as tf
+
+from keras_attention.functional.dtypes import widen
+
+
+def dot(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """q·k (Luong et al., 2015, eq. 8).  [B, T, D], [B, S, D] -> [B, T, S].
+
+    >>> dot(tf.constant([[[1.0, 2.0]]]), tf.constant([[[1.0, 0.0], [0.0, 1.0]]])).numpy().tolist()
+    [[[1.0, 2.0]]]
+    """
+    return tf.matmul(widen(query), widen(keys), transpose_b=True)
+
+
+def additive(
+    query: tf.Tensor, keys: tf.Tensor, v: tf.Tensor, bias: tf.Tensor | None = None
+) -> tf.Tensor:
+    """v·tanh(q + k [+ bias]) (Bahdanau et al., 2015, A.1.2).
+
+    [B, T, D], [B, S, D], [D], [D] -> [B, T, S].
+
+    >>> query, keys = tf.zeros([1, 1, 2]), tf.constant([[[100.0, 100.0], [-100.0, 0.0]]])
+    >>> additive(query, keys, v=tf.constant([0.5, -0.25])).numpy().tolist()
+    [[[0.25, -0.5]]]
+    """
+    query, keys, v = widen(query), widen(keys), widen(v)
+    if bias is not None:
+        query += widen(bias)
+    hidden = tf.tanh(query[:, :, None] + keys[:, None])  # [B, T, S, D]
+    return tf.tensordot(hidden, v, 1)

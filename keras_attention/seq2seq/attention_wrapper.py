@@ -1,0 +1,484 @@
+"""`AttentionWrapper`: any RNN cell, made to look at a memory at every step."""
+
+import collections
+from typing import Any, Callable
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional import Memory
+from keras_attention.seq2seq._keras import (
+    DropoutMasks,
+    deserialize,
+    hide,
+    in_xla,
+    no_autograph,
+    register,
+    reveal,
+    same_structure,
+    serialize,
+)
+from keras_attention.seq2seq.mechanisms import (
+    AttentionMechanism,
+    BahdanauAttention,
+    LuongAttention,
+)
+
+__all__ = [
+    "AttentionMechanism",
+    "AttentionWrapper",
+    "AttentionWrapperState",
+    "BahdanauAttention",
+    "LuongAttention",
+]
+
+try:  # RNN draws dropout masks only for cells of this type, which has no public name
+    from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell as _DrawsMasks
+except ImportError:
+    _DrawsMasks = object
+
+
+class AttentionWrapperState(
+    collections.namedtuple(
+        "AttentionWrapperState",
+        ("cell_state", "attention", "alignments", "alignment_history", "attention_state"),
+    )
+):
+    """What a wrapped cell carries from step to step.
+
+    cell_state: the inner cell's own, in its own containers.
+    attention: [N, A], what the last step attended to, fed to the next.
+    alignments: [N, S], the weights of the last step (a tuple with several mechanisms).
+    alignment_history: () or a TensorArray of alignments, one entry a step.
+    attention_state: what the mechanism carries, for most of them the alignments.
+    """
+
+    __slots__ = ()
+
+    def clone(self, **replacements) -> "AttentionWrapperState":
+        """A copy with some fields replaced by values of the same shape and type.
+
+        Raises ValueError (InvalidArgumentError in a graph) where a shape differs.
+        """
+
+        def checked(old, new):
+            if not (tf.is_tensor(old) and tf.is_tensor(new)):
+                return new
+            if not old.shape.is_compatible_with(new.shape):
+                raise ValueError(
+                    "The shape of the AttentionWrapperState is expected to be same as the one to "
+                    f"clone: {old.shape}. Received: {new.shape}. With beam search, tile the new "
+                    "value with tile_batch(value, beam_width) first."
+                )
+            return new
+
+        new = self._replace(**replacements)
+        tf.nest.assert_same_structure(self, new, check_types=False)
+        return same_structure(
+            new, [checked(*pair) for pair in zip(tf.nest.flatten(self), tf.nest.flatten(new))]
+        )
+
+
+class _BoundMechanism:
+    """A mechanism together with the memory of this call: what an `attention_fn` sees."""
+
+    def __init__(self, mechanism: AttentionMechanism, memory: Memory | None, beam_width: int):
+        self._mechanism, self._at = mechanism, {"memory": memory, "beam_width": beam_width}
+
+    def __call__(self, inputs):
+        return self._mechanism(inputs, **self._at)
+
+    def read(self, alignments):
+        return self._mechanism.read(alignments, **self._at)
+
+    def __getattr__(self, name):
+        return getattr(self._mechanism, name)
+
+
+def _attend(mechanism, cell_output, attention_state, attention_layer):
+    """alignments, context, and the layer that joins the context with the cell's output."""
+    alignments, next_state = mechanism([cell_output, attention_state])
+    context = mechanism.read(alignments)
+    if attention_layer is None:
+        return context, alignments, next_state
+    return attention_layer(tf.concat([cell_output, context], 1)), alignments, next_state
+
+
+def _concat(inputs, attention):
+    return tf.concat([inputs, attention], -1)
+
+
+@register
+class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
+    """A cell whose every step asks a memory, and feeds the answer to the next step.
+
+    One step: `o, s = cell([x_t; attention_{t-1}])`; `alignments = mechanism(o)`;
+    `context = sum of alignments * values`; `attention = attention_layer([o; context])`, or the
+    context itself without a layer; the output is the attention (or `o`).
+
+    Args:
+        cell: any Keras RNN cell, also `StackedRNNCells`.
+        attention_mechanism: a mechanism, or a list of them.
+        attention_layer_size: width of a linear, bias-free attention layer, or a list.
+        alignment_history: keep the alignments of all steps in the state (not under XLA).
+        cell_input_fn: `(inputs, attention) -> cell inputs`; default: concatenation.
+        output_attention: output the attention (Luong) or the cell's output (Bahdanau).
+        initial_cell_state: the state `get_initial_state` begins with.
+        attention_layer: a layer (or list) instead of `attention_layer_size`; Luong's is
+            `Dense(size, "tanh", use_bias=False)`.
+        attention_fn: `(mechanism, cell_output, attention_state, attention_layer) ->
+            (attention, alignments, next_attention_state)`.
+
+    Call: `(inputs [N, D], state, memory=None, beam_width=1) -> (output [N, A], state)`. `memory`
+    is what the mechanism's `prepare_memory` gave (a list of them with several mechanisms); with
+    `beam_width` K its batch is N/K: the hypotheses of a source share its memory.
+
+    Source: Luong, Pham, Manning, 2015, section 3.3 (input feeding).
+
+    >>> wrapper = AttentionWrapper(keras.layers.GRUCell(4), LuongAttention(4), 6)
+    >>> memory = wrapper.prepare_memory(tf.ones([2, 3, 5]))
+    >>> state = wrapper.get_initial_state(batch_size=2, memory=memory)
+    >>> output, state = wrapper(tf.ones([2, 7]), state, memory=memory)
+    >>> output.shape, state.alignments.shape
+    (TensorShape([2, 6]), TensorShape([2, 3]))
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        attention_mechanism: Any,
+        attention_layer_size: Any = None,
+        alignment_history: bool = False,
+        cell_input_fn: Callable | None = None,
+        output_attention: bool = True,
+        initial_cell_state: Any = None,
+        name: str | None = None,
+        attention_layer: Any = None,
+        attention_fn: Callable | None = None,
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        self._is_multi = isinstance(attention_mechanism, (list, tuple))
+        mechanisms = list(attention_mechanism) if self._is_multi else [attention_mechanism]
+        for mechanism in mechanisms:
+            if not isinstance(mechanism, AttentionMechanism):
+                raise TypeError(
+                    "attention_mechanism must be an AttentionMechanism or a list of them. "
+                    f"Received: {type(mechanism).__name__}"
+                )
+        for argument, value in (
+            ("cell_input_fn", cell_input_fn),
+            ("attention_fn", attention_fn),
+        ):
+            if value is not None and not callable(value):
+                raise TypeError(f"{argument} must be callable. Received: {value!r}")
+        self.cell = cell
+        self._mechanisms = mechanisms
+        self._attention_layer_size = attention_layer_size
+        self._attention_layers = self._make_layers(attention_layer_size, attention_layer)
+        self._given_layers = attention_layer is not None
+        self._alignment_history = alignment_history
+        self._cell_input_fn = cell_input_fn
+        self._attention_fn = attention_fn
+        self._output_attention = output_attention
+        self._initial_cell_state = initial_cell_state
+        self._value_widths = None
+
+    def _make_layers(self, sizes, layers) -> list | None:
+        if sizes is not None and layers is not None:
+            raise ValueError(
+                "Only one of attention_layer_size and attention_layer should be set. Received: "
+                f"attention_layer_size={sizes}, attention_layer={layers}"
+            )
+        argument = "attention_layer_size" if layers is None else "attention_layer"
+        given = sizes if layers is None else layers
+        if given is None:
+            return None
+        given = list(given) if isinstance(given, (list, tuple)) else [given]
+        if len(given) != len(self._mechanisms):
+            raise ValueError(
+                f"If provided, {argument} must contain exactly one entry per attention_mechanism. "
+                f"Received: {len(given)} entries, {len(self._mechanisms)} mechanisms"
+            )
+        if layers is not None:
+            return given
+        return [
+            keras.layers.Dense(
+                size, use_bias=False, name="attention_layer", dtype=mechanism.dtype_policy
+            )
+            for size, mechanism in zip(given, self._mechanisms)
+        ]
+
+    # -- memory
+
+    @property
+    def attention_mechanism(self):
+        """The mechanism, or the list of them."""
+        return self._mechanisms if self._is_multi else self._mechanisms[0]
+
+    def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
+        """One memory for all mechanisms: what to hand over as `memory=` at each call."""
+        prepared = [
+            mechanism.prepare_memory(memory, memory_sequence_length, memory_mask)
+            for mechanism in self._mechanisms
+        ]
+        return prepared if self._is_multi else prepared[0]
+
+    def _per_mechanism(self, memory) -> list:
+        """One entry per mechanism; None where the bound memory is meant."""
+        if memory is None:
+            return [None] * len(self._mechanisms)
+        if not self._is_multi:
+            return [Memory(*memory)]
+        return [Memory(*part) for part in memory]
+
+    def _pack(self, items):
+        return tuple(items) if self._is_multi else items[0]
+
+    def _unpack(self, items):
+        return list(items) if self._is_multi else [items]
+
+    # -- sizes
+
+    def _context_widths(self) -> list:
+        """Width of each mechanism's values, None where no memory has been seen."""
+        if self._value_widths is not None:
+            return list(self._value_widths)
+        return [
+            mechanism._memory_shape[-1] if mechanism._memory_shape else None
+            for mechanism in self._mechanisms
+        ]
+
+    def _attention_width(self) -> int | None:
+        widths = self._context_widths()
+        if self._attention_layers is not None:
+            inner = self.cell.output_size
+            widths = [
+                layer.compute_output_shape((None, None if width is None else inner + width))[-1]
+                for layer, width in zip(self._attention_layers, widths)
+            ]
+        return None if None in widths else int(sum(widths))
+
+    @property
+    def output_size(self) -> int | None:
+        """Width of the output; None while it depends on a memory not yet seen."""
+        return self._attention_width() if self._output_attention else self.cell.output_size
+
+    @property
+    def state_size(self) -> AttentionWrapperState:
+        """Widths of the state's fields; None where they depend on a memory not yet seen."""
+
+        def known(size):
+            return None if isinstance(size, tf.TensorShape) else size
+
+        alignments = self._pack([known(m.alignments_size) for m in self._mechanisms])
+        return AttentionWrapperState(
+            cell_state=self.cell.state_size,
+            attention=self._attention_width(),
+            alignments=alignments,
+            alignment_history=alignments if self._alignment_history else (),
+            attention_state=self._pack([known(m.state_size) for m in self._mechanisms]),
+        )
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None, memory=None):
+        """The state before the first step, for a batch of N rows.
+
+        `batch_size` is N; `inputs`, if given instead, says both N and the type. With beam search
+        N is batch_size * beam_width.
+        """
+        if inputs is not None:
+            batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
+        dtype = dtype or self.compute_dtype
+        if self._initial_cell_state is not None:
+            cell_state = self._initial_cell_state
+            batch_size = batch_size or tf.shape(tf.nest.flatten(cell_state)[0])[0]
+        if batch_size is None:
+            raise ValueError("get_initial_state needs batch_size (or inputs). Received: neither.")
+        memories = self._per_mechanism(memory)
+        self._note_widths(memories)
+        if self._initial_cell_state is None:
+            cell_state = self.cell.get_initial_state(batch_size=batch_size)
+            cell_state = tf.nest.map_structure(lambda leaf: tf.cast(leaf, dtype), cell_state)
+        pairs = list(zip(self._mechanisms, memories))
+        alignments = [m.initial_alignments(batch_size, dtype, known) for m, known in pairs]
+        history = (
+            [_alignment_array(dtype, leaf.shape) for leaf in alignments]
+            if self._alignment_history
+            else None
+        )
+        return AttentionWrapperState(
+            cell_state=cell_state,
+            attention=_zeros(batch_size, self._attention_width(), dtype),
+            alignments=self._pack(alignments),
+            alignment_history=self._pack(history) if history else (),
+            attention_state=self._pack(
+                [m.initial_state(batch_size, dtype, known) for m, known in pairs]
+            ),
+        )
+
+    def _note_widths(self, memories) -> None:
+        widths = [
+            (m._memory(None) if known is None else known).values.shape[-1]
+            for m, known in zip(self._mechanisms, memories)
+        ]
+        self._value_widths = tuple(widths)
+
+    # -- the step
+
+    @no_autograph
+    def __call__(self, inputs, state, training=None, memory=None, beam_width=1, **kwargs):
+        if len(state) != len(AttentionWrapperState._fields):
+            raise TypeError(
+                "Expected state to be an AttentionWrapperState, as get_initial_state gives it. "
+                f"Received: {type(state).__name__} of {len(state)} parts"
+            )
+        state = AttentionWrapperState(*state)  # RNN hands it over as a plain sequence
+        memory = self._pack(self._per_mechanism(memory)) if memory is not None else None
+        if not self.built:
+            self._note_widths(self._per_mechanism(memory))
+            self.build(inputs.shape)
+        if memory is not None:
+            kwargs["memory"] = memory
+        output, state = super().__call__(
+            inputs, state=hide(state), training=training, beam_width=beam_width, **kwargs
+        )
+        return output, reveal(state)
+
+    def call(self, inputs, state, training=None, memory=None, beam_width=1, **_):
+        """One step; see the class."""
+        state = reveal(state)
+        cell_inputs = (self._cell_input_fn or _concat)(inputs, state.attention)
+        cell_output, cell_state = self.cell(cell_inputs, state.cell_state, training=training)
+        attention_fn = self._attention_fn or _attend
+        answers = [
+            attention_fn(_BoundMechanism(mechanism, known, beam_width), cell_output, *rest)
+            for mechanism, known, *rest in zip(
+                self._mechanisms,
+                self._per_mechanism(memory),
+                self._unpack(state.attention_state),
+                self._attention_layers or [None] * len(self._mechanisms),
+            )
+        ]
+        attentions, alignments, attention_states = zip(*answers)
+        attention = tf.concat(attentions, 1)
+        next_state = AttentionWrapperState(
+            cell_state=same_structure(state.cell_state, cell_state),
+            attention=attention,
+            alignments=self._pack(alignments),
+            alignment_history=self._write(state.alignment_history, alignments),
+            attention_state=self._pack(attention_states),
+        )
+        return (attention if self._output_attention else cell_output), hide(next_state)
+
+    def _write(self, history, alignments):
+        if not self._alignment_history:
+            return ()
+        if in_xla():
+            raise ValueError(
+                "alignment_history=True grows an array at every step, which XLA cannot. Ask "
+                "BeamSearchDecoder(output_alignments=True) or generate(return_alignments=True) "
+                "for the alignments instead, or do without jit_compile. Received: a call in XLA."
+            )
+        arrays = self._unpack(history)
+        return self._pack([a.write(a.size(), row) for a, row in zip(arrays, alignments)])
+
+    # -- building and saving
+
+    def build(self, input_shape) -> None:
+        """Build the cell and every projection from [N, D] and the widths of the memory."""
+        widths, attention = self._context_widths(), self._attention_width()
+        if None in widths or attention is None:
+            raise ValueError(
+                f"{self.name} cannot be built before its memory is known: pass memory= at the "
+                "call, or call setup_memory on the mechanism first."
+            )
+        self._input_width = input_shape[-1]
+        if self._cell_input_fn is None:
+            cell_shape = (None, input_shape[-1] + attention)
+        else:
+            parts = [tf.zeros([1, input_shape[-1]], self.compute_dtype)]
+            parts.append(tf.zeros([1, attention], self.compute_dtype))
+            cell_shape = (None, self._cell_input_fn(*parts).shape[-1])
+        if not self.cell.built:
+            self.cell.build(cell_shape)
+        inner = self.cell.output_size
+        for mechanism, width in zip(self._mechanisms, widths):
+            for layer, depth in ((mechanism.query_layer, inner), (mechanism.memory_layer, width)):
+                if layer is not None and not layer.built:
+                    layer.build((None, depth))
+            if not mechanism.built:
+                mechanism.build(None)
+        for layer, width in zip(self._attention_layers or (), widths):
+            if not layer.built:
+                layer.build((None, inner + width))
+        self._value_widths = tuple(widths)
+        super().build(input_shape)
+
+    def get_build_config(self) -> dict:
+        return {"input_width": self._input_width, "value_widths": self._value_widths}
+
+    def build_from_config(self, config: dict) -> None:
+        self._value_widths = tuple(config["value_widths"])
+        self.build((None, config["input_width"]))
+
+    def get_config(self) -> dict:
+        if self._initial_cell_state is not None:
+            raise ValueError(
+                "initial_cell_state holds tensors and cannot be saved. Pass the state at the call: "
+                "get_initial_state(...).clone(cell_state=...)."
+            )
+        layers = self._attention_layers if self._given_layers else None
+        sizes = self._attention_layer_size
+        return {
+            **super().get_config(),
+            "cell": serialize(self.cell),
+            "attention_mechanism": [serialize(m) for m in self._mechanisms],
+            "is_multi": self._is_multi,
+            "attention_layer_size": list(sizes) if isinstance(sizes, (list, tuple)) else sizes,
+            "alignment_history": self._alignment_history,
+            "cell_input_fn": serialize(self._cell_input_fn),
+            "output_attention": self._output_attention,
+            "attention_layer": layers and [serialize(layer) for layer in layers],
+            "attention_fn": serialize(self._attention_fn),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict):
+        config = dict(config)
+        is_multi = config.pop("is_multi")
+        for name in ("attention_mechanism", "attention_layer"):
+            if config[name] is not None:
+                items = [deserialize(item) for item in config[name]]
+                config[name] = items if is_multi else items[0]
+        for name in ("cell", "cell_input_fn", "attention_fn"):
+            config[name] = deserialize(config[name])
+        return cls(**config)
+
+    # -- dropout: what RNN asks of a cell that draws masks
+
+    def get_dropout_mask(self, step_input):
+        """Draw the masks of the cells inside; the wrapper itself drops nothing."""
+        DropoutMasks.of(self.cell).draw(tf.shape(step_input)[0])
+
+    def get_recurrent_dropout_mask(self, step_input):
+        """Drawn together with the other masks."""
+
+    def reset_dropout_mask(self):
+        """Drop the masks of the cells inside."""
+        DropoutMasks.of(self.cell).drop()
+
+    def reset_recurrent_dropout_mask(self):
+        """Dropped together with the other masks."""
+
+
+def _alignment_array(dtype, shape) -> tf.TensorArray:
+    """One [N, S] entry per step, as many as come."""
+    return tf.TensorArray(
+        dtype, size=0, dynamic_size=True, clear_after_read=False, element_shape=shape
+    )
+
+
+def _zeros(batch_size, width, dtype):
+    zeros = tf.zeros(tf.stack([batch_size, width]), dtype)
+    zeros.set_shape([tf.get_static_value(batch_size), width])
+    return zeros

@@ -1,0 +1,128 @@
+"""`BasicDecoder`: a cell, a sampler, and perhaps a layer on top, one row per sequence."""
+
+import collections
+import functools
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.seq2seq._keras import deserialize, register, serialize
+from keras_attention.seq2seq.decoder import BaseDecoder
+
+__all__ = ["BasicDecoder", "BasicDecoderOutput"]
+
+
+class BasicDecoderOutput(
+    collections.namedtuple("BasicDecoderOutput", ("rnn_output", "sample_id"))
+):
+    """rnn_output [N, T, V]: what the output layer gave; sample_id [N, T]: what was chosen."""
+
+    __slots__ = ()
+
+
+@register
+class BasicDecoder(BaseDecoder):
+    """Decode with a cell and a sampler: teacher forcing, greedy and sampled decoding.
+
+    Args:
+        cell: an RNN cell, `(inputs [N, D], state) -> (output [N, D'], state)`.
+        sampler: a `Sampler`.
+        output_layer: a layer from the cell's output to logits, or None.
+
+    Call: `decoder(inputs, initial_state=state, memory=None, **sampler_arguments)` ->
+    `(BasicDecoderOutput, final_state, lengths [N])`. `memory` goes to every step of the cell.
+
+    >>> import keras
+    >>> from keras_attention.seq2seq import TrainingSampler
+    >>> cell = keras.layers.GRUCell(4)
+    >>> decoder = BasicDecoder(cell, TrainingSampler(), keras.layers.Dense(9))
+    >>> state = cell.get_initial_state(batch_size=2)
+    >>> outputs, state, lengths = decoder(tf.ones([2, 3, 5]), state, sequence_length=[3, 1])
+    >>> outputs.rnn_output.shape, lengths.numpy().tolist()
+    (TensorShape([2, 3, 9]), [3, 1])
+    """
+
+    def __init__(self, cell: Any, sampler: Any, output_layer: Any = None, **kwargs):
+        super().__init__(**kwargs)
+        if not callable(cell) or not hasattr(cell, "output_size"):
+            raise TypeError(
+                "cell must be an RNN cell: callable, with output_size and state_size. Received: "
+                f"{type(cell).__name__}"
+            )
+        if output_layer is not None and not callable(output_layer):
+            raise TypeError(f"output_layer must be a layer or None. Received: {output_layer!r}")
+        self.cell = cell
+        self.sampler = sampler
+        self.output_layer = output_layer
+        self._step_cell = cell
+        self._cell_dtype = None
+
+    @property
+    def batch_size(self):
+        return self.sampler.batch_size
+
+    def _rnn_output_size(self) -> tf.TensorShape:
+        size = tf.TensorShape(self.cell.output_size)
+        if self.output_layer is None or not hasattr(self.output_layer, "compute_output_shape"):
+            return size
+        shape = self.output_layer.compute_output_shape((None, *size.as_list()))
+        return tf.TensorShape(shape)[1:]
+
+    @property
+    def output_size(self):
+        return BasicDecoderOutput(self._rnn_output_size(), self.sampler.sample_ids_shape)
+
+    @property
+    def output_dtype(self):
+        dtype = getattr(self.output_layer, "compute_dtype", None) or self._cell_dtype
+        return BasicDecoderOutput(tf.as_dtype(dtype), self.sampler.sample_ids_dtype)
+
+    def initialize(self, inputs, initial_state=None, memory=None, **kwargs):
+        """Start the sampler on `inputs`, and the cell in `initial_state`."""
+        if initial_state is None:
+            raise ValueError(
+                "BasicDecoder needs initial_state, for example "
+                "cell.get_initial_state(batch_size=...). Received: None."
+            )
+        self._step_cell = self.cell
+        if memory is not None:
+            self._step_cell = functools.partial(self.cell, memory=memory)
+        self._cell_dtype = next(
+            leaf.dtype for leaf in tf.nest.flatten(initial_state) if leaf.dtype.is_floating
+        )
+        finished, first = self.sampler.initialize(inputs, **kwargs)
+        _build(self.cell, first, memory)
+        return finished, first, initial_state
+
+    def step(self, time, inputs, state, training=None):
+        """One step of cell, output layer and sampler."""
+        output, state = self._step_cell(inputs, state, training=training)
+        if self.output_layer is not None:
+            output = self.output_layer(output)
+        sample_ids = self.sampler.sample(time=time, outputs=output, state=state)
+        finished, next_inputs, state = self.sampler.next_inputs(
+            time=time, outputs=output, state=state, sample_ids=sample_ids
+        )
+        return BasicDecoderOutput(output, sample_ids), state, next_inputs, finished
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "cell": serialize(self.cell),
+            "sampler": serialize(self.sampler),
+            "output_layer": serialize(self.output_layer),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict):
+        parts = {name: deserialize(config[name]) for name in ("cell", "sampler", "output_layer")}
+        return cls(**{**config, **parts})
+
+
+def _build(cell, inputs, memory) -> None:
+    """Make the cell's weights before the loop, in whose body nothing should be born."""
+    if getattr(cell, "built", True) or not tf.is_tensor(inputs):
+        return
+    if memory is not None and hasattr(cell, "_note_widths"):
+        cell._note_widths(cell._per_mechanism(memory))
+    cell.build(tuple(inputs.shape.as_list()))

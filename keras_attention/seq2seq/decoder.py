@@ -1,0 +1,312 @@
+"""`dynamic_decode`: the one loop in which everything here decodes."""
+
+import abc
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.seq2seq._keras import DropoutMasks, hide, in_xla, no_autograph, reveal
+
+__all__ = ["BaseDecoder", "Decoder", "dynamic_decode"]
+
+
+class Decoder(abc.ABC):
+    """What `dynamic_decode` runs: begin somewhere, make a step, say who has finished."""
+
+    @property
+    def batch_size(self):
+        """N, a scalar."""
+        raise NotImplementedError
+
+    @property
+    def output_size(self):
+        """The shape of one row of a step's outputs, a nest of TensorShape."""
+        raise NotImplementedError
+
+    @property
+    def output_dtype(self):
+        """The types of a step's outputs, a nest like `output_size`."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def initialize(self, name=None):
+        """-> (finished [N] bool, first inputs, initial state)."""
+
+    @abc.abstractmethod
+    def step(self, time, inputs, state, training=None, name=None):
+        """-> (outputs, next state, next inputs, finished)."""
+
+    def finalize(self, outputs, final_state, sequence_lengths):
+        """Called once after the loop, with outputs stacked time major."""
+        raise NotImplementedError
+
+    @property
+    def tracks_own_finished(self) -> bool:
+        """True if `finished` of a step may turn a row back on (beams change places)."""
+        return False
+
+
+class BaseDecoder(keras.layers.Layer):
+    """A `Decoder` that is a Keras layer: calling it runs `dynamic_decode` over itself.
+
+    Args are those of `dynamic_decode`. `decoder(inputs, initial_state=..., memory=..., **kwargs)`
+    hands everything to `initialize`.
+    """
+
+    def __init__(
+        self,
+        output_time_major: bool = False,
+        impute_finished: bool = False,
+        maximum_iterations: Any = None,
+        parallel_iterations: int = 32,
+        swap_memory: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.output_time_major = output_time_major
+        self.impute_finished = impute_finished
+        self.maximum_iterations = maximum_iterations
+        self.parallel_iterations = parallel_iterations
+        self.swap_memory = swap_memory
+        # On a machine with an accelerator Keras compiles with XLA whatever says it can.
+        self.supports_jit = maximum_iterations is not None
+
+    @no_autograph
+    def __call__(self, inputs, initial_state=None, training=None, **kwargs):
+        # Keras wants each argument to be all tensors: lists of lengths, ids and flags become so.
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        tensors = tf.nest.map_structure(_as_tensor, given)
+        if initial_state is not None:
+            tensors["initial_state"] = hide(initial_state)
+        outputs, state, lengths = super().__call__(inputs, training=training, **tensors)
+        return outputs, reveal(state), lengths
+
+    def build(self, input_shape=None) -> None:
+        """Nothing of its own: the cell is built at the first step."""
+        self.built = True
+
+    def call(self, inputs, initial_state=None, training=None, **kwargs):
+        """-> (outputs, final state, sequence lengths): see `dynamic_decode`."""
+        if initial_state is not None:
+            kwargs["initial_state"] = reveal(initial_state)
+        outputs, state, lengths = dynamic_decode(
+            self,
+            output_time_major=self.output_time_major,
+            impute_finished=self.impute_finished,
+            maximum_iterations=self.maximum_iterations,
+            parallel_iterations=self.parallel_iterations,
+            swap_memory=self.swap_memory,
+            training=training,
+            decoder_init_input=inputs,
+            decoder_init_kwargs=kwargs,
+        )
+        return outputs, hide(state), lengths
+
+    def initialize(self, inputs, initial_state=None, **kwargs):
+        """-> (finished [N] bool, first inputs, initial state)."""
+        raise NotImplementedError
+
+    def step(self, time, inputs, state, training=None):
+        """-> (outputs, next state, next inputs, finished)."""
+        raise NotImplementedError
+
+    def finalize(self, outputs, final_state, sequence_lengths):
+        """Called once after the loop, with outputs stacked time major."""
+        raise NotImplementedError
+
+    @property
+    def tracks_own_finished(self) -> bool:
+        """True if `finished` of a step may turn a row back on."""
+        return False
+
+    @property
+    def batch_size(self):
+        """N, a scalar."""
+        raise NotImplementedError
+
+    @property
+    def output_size(self):
+        """The shape of one row of a step's outputs."""
+        raise NotImplementedError
+
+    @property
+    def output_dtype(self):
+        """The types of a step's outputs."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "output_time_major": self.output_time_major,
+            "impute_finished": self.impute_finished,
+            "maximum_iterations": self.maximum_iterations,
+            "parallel_iterations": self.parallel_iterations,
+            "swap_memory": self.swap_memory,
+        }
+
+
+def _as_tensor(value):
+    known = tf.is_tensor(value) or isinstance(value, keras.KerasTensor) or callable(value)
+    return value if known else tf.convert_to_tensor(value)
+
+
+@no_autograph
+def dynamic_decode(
+    decoder: Decoder | BaseDecoder,
+    output_time_major: bool = False,
+    impute_finished: bool = False,
+    maximum_iterations: Any = None,
+    parallel_iterations: int = 32,
+    swap_memory: bool = False,
+    training: bool | None = None,
+    scope: str | None = None,
+    enable_tflite_convertible: bool = False,
+    **kwargs,
+):
+    """Step a decoder until every row has finished, or `maximum_iterations` have passed.
+
+    Args:
+        decoder: a `Decoder` or `BaseDecoder`.
+        output_time_major: outputs [T, N, ...] instead of [N, T, ...].
+        impute_finished: outputs of finished rows are zeros, and their state is carried along,
+            so that the final state is that of each row's last real step.
+        maximum_iterations: scalar > 0; required under XLA, where the outputs then have exactly
+            that many steps.
+        parallel_iterations, swap_memory: as in `tf.while_loop`.
+        training: handed to every step.
+        scope: name of the ops, default "decoder".
+        enable_tflite_convertible: accepted for compatibility; nothing here needs it.
+        decoder_init_input, decoder_init_kwargs: for `decoder.initialize`.
+
+    Returns:
+        (outputs, final_state, sequence_lengths). A length is the number of steps up to and
+        including the one in which the row finished, 0 if it was finished at the start; a decoder
+        whose state has `lengths` gives those.
+    """
+    with tf.name_scope(scope or "decoder"):
+        if maximum_iterations is not None:
+            maximum_iterations = tf.convert_to_tensor(maximum_iterations, tf.int32)
+            if maximum_iterations.shape.rank != 0:
+                raise ValueError(
+                    "maximum_iterations must be a scalar. Received: shape "
+                    f"{maximum_iterations.shape}"
+                )
+            tf.debugging.assert_greater(
+                maximum_iterations, 0, message="maximum_iterations should be greater than 0"
+            )
+        elif in_xla():
+            raise ValueError(
+                "maximum_iterations is required for XLA compilation, which needs to know how "
+                "large the outputs get. Received: maximum_iterations=None. Pass it, or do without "
+                "jit_compile."
+            )
+        finished, inputs, state = _initialize(decoder, kwargs)
+        masks = DropoutMasks.of(decoder)
+        if masks.cells and training is not False:
+            masks.draw(tf.shape(finished)[0] * getattr(decoder, "_rows_per_entry", 1))
+        outputs, state, lengths = _loop(
+            decoder,
+            (finished, inputs, state),
+            impute_finished,
+            maximum_iterations,
+            training,
+            parallel_iterations=parallel_iterations,
+            swap_memory=swap_memory,
+        )
+        masks.drop()
+        try:
+            outputs, state = decoder.finalize(outputs, state, lengths)
+        except NotImplementedError:
+            pass  # finalize is optional
+        if not output_time_major:
+            outputs = tf.nest.map_structure(_swap_batch_and_time, outputs)
+    return outputs, state, lengths
+
+
+def _initialize(decoder, kwargs):
+    if isinstance(decoder, BaseDecoder):
+        init_input = kwargs.pop("decoder_init_input", None)
+        return decoder.initialize(init_input, **kwargs.pop("decoder_init_kwargs", {}))
+    return decoder.initialize()
+
+
+def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_options):
+    """-> outputs [T, N, ...], final state, lengths [N]."""
+    finished, inputs, state = start
+    fixed = in_xla()
+    arrays = tf.nest.map_structure(
+        lambda shape, dtype: tf.TensorArray(
+            dtype,
+            size=maximum_iterations if fixed else 0,
+            dynamic_size=not fixed,
+            element_shape=tf.TensorShape([None]).concatenate(shape),
+        ),
+        decoder.output_size,
+        decoder.output_dtype,
+    )
+    own_lengths = getattr(state, "lengths", None) if decoder.tracks_own_finished else None
+    lengths = tf.zeros_like(finished, tf.int32)
+
+    def body(time, arrays, state, inputs, finished, lengths):
+        outputs, new_state, new_inputs, new_finished = decoder.step(time, inputs, state, training)
+        if not decoder.tracks_own_finished:
+            new_finished = tf.logical_or(new_finished, finished)
+        if own_lengths is not None:
+            new_lengths = tf.cast(new_state.lengths, tf.int32)
+        else:
+            new_lengths = tf.where(finished, lengths, time + 1)
+        tf.nest.assert_same_structure(arrays, outputs)
+        tf.nest.assert_same_structure(state, new_state)
+        if impute_finished:
+            outputs = tf.nest.map_structure(
+                lambda new: _where_rows(finished, tf.zeros_like(new), new), outputs
+            )
+            new_state = tf.nest.map_structure(
+                lambda old, new: _carry(finished, old, new), state, new_state
+            )
+        arrays = tf.nest.map_structure(
+            lambda array, row: array.write(time, row), arrays, outputs
+        )
+        carried = (new_state, new_inputs, new_finished, new_lengths)
+        _keep_shapes((state, inputs, finished, lengths), carried)
+        return (time + 1, arrays, *carried)
+
+    _, arrays, state, _, _, lengths = tf.while_loop(
+        lambda time, arrays, state, inputs, finished, lengths: ~tf.reduce_all(finished),
+        body,
+        (tf.constant(0), arrays, state, inputs, finished, lengths),
+        maximum_iterations=maximum_iterations,
+        **loop_options,
+    )
+    return tf.nest.map_structure(lambda array: array.stack(), arrays), state, lengths
+
+
+def _keep_shapes(before, after) -> None:
+    """A loop variable keeps what was known of its shape."""
+    for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after)):
+        if tf.is_tensor(new) and not isinstance(new, tf.TensorArray):
+            new.set_shape(old.shape)
+
+
+def _carry(finished, old, new):
+    """Finished rows keep their state; what has no rows passes through."""
+    if isinstance(old, tf.TensorArray) or new.shape.rank == 0:
+        return new
+    return _where_rows(finished, old, new)
+
+
+def _where_rows(rows, x, y):
+    """x where the row is chosen, y elsewhere.  [N] or [N, K] bool, [N, ...], [N, ...]."""
+    extra = y.shape.rank - rows.shape.rank
+    shape = tf.concat([tf.shape(rows), tf.ones([extra], tf.int32)], 0)
+    return tf.where(tf.reshape(rows, shape), x, y)
+
+
+def _swap_batch_and_time(x):
+    """[T, N, ...] <-> [N, T, ...]; what has no time stays."""
+    if not tf.is_tensor(x) or x.shape.rank is not None and x.shape.rank < 2:
+        return x
+    return tf.transpose(x, tf.concat([[1, 0], tf.range(2, tf.rank(x))], 0)) if (
+        x.shape.rank is None
+    ) else tf.transpose(x, [1, 0, *range(2, x.shape.rank)])

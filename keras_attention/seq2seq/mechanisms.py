@@ -1,0 +1,451 @@
+"""The attention mechanisms of tf.contrib.seq2seq: a query per step over one projected memory.
+
+The memory is an argument: `mechanism([query, state], memory=mechanism.prepare_memory(...))`.
+`setup_memory`, or the memory in the constructor, binds that same tuple to the layer, for code
+that was written for tf.contrib.seq2seq or tensorflow_addons.seq2seq.
+"""
+
+from typing import Any, Callable
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional import Memory, additive, dot, hardmax, softmax
+from keras_attention.seq2seq._keras import (
+    deserialize,
+    no_autograph,
+    register,
+    serialize,
+    static_shape,
+)
+
+_NORMALIZERS = {"softmax": softmax, "hardmax": hardmax}
+
+
+class AttentionMechanism(keras.layers.Layer):
+    """Project a memory once, then weigh its slots for a query at every step.
+
+    A subclass gives the score: `scores(query [B, K, D], memory) -> [B, K, S]`.
+
+    Args:
+        memory: [B, S, D], bound at once (or later: see `setup_memory`); None to pass it at
+            each call.
+        probability_fn: "softmax", "hardmax" or a function `(scores, mask) -> weights`.
+        query_layer, memory_layer: layers that project query and memory, or None.
+        memory_sequence_length: [B] int, the real lengths of the memory's rows.
+
+    Calling `mechanism([query, state], memory=memory, beam_width=K)` with query [B*K, D] gives
+    `(alignments [B*K, S], next_state)`, where the K hypotheses of a source share its memory.
+    """
+
+    def __init__(
+        self,
+        memory: Any = None,
+        probability_fn: str | Callable = "softmax",
+        query_layer: keras.layers.Layer | None = None,
+        memory_layer: keras.layers.Layer | None = None,
+        memory_sequence_length: Any = None,
+        **kwargs,
+    ):
+        memory_mask = kwargs.pop("memory_mask", None)
+        super().__init__(**kwargs)
+        if isinstance(probability_fn, str) and probability_fn not in _NORMALIZERS:
+            raise ValueError(
+                "probability_fn must be 'softmax', 'hardmax' or a function (scores, mask) -> "
+                f"weights. Received: probability_fn={probability_fn!r}"
+            )
+        self.probability_fn = probability_fn
+        self.query_layer = query_layer
+        self.memory_layer = memory_layer
+        self._bound = None
+        self._memory_shape = None
+        if memory is not None:
+            self.setup_memory(memory, memory_sequence_length, memory_mask)
+
+    # -- memory
+
+    def prepare_memory(
+        self, memory: Any, memory_sequence_length: Any = None, memory_mask: Any = None
+    ) -> Memory:
+        """Mask and project: what the mechanism needs of a memory [B, S, D], computed once.
+
+        Steps beyond the length are zeroed before the projection and never looked at.
+        Lengths must be positive (`InvalidArgumentError` at run time); with a mask instead, a row
+        that is masked everywhere simply gets no weights.
+        """
+        if memory_sequence_length is not None and memory_mask is not None:
+            raise ValueError(
+                "memory_sequence_length and memory_mask cannot be used at the same time: they say "
+                "the same thing. Pass the one you have."
+            )
+        memory = tf.cast(tf.convert_to_tensor(memory), self.compute_dtype)
+        steps = tf.shape(memory)[1]
+        if memory_sequence_length is not None:
+            lengths = tf.convert_to_tensor(memory_sequence_length)
+            self._check_lengths(lengths, memory)
+            with tf.control_dependencies(
+                [
+                    tf.debugging.assert_positive(
+                        lengths,
+                        message="All values in memory_sequence_length must be greater than zero.",
+                    )
+                ]
+            ):
+                memory_mask = tf.sequence_mask(tf.identity(lengths), steps)
+        if memory_mask is None:
+            mask = tf.ones(tf.shape(memory)[:2], tf.bool)
+        else:
+            mask = tf.cast(memory_mask, tf.bool)
+            memory = tf.where(mask[..., None], memory, tf.zeros([], memory.dtype))
+        self._memory_shape = static_shape(memory)
+        keys = memory if self.memory_layer is None else self.memory_layer(memory)
+        return Memory(keys, memory, mask)
+
+    @staticmethod
+    def _check_lengths(lengths: tf.Tensor, memory: tf.Tensor) -> None:
+        known, batch = lengths.shape, memory.shape[:1]
+        if known.rank is not None and (known.rank != 1 or not known.is_compatible_with(batch)):
+            raise ValueError(
+                "memory_sequence_length must hold one length for each row of the memory. Received: "
+                f"memory_sequence_length of shape {known}, memory of shape {memory.shape}"
+            )
+
+    def setup_memory(
+        self, memory: Any, memory_sequence_length: Any = None, memory_mask: Any = None
+    ) -> None:
+        """Bind a memory, so that later calls need not pass it (the way of tfa.seq2seq)."""
+        self._bound = self.prepare_memory(memory, memory_sequence_length, memory_mask)
+
+    @property
+    def memory_initialized(self) -> bool:
+        """Whether a memory is bound."""
+        return self._bound is not None
+
+    @property
+    def keys(self) -> tf.Tensor:
+        """The bound memory, projected.  [B, S, units]."""
+        return self._memory(None).keys
+
+    @property
+    def values(self) -> tf.Tensor:
+        """The bound memory.  [B, S, D]."""
+        return self._memory(None).values
+
+    def _memory(self, memory: Memory | None) -> Memory:
+        memory = self._bound if memory is None else memory
+        if memory is None:
+            raise ValueError(
+                f"{self.name} has nothing to look at: pass memory= at the call (see "
+                "prepare_memory), or call setup_memory(memory) before. Received: no memory."
+            )
+        return memory
+
+    # -- the step
+
+    @no_autograph
+    def __call__(self, inputs, *args, **kwargs):
+        # An explicit mask travels under another name, to be told from the one Keras fills in.
+        if kwargs.get("mask") is not None:
+            kwargs["memory_mask"] = kwargs.pop("mask")
+        return super().__call__(inputs, *args, **kwargs)
+
+    def call(
+        self,
+        inputs,
+        mask=None,
+        setup_memory: bool = False,
+        memory: Memory | None = None,
+        beam_width: int = 1,
+        memory_mask=None,
+        **_,
+    ):
+        """`[query, state]` -> `(alignments, next_state)`; with `setup_memory`, bind a memory."""
+        if setup_memory:
+            return self._call_setup(inputs, mask, memory_mask)
+        if not isinstance(inputs, (list, tuple)) or len(inputs) not in (2, 3):
+            raise ValueError(
+                "A mechanism is called with [query, state]. Received: "
+                f"{len(inputs) if isinstance(inputs, (list, tuple)) else type(inputs).__name__}"
+            )
+        query, state = inputs[0], inputs[1]
+        memory = self._memory(memory)
+        scores = self.scores(self._per_source(query, memory, beam_width), memory)
+        weights, state = self._normalize(scores, memory.mask[:, None], state)
+        alignments = tf.cast(weights, self.compute_dtype)
+        alignments = tf.reshape(alignments, [tf.shape(query)[0], tf.shape(memory.mask)[1]])
+        alignments.set_shape([query.shape[0], memory.mask.shape[1]])
+        return alignments, (alignments if state is None else state)
+
+    def _call_setup(self, inputs, implicit_mask, memory_mask):
+        memory, *rest = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        if len(rest) > 1:
+            raise ValueError(
+                "With setup_memory=True a mechanism is called with memory or [memory, lengths]. "
+                f"Received: {1 + len(rest)} inputs"
+            )
+        if isinstance(implicit_mask, (list, tuple)):
+            implicit_mask = implicit_mask[0]
+        lengths = rest[0] if rest else None
+        if lengths is None and memory_mask is None:
+            memory_mask = implicit_mask  # what is said explicitly wins over a Keras mask
+        self.setup_memory(memory, lengths, memory_mask)
+        return self.values
+
+    def _per_source(self, query, memory: Memory, beam_width: int):
+        """The queries of one source side by side.  [B*K, D] -> [B, K, D']."""
+        rows, sources = query.shape[0], memory.keys.shape[0]
+        if rows is not None and sources is not None and rows != sources * beam_width:
+            raise ValueError(
+                "The query must have beam_width rows for each row of the memory. Received: query "
+                f"with {rows} rows, memory with {sources}, beam_width={beam_width}"
+            )
+        if self.query_layer is not None:
+            query = self.query_layer(query)
+        batch = tf.shape(memory.keys)[0]
+        return tf.reshape(query, [batch, beam_width, query.shape[-1]])
+
+    def scores(self, query: tf.Tensor, memory: Memory) -> tf.Tensor:
+        """[B, K, D], memory -> [B, K, S], not masked."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it scores a query.")
+
+    def _normalize(self, scores, mask, state):
+        """(scores, mask, state) -> (weights, next state or None for the weights themselves)."""
+        named = isinstance(self.probability_fn, str)
+        normalize = _NORMALIZERS[self.probability_fn] if named else self.probability_fn
+        return normalize(scores, mask), None
+
+    def read(
+        self, alignments: tf.Tensor, memory: Memory | None = None, beam_width: int = 1
+    ) -> tf.Tensor:
+        """The context: values summed by their weights.  [B*K, S] -> [B*K, D]."""
+        values = self._memory(memory).values
+        batch, steps = tf.unstack(tf.shape(values)[:2])
+        weights = tf.reshape(tf.cast(alignments, values.dtype), [batch, beam_width, steps])
+        context = tf.matmul(weights, values)  # [B, K, D]
+        context = tf.reshape(context, [tf.shape(alignments)[0], values.shape[-1]])
+        context.set_shape([alignments.shape[0], values.shape[-1]])
+        return context
+
+    # -- state
+
+    @property
+    def batch_size(self) -> tf.Tensor:
+        """The batch size of the bound memory."""
+        return tf.shape(self.keys)[0]
+
+    @property
+    def alignments_size(self) -> int | tf.TensorShape:
+        """S of the bound memory; `TensorShape([None])` while it is not known."""
+        steps = None if self._bound is None else self._bound.mask.shape[1]
+        return tf.TensorShape([None]) if steps is None else steps
+
+    @property
+    def state_size(self) -> int | tf.TensorShape:
+        """The width of the state, which is that of the alignments."""
+        return self.alignments_size
+
+    def initial_alignments(self, batch_size: Any, dtype: Any, memory: Memory | None = None):
+        """Zeros: nothing has been looked at.  -> [N, S]."""
+        mask = self._memory(memory).mask
+        zeros = tf.zeros(tf.stack([batch_size, tf.shape(mask)[1]]), dtype)
+        zeros.set_shape([tf.get_static_value(batch_size), mask.shape[1]])
+        return zeros
+
+    def initial_state(self, batch_size: Any, dtype: Any, memory: Memory | None = None):
+        """The state before the first step.  -> [N, S]."""
+        return self.initial_alignments(batch_size, dtype, memory)
+
+    # -- saving
+
+    def build(self, input_shape=None) -> None:
+        """Own weights depend on `units` alone; the projections are built where they are used."""
+        super().build(input_shape)
+
+    def get_build_config(self) -> dict:
+        query = getattr(self.query_layer, "kernel", None)
+        return {
+            "memory_shape": self._memory_shape,
+            "query_width": None if query is None else query.shape[0],
+        }
+
+    def build_from_config(self, config: dict) -> None:
+        if config.get("memory_shape") and self.memory_layer is not None:
+            self._memory_shape = tuple(config["memory_shape"])
+            self.memory_layer.build(self._memory_shape)
+        if config.get("query_width") and self.query_layer is not None:
+            self.query_layer.build((None, config["query_width"]))
+        self.build(None)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "probability_fn": serialize(self.probability_fn),
+            "query_layer": serialize(self.query_layer),
+            "memory_layer": serialize(self.memory_layer),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict):
+        sublayers = ("probability_fn", "query_layer", "memory_layer")
+        return cls(**{k: deserialize(v) if k in sublayers else v for k, v in config.items()})
+
+
+def _projection(units: int, name: str, layer: Any, **kwargs) -> keras.layers.Layer:
+    return layer or keras.layers.Dense(units, use_bias=False, name=name, **kwargs)
+
+
+def _fresh(initializer: Any) -> Any:
+    """A copy with its own draw: one instance gives the same values for every weight of a shape."""
+    return keras.initializers.get(keras.initializers.serialize(keras.initializers.get(initializer)))
+
+
+@register
+class LuongAttention(AttentionMechanism):
+    """score = g * q·(W m): multiplicative attention, `g` only with `scale`.
+
+    query [N, units], memory [B, S, D] -> alignments [N, S]. The memory is projected to `units`,
+    the query is not, so its width must be `units` (ValueError otherwise).
+    Source: Luong, Pham, Manning, 2015, eq. 8 (their "general").
+
+    >>> mechanism = LuongAttention(4)
+    >>> memory = mechanism.prepare_memory(tf.ones([2, 3, 5]), memory_sequence_length=[3, 1])
+    >>> alignments, _ = mechanism([tf.ones([2, 4]), None], memory=memory)
+    >>> [[round(float(weight), 2) for weight in row] for row in alignments]
+    [[0.33, 0.33, 0.33], [1.0, 0.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        units: int,
+        memory: Any = None,
+        memory_sequence_length: Any = None,
+        scale: bool = False,
+        probability_fn: str | Callable = "softmax",
+        dtype: Any = None,
+        name: str = "LuongAttention",
+        **kwargs,
+    ):
+        self.units, self.scale = units, scale
+        memory_layer = _projection(
+            units, "memory_layer", kwargs.pop("memory_layer", None), dtype=dtype
+        )
+        super().__init__(
+            memory,
+            probability_fn,
+            kwargs.pop("query_layer", None),
+            memory_layer,
+            memory_sequence_length,
+            dtype=dtype,
+            name=name,
+            **kwargs,
+        )
+
+    def build(self, input_shape=None) -> None:
+        if self.scale:
+            self.attention_g = self.add_weight(
+                name="attention_g", shape=(), initializer="ones", dtype=self.variable_dtype
+            )
+        super().build(input_shape)
+
+    def scores(self, query, memory):
+        if query.shape[-1] != memory.keys.shape[-1]:
+            raise ValueError(
+                "Incompatible inner dimensions of query and keys: LuongAttention does not project "
+                "the query, so `units` must be the query's width. Received: query of width "
+                f"{query.shape[-1]}, units={memory.keys.shape[-1]}. Perhaps you need to set units "
+                f"to {query.shape[-1]}."
+            )
+        scores = dot(query, memory.keys)
+        return scores * tf.cast(self.attention_g, scores.dtype) if self.scale else scores
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units, "scale": self.scale}
+
+
+@register
+class BahdanauAttention(AttentionMechanism):
+    """score = v·tanh(W_q q + W_m m), or g v/|v| · tanh(W_q q + W_m m + b) with `normalize`.
+
+    query [N, D'], memory [B, S, D] -> alignments [N, S]. Initially g = sqrt(1/units), b = 0.
+    Source: Bahdanau, Cho, Bengio, 2015, A.1.2; normalised form: Salimans & Kingma, 2016. The
+    query is what the caller hands in: `AttentionWrapper` asks with the *current* cell output,
+    the paper with the previous state.
+
+    >>> mechanism = BahdanauAttention(4, normalize=True)
+    >>> memory = mechanism.prepare_memory(tf.ones([2, 3, 5]), memory_mask=tf.ones([2, 3]) > 0)
+    >>> alignments, _ = mechanism([tf.ones([2, 7]), None], memory=memory)
+    >>> [round(float(weight), 2) for weight in alignments[0]]
+    [0.33, 0.33, 0.33]
+    """
+
+    def __init__(
+        self,
+        units: int,
+        memory: Any = None,
+        memory_sequence_length: Any = None,
+        normalize: bool = False,
+        probability_fn: str | Callable = "softmax",
+        kernel_initializer: Any = "glorot_uniform",
+        dtype: Any = None,
+        name: str = "BahdanauAttention",
+        **kwargs,
+    ):
+        self.units, self.normalize = units, normalize
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        query_layer, memory_layer = (
+            _projection(
+                units,
+                role,
+                kwargs.pop(role, None),
+                kernel_initializer=_fresh(kernel_initializer),
+                dtype=dtype,
+            )
+            for role in ("query_layer", "memory_layer")
+        )
+        super().__init__(
+            memory,
+            probability_fn,
+            query_layer,
+            memory_layer,
+            memory_sequence_length,
+            dtype=dtype,
+            name=name,
+            **kwargs,
+        )
+
+    def build(self, input_shape=None) -> None:
+        self.attention_v = self.add_weight(
+            name="attention_v",
+            shape=(self.units,),
+            initializer=self.kernel_initializer,
+            dtype=self.variable_dtype,
+        )
+        if self.normalize:
+            self.attention_g = self.add_weight(
+                name="attention_g",
+                shape=(),
+                initializer=keras.initializers.Constant(self.units**-0.5),
+                dtype=self.variable_dtype,
+            )
+            self.attention_b = self.add_weight(
+                name="attention_b",
+                shape=(self.units,),
+                initializer="zeros",
+                dtype=self.variable_dtype,
+            )
+        super().build(input_shape)
+
+    def scores(self, query, memory):
+        v = tf.convert_to_tensor(self.attention_v)
+        if not self.normalize:
+            return additive(query, memory.keys, v)
+        v = self.attention_g * v * tf.math.rsqrt(tf.reduce_sum(tf.square(v)))
+        return additive(query, memory.keys, v, self.attention_b)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "normalize": self.normalize,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

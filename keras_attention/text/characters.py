@@ -1,0 +1,92 @@
+"""Characters: one id per code point."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from keras_attention.text.tokenizer import Tokenizer
+from keras_attention.text.vocabulary import UNKNOWN, clean, ranked, read, table
+
+REPLACEMENT = 0xFFFD
+
+
+class Characters(Tokenizer):
+    """One id per Unicode code point; `decode(encode(x)) == x` for characters in the vocabulary.
+
+    A character outside the vocabulary is UNKNOWN and decodes to U+FFFD, so the number of code points
+    stays. Invalid UTF-8 is U+FFFD, too.
+    Nothing is normalised: an accent written as two code points is two ids. `token_lengths` is 1 for
+    every character. Core TensorFlow ops only: a SavedModel that holds one loads anywhere.
+
+    Args:
+        vocabulary_file: one code point *number* in decimal per line, so that line breaks, tabs and
+            spaces are characters like any other. Line n (from 0) is id n + 4. Read now, and once
+            more when a SavedModel is written, which keeps its own copy.
+
+    Raises:
+        ValueError: the file is missing or anything else than such numbers.
+
+    >>> characters = Characters.train(["上山", "山\\n"])
+    >>> characters.encode(["山上", ""]).to_list()
+    [[4, 6], []]
+    >>> characters.decode([[4, 6, 2, 5], [3, 0, 4, 4]]).numpy().tolist()[0].decode()
+    '山上'
+    """
+
+    KIND, FILE = "char", "characters.txt"
+
+    def __init__(self, vocabulary_file: str):
+        content = read(vocabulary_file)
+        super().__init__(content, (1 for _ in _parse(content, vocabulary_file)))
+        number = (tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
+        code_point = (tf.int64, 0)
+        self._id_of = table(vocabulary_file, code_point, number, UNKNOWN)
+        self._code_point_of = table(vocabulary_file, number, code_point, REPLACEMENT)
+
+    @classmethod
+    def train(
+        cls, lines: Iterable[str], vocab_size: int | None = None, min_count: int = 1
+    ) -> "Characters":
+        """The characters of `lines` seen at least `min_count` times; the commonest, if too many.
+
+        Equally common ones come in code point order. A line's own line break counts as a character.
+        """
+        counts = Counter()
+        for line in clean(lines):
+            counts.update(line)
+        return cls._of_content(_serialize(map(ord, ranked(counts, vocab_size, min_count))))
+
+    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+        code_points = tf.strings.unicode_decode(text, "UTF-8")
+        return tf.ragged.map_flat_values(
+            lambda points: tf.cast(self._id_of.lookup(tf.cast(points, tf.int64)), tf.int32),
+            code_points,
+        )
+
+    def _pieces(self, ids):
+        return tf.strings.unicode_encode(self._code_points(ids)[:, None], "UTF-8")
+
+    def _spell(self, ids):
+        return tf.strings.unicode_encode(ids.with_values(self._code_points(ids.values)), "UTF-8")
+
+    def _code_points(self, ids):
+        return tf.cast(self._code_point_of.lookup(tf.cast(ids, tf.int64)), tf.int32)
+
+
+def _serialize(code_points: Iterable[int]) -> bytes:
+    return b"".join(b"%d\n" % point for point in code_points)
+
+
+def _parse(content: bytes, file: str) -> list[int]:
+    try:
+        points = [int(line) for line in content.split()]
+    except ValueError as error:
+        raise ValueError(f"{file} must hold one decimal number per line: {error}") from error
+    scalars = (point for point in points if 0 <= point < 0xD800 or 0xE000 <= point <= 0x10FFFF)
+    if not points or len(set(scalars)) != len(points) or _serialize(points) != content:
+        raise ValueError(
+            f"{file} must hold one code point in decimal per line, each once, no surrogates, every "
+            f"line ended. Received {len(points)} numbers, beginning {content[:40]!r}."
+        )
+    return points

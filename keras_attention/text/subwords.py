@@ -1,0 +1,172 @@
+"""Subwords: SentencePiece, trained so that nothing is lost."""
+
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.text.tokenizer import Tokenizer
+from keras_attention.text.vocabulary import (
+    END,
+    PAD,
+    SPECIAL_TOKENS,
+    START,
+    UNKNOWN,
+    clean,
+    read,
+)
+
+BYTE_PIECES = 256
+SPACE = "▁"  # U+2581, how a piece shows a space
+PROBE = "  a  b "  # comes back changed from a model that adds, drops or folds spaces
+
+
+class Subwords(Tokenizer):
+    """SentencePiece unigram pieces (Kudo, 2018); `decode(encode(x)) == x` for every text but two.
+
+    No normalisation, no added or removed spaces, and what the corpus did not show is spelled in
+    bytes, so emoji, full-width punctuation, rare characters and spaces anywhere come back. The two:
+    U+2581, which SentencePiece keeps for itself, comes back as a space, and each byte of
+    invalid UTF-8 as U+FFFD. UNKNOWN is never encoded; a model that answers it says U+FFFD. `tokens` shows a space as
+    "▁" and a byte as "<0xE4>". `token_lengths` is known for all pieces but bytes.
+
+    Needs tensorflow_text, also in a process that only loads a SavedModel which holds one.
+
+    Args:
+        model_file: a SentencePiece model as `train` makes it.
+
+    Raises:
+        ImportError: tensorflow_text cannot be imported.
+        ValueError: the file is missing, is no SentencePiece model, or one with other special ids
+            or other treatment of spaces.
+
+    >>> subwords = Subwords.train(["low lower lowest", "new newer newest"] * 9)
+    >>> subwords.decode(subwords.encode(["  lowest 新 "])).numpy()[0].decode()
+    '  lowest 新 '
+    """
+
+    KIND, FILE = "sentencepiece", "sentencepiece.model"
+
+    def __init__(self, model_file: str):
+        try:
+            import tensorflow_text
+        except ImportError as error:
+            raise ImportError(
+                "Subwords needs tensorflow_text: pip install tensorflow-text"
+            ) from error
+        content = read(model_file)
+        try:
+            self._model = tensorflow_text.SentencepieceTokenizer(model=content)
+            size = self._model.vocab_size().numpy()
+        except tf.errors.OpError as error:
+            raise ValueError(f"{model_file} is no SentencePiece model: {error}") from error
+        pieces = [piece.decode() for piece in self._model.id_to_string(tf.range(size)).numpy()]
+        if pieces[: len(SPECIAL_TOKENS)] != ["<pad>", "<s>", "</s>", "<unk>"]:
+            raise ValueError(
+                f"{model_file} must have <pad>, <s>, </s>, <unk> as ids {PAD}, {START}, {END}, "
+                f"{UNKNOWN}. Received: {pieces[:4]}; make it with Subwords.train."
+            )
+        back = self._model.detokenize(self._model.tokenize([PROBE])).numpy()[0].decode()
+        if back != PROBE:
+            raise ValueError(
+                f"{model_file} must keep spaces as they are. Received: {PROBE!r} comes back as "
+                f"{back!r}; make it with Subwords.train."
+            )
+        super().__init__(content, map(_length, pieces[len(SPECIAL_TOKENS) :]))
+
+    @classmethod
+    def train(
+        cls, lines: Iterable[str], vocab_size: int = 8000, character_coverage: float = 1.0
+    ) -> "Subwords":
+        """The unigram model of `lines`; the same lines make the same model, byte for byte.
+
+        Args:
+            lines: the corpus. A line break inside a line parts it.
+            vocab_size: V at most; a small corpus has fewer pieces. It must hold 4 special ids, 256
+                byte pieces and one piece per distinct covered character: if it cannot, it is raised
+                to that, with a warning.
+            character_coverage: share of the corpus, 0.98 to 1.0, whose characters get pieces of
+                their own; the rarest are left to bytes. Lower it where thousands of characters
+                (Chinese) shall fit in a small vocabulary.
+
+        Raises:
+            ImportError: sentencepiece is not installed.
+            ValueError: no text, or a coverage out of its range.
+        """
+        try:
+            import sentencepiece
+        except ImportError as error:
+            raise ImportError(
+                "Subwords.train needs sentencepiece (the extra [subword]): pip install sentencepiece"
+            ) from error
+        if not 0.98 <= character_coverage <= 1.0:
+            raise ValueError(
+                f"character_coverage must be 0.98 to 1.0. Received: {character_coverage}."
+            )
+        corpus = [part for line in clean(lines) for part in line.translate(_RESERVED).splitlines()]
+        characters = Counter(character for part in corpus for character in part)
+        if not characters.keys() - {" "}:
+            raise ValueError("lines hold no text to learn pieces from.")
+        required = len(SPECIAL_TOKENS) + BYTE_PIECES + _covered(characters, character_coverage)
+        if vocab_size < required:
+            warnings.warn(
+                f"vocab_size raised from {vocab_size} to {required}, which {len(SPECIAL_TOKENS)} "
+                f"special ids, {BYTE_PIECES} byte pieces and the distinct characters of the corpus "
+                "need. Give that many, or a character_coverage below "
+                f"{character_coverage} (0.98 at least): the rarest are then spelled in bytes.",
+                stacklevel=2,
+            )
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(corpus),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=max(vocab_size, required),
+            hard_vocab_limit=False,
+            character_coverage=character_coverage,
+            required_chars=SPACE,  # else a text without one makes spaces come back as U+2581
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            byte_fallback=True,
+            unk_surface="\ufffd",
+            pad_id=PAD,
+            bos_id=START,
+            eos_id=END,
+            unk_id=UNKNOWN,
+            max_sentence_length=2**30,  # the most it takes: longer lines would be left out silently
+            num_threads=1,  # for the same model every time
+            minloglevel=2,
+        )
+        return cls._of_content(model.getvalue())
+
+    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+        return self._model.tokenize(text)
+
+    def _pieces(self, ids):
+        return self._model.id_to_string(ids)
+
+    def _spell(self, ids):
+        return self._model.detokenize(ids)
+
+
+# What the trainer refuses, or drops whole lines for. All of it is encoded all the same, in bytes.
+_RESERVED = str.maketrans("\0\t▁▅", "    ")
+
+
+def _covered(characters: Counter, coverage: float) -> int:
+    """How many characters the trainer will insist on; counted as it counts, in float32."""
+    counts = np.array(sorted(characters.values(), reverse=True))
+    before = (np.cumsum(counts) - counts) / counts.sum()
+    needed = int(np.sum(before.astype(np.float32) < np.float32(coverage)))
+    return needed + 1  # the space, if it is not among them
+
+
+def _length(piece: str) -> int:
+    # By name, as the byte pieces' mark is not visible here; a text piece of that name only loses
+    # its promise.
+    return -1 if re.fullmatch("<0x[0-9A-F]{2}>", piece) else len(piece)

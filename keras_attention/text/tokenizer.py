@@ -1,0 +1,116 @@
+"""What every tokenizer does alike: cut an answer out of ids, show tokens, save itself."""
+
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.text.vocabulary import (
+    END,
+    PAD,
+    SPECIAL_TOKENS,
+    START,
+    UNKNOWN,
+    VERSION,
+    sha256,
+    write,
+)
+
+
+class Tokenizer(tf.Module):
+    """Strings to ids and back. Abstract: a kind says how one token is found, named and spelled.
+
+    Attributes:
+        vocab_size: V, the four special ids included.
+        token_lengths: int32 [V], how many code points a token adds to the decoded string whatever
+            its neighbours are, or -1 where that cannot be promised. What a string made only of
+            promised tokens decodes to is as long as their sum.
+    """
+
+    KIND: str  # in tokenizer.json
+    FILE: str  # the vocabulary beside it
+
+    def __init__(self, content: bytes, token_lengths: Iterable[int]):
+        super().__init__()
+        self._content = content
+        promised = np.fromiter(token_lengths, np.int32)
+        self.token_lengths = np.concatenate([np.full(len(SPECIAL_TOKENS), -1, np.int32), promised])
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.token_lengths)
+
+    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """String [B] -> ids, int32 ragged [B, None], without START and END."""
+        raise NotImplementedError
+
+    def decode(self, ids: tf.Tensor) -> tf.Tensor:
+        """Ids [B, T] or [B, K, T], dense or ragged -> string [B] or [B, K].
+
+        From the first END on nothing counts, PAD and START count nowhere. An id that is not in
+        0 .. V - 1 is read as UNKNOWN.
+        """
+        ids = ids.to_tensor(PAD) if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
+        shape = tf.shape(ids)
+        rows = tf.reshape(self._inside(ids), [tf.reduce_prod(shape[:-1]), shape[-1]])
+        ended = tf.cumsum(tf.cast(rows == END, tf.int32), axis=-1) > 0
+        spelled = tf.ragged.boolean_mask(rows, ~ended & (rows != PAD) & (rows != START))
+        return tf.reshape(self._spell(spelled), shape[:-1])
+
+    def tokens(self, ids: tf.Tensor) -> tf.Tensor:
+        """The piece behind each id, same shape, dense or ragged: the labels of a heat map's axes.
+
+        PAD is "", START "<s>", END "</s>"; UNKNOWN and ids not in 0 .. V - 1 are "<unk>".
+        """
+        if not isinstance(ids, tf.RaggedTensor):
+            ids = tf.convert_to_tensor(ids)
+        return tf.ragged.map_flat_values(self._show, ids)
+
+    def save(self, directory: str) -> None:
+        """Write the vocabulary and `tokenizer.json` into `directory`, for `load`.
+
+        Each file appears whole or not at all; the .json, which comes last, holds the hash of the
+        vocabulary, so that a mixture of two saves is noticed.
+        """
+        os.makedirs(directory, exist_ok=True)
+        about = {"version": VERSION, "kind": self.KIND, "sha256": sha256(self._content)}
+        write(os.path.join(directory, self.FILE), self._content)
+        write(os.path.join(directory, "tokenizer.json"), json.dumps(about, indent=2).encode())
+
+    def _show(self, ids):
+        """Ids -> piece or name, both of any one shape."""
+        flat = tf.reshape(self._inside(ids), [-1])
+        special = tf.gather(SPECIAL_TOKENS, tf.minimum(flat, UNKNOWN))
+        return tf.reshape(tf.where(flat > UNKNOWN, self._pieces(flat), special), tf.shape(ids))
+
+    def _inside(self, ids):
+        # Not left to the lookups: for some of them an id outside is a crash of the process.
+        inside = (ids >= 0) & (ids < self.vocab_size)
+        return tf.cast(tf.where(inside, ids, UNKNOWN), tf.int32)
+
+    def _pieces(self, ids):
+        """Ids [N] in 0 .. V - 1 -> string [N]; what a special id gives does not matter."""
+        raise NotImplementedError
+
+    def _spell(self, ids):
+        """Ragged ids [N, None] without PAD, START, END -> string [N]."""
+        raise NotImplementedError
+
+    @classmethod
+    def _of_content(cls, content: bytes):
+        """A tokenizer whose vocabulary file nobody has saved yet, in a folder that dies with it."""
+        directory = tempfile.mkdtemp(prefix="keras_attention_")
+        try:
+            file = os.path.join(directory, cls.FILE)
+            write(file, content)
+            tokenizer = cls(file)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        weakref.finalize(tokenizer, shutil.rmtree, directory, ignore_errors=True)
+        return tokenizer

@@ -1,0 +1,112 @@
+"""Vocabularies: the special ids, what of a corpus gets an id, and the files that hold it."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import tensorflow as tf
+
+PAD, START, END, UNKNOWN = range(4)
+SPECIAL_TOKENS = ("", "<s>", "</s>", "<unk>")  # how `Tokenizer.tokens` shows them, by id
+VERSION = 1  # of the format of a saved directory
+
+
+def clean(lines: Iterable[str]) -> Iterator[str]:
+    """The corpus as UTF-8 can hold it: a lone surrogate is U+FFFD, as invalid bytes are."""
+    if isinstance(lines, (str, bytes)):
+        raise TypeError(
+            f"lines must be an iterable of str. Received one {type(lines).__name__}: it would be "
+            "read letter by letter; wrap it in a list."
+        )
+    for line in lines:
+        if not isinstance(line, str):
+            raise TypeError(f"Every line must be a str. Received: {line!r}; decode it first.")
+        yield line.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def ranked(counts: Counter, vocab_size: int | None, min_count: int) -> list[str]:
+    """The tokens that get an id, the commonest first, equals in code point order."""
+    if vocab_size is not None and vocab_size <= len(SPECIAL_TOKENS):
+        raise ValueError(
+            f"vocab_size counts the {len(SPECIAL_TOKENS)} special ids too and must be larger. "
+            f"Received: vocab_size={vocab_size}."
+        )
+    kept = [token for token, count in counts.items() if count >= min_count]
+    kept.sort(key=lambda token: (-counts[token], token))
+    if not kept:
+        raise ValueError(
+            f"No token is left for the vocabulary. Received: {len(counts)} distinct tokens, "
+            f"min_count={min_count}; give more lines or a smaller min_count."
+        )
+    return kept if vocab_size is None else kept[: vocab_size - len(SPECIAL_TOKENS)]
+
+
+def table(file: str, key: tuple, value: tuple, default) -> tf.lookup.StaticHashTable:
+    """A lookup filled from a vocabulary file, which a SavedModel takes along as an asset.
+
+    `key` and `value` are (dtype, column). Line numbers count from the first id that is not special.
+    """
+    rows = tf.lookup.TextFileInitializer(file, *key, *value, value_index_offset=len(SPECIAL_TOKENS))
+    return tf.lookup.StaticHashTable(rows, default)
+
+
+def saved_file(directory: str, files: dict[str, str]) -> tuple[str, str]:
+    """(kind, vocabulary file) of a saved directory, once it is known to be whole.
+
+    `files` is the vocabulary's file name by kind.
+    """
+    about_file = os.path.join(directory, "tokenizer.json")
+    remedy = "Save the tokenizer again."
+    try:
+        about = json.loads(read(about_file))
+        version, kind, expected = (about[field] for field in ("version", "kind", "sha256"))
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{about_file} is damaged or half-written ({error!r}). {remedy}"
+        ) from error
+    if version != VERSION:
+        raise ValueError(
+            f"{about_file} must have version {VERSION}. Received: {version!r}. Read it with the "
+            "release that wrote it, or train again."
+        )
+    if kind not in sorted(files):  # a list, as the kind may be anything
+        raise ValueError(
+            f"kind in {about_file} must be one of {sorted(files)}. Received: {kind!r}."
+        )
+    file = os.path.join(directory, files[kind])
+    if sha256(read(file)) != expected:
+        raise ValueError(
+            f"{file} is not the file that {about_file} was written with: half-written, edited, or "
+            f"of another save. {remedy}"
+        )
+    return kind, file
+
+
+def read(file: str) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise ValueError(
+            f"{file} cannot be read ({error.strerror}). A saved tokenizer is a directory with "
+            "tokenizer.json and its vocabulary file, as save(directory) writes it."
+        ) from error
+
+
+def write(file: str, content: bytes) -> None:
+    temporary = f"{file}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

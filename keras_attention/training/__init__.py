@@ -1,0 +1,21 @@
+"""What a training run needs beside its model; knows arrays and any Keras model."""
+
+from keras_attention.training.averaging import average_checkpoints, average_weights
+from keras_attention.training.checkpoint import TrainingCheckpoint
+from keras_attention.training.clipping import clip_by_global_norm, global_norm
+from keras_attention.training.clipping_optimizer import ClipByGlobalNorm
+from keras_attention.training.embeddings import read_embeddings
+from keras_attention.training.metrics import Perplexity
+from keras_attention.training.summaries import Summaries
+
+__all__ = [
+    "ClipByGlobalNorm",
+    "Perplexity",
+    "Summaries",
+    "TrainingCheckpoint",
+    "average_checkpoints",
+    "average_weights",
+    "clip_by_global_norm",
+    "global_norm",
+    "read_embeddings",
+]

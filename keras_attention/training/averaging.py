@@ -1,0 +1,149 @@
+"""Averages of saved weights: the mean of a run's last few checkpoints beats the last one.
+
+Vaswani et al. (2017), section 6.1, average the last 5 to 20.
+"""
+
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+
+Path = str | os.PathLike
+
+
+def average_weights(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """The mean of `.weights.h5` files, without building a model.
+
+    Args:
+        paths: files that `model.save_weights` wrote, of models with the same layers.
+
+    Returns:
+        Each weight by its place in the file ("layers/dense/vars/0"), in the dtype it was saved
+        in; float weights are averaged in at least float32, others are those of the last file.
+        The state of an optimizer is left out: a mean of it has no meaning.
+
+    Raises:
+        ValueError: no paths, a file that cannot be read, or files with different weights.
+
+    >>> import tempfile
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in (1.0, 3.0):
+    ...         model.set_weights([np.full((1, 1), number), np.zeros(1)])
+    ...         model.save_weights(f"{folder}/{number}.weights.h5")
+    ...     mean = average_weights([f"{folder}/1.0.weights.h5", f"{folder}/3.0.weights.h5"])
+    >>> float(mean["layers/dense/vars/0"][0, 0])
+    2.0
+    """
+    return _mean(_listed(paths), _read)
+
+
+def average_checkpoints(model: keras.Model, paths: Sequence[Path]) -> None:
+    """Give `model` the mean of the weights in several files.
+
+    Args:
+        model: any built model.
+        paths: `.weights.h5` or `.keras` files of models with the same layers.
+
+    Float variables are averaged in at least float32. Others (counters) come from the last file;
+    what no file holds (the state of seed generators) stays as it is. The optimizer is untouched.
+
+    Raises:
+        ValueError: no paths, an unbuilt model, or a file that cannot be read or does not fit; the
+            model is then as it was.
+
+    >>> import tempfile
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in (1.0, 3.0):
+    ...         model.set_weights([np.full((1, 1), number), np.zeros(1)])
+    ...         model.save_weights(f"{folder}/{number}.weights.h5")
+    ...     average_checkpoints(model, [f"{folder}/1.0.weights.h5", f"{folder}/3.0.weights.h5"])
+    >>> float(model.get_weights()[0][0, 0])
+    2.0
+    """
+    paths = _listed(paths)
+    if not model.built:
+        raise ValueError("The model must be built. Received: unbuilt. Call it on a batch.")
+    optimizer = getattr(model, "optimizer", None)
+    owned = [*model.variables, *(optimizer.variables if optimizer else [])]
+    before = [(variable, variable.numpy()) for variable in owned]
+    try:
+        mean = _mean(paths, lambda path: _loaded(model, path))
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+    for variable, value in zip(model.variables, mean.values(), strict=True):
+        variable.assign(value)
+
+
+def _listed(paths):
+    if isinstance(paths, str | os.PathLike) or not list(paths):
+        raise ValueError(f"paths must be a list of one or more weight files. Received: {paths!r}.")
+    return list(paths)
+
+
+def _loaded(model, path):
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"Cannot load {path} into the model {model.name!r}: {error}\n"
+            "Give `.weights.h5` or `.keras` files of models with the same layers."
+        ) from error
+    return {index: variable.numpy() for index, variable in enumerate(model.variables)}
+
+
+def _read(path):
+    weights = {}
+
+    def keep(name, node):
+        if isinstance(node, h5py.Dataset) and not name.startswith("optimizer/"):
+            bfloat16 = node.attrs.get("dtype") == "bfloat16"  # HDF5 has no such type
+            weights[name] = np.array(node, tf.bfloat16.as_numpy_dtype if bfloat16 else node.dtype)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(keep)
+    except OSError as error:
+        raise ValueError(f"Expected a `.weights.h5` file. Received: {path} ({error}).") from error
+    return weights
+
+
+def _mean(paths, read: Callable[[Path], dict]):
+    """One file in memory at a time; the sum is in at least float32."""
+    first = read(paths[0])
+    total = {name: _widened(value) for name, value in first.items()}
+    for path in paths[1:]:
+        weights = read(path)
+        _check_same(first, paths[0], weights, path)
+        for name, value in weights.items():
+            total[name] = total[name] + value if _is_float(value) else value
+    return {
+        name: (total[name] / len(paths)).astype(value.dtype) if _is_float(value) else total[name]
+        for name, value in first.items()
+    }
+
+
+def _check_same(first, first_path, other, other_path):
+    shapes = {name: value.shape for name, value in first.items()}
+    others = {name: value.shape for name, value in other.items()}
+    for name in [*shapes, *others]:
+        if shapes.get(name) != others.get(name):
+            raise ValueError(
+                f"The files must hold the same weights. Received: {name!r} with shape "
+                f"{shapes.get(name)} in {first_path} and {others.get(name)} in {other_path} "
+                "(None: absent). Average checkpoints of one model."
+            )
+
+
+def _widened(value):
+    return value.astype(np.promote_types(value.dtype, np.float32)) if _is_float(value) else value
+
+
+def _is_float(value):
+    return tf.as_dtype(value.dtype).is_floating

@@ -1,0 +1,194 @@
+"""Exact resume: the whole state of a run, written as one thing, checked before it is believed."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import warnings
+
+import keras
+import tensorflow as tf
+
+
+class TrainingCheckpoint:
+    """Saves and restores all that the next training step depends on.
+
+    That is every variable of the model, with the state of its seed generators, every variable of
+    the optimizer, and a `progress` dict of the caller (the epoch, the batch within it, ...). They
+    lie in one `tf.train.Checkpoint`, so they cannot disagree. Together with a data order that is
+    a pure function of the progress, a restored run repeats the uninterrupted one bit for bit.
+
+    Each save is a folder `checkpoint-000001`, ... of `directory`, which takes its name only when
+    it is complete: a run killed while saving leaves the earlier ones as they were. One run at a
+    time may save to a directory; of several workers, the chief saves and all restore.
+
+    Args:
+        directory: where the checkpoints go; made when first needed.
+        model: a built model.
+        optimizer: its optimizer (`model.optimizer` after `compile`); built here if need be.
+        max_to_keep: how many checkpoints stay, the newest. With 2, one may be damaged.
+
+    Raises:
+        ValueError: the model is not built, or max_to_keep < 1.
+
+    >>> import tempfile
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint = TrainingCheckpoint(folder, model, keras.optimizers.Adam())
+    ...     empty = checkpoint.restore()
+    ...     _ = checkpoint.save({"epoch": 3})
+    ...     progress = checkpoint.restore()
+    >>> empty, progress
+    (None, {'epoch': 3})
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        max_to_keep: int = 2,
+    ):
+        if not model.built:
+            raise ValueError("The model must be built. Received: unbuilt. Call it on a batch.")
+        if max_to_keep < 1:
+            raise ValueError(f"max_to_keep must be at least 1. Received: {max_to_keep}.")
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        self._directory = pathlib.Path(directory)
+        self._max_to_keep = max_to_keep
+        self._variables = {"model": model.variables, "optimizer": optimizer.variables}
+        self._progress = tf.Variable("{}", dtype=tf.string, trainable=False)
+        self._checkpoint = tf.train.Checkpoint(
+            progress=self._progress,
+            **{part: [v.value for v in owned] for part, owned in self._variables.items()},
+        )
+        self._damaged = set()
+
+    def save(self, progress: dict) -> str:
+        """Write a new checkpoint and return its folder; then delete those past `max_to_keep`.
+
+        Args:
+            progress: what JSON can hold; tuples come back as lists, keys as strings.
+
+        Raises:
+            ValueError: `progress` is not JSON.
+            OSError: it could not be written (disk full, no permission). Earlier ones are intact.
+        """
+        try:
+            self._progress.assign(json.dumps(progress))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"progress must be plain JSON. Received: {progress!r} ({error}). "
+                "Turn arrays and NumPy numbers into lists, int and float."
+            ) from error
+        folder = self._next_folder()
+        unfinished = self._directory / ".unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed while saving
+        try:
+            unfinished.mkdir(parents=True)
+            self._checkpoint.write(str(unfinished / "state"))
+            for path in [*unfinished.iterdir(), unfinished]:
+                _flush(path)
+            unfinished.rename(folder)
+            _flush(self._directory)
+        except (OSError, tf.errors.OpError) as error:
+            raise OSError(
+                f"Could not save {folder}: {str(error).splitlines()[0]}. Earlier checkpoints in "
+                f"{self._directory} are intact. Free some space or choose another directory."
+            ) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self._delete_old()
+        return str(folder)
+
+    def restore(self) -> dict | None:
+        """Load the newest good checkpoint into the variables and return its progress.
+
+        Returns None, and changes nothing, when there is no checkpoint. Every byte is checked
+        before any variable changes; a damaged checkpoint is passed over with a warning.
+
+        Raises:
+            ValueError: no checkpoint is good, or it belongs to another model or optimizer.
+        """
+        faults = {}
+        for folder in reversed(self._folders()):
+            try:
+                saved = _read_all(folder)
+            except (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError) as error:
+                faults[folder] = str(error).splitlines()[0]
+                continue
+            self._check_fits(saved, folder)
+            self._checkpoint.read(str(folder / "state")).assert_consumed()
+            self._damaged.update(faults)
+            if faults:
+                warnings.warn(f"{_listed(faults)}: damaged. Resuming from {folder}.", stacklevel=2)
+            return json.loads(self._progress.numpy())
+        if faults:
+            raise ValueError(
+                f"No checkpoint in {self._directory} can be read: {_listed(faults)}. Put back a "
+                "copy of one, or delete these folders to start anew."
+            )
+        return None
+
+    def _folders(self):
+        """The checkpoints, oldest first."""
+        numbered = [
+            (int(match[1]), path)
+            for path in self._directory.glob("checkpoint-*")
+            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+        ]
+        return [path for _, path in sorted(numbered)]
+
+    def _next_folder(self):
+        folders = self._folders()
+        number = int(folders[-1].name.split("-")[1]) + 1 if folders else 1
+        return self._directory / f"checkpoint-{number:06d}"
+
+    def _delete_old(self):
+        """Damaged ones do not count among those kept, or a good one would have to go."""
+        good = [folder for folder in self._folders() if folder not in self._damaged]
+        for folder in self._damaged | set(good[: -self._max_to_keep]):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _check_fits(self, saved, folder):
+        for part, variables in self._variables.items():
+            count = sum(key.startswith(f"{part}/") for key in saved)
+            if count != len(variables):
+                raise ValueError(
+                    f"{folder} belongs to another {part}: expected {len(variables)} variables. "
+                    f"Received: {count}. Use another directory, or the {part} that saved it."
+                )
+            for index, variable in enumerate(variables):
+                expected = (tuple(variable.shape), variable.dtype)
+                received = saved[f"{part}/{index}/.ATTRIBUTES/VARIABLE_VALUE"]
+                if received != expected:
+                    raise ValueError(
+                        f"{folder} belongs to another {part}: expected {variable.path} as "
+                        f"{expected}. Received: {received}. Use another directory, or the {part} "
+                        "that saved it."
+                    )
+
+
+def _read_all(folder):
+    """Shape and dtype of every tensor; reading each one checks its checksum."""
+    reader = tf.train.load_checkpoint(str(folder / "state"))
+    dtypes = reader.get_variable_to_dtype_map()
+    shapes = reader.get_variable_to_shape_map()
+    for name in shapes:
+        reader.get_tensor(name)
+    return {name: (tuple(shape), dtypes[name].name) for name, shape in shapes.items()}
+
+
+def _listed(faults):
+    return "; ".join(f"{folder} ({fault})" for folder, fault in faults.items())
+
+
+def _flush(path):
+    """On the disk, not only in its cache, before the name says so."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

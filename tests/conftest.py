@@ -1,0 +1,15 @@
+"""Quiet logs, and draws that are the same at every run."""
+
+import os
+import sys
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(autouse=True)
+def same_draws_at_every_run():
+    """Only where Keras is loaded: most tests of strings and files can do without it."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)

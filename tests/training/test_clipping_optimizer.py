@@ -1,0 +1,213 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention
+from keras_attention.training import ClipByGlobalNorm
+
+IDS = np.array([[1, 1, 2], [2, 2, 2], [3, 1, 1], [0, 6, 6]], np.int32)
+GOALS = 50.0 * np.arange(4, dtype=np.float32)[:, None]
+
+
+def embedding_model(optimizer):
+    model = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(7, 4, embeddings_initializer="ones"),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(1, kernel_initializer="ones"),
+        ]
+    )
+    model.compile(optimizer, "mse")
+    return model
+
+
+def test_fit_never_moves_further_than_the_limit():
+    model = embedding_model(ClipByGlobalNorm(keras.optimizers.SGD(1.0), 0.05))
+    before = np.concatenate([w.ravel() for w in model.get_weights()])
+    model.fit(IDS, GOALS, batch_size=4, verbose=0)
+    after = np.concatenate([w.ravel() for w in model.get_weights()])
+    np.testing.assert_allclose(np.linalg.norm(after - before), 0.05, rtol=1e-4)
+
+
+def test_a_wide_limit_trains_as_the_optimizer_alone():
+    ids = np.array([[1, 2, 3], [4, 5, 6]], np.int32)  # distinct, so that Keras adds nothing up late
+    plain = embedding_model(keras.optimizers.Adam(0.1))
+    wrapped = embedding_model(ClipByGlobalNorm(keras.optimizers.Adam(0.1), 1e9))
+    for model in (plain, wrapped):
+        model.fit(ids, GOALS[2:], epochs=3, verbose=0)
+    for mine, other in zip(
+        [*plain.variables, *plain.optimizer.variables],
+        [*wrapped.variables, *wrapped.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-6)
+    assert int(wrapped.optimizer.iterations) == 3
+
+
+def test_variables_without_gradients_are_passed_over():
+    used, unused = keras.Variable([1.0]), keras.Variable([1.0])
+    optimizer = ClipByGlobalNorm(keras.optimizers.SGD(1.0), 0.5)
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply_gradients([(None, unused), (np.array([4.0], "f"), used)])
+    assert (float(used[0]), float(unused[0])) == (0.5, 1.0)
+
+
+def test_weight_decay_exclusions_reach_the_optimizer_inside():
+    kept, decayed = keras.Variable([1.0], name="bias"), keras.Variable([1.0], name="kernel")
+    optimizer = ClipByGlobalNorm(keras.optimizers.SGD(0.5, weight_decay=0.5), 1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.apply([np.zeros([1], "f")] * 2, [kept, decayed])
+    assert (float(kept[0]), float(decayed[0])) == (1.0, 0.75)
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, np.inf, np.nan])
+def test_a_limit_that_is_not_positive_and_finite_is_refused(limit):
+    with pytest.raises(ValueError, match="norm must be positive and finite"):
+        ClipByGlobalNorm("sgd", limit)
+
+
+def test_the_learning_rate_is_that_of_the_optimizer_inside():
+    inner = keras.optimizers.SGD(0.5)
+    outer = ClipByGlobalNorm(inner, 1.0)
+    outer.learning_rate = 0.25
+    assert float(inner.learning_rate) == float(outer.learning_rate) == 0.25
+
+
+def test_callbacks_change_the_learning_rate():
+    model = embedding_model(ClipByGlobalNorm(keras.optimizers.SGD(0.5), 1.0))
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.125)
+    model.fit(IDS, GOALS, callbacks=[schedule], verbose=0)
+    assert float(model.optimizer.inner_optimizer.learning_rate) == 0.125
+
+
+def test_schedules_advance():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1, 2], [1.0, 0.5, 0.25])
+    model = embedding_model(ClipByGlobalNorm(keras.optimizers.SGD(schedule), 1.0))
+    model.fit(IDS, GOALS, batch_size=1, verbose=0)
+    assert float(model.optimizer.learning_rate) == 0.25
+
+
+def test_moving_averages_of_the_optimizer_inside_reach_the_model():
+    inner = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    model = embedding_model(ClipByGlobalNorm(inner, 1.0))
+    model.fit(IDS, GOALS, batch_size=1, verbose=0)
+    averages = [v for v in inner.variables if "average" in v.path]
+    for weight, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), average.numpy())
+
+
+def test_a_saved_model_goes_on_where_it_stopped(tmp_path):
+    model = embedding_model(ClipByGlobalNorm(keras.optimizers.Adam(0.1), 0.5))
+    model.fit(IDS, GOALS, epochs=2, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(again.optimizer, ClipByGlobalNorm) and again.optimizer.norm == 0.5
+    for each in (model, again):
+        each.fit(IDS, GOALS, epochs=2, shuffle=False, verbose=0)
+    for mine, other in zip(
+        [*model.variables, *model.optimizer.variables],
+        [*again.variables, *again.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine.numpy(), other.numpy())
+
+
+@pytest.fixture
+def mixed_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def test_float16_gradients_are_unscaled_before_they_are_clipped(mixed_float16, tmp_path):
+    model = embedding_model(ClipByGlobalNorm(keras.optimizers.SGD(1.0), 0.05))
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    before = np.concatenate([w.ravel() for w in model.get_weights()])
+    for _ in range(20):  # the first steps overflow and are skipped, until the scale fits
+        model.fit(IDS, GOALS, batch_size=4, verbose=0)
+        after = np.concatenate([w.ravel() for w in model.get_weights()])
+        if (after != before).any():
+            break
+    np.testing.assert_allclose(np.linalg.norm(after - before), 0.05, rtol=1e-2)
+    model.save(tmp_path / "half.keras")
+    again = keras.models.load_model(tmp_path / "half.keras")
+    assert isinstance(again.optimizer.inner_optimizer, ClipByGlobalNorm)
+    for mine, other in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), other.numpy())
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"clipnorm": 1.0},
+        {"global_clipnorm": 1.0},
+        {"clipvalue": 1.0},
+        {"gradient_accumulation_steps": 2},
+        {"loss_scale_factor": 2.0},
+    ],
+)
+def test_an_optimizer_with_such_rules_of_its_own_is_refused(rule):
+    with pytest.raises(ValueError, match=next(iter(rule))):
+        ClipByGlobalNorm(keras.optimizers.SGD(1.0, **rule), 1.0)
+
+
+def test_loss_scaling_belongs_outside():
+    with pytest.raises(ValueError, match="Turn them around"):
+        ClipByGlobalNorm(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), 1.0)
+
+
+TWO_DEVICES = """
+import json, sys
+import numpy as np, keras, tensorflow as tf
+from keras_attention.training import ClipByGlobalNorm
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+ids, goals = np.array(json.loads(sys.argv[1]), np.int32), np.array(json.loads(sys.argv[2]), "f")
+
+def weights(strategy, inner, policy):
+    keras.config.set_dtype_policy(policy)
+    with strategy.scope():
+        model = keras.Sequential([
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(7, 4, embeddings_initializer="ones"),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(1, kernel_initializer="ones"),
+        ])
+        optimizer = ClipByGlobalNorm(inner(0.1), 0.5)
+        if policy == "mixed_float16":  # a scale at which nothing overflows
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=8.0)
+        model.compile(optimizer, "mse")
+    model.fit(ids, goals, batch_size=4, epochs=3, shuffle=False, verbose=0)
+    return np.concatenate([w.ravel() for w in model.get_weights()]).tolist()
+
+found = []
+for inner in (keras.optimizers.SGD, keras.optimizers.Adam):
+    for policy in ("float32", "mixed_float16"):
+        strategies = tf.distribute.OneDeviceStrategy("CPU:0"), tf.distribute.MirroredStrategy(
+            ["CPU:0", "CPU:1"])
+        found.append([weights(strategy, inner, policy) for strategy in strategies])
+print(json.dumps(found))
+"""
+
+
+def test_two_devices_train_as_one():
+    run = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, json.dumps(IDS.tolist()), json.dumps(GOALS.tolist())],
+        cwd=pathlib.Path(keras_attention.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    sgd, sgd_half, adam, adam_half = json.loads(run.stdout.splitlines()[-1])
+    for one, two in (sgd, adam):
+        np.testing.assert_allclose(two, one, rtol=1e-6)
+    for one, two in (sgd_half, adam_half):
+        np.testing.assert_allclose(two, one, rtol=2e-3)
+    assert not np.allclose(sgd[0], 1.0)
