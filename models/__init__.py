@@ -1,5 +1,13 @@
 """Ready models, one paper (or close pair) a file; each runs as `python -m models.NAME`."""
 
-from models.rnn_seq2seq import RNNSeq2Seq
+import importlib
 
+_FILES = {"RNNSeq2Seq": "rnn_seq2seq"}
 __all__ = ["RNNSeq2Seq"]
+
+
+def __getattr__(name: str):
+    # On demand: a file that runs as a program must not have been imported by its package before.
+    if name not in _FILES:
+        raise AttributeError(f"module 'models' has no attribute {name!r}. It has {__all__}.")
+    return getattr(importlib.import_module(f"models.{_FILES[name]}"), name)

@@ -12,8 +12,11 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from keras_attention.data import batches
+from keras_attention.layers import Bridge
 from keras_attention.seq2seq import (
     AttentionWrapper,
     BahdanauAttention,
@@ -23,12 +26,14 @@ from keras_attention.seq2seq import (
     TrainingSampler,
     generate,
 )
+from keras_attention.training import token_objective
 
 CELLS = {
     "lstm": keras.layers.LSTMCell,
     "gru": keras.layers.GRUCell,
     "simple_rnn": keras.layers.SimpleRNNCell,
 }
+MECHANISMS = {"bahdanau": BahdanauAttention, "luong": LuongAttention, None: None}
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -55,6 +60,9 @@ class RNNSeq2Seq(keras.Model):
         dropout: on the inputs of every cell and on the output.
         source_embeddings, target_embeddings: [V, D] initial values, for instance from
             `keras_attention.training.read_embeddings`.
+        target_counts: [V], how often each target id occurs. The output's bias then begins at
+            their log frequencies; else the tanh below it learns them first, by saturating, and on
+            a large vocabulary stays there.
 
     Raises ValueError for combinations that cannot be.
 
@@ -84,69 +92,88 @@ class RNNSeq2Seq(keras.Model):
         dropout: float = 0.0,
         source_embeddings: Any = None,
         target_embeddings: Any = None,
+        target_counts: Any = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self._settings = dict(
-            vocab_size=vocab_size,
-            target_vocab_size=target_vocab_size or vocab_size,
-            units=units,
-            layers=layers,
-            cell=cell,
-            bidirectional=bidirectional,
-            bridge=bridge,
-            attention=attention,
-            embedding_width=embedding_width or units,
-            share_embeddings=share_embeddings,
-            tie_output=tie_output,
+        target_vocab_size = target_vocab_size or vocab_size
+        width = embedding_width or units
+        if cell not in CELLS or attention not in MECHANISMS:
+            raise ValueError(
+                f"cell must be one of {list(CELLS)}, attention one of {list(MECHANISMS)}. Received: "
+                f"cell={cell!r}, attention={attention!r}"
+            )
+        if min(vocab_size, target_vocab_size, units, layers) < 1:
+            raise ValueError(
+                "vocab_size, units and layers must be at least 1. Received: "
+                f"vocab_size={vocab_size}, units={units}, layers={layers}"
+            )
+        if bridge == "pass" and bidirectional:
+            raise ValueError(
+                "bridge='pass' needs a one-way encoder, a two-way one has twice the states. "
+                "Received: bidirectional=True. Use bridge='dense'."
+            )
+        if share_embeddings and vocab_size != target_vocab_size:
+            raise ValueError(
+                "share_embeddings needs one vocabulary. Received: "
+                f"vocab_size={vocab_size}, target_vocab_size={target_vocab_size}"
+            )
+        if tie_output and width != units:
+            raise ValueError(
+                "tie_output needs embeddings as wide as the output. Received: "
+                f"embedding_width={width}, units={units}"
+            )
+        self._config = dict(
+            vocab_size=vocab_size, target_vocab_size=target_vocab_size, units=units, layers=layers,
+            cell=cell, bidirectional=bidirectional, bridge=bridge, attention=attention,
+            embedding_width=width, share_embeddings=share_embeddings, tie_output=tie_output,
             dropout=dropout,
-        )
-        _check(**self._settings)
-        settings = self._settings
-        width, target_size = settings["embedding_width"], settings["target_vocab_size"]
+        )  # fmt: skip
         policy = self.dtype_policy
 
-        def embedding(size, name, values):
-            initializer = (
-                "uniform" if values is None else keras.initializers.Constant(values)
-            )
+        def embedding(size, values, name):
+            # Keras' default, +-0.05, leaves the cells almost blind for the first epochs. Tied to
+            # the output it has to stay small, or the first logits are large.
+            initializer = keras.initializers.RandomNormal(stddev=width**-0.5 if tie_output else 0.3)
+            if values is not None:
+                initializer = keras.initializers.Constant(values)
             return keras.layers.Embedding(size, width, initializer, dtype=policy, name=name)
 
-        def make_cell():
-            return CELLS[cell](units, dropout=dropout, dtype=policy)
-
         def recurrent():
-            layer = keras.layers.RNN(
-                make_cell(), return_sequences=True, return_state=True, dtype=policy
-            )
+            layer = keras.layers.RNN(cells(1), return_sequences=True, return_state=True, dtype=policy)
             return keras.layers.Bidirectional(layer, dtype=policy) if bidirectional else layer
 
-        self.source_embedding = embedding(vocab_size, "source_embedding", source_embeddings)
-        self.target_embedding = (
-            self.source_embedding
-            if share_embeddings
-            else embedding(target_size, "target_embedding", target_embeddings)
-        )
+        def cells(count):
+            stack = [CELLS[cell](units, dropout=dropout, dtype=policy) for _ in range(count)]
+            return stack[0] if count == 1 else keras.layers.StackedRNNCells(stack, dtype=policy)
+
+        self.source_embedding = embedding(vocab_size, source_embeddings, "source_embedding")
+        self.target_embedding = self.source_embedding
+        if not share_embeddings:
+            self.target_embedding = embedding(
+                target_vocab_size, target_embeddings, "target_embedding"
+            )
         self.encoder = [recurrent() for _ in range(layers)]
-        parts = 2 if cell == "lstm" else 1
-        self.bridges = [
-            keras.layers.Dense(units, "tanh", dtype=policy, name=f"bridge_{i}")
-            for i in range(layers * parts if bridge == "dense" else 0)
-        ]
-        stack = [make_cell() for _ in range(layers)]
-        self.cell = stack[0] if layers == 1 else keras.layers.StackedRNNCells(stack, dtype=policy)
+        self.bridge = Bridge(bridge, dtype=policy)
+        self.inner_cell = self.cell = cells(layers)
         if attention is not None:
-            mechanism = {"bahdanau": BahdanauAttention, "luong": LuongAttention}[attention]
+            attend = keras.layers.Dense(units, "tanh", use_bias=False, dtype=policy)
+            mechanism = MECHANISMS[attention](units, dtype=policy)
             self.cell = AttentionWrapper(
-                self.cell,
-                mechanism(units, dtype=policy),
-                attention_layer=keras.layers.Dense(units, "tanh", use_bias=False, dtype=policy),
-                dtype=policy,
+                self.inner_cell, mechanism, attention_layer=attend, dtype=policy
             )
         self.dropout = keras.layers.Dropout(dropout, dtype=policy)
-        self.output_layer = None if tie_output else keras.layers.Dense(
-            target_size, dtype=policy, name="output_layer"
-        )
+        counts = np.zeros(target_vocab_size) if target_counts is None else np.asarray(target_counts)
+        frequencies = keras.initializers.Constant(np.log((counts + 1) / np.sum(counts + 1)))
+        if tie_output:
+            self.output_layer = None
+            self.output_bias = self.add_weight(
+                shape=(target_vocab_size,), initializer=frequencies, name="output_bias"
+            )
+        else:
+            self.output_layer = keras.layers.Dense(
+                target_vocab_size, bias_initializer=frequencies, dtype=policy, name="output"
+            )
 
     # -- the model: encode, decode, and the parts `generate` steps through
 
@@ -157,29 +184,13 @@ class RNNSeq2Seq(keras.Model):
         for layer in self.encoder:
             values, *state = layer(values, mask=mask, training=training)
             states.append(state)
-        cell_state = self._bridge(states, tf.shape(source)[0])
-        if self._settings["attention"] is None:
+        batch_size = tf.shape(source)[0]
+        cell_state = self.bridge(states, self.inner_cell.get_initial_state(batch_size=batch_size))
+        if self.cell is self.inner_cell:
             return None, cell_state
         memory = self.cell.prepare_memory(values, memory_mask=mask)
-        state = self.cell.get_initial_state(batch_size=tf.shape(source)[0], memory=memory)
+        state = self.cell.get_initial_state(batch_size=batch_size, memory=memory)
         return memory, state.clone(cell_state=cell_state)
-
-    def _bridge(self, states, batch_size):
-        """The encoder's last states, per layer -> the decoder's first, in its own containers."""
-        inner = getattr(self.cell, "cell", self.cell)
-        begin = inner.get_initial_state(batch_size=batch_size)
-        if self._settings["bridge"] == "zero":
-            return begin
-        if self._settings["bidirectional"]:  # [forward h, (c), backward h, (c)] -> [h, (c)]
-            half = len(states[0]) // 2
-            states = [
-                [tf.concat(pair, -1) for pair in zip(state[:half], state[half:])]
-                for state in states
-            ]
-        flat = [part for state in states for part in state]
-        if self.bridges:
-            flat = [bridge(part) for bridge, part in zip(self.bridges, flat)]
-        return tf.nest.pack_sequence_as(begin, flat)
 
     def decode(self, target_in, memory, state, training=None):
         """Teacher forcing: [B, T] ids, what `encode` gave -> logits [B, T, V]."""
@@ -199,7 +210,8 @@ class RNNSeq2Seq(keras.Model):
         if self.output_layer is not None:
             return self.output_layer(output)
         embeddings = tf.cast(self.target_embedding.embeddings, output.dtype)
-        return tf.tensordot(output, embeddings, [[-1], [-1]])
+        bias = tf.cast(self.output_bias, output.dtype)
+        return tf.tensordot(output, embeddings, [[-1], [-1]]) + bias
 
     def call(self, inputs, training=None):
         source, target_in = inputs
@@ -219,49 +231,32 @@ class RNNSeq2Seq(keras.Model):
             self((tf.fill([1, 2], self.end_id), tf.fill([1, 2], self.start_id)))
 
     def get_build_config(self):
-        return {"vocab_size": self._settings["vocab_size"]}  # Keras skips an empty one
+        return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one
 
     def build_from_config(self, config):
         self.build()
 
     def get_config(self):
-        return {**super().get_config(), **self._settings}
+        return {**super().get_config(), **self._config}
 
 
-def _check(**settings) -> None:
-    def refuse(expected, *names):
-        received = ", ".join(f"{name}={settings[name]!r}" for name in names)
-        raise ValueError(f"{expected} Received: {received}")
+def main() -> None:
+    """Learn to reverse strings of ten symbols, and show what is looked at."""
+    rng = np.random.default_rng(0)
+    model = RNNSeq2Seq(vocab_size=14, units=64)
+    model.compile(keras.optimizers.Adam(3e-3), **token_objective())
 
-    if settings["cell"] not in CELLS:
-        refuse(f"cell must be one of {sorted(CELLS)}.", "cell")
-    if settings["attention"] not in ("bahdanau", "luong", None):
-        refuse("attention must be 'bahdanau', 'luong' or None.", "attention")
-    if settings["bridge"] not in ("dense", "pass", "zero"):
-        refuse("bridge must be 'dense', 'pass' or 'zero'.", "bridge")
-    if settings["bridge"] == "pass" and settings["bidirectional"]:
-        refuse(
-            "bridge='pass' needs a one-way encoder: a two-way one has twice the states. Use "
-            "bridge='dense'.", "bridge", "bidirectional"
-        )
-    if settings["share_embeddings"] and settings["vocab_size"] != settings["target_vocab_size"]:
-        refuse("share_embeddings needs one vocabulary.", "vocab_size", "target_vocab_size")
-    if settings["tie_output"] and settings["embedding_width"] != settings["units"]:
-        refuse("tie_output needs embeddings as wide as the output.", "embedding_width", "units")
-    for name in ("vocab_size", "units", "layers"):
-        if settings[name] < 1:
-            refuse(f"{name} must be at least 1.", name)
+    def examples(count):
+        sources = [rng.integers(4, 14, rng.integers(4, 13)) for _ in range(count)]
+        return sources, [source[::-1] for source in sources]
+
+    model.fit(batches(*examples(25_600), 64, seed=0), shuffle=False)
+    sources, targets = examples(200)
+    right = 0
+    for (source, _), target, _ in batches(sources, targets, 1):
+        right += model.generate(source, max_length=13).ids[0, 0].numpy().tolist() == target[0].numpy().tolist()
+    print(f"exactly right: {right} of {len(sources)}")
 
 
-def compile_for_training(model: keras.Model, optimizer: Any) -> None:
-    """Cross-entropy as the mean over real tokens; `weights` in the data say which are real."""
-    model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="mean_with_sample_weight"
-        ),
-        weighted_metrics=[
-            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-        ],
-    )
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from apps.chatbot import settings
 
 FLAGS = flags.FLAGS
+INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 
 def main(argv: list[str]) -> int:
@@ -22,9 +23,10 @@ def main(argv: list[str]) -> int:
         )
         return 1
     try:
-        return 0 if _run() else 1
+        return _run()
     except KeyboardInterrupt:
-        return 130
+        print(f"{FLAGS.mode}: interrupted.", file=sys.stderr, flush=True)
+        return INTERRUPTED
     except Exception as error:
         if not _is_expected(error) or logging.get_verbosity() >= logging.DEBUG:
             raise
@@ -33,29 +35,43 @@ def main(argv: list[str]) -> int:
         return 1
 
 
-def _run() -> bool:
+def _run() -> int:
     said, directory = settings.said(FLAGS), FLAGS.model_dir
+    _load_tensorflow()
     if FLAGS.mode == "train":
         from apps.chatbot import train
 
-        try:
-            train.run(directory, settings.of_flags(FLAGS), said)
-        except train.Stopped:
-            raise KeyboardInterrupt from None
-        return True
+        return 0 if train.run(directory, settings.of_flags(FLAGS), said) else INTERRUPTED
     if FLAGS.mode == "eval":
         from apps.chatbot import evaluate
 
         evaluate.run(directory, said)
-        return True
+        return 0
     if FLAGS.mode == "infer":
         from apps.chatbot import infer
 
-        return infer.run(directory, said, FLAGS.input, FLAGS.output)
+        return 0 if infer.run(directory, said, FLAGS.input, FLAGS.output) else 1
     from apps.chatbot import export
 
     export.run(directory, said, FLAGS.export_dir)
-    return True
+    return 0
+
+
+def _load_tensorflow() -> None:
+    """Import it without its notes on drivers and devices, which no log level keeps back."""
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # absl's own default, INFO, is TensorFlow's chatter
+    if sys.stderr is None or "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def _is_expected(error: Exception) -> bool:
@@ -69,6 +85,8 @@ def _is_expected(error: Exception) -> bool:
 def console() -> None:
     """The entry point of the installed command."""
     settings.define_flags()
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="replace")  # a reply may be in a script it cannot show
     app.run(main)
 
 

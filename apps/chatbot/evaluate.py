@@ -20,7 +20,7 @@ def run(directory: str, said: dict) -> dict:
     """Evaluate the best model of `directory`, on `--data` if it is named, else on its test pairs."""
     data = said.pop("data", None)
     settings = stored.load(directory, said)
-    model, tokenizer = store.load_model(directory)
+    model, tokenizer = store.load_model(directory, settings)
     pairs, families = (read_pairs(data), None) if data else corpus.load(settings)[2:]
     kept = encode(tokenizer, pairs, settings["max_length"])
     if not kept[0]:

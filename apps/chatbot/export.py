@@ -15,7 +15,7 @@ QUESTIONS = ("Hello!", "你好！", "", "春风吹绿江南岸")
 def run(directory: str, said: dict, export_dir: str) -> None:
     """Write `export_dir` and run it in a process that has none of our code."""
     settings = stored.load(directory, said)
-    model, tokenizer = store.load_model(directory)
+    model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
     export.save(export_dir, responder, {"serving_default": responder.respond})
     expected = {

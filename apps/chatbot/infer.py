@@ -1,6 +1,7 @@
 """`--mode=infer`: a reply to every line; in a terminal, a chat."""
 
 import contextlib
+import os
 import sys
 
 from apps.chatbot import settings as stored
@@ -14,8 +15,10 @@ def run(directory: str, said: dict, input_path: str | None, output_path: str | N
     A line that cannot be answered (not UTF-8, nothing in it known to the model, a couplet's line
     too long to be matched) gets an empty line, and a message on standard error says why.
     """
+    if input_path and output_path and _same_file(input_path, output_path):
+        raise ValueError(f"--output={output_path} is the file of --input, and would overwrite it.")
     settings = stored.load(directory, said)
-    model, tokenizer = store.load_model(directory)
+    model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
     if input_path is None and output_path is None and sys.stdin.isatty():
         _chat(responder, settings)
@@ -46,7 +49,7 @@ def answer(responder: Responder, settings: dict, line: bytes) -> tuple[str | Non
     known, tokens = responder.count(text)
     if not known:
         return None, "nothing in it is known to the model. No reply."
-    if settings["task"] == "couplet" and max(tokens, len(text)) > limit:
+    if settings["task"] == "couplet" and len(text) > limit:
         return None, (
             f"a first line may have {limit} characters, for its match must be as long. Received: "
             f"{len(text)}. No reply."
@@ -54,10 +57,16 @@ def answer(responder: Responder, settings: dict, line: bytes) -> tuple[str | Non
     problem = None
     if tokens > limit:
         problem = f"only the first {limit} of its {tokens} tokens are read."
-    return responder.replies([text])[0][0], problem
+    # A model of bytes may say a line break; here it would be taken for the end of the reply.
+    return responder.replies([text])[0][0].replace("\n", " "), problem
+
+
+def _same_file(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
 def _chat(responder: Responder, settings: dict) -> None:
+    sys.stdin.reconfigure(errors="surrogateescape")  # `answer` says what is wrong with such bytes
     print("Say something; an empty line is ignored, Ctrl-D ends.", flush=True)
     while True:
         try:

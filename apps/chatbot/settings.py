@@ -94,9 +94,14 @@ def save(directory: str, settings: dict) -> None:
     """Write the settings; whole or not at all."""
     os.makedirs(directory, exist_ok=True)
     path = os.path.join(directory, CONFIG)
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        json.dump({"version": VERSION, **settings}, file, indent=2, ensure_ascii=False)
-    os.replace(path + ".new", path)
+    part = path + ".new"
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            json.dump({"version": VERSION, **settings}, file, indent=2, ensure_ascii=False)
+        os.replace(part, path)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
 
 
 def exists(directory: str) -> bool:
@@ -140,7 +145,7 @@ def _read(path: str) -> dict:
         with open(path, encoding="utf-8") as file:
             stored = json.load(file)
         version = stored.pop("version")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}): the model directory is damaged. Restore it from a "
             "copy, or train anew in another --model_dir."

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-import models  # registers the model's class with Keras
+from models.rnn_seq2seq import RNNSeq2Seq  # also registers it with Keras
 from keras_attention import text
-from keras_attention.training import ClipByGlobalNorm, Perplexity
+from keras_attention.training import ClipByGlobalNorm, token_objective
 
 MODEL = "model.keras"
 CHECKPOINTS = "checkpoints"
@@ -20,19 +20,27 @@ _TOKENIZERS = {"char": text.Characters, "word": text.Words, "sentencepiece": tex
 def make_tokenizer(settings: dict, pairs: list) -> text.Tokenizer:
     """One vocabulary for both sides, from the training pairs."""
     lines = [line for pair in pairs for line in pair]
-    return _TOKENIZERS[settings["tokenizer"]].train(lines, vocab_size=settings["vocab_size"])
+    kind = settings["tokenizer"]
+    tokenizer = _TOKENIZERS[kind].train(lines, vocab_size=settings["vocab_size"])
+    if settings["task"] == "couplet" and 1 not in tokenizer.token_lengths:
+        raise ValueError(
+            "--task=couplet needs tokens of one character, to meet every length. Received: "
+            f"--tokenizer={kind}, which finds none in these texts. Choose --tokenizer=char."
+        )
+    return tokenizer
 
 
-def make_model(settings: dict, vocab_size: int) -> keras.Model:
-    """A fresh model, built and compiled."""
+def make_model(settings: dict, vocab_size: int, target_counts: Any = None) -> keras.Model:
+    """A fresh model, built and compiled; `target_counts` [V] of the ids it will have to say."""
     attention = settings["attention"]
-    model = models.RNNSeq2Seq(
+    model = RNNSeq2Seq(
         vocab_size,
         units=settings["units"],
         layers=settings["layers"],
         attention=None if attention == "none" else attention,
         share_embeddings=True,
         dropout=settings["dropout"],
+        target_counts=target_counts,
     )
     model.build()
     compile_model(model, settings)
@@ -44,16 +52,7 @@ def compile_model(model: keras.Model, settings: dict) -> None:
     optimizer: Any = keras.optimizers.Adam(settings["learning_rate"])
     if settings["max_gradient_norm"]:
         optimizer = ClipByGlobalNorm(optimizer, settings["max_gradient_norm"])
-    model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="mean_with_sample_weight"
-        ),
-        weighted_metrics=[
-            Perplexity(),
-            keras.metrics.SparseCategoricalAccuracy(name="token_accuracy"),
-        ],
-    )
+    model.compile(optimizer, **token_objective())
 
 
 def save_model(directory: str, model: keras.Model) -> None:
@@ -68,10 +67,10 @@ def save_model(directory: str, model: keras.Model) -> None:
             os.remove(part)
 
 
-def load_model(directory: str) -> tuple[keras.Model, text.Tokenizer]:
+def load_model(directory: str, settings: dict) -> tuple[keras.Model, text.Tokenizer]:
     """The best model and its tokenizer. Nothing in the files is executed.
 
-    Raises ValueError if there is none, or if a file is damaged.
+    Raises ValueError if there is none, if a file is damaged, or if they are of different models.
     """
     path = os.path.join(directory, MODEL)
     if not os.path.exists(path):
@@ -83,10 +82,20 @@ def load_model(directory: str) -> tuple[keras.Model, text.Tokenizer]:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("a checksum is wrong")
-        model = keras.models.load_model(path, safe_mode=True)
-    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError) as error:
+        keras.config.set_dtype_policy(settings["dtype_policy"])
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged file fails in as many ways as it has layers
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
-            f"{path} is damaged or of another version ({str(error).splitlines()[0]}). Restore it "
-            "from a copy, or train anew in another --model_dir."
+            f"{path} is damaged, of another version, or not made by this program ({reason}). "
+            "Restore it from a copy, or train anew in another --model_dir."
         ) from error
-    return model, text.load(directory)
+    tokenizer = text.load(directory)
+    vocab_size = model.get_config().get("vocab_size")
+    if not isinstance(model, RNNSeq2Seq) or vocab_size != tokenizer.vocab_size:
+        raise ValueError(
+            f"{path} and the tokenizer beside it do not belong together: expected an RNNSeq2Seq of "
+            f"{tokenizer.vocab_size} tokens. Received: a {type(model).__name__} of {vocab_size}. "
+            "Restore both from one copy, or train anew in another --model_dir."
+        )
+    return model, tokenizer

@@ -19,13 +19,18 @@ SAVE_EVERY = 1000  # steps: what a killed process may lose of a long epoch
 
 
 class Stopped(Exception):
-    """Ctrl-C, or the number of steps that was asked for."""
+    """Ctrl-C."""
 
 
-def run(directory: str, wanted: dict, said: dict) -> None:
-    """Train in `directory` with the settings `wanted`, or resume with those stored there."""
+def run(directory: str, wanted: dict, said: dict) -> bool:
+    """Train in `directory` with the settings `wanted`, or resume with those stored there.
+
+    True: it ran to its end; False: Ctrl-C stopped it.
+    """
     resumes = stored.exists(directory)
     settings = stored.load(directory, said) if resumes else wanted
+    if "epochs" in said and "steps" not in said:
+        settings["steps"] = None  # or those of an earlier run would override what is asked for
     keras.config.set_dtype_policy(settings["dtype_policy"])
     keras.utils.set_random_seed(settings["seed"])
     pairs = corpus.load(settings)
@@ -43,7 +48,9 @@ def run(directory: str, wanted: dict, said: dict) -> None:
             f"(training: {len(train[0])} of {len(pairs.train)}, dev: {len(dev[0])} of "
             f"{len(pairs.dev)}). Raise --max_length."
         )
-    model = store.make_model(settings, tokenizer.vocab_size)
+    spoken = np.concatenate([np.append(target, text.END) for target in train[1]])
+    counts = np.bincount(spoken, minlength=tokenizer.vocab_size)
+    model = store.make_model(settings, tokenizer.vocab_size, counts)
     # The settings come last: where they are, the directory can be resumed.
     stored.save(directory, settings)
     _say(
@@ -51,10 +58,14 @@ def run(directory: str, wanted: dict, said: dict) -> None:
         f"{len(dev[0])} held out, {tokenizer.vocab_size} tokens, "
         f"{model.count_params():,} parameters"
     )
-    _fit(directory, settings, model, train, dev)
+    try:
+        _fit(directory, settings, model, train, dev)
+    except Stopped:
+        return False
     if os.path.exists(os.path.join(directory, store.MODEL)):
-        model, tokenizer = store.load_model(directory)
+        model, tokenizer = store.load_model(directory, settings)
         _show_replies(Responder(model, tokenizer, settings), pairs)
+    return True
 
 
 def encode(tokenizer, pairs, max_length) -> tuple[list, list]:
@@ -79,7 +90,7 @@ def _fit(directory, settings, model, train, dev) -> None:
     per_epoch = math.ceil(len(train[0]) / batch_size)
     last_step = settings["steps"] or settings["epochs"] * per_epoch
     dev_set = batches(*dev, batch_size).cache()
-    keeper = _Keeper(directory, checkpoint, progress, settings["patience"], last_step)
+    keeper = _Keeper(directory, checkpoint, progress, settings["patience"], per_epoch, last_step)
     summaries = Summaries(os.path.join(directory, store.LOGS))
     with _Interrupt() as keeper.interrupt:
         try:
@@ -111,15 +122,20 @@ def _fit(directory, settings, model, train, dev) -> None:
 class _Keeper(keras.callbacks.Callback):
     """Keeps the run's progress, its checkpoints and its best model."""
 
-    def __init__(self, directory, checkpoint, progress, patience, last_step):
+    def __init__(self, directory, checkpoint, progress, patience, per_epoch, last_step):
         super().__init__()
         self.directory, self.checkpoint = directory, checkpoint
-        self.progress, self.patience, self.last_step = progress, patience, last_step
+        self.progress, self.patience = progress, patience
+        self.per_epoch, self.last_step = per_epoch, last_step
         self.interrupt: Any = None
 
     @property
     def out_of_patience(self) -> bool:
         return bool(self.patience) and self.progress["waited"] >= self.patience
+
+    @property
+    def _epoch_is_over(self) -> bool:
+        return self.progress["batch"] == self.per_epoch
 
     def on_train_batch_end(self, batch, logs=None):
         self.progress["step"] += 1
@@ -130,6 +146,8 @@ class _Keeper(keras.callbacks.Callback):
                 "checkpoints saved before are intact. Try a lower --learning_rate in another "
                 "--model_dir."
             )
+        if self._epoch_is_over or self.progress["step"] == self.last_step:
+            return  # `on_epoch_end` follows; resumed from here, it would never come
         if self.interrupt.came:
             self.checkpoint.save(self.progress)
             raise Stopped
@@ -143,13 +161,16 @@ class _Keeper(keras.callbacks.Callback):
             store.save_model(self.directory, self.model)
         else:
             self.progress["waited"] += 1
-        self.progress.update(epoch=epoch + 1, batch=0)
+        if self._epoch_is_over:
+            self.progress.update(epoch=epoch + 1, batch=0)
         self.checkpoint.save(self.progress)
         _say(
             f"epoch {epoch + 1}, step {self.progress['step']} of at most {self.last_step}: "
             f"loss {logs['loss']:.4f}, perplexity {logs['perplexity']:.3f}; "
             f"dev loss {loss:.4f}, perplexity {logs['val_perplexity']:.3f}"
         )
+        if self.interrupt.came:
+            raise Stopped
 
 
 class _Interrupt:

@@ -1,7 +1,6 @@
 """Write a SavedModel whole or not at all, and run it where none of our code is."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+
+_OF_A_SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"}
 
 # What a server does, and `saved_model_cli run`: load the graph into a session and run a signature.
 # (`tf.saved_model.load` alone would also accept a graph whose variables a session cannot find.)
@@ -30,7 +31,11 @@ np.savez(answers, **{k: v.astype("S") if v.dtype == object else v for k, v in fo
 """
 
 
-def save(directory: str, module: tf.Module, signatures: Mapping[str, tf.types.experimental.PolymorphicFunction]) -> None:
+def save(
+    directory: str,
+    module: tf.Module,
+    signatures: Mapping[str, tf.types.experimental.PolymorphicFunction],
+) -> None:
     """Write `module` with its signatures to `directory`, replacing a SavedModel that is there.
 
     Args:
@@ -39,29 +44,49 @@ def save(directory: str, module: tf.Module, signatures: Mapping[str, tf.types.ex
         signatures: name -> `tf.function` with an input signature, giving a dict of tensors.
 
     Raises:
-        ValueError: `directory` holds something that is no SavedModel.
-        OSError: it could not be written.
+        ValueError: `directory` is a file, or holds something that is no SavedModel's.
+        OSError: it could not be written; what was there is as it was.
+
+    >>> class Double(tf.Module):
+    ...     @tf.function(input_signature=[tf.TensorSpec([None], name="x")])
+    ...     def __call__(self, x):
+    ...         return {"doubled": 2 * x}
+    >>> double = Double()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(folder, double, {"serving_default": double.__call__})
+    ...     served = tf.saved_model.load(folder).signatures["serving_default"]
+    ...     served(x=tf.constant([21.0]))["doubled"].numpy().tolist()
+    [42.0]
     """
-    directory = os.path.abspath(directory)
-    if os.path.exists(directory) and os.path.isdir(directory) and os.listdir(directory):
-        if not os.path.exists(os.path.join(directory, "saved_model.pb")):
-            raise ValueError(
-                f"{directory} holds something that is no SavedModel, and would be lost. Choose "
-                "another directory, or empty this one."
-            )
-    elif os.path.exists(directory) and not os.path.isdir(directory):
-        raise ValueError(f"Expected a directory. Received: {directory}, a file.")
+    directory = os.path.realpath(directory)
+    _refuse_to_lose(directory)
     os.makedirs(os.path.dirname(directory), exist_ok=True)
-    part = tempfile.mkdtemp(prefix=".unfinished-", dir=os.path.dirname(directory))
-    try:
-        tf.saved_model.save(module, part, dict(signatures))
-        os.chmod(part, 0o755)  # a server runs as another user
-        shutil.rmtree(directory, ignore_errors=True)
-        os.rename(part, directory)
-    except tf.errors.OpError as error:
-        raise OSError(f"Could not write {directory}: {str(error).splitlines()[0]}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".unfinished-", dir=os.path.dirname(directory), ignore_cleanup_errors=True
+    ) as unfinished:
+        new, old = os.path.join(unfinished, "new"), os.path.join(unfinished, "old")
+        try:
+            tf.saved_model.save(module, new, dict(signatures))
+        except tf.errors.OpError as error:
+            raise OSError(f"Could not write {directory}: {str(error).splitlines()[0]}") from error
+        if os.path.exists(directory):
+            os.rename(directory, old)
+        os.rename(new, directory)
+
+
+def _refuse_to_lose(directory: str) -> None:
+    if not os.path.exists(directory):
+        return
+    if not os.path.isdir(directory):
+        raise ValueError(
+            f"Expected a directory. Received: {directory}, a file. Choose another name."
+        )
+    others = sorted(set(os.listdir(directory)) - _OF_A_SAVED_MODEL)
+    if others:
+        raise ValueError(
+            f"{directory} holds {', '.join(others[:3])}, which would be lost. Choose another "
+            "directory, or empty this one."
+        )
 
 
 def check_in_clean_process(

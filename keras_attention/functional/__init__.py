@@ -2,8 +2,22 @@
 
 from keras_attention.functional.attend import Memory, attend
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.likelihood import cross_entropy, log_normalizer
 from keras_attention.functional.masks import padding
 from keras_attention.functional.normalizers import hardmax, softmax
 from keras_attention.functional.scores import additive, dot
+from keras_attention.functional.top_k import top_k
 
-__all__ = ["Memory", "additive", "attend", "dot", "hardmax", "padding", "softmax", "widen"]
+__all__ = [
+    "Memory",
+    "additive",
+    "attend",
+    "cross_entropy",
+    "dot",
+    "hardmax",
+    "log_normalizer",
+    "padding",
+    "softmax",
+    "top_k",
+    "widen",
+]

@@ -31,5 +31,6 @@ def additive(
     query, keys, v = widen(query), widen(keys), widen(v)
     if bias is not None:
         query += widen(bias)
-    hidden = tf.tanh(query[:, :, None] + keys[:, None])  # [B, T, S, D]
+    # The gradient of expand_dims is a reshape, that of indexing with None fills a new tensor.
+    hidden = tf.tanh(tf.expand_dims(query, 2) + tf.expand_dims(keys, 1))  # [B, T, S, D]
     return tf.tensordot(hidden, v, 1)

@@ -58,25 +58,28 @@ class AttentionWrapperState(
     def clone(self, **replacements) -> "AttentionWrapperState":
         """A copy with some fields replaced by values of the same shape and type.
 
-        Raises ValueError (InvalidArgumentError in a graph) where a shape differs.
+        The containers stay those of this state: a GRU's state may be given as the bare tensor
+        that a GRU layer returns. Raises ValueError (InvalidArgumentError in a graph that cannot
+        know before) where a shape differs.
         """
+        message = (
+            "The shape of the AttentionWrapperState is expected to be same as the one to clone. "
+            "With beam search, tile the new value with tile_batch(value, beam_width) first."
+        )
 
         def checked(old, new):
             if not (tf.is_tensor(old) and tf.is_tensor(new)):
                 return new
             if not old.shape.is_compatible_with(new.shape):
-                raise ValueError(
-                    "The shape of the AttentionWrapperState is expected to be same as the one to "
-                    f"clone: {old.shape}. Received: {new.shape}. With beam search, tile the new "
-                    "value with tile_batch(value, beam_width) first."
-                )
-            return new
+                raise ValueError(f"{message} Expected: {old.shape}. Received: {new.shape}")
+            if old.shape.is_fully_defined() and new.shape.is_fully_defined():
+                return new
+            same = tf.debugging.assert_equal(tf.shape(old), tf.shape(new), message=message)
+            with tf.control_dependencies([same]):
+                return tf.identity(new)
 
-        new = self._replace(**replacements)
-        tf.nest.assert_same_structure(self, new, check_types=False)
-        return same_structure(
-            new, [checked(*pair) for pair in zip(tf.nest.flatten(self), tf.nest.flatten(new))]
-        )
+        new = same_structure(self, self._replace(**replacements))
+        return tf.nest.map_structure(checked, self, new)
 
 
 class _BoundMechanism:
@@ -120,7 +123,8 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
         cell: any Keras RNN cell, also `StackedRNNCells`.
         attention_mechanism: a mechanism, or a list of them.
         attention_layer_size: width of a linear, bias-free attention layer, or a list.
-        alignment_history: keep the alignments of all steps in the state (not under XLA).
+        alignment_history: keep the alignments of all steps in the state (not under XLA, and not in
+            `keras.layers.RNN`, whose states are tensors alone).
         cell_input_fn: `(inputs, attention) -> cell inputs`; default: concatenation.
         output_attention: output the attention (Luong) or the cell's output (Bahdanau).
         initial_cell_state: the state `get_initial_state` begins with.
@@ -291,7 +295,8 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
         dtype = dtype or self.compute_dtype
         if self._initial_cell_state is not None:
             cell_state = self._initial_cell_state
-            batch_size = batch_size or tf.shape(tf.nest.flatten(cell_state)[0])[0]
+            if batch_size is None:
+                batch_size = tf.shape(tf.nest.flatten(cell_state)[0])[0]
         if batch_size is None:
             raise ValueError("get_initial_state needs batch_size (or inputs). Received: neither.")
         memories = self._per_mechanism(memory)

@@ -43,6 +43,7 @@ class BasicDecoder(BaseDecoder):
     """
 
     def __init__(self, cell: Any, sampler: Any, output_layer: Any = None, **kwargs):
+        kwargs.setdefault("dtype", getattr(cell, "dtype_policy", None))  # states are the cell's
         super().__init__(**kwargs)
         if not callable(cell) or not hasattr(cell, "output_size"):
             raise TypeError(

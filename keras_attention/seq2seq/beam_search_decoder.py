@@ -6,8 +6,9 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-from keras_attention.functional import widen
+from keras_attention.functional import log_normalizer, top_k, widen
 from keras_attention.seq2seq._keras import deserialize, register, serialize
+from keras_attention.seq2seq._panels import in_panels
 from keras_attention.seq2seq.basic_decoder import _build
 from keras_attention.seq2seq.beam_search_ops import (
     gather_beams,
@@ -117,6 +118,7 @@ class BeamSearchDecoder(BaseDecoder):
         normalize: bool = True,
         **kwargs,
     ):
+        kwargs.setdefault("dtype", getattr(cell, "dtype_policy", None))  # states are the cell's
         super().__init__(**kwargs)
         if not callable(cell):
             raise TypeError(f"cell must be an RNN cell. Received: {type(cell).__name__}")
@@ -136,6 +138,7 @@ class BeamSearchDecoder(BaseDecoder):
         self.output_alignments = output_alignments
         self.normalize = normalize
         self._step_cell = cell
+        self._project = output_layer
         self._alignment_steps = None
         self._vocabulary = None
 
@@ -204,6 +207,7 @@ class BeamSearchDecoder(BaseDecoder):
         if self.end_token.shape.rank != 0:
             raise ValueError(f"end_token must be a scalar. Received: shape {self.end_token.shape}")
         self._embed = self.embedding_fn or (lambda ids: tf.nn.embedding_lookup(embedding, ids))
+        self._project = in_panels(self.output_layer)
         self._step_cell = self.cell
         if memory is not None:
             self._step_cell = functools.partial(
@@ -252,7 +256,7 @@ class BeamSearchDecoder(BaseDecoder):
             inputs = tf.nest.map_structure(self._merge, inputs)
             output, cell_state = self._step_cell(inputs, cell_state, training=training)
             if self.output_layer is not None:
-                output = self.output_layer(output)
+                output = self._project(output)
             logits = self._split(output)
             cell_state = tf.nest.map_structure(self._split, cell_state)
             outputs, state = _beam_search_step(
@@ -276,18 +280,20 @@ class BeamSearchDecoder(BaseDecoder):
 
     def finalize(self, outputs, final_state, sequence_lengths):
         """Trace the hypotheses back, and what was recorded along them."""
-        longest = tf.cast(tf.reduce_max(final_state.lengths, axis=1), tf.int32)
-        ids = gather_tree(outputs.predicted_ids, outputs.parent_ids, longest, self.end_token)
+        parents = _walkable(outputs.predicted_ids, outputs.parent_ids)
+        steps, batch, beams = tf.unstack(tf.shape(parents))
+        # Finished hypotheses may still change places: the way back begins at the last step.
+        ids = gather_tree(
+            outputs.predicted_ids, parents, tf.fill([batch], steps), self.end_token
+        )
+        whole = tf.fill([batch, beams], steps)
         if self.reorder_tensor_arrays:
             cell_state = tf.nest.map_structure(
-                lambda leaf: self._ordered(leaf, outputs.parent_ids, final_state.lengths),
-                final_state.cell_state,
+                lambda leaf: self._ordered(leaf, parents, whole), final_state.cell_state
             )
             final_state = final_state._replace(cell_state=cell_state)
         if self.output_alignments:
-            alignments = gather_tree_from_array(
-                outputs.alignments, outputs.parent_ids, final_state.lengths
-            )
+            alignments = gather_tree_from_array(outputs.alignments, parents, whole)
             outputs = outputs._replace(alignments=alignments)
         return FinalBeamSearchDecoderOutput(ids, outputs), final_state
 
@@ -349,6 +355,16 @@ class BeamSearchDecoder(BaseDecoder):
         return cls(**{k: deserialize(v) if k in parts else v for k, v in config.items()})
 
 
+def _walkable(ids, parent_ids):
+    """The parents of every step taken; a step that was not taken is walked straight through.
+
+    XLA's outputs are as long as the limit and zero beyond the last step. In a step that was taken
+    the K chosen ones differ, so that they are not all token 0 of parent 0.  [T, B, K].
+    """
+    taken = tf.reduce_any((ids != 0) | (parent_ids != 0), axis=[1, 2], keepdims=True)
+    return tf.where(taken, parent_ids, tf.range(tf.shape(parent_ids)[2]))
+
+
 def _attention_probs(state) -> tf.Tensor | None:
     """The alignments in a cell's state, the mean of them if there are several.  [B, K, S]."""
     found = _find_alignments(state)
@@ -390,7 +406,8 @@ def _beam_search_step(
     """
     end_token = tf.convert_to_tensor(end_token, tf.int32)
     logits = tf.cast(logits, beam_state.log_probs.dtype)
-    norm = tf.reduce_logsumexp(logits, axis=2, keepdims=True) if normalize else 0.0
+    never = tf.constant(-float("inf"), logits.dtype)
+    norm = log_normalizer(logits) if normalize else 0.0
     finished, lengths = beam_state.finished, beam_state.lengths
     coverage = ()
     if tf.get_static_value(coverage_penalty_weight) != 0.0:
@@ -401,8 +418,7 @@ def _beam_search_step(
     def scored(ids, log_probs):
         """ids [B, K, C] or [1, 1, C], log p of the token [B, K, C] -> total log p, score."""
         ends = ids == end_token
-        lowest = log_probs.dtype.min
-        frozen = tf.where(ends, tf.zeros([], log_probs.dtype), lowest)
+        frozen = tf.where(ends, tf.zeros([], log_probs.dtype), never)
         log_probs = tf.where(finished[..., None], frozen, log_probs)
         total = beam_state.log_probs[..., None] + log_probs
         grows = tf.cast(~ends & ~finished[..., None], lengths.dtype)
@@ -418,11 +434,11 @@ def _beam_search_step(
 
     ids, candidates = _candidates(logits, beam_width, end_token)
     total, scores = scored(ids, candidates - norm)
-    # A repeated end token must lose even against what is impossible.
+    # An end token that is among the best as well is no other continuation.
     repeated = tf.concat(
         [ids[..., :-1] == end_token, tf.zeros_like(ids[..., -1:], tf.bool)], axis=2
     )
-    scores = tf.where(repeated, tf.constant(-float("inf"), scores.dtype), scores)
+    total, scores = tf.where(repeated, never, total), tf.where(repeated, never, scores)
 
     choices = tf.shape(ids)[2]
     flat = [batch_size, beam_width * choices]
@@ -434,14 +450,14 @@ def _beam_search_step(
     def of_chosen(x):
         return tf.gather(tf.reshape(x, flat), chosen, batch_dims=1)
 
-    next_ids = of_chosen(ids)
+    next_ids, next_log_probs = of_chosen(ids), of_chosen(total)
     parent_finished = gather_beams(finished, parents)
     next_state = BeamSearchDecoderState(
         cell_state=tf.nest.map_structure(
             lambda leaf: _follow(leaf, parents), next_cell_state
         ),
-        log_probs=of_chosen(total),
-        finished=parent_finished | (next_ids == end_token),
+        log_probs=next_log_probs,
+        finished=parent_finished | (next_ids == end_token) | (next_log_probs == never),
         lengths=gather_beams(lengths, parents) + tf.cast(~parent_finished, lengths.dtype),
         accumulated_attention_probs=() if isinstance(coverage, tuple) else gather_beams(
             coverage, parents
@@ -459,7 +475,7 @@ def _candidates(logits, beam_width, end_token):
     if vocabulary is None:
         raise ValueError("The width of the logits must be known. Received: shape "
                          f"{logits.shape}")
-    values, ids = tf.math.top_k(logits, k=min(beam_width + 1, vocabulary))
+    values, ids = top_k(logits, min(beam_width + 1, vocabulary))
     end = tf.gather(logits, end_token, axis=2)[..., None]  # [B, K, 1]
     end_ids = tf.zeros_like(ids[..., :1]) + end_token
     return tf.concat([ids, end_ids], 2), tf.concat([values, end], 2)

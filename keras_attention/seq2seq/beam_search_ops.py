@@ -44,7 +44,7 @@ def _trace(parent_ids: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     Above `last` (the index of the last real step) a beam stands for itself.
     """
     steps = tf.shape(parent_ids)[0]
-    own = tf.zeros_like(parent_ids[0]) + tf.range(tf.shape(parent_ids)[2])
+    own = tf.broadcast_to(tf.range(tf.shape(parent_ids)[2]), tf.shape(parent_ids)[1:])
     beams = tf.TensorArray(tf.int32, size=steps, element_shape=own.shape)
 
     def back(time, came_from, beams):

@@ -1,8 +1,8 @@
 """Controls: what a search may say next, as small functions on log-probabilities and a state.
 
-A control is three functions. `init(rows)` gives its state for B*K rows; `apply(log_probs, state)`
-takes [N, V] and returns it with what is not allowed at -inf; `advance(state, tokens)` moves the
-state on by the token [N] that each row took. The state is a nest of tensors [N, ...], so it
+A control is three functions. `init(beam_width)` gives its state for B*K rows; `apply(log_probs,
+state)` takes [N, V] and returns it with what is not allowed at -inf; `advance(state, tokens)` moves
+the state on by the token [N] that each row took. The state is a nest of tensors [N, ...], so it
 follows the hypotheses like the state of a cell.
 """
 
@@ -34,10 +34,11 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
     [[0.0, -inf, -inf]]
     """
     adds = tf.convert_to_tensor(token_lengths, tf.int32)
-    if not bool((tf.get_static_value(adds) == 1).any()):
+    known = tf.get_static_value(adds)
+    if known is not None and 1 not in known:
         raise ValueError(
             "exact_length needs at least one token that adds 1, or some lengths could never be "
-            f"met. Received: token_lengths with values {sorted(set(tf.get_static_value(adds).tolist()))}"
+            f"met. Received: token_lengths with values {sorted(set(known.tolist()))}"
         )
     lengths = tf.convert_to_tensor(lengths, tf.int32)
     is_end = tf.range(tf.shape(adds)[0]) == end_token  # [V]

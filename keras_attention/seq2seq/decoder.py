@@ -240,7 +240,7 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_
             dtype,
             size=maximum_iterations if fixed else 0,
             dynamic_size=not fixed,
-            element_shape=tf.TensorShape([None]).concatenate(shape),
+            element_shape=finished.shape[:1].concatenate(shape),
         ),
         decoder.output_size,
         decoder.output_dtype,

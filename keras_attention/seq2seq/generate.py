@@ -57,7 +57,7 @@ def generate(
     coverage_penalty: float = 0.0,
     n_best: int | None = None,
     return_alignments: bool = False,
-    control: Callable[[Any], Control] | Control | None = None,
+    control: Control | None = None,
 ) -> SearchResult:
     """Search for the answers that a model finds best.
 
@@ -94,6 +94,7 @@ def generate(
         output_alignments=return_alignments,
         normalize=control is None,
         maximum_iterations=max_length,
+        autocast=False,  # the state has the types of the model, whatever the global policy is
     )
     found, final, lengths = decoder(
         None,
@@ -153,6 +154,7 @@ def _result(model, ids, alignments, final, length_penalty, coverage_penalty, n_b
         scores += coverage_penalty * tf.reduce_sum(tf.math.log(tf.minimum(seen, 1.0)), 2)
     scores, order = tf.math.top_k(tf.cast(scores, tf.float32), n_best)
     lengths = tf.gather(lengths, order, batch_dims=1)
+    lengths = tf.where(scores > -float("inf"), lengths, 0)
     ids = tf.gather(tf.transpose(ids, [0, 2, 1]), order, batch_dims=1)  # [B, K, T]
     real = tf.sequence_mask(lengths, tf.shape(ids)[2])
     ids = tf.where(real, ids, model.pad_id)

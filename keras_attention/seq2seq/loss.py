@@ -4,7 +4,7 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-from keras_attention.functional import widen
+from keras_attention.functional import cross_entropy, widen
 
 __all__ = ["sequence_loss"]
 
@@ -110,6 +110,7 @@ def _cross_entropy(logits, targets, softmax_loss_function):
         labels = tf.reshape(targets, [-1, shape[2]])
         function = softmax_loss_function or tf.nn.softmax_cross_entropy_with_logits
     else:
-        labels = tf.reshape(targets, [-1])
-        function = softmax_loss_function or tf.nn.sparse_softmax_cross_entropy_with_logits
+        ids = targets if targets.dtype.is_integer else tf.cast(targets, tf.int32)  # Keras' floats
+        labels = tf.reshape(ids, [-1])
+        function = softmax_loss_function or cross_entropy
     return tf.reshape(function(labels=labels, logits=flat), shape[:2])

@@ -10,7 +10,7 @@ from typing import Any, Callable
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import Memory, additive, dot, hardmax, softmax
+from keras_attention.functional import Memory, additive, dot, hardmax, softmax, widen
 from keras_attention.seq2seq._keras import (
     deserialize,
     no_autograph,
@@ -133,10 +133,11 @@ class AttentionMechanism(keras.layers.Layer):
 
     def _memory(self, memory: Memory | None) -> Memory:
         memory = self._bound if memory is None else memory
-        if memory is None:
+        if memory is None or _belongs_to_a_finished_graph(memory.keys):
             raise ValueError(
                 f"{self.name} has nothing to look at: pass memory= at the call (see "
-                "prepare_memory), or call setup_memory(memory) before. Received: no memory."
+                "prepare_memory), or call setup_memory(memory) before. Received: "
+                f"{'no memory' if memory is None else 'what was bound inside of a tf.function'}."
             )
         return memory
 
@@ -191,10 +192,15 @@ class AttentionMechanism(keras.layers.Layer):
         self.setup_memory(memory, lengths, memory_mask)
         return self.values
 
+    def compute_mask(self, inputs, previous_mask=None):
+        """The mask of the memory ends here: alignments and states have none."""
+        return None
+
     def _per_source(self, query, memory: Memory, beam_width: int):
         """The queries of one source side by side.  [B*K, D] -> [B, K, D']."""
         rows, sources = query.shape[0], memory.keys.shape[0]
-        if rows is not None and sources is not None and rows != sources * beam_width:
+        beams = tf.get_static_value(beam_width)
+        if None not in (rows, sources, beams) and rows != sources * beams:
             raise ValueError(
                 "The query must have beam_width rows for each row of the memory. Received: query "
                 f"with {rows} rows, memory with {sources}, beam_width={beam_width}"
@@ -288,6 +294,10 @@ class AttentionMechanism(keras.layers.Layer):
     def from_config(cls, config: dict):
         sublayers = ("probability_fn", "query_layer", "memory_layer")
         return cls(**{k: deserialize(v) if k in sublayers else v for k, v in config.items()})
+
+
+def _belongs_to_a_finished_graph(x: Any) -> bool:
+    return tf.is_tensor(x) and tf.executing_eagerly() and not hasattr(x, "numpy")
 
 
 def _projection(units: int, name: str, layer: Any, **kwargs) -> keras.layers.Layer:
@@ -436,10 +446,10 @@ class BahdanauAttention(AttentionMechanism):
         super().build(input_shape)
 
     def scores(self, query, memory):
-        v = tf.convert_to_tensor(self.attention_v)
+        v = widen(self.attention_v)
         if not self.normalize:
             return additive(query, memory.keys, v)
-        v = self.attention_g * v * tf.math.rsqrt(tf.reduce_sum(tf.square(v)))
+        v = widen(self.attention_g) * v * tf.math.rsqrt(tf.reduce_sum(tf.square(v)))
         return additive(query, memory.keys, v, self.attention_b)
 
     def get_config(self) -> dict:

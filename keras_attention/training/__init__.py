@@ -5,7 +5,7 @@ from keras_attention.training.checkpoint import TrainingCheckpoint
 from keras_attention.training.clipping import clip_by_global_norm, global_norm
 from keras_attention.training.clipping_optimizer import ClipByGlobalNorm
 from keras_attention.training.embeddings import read_embeddings
-from keras_attention.training.metrics import Perplexity
+from keras_attention.training.metrics import Perplexity, token_objective
 from keras_attention.training.summaries import Summaries
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "clip_by_global_norm",
     "global_norm",
     "read_embeddings",
+    "token_objective",
 ]

@@ -1,0 +1,249 @@
+"""What every layer owes, asked of one table: a new layer adds one row."""
+
+import functools
+import subprocess
+import sys
+from typing import Any, Callable, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attention.seq2seq import (
+    AttentionWrapper,
+    BahdanauAttention,
+    BasicDecoder,
+    LuongAttention,
+    TrainingSampler,
+)
+
+WIDTH = 4
+
+
+class Row(NamedTuple):
+    """How to make a layer, and how to let queries look at values with it.
+
+    `apply(layer, query [B, T, 4], values [B, S, 4], mask [B, S] bool, True = may look)` gives a
+    tensor [B, T, ...]. A layer that looks at itself takes `values` and leaves `query` alone; its
+    output [B, S, ...] is compared where the mask is True.
+    """
+
+    make: Callable[[Any], keras.layers.Layer]  # dtype policy -> layer
+    apply: Callable
+
+
+def ask(mechanism, query, values, mask):
+    """T queries at once: they share the memory of their source, like hypotheses."""
+    memory = mechanism.prepare_memory(values, memory_mask=mask)
+    batch, steps = tf.unstack(tf.shape(query)[:2])
+    flat = tf.reshape(query, [-1, query.shape[-1]])
+    alignments, _ = mechanism([flat, None], memory=memory, beam_width=steps)
+    context = mechanism.read(alignments, memory, steps)
+    return tf.reshape(context, [batch, steps, context.shape[-1]])
+
+
+def decode(cell, query, values, mask):
+    """T steps of a cell that attends."""
+    memory = cell.prepare_memory(values, memory_mask=mask)
+    state = cell.get_initial_state(batch_size=tf.shape(values)[0], memory=memory)
+    decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=query.shape[1])
+    return decoder(query, initial_state=state, memory=memory)[0].rnn_output
+
+
+def wrapper(mechanism, dtype):
+    cell = keras.layers.GRUCell(WIDTH, dtype=dtype)
+    return AttentionWrapper(cell, mechanism(WIDTH, dtype=dtype), WIDTH, dtype=dtype)
+
+
+ROWS = {
+    "luong": Row(lambda dtype: LuongAttention(WIDTH, dtype=dtype), ask),
+    "luong_scaled": Row(lambda dtype: LuongAttention(WIDTH, scale=True, dtype=dtype), ask),
+    "bahdanau": Row(lambda dtype: BahdanauAttention(WIDTH, dtype=dtype), ask),
+    "bahdanau_normalized": Row(
+        lambda dtype: BahdanauAttention(WIDTH, normalize=True, dtype=dtype), ask
+    ),
+    "wrapper_luong": Row(functools.partial(wrapper, LuongAttention), decode),
+    "wrapper_bahdanau": Row(functools.partial(wrapper, BahdanauAttention), decode),
+}
+each = pytest.mark.parametrize("name", ROWS)
+
+
+class Probe(keras.Model):
+    """The smallest model around a layer of the table."""
+
+    def __init__(self, name, layer):
+        super().__init__(name=name, dtype=layer.dtype_policy)
+        self.layer = layer
+
+    def call(self, inputs):
+        query, values, mask = inputs
+        return ROWS[self.name].apply(self.layer, query, values, tf.cast(mask, tf.bool))
+
+    def build(self, input_shape=None):
+        if not self.built:
+            self.built = True
+            self(example())
+
+    def get_config(self):
+        return {"name": self.name, "layer": keras.saving.serialize_keras_object(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(config["name"], keras.saving.deserialize_keras_object(config["layer"]))
+
+
+def example(dtype="float32", batch=3, targets=2, steps=5):
+    """query [B, T, D], values [B, S, D], mask [B, S]: all of one source, a part of another ..."""
+    rng = np.random.default_rng(1)
+    query, values = (rng.normal(size=(batch, n, WIDTH)).astype(dtype) for n in (targets, steps))
+    return query, values, np.arange(steps) < np.array([steps, 2, 1][:batch])[:, None]
+
+
+def probe(name, dtype="float32", weights=None):
+    """A built model; its weights are drawn, for initial ones may be 0 or 1, or are those given."""
+    model = Probe(name, ROWS[name].make(dtype))
+    model.build()
+    if weights is None:
+        weights = [np.random.normal(size=weight.shape) for weight in model.weights]
+    model.set_weights(weights)
+    return model
+
+
+def seen(outputs, mask, values):
+    """What must not change: all outputs, or those of unmasked steps if a layer looks at itself."""
+    outputs = np.asarray(tf.cast(outputs, tf.float64))
+    if outputs.shape[1] == values.shape[1] and outputs.shape[1] != example()[0].shape[1]:
+        return outputs[mask]
+    return outputs
+
+
+# -- saved and loaded
+
+
+def check_saved(folder):
+    """Run in a process of its own: load every model and keep what it says to the example."""
+    for name in ROWS:
+        model = keras.saving.load_model(f"{folder}/{name}.keras", custom_objects={"Probe": Probe})
+        np.save(f"{folder}/{name}.npy", model(example()))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """All models of the table, saved here and answered for by one new process."""
+    folder = tmp_path_factory.mktemp("saved")
+    expected = {}
+    for name in ROWS:
+        model = probe(name)
+        expected[name] = model(example()).numpy()
+        model.save(folder / f"{name}.keras")
+    program = f"from {__name__} import check_saved; check_saved({str(folder)!r})"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return lambda name: (np.load(folder / f"{name}.npy"), expected[name])
+
+
+@each
+def test_a_saved_layer_says_the_same_bits_in_a_new_process(name, saved):
+    found, expected = saved(name)
+    assert expected.any()
+    np.testing.assert_array_equal(found, expected)
+
+
+# -- precision, graphs, XLA
+
+
+@each
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_computes_narrow_and_stays_close(name, policy):
+    wide = probe(name)
+    narrow = probe(name, policy, wide.get_weights())
+    found = narrow(example())
+    assert found.dtype == policy.removeprefix("mixed_")
+    assert {weight.dtype for weight in narrow.weights} == {"float32"}
+    expected = wide(example())
+    np.testing.assert_allclose(tf.cast(found, tf.float32), expected, atol=0.1, rtol=0.1)
+
+
+@each
+def test_xla_says_what_eager_says(name):
+    model = probe(name)
+    call = tf.function(model, jit_compile=True, autograph=False)
+    inputs = tuple(map(tf.constant, example()))
+    np.testing.assert_allclose(call(inputs), model(inputs), atol=1e-5)
+
+
+@each
+def test_a_graph_with_unknown_lengths_says_what_eager_says(name):
+    model = probe(name)
+    unknown = tf.TensorSpec([None, None, WIDTH])
+    signature = [(unknown, unknown, tf.TensorSpec([None, None], tf.bool))]
+    call = tf.function(model, input_signature=signature)
+    for sizes in ({}, {"batch": 1, "targets": 4, "steps": 1}):
+        inputs = example(**sizes)
+        np.testing.assert_allclose(call(inputs), model(inputs), atol=1e-5)
+
+
+# -- masks
+
+
+@each
+def test_what_is_masked_changes_nothing(name):
+    model, (query, values, mask) = probe(name), example()
+    expected = model((query, values, mask))
+    other = np.where(mask[..., None], values, 1e3 * np.random.normal(size=values.shape))
+    found = model((query, other.astype("float32"), mask))
+    np.testing.assert_array_equal(seen(found, mask, values), seen(expected, mask, values))
+
+
+@each
+def test_more_padding_changes_nothing(name):
+    model, (query, values, mask) = probe(name), example()
+    expected = seen(model((query, values, mask)), mask, values)
+    more = np.concatenate([values, np.ones((3, 4, WIDTH), "float32")], 1)
+    more_mask = np.pad(mask, [[0, 0], [0, 4]])
+    found = seen(model((query, more, more_mask)), more_mask, more)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@each
+def test_a_row_that_may_see_nothing_is_finite_and_so_are_its_gradients(name):
+    model, (query, values, mask) = probe(name), example()
+    mask[1] = False
+    values = tf.constant(values)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        output = model((query, values, mask))
+        loss = tf.reduce_sum(tf.square(output))
+    assert np.isfinite(output).all()
+    for gradient in tape.gradient(loss, [values, *model.trainable_variables]):
+        assert gradient is None or np.isfinite(gradient).all()
+
+
+# -- gradients
+
+
+@each
+def test_gradients_are_the_finite_differences_in_float64(name):
+    model = probe(name, "float64")
+    query, values, mask = example("float64")
+    query, values = tf.Variable(query), tf.Variable(values)
+    watched = [query, values, *(weight.value for weight in model.trainable_variables)]
+    direction = tf.constant(np.random.normal(size=model((query, values, mask)).shape))
+
+    def loss():
+        return tf.reduce_sum(model((query, values, mask)) * direction)
+
+    with tf.GradientTape() as tape:
+        tape.watch([query, values])
+        result = loss()
+    for variable, gradient in zip(watched, tape.gradient(result, watched)):
+        step = 1e-6 * np.random.normal(size=variable.shape)
+        begin = variable.numpy()
+        variable.assign(begin + step)
+        above = loss()
+        variable.assign(begin - step)
+        difference = (above - loss()) / 2
+        variable.assign(begin)
+        expected = 0.0 if gradient is None else np.sum(gradient * step)
+        np.testing.assert_allclose(difference, expected, rtol=1e-4, atol=1e-12)

@@ -1,0 +1,242 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import RNNSeq2Seq
+
+PAD, START, END = 0, 1, 2
+SOURCES = np.array([[5, 6, 7, 8, 2], [9, 2, 0, 0, 0], [4, 4, 10, 2, 0]])
+TARGETS = np.array([[1, 4, 5, 6], [1, 7, 0, 0], [1, 8, 9, 0]])
+
+GRID = [
+    dict(cell=cell, layers=layers, bidirectional=bidirectional, attention=attention)
+    for cell in ("gru", "lstm", "simple_rnn")
+    for layers in (1, 2)
+    for bidirectional in (False, True)
+    for attention in ("bahdanau", "luong", None)
+]
+each = pytest.mark.parametrize("settings", GRID, ids=lambda s: "-".join(map(str, s.values())))
+
+
+def small(**settings):
+    model = RNNSeq2Seq(**{"vocab_size": 11, "units": 6, **settings})
+    model.build()
+    return model
+
+
+def steps(model, memory, state, targets):
+    """[B, T] ids -> logits [B, T, V], one step after another."""
+    looks = {} if memory is None else {"memory": memory}
+    logits = []
+    for t in range(targets.shape[1]):
+        output, state = model.cell(model.embed(targets[:, t]), state, **looks)
+        logits.append(model.project(output))
+    return np.stack(logits, 1)
+
+
+@each
+def test_decoding_is_repeating_the_step(settings):
+    model = small(**settings)
+    memory, state = model.encode(SOURCES)
+    logits = model((SOURCES, TARGETS))
+    np.testing.assert_allclose(logits, steps(model, memory, state, TARGETS), atol=1e-5)
+
+
+@each
+def test_each_row_stands_alone_and_padding_never_reaches_the_decoder(settings):
+    """Also not backwards, where an RNN would read the padding first."""
+    model = small(**settings)
+    for layer in model.encoder:  # with biases of zero an RNN stays at zero over padding
+        for weight in layer.weights:
+            weight.assign(weight + 0.3)
+    logits = model((SOURCES, TARGETS)).numpy()
+    wider = np.pad(SOURCES, [[0, 0], [0, 3]])
+    np.testing.assert_allclose(model((wider, TARGETS)), logits, atol=1e-5)
+    alone = model((SOURCES[1:2, :2], TARGETS[1:2]))
+    np.testing.assert_allclose(alone[0], logits[1], atol=1e-5)
+
+
+def test_the_future_of_the_target_never_reaches_its_past():
+    model = small(layers=2)
+    other = TARGETS.copy()
+    other[:, 2:] = 3
+    one, changed = model((SOURCES, TARGETS)), model((SOURCES, other))
+    np.testing.assert_array_equal(one[:, :2], changed[:, :2])
+    assert (one[:, 2:].numpy() != changed[:, 2:].numpy()).any()
+
+
+@pytest.mark.parametrize("settings", [GRID[0], GRID[22], GRID[35]], ids=["first", "lstm", "last"])
+@pytest.mark.parametrize("bridge", ["dense", "zero"])
+def test_every_weight_learns(settings, bridge):
+    model = small(**settings, bridge=bridge)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(model((SOURCES, TARGETS), training=True)))
+    unused = ()
+    if bridge == "zero" and settings["attention"] is None:
+        unused = ("rnn", "bidirectional", "source_embedding")  # nothing leads to the encoder
+    for weight, gradient in zip(
+        model.trainable_variables, tape.gradient(loss, model.trainable_variables)
+    ):
+        if any(part in weight.path for part in unused):
+            continue
+        gradient = tf.convert_to_tensor(gradient).numpy()
+        assert np.isfinite(gradient).all() and gradient.any(), weight.path
+
+
+def copying(rows=24):
+    """Sources of four symbols, to be copied, as fit takes them."""
+    source = np.random.randint(4, 8, (rows, 4))
+    source = np.concatenate([source, np.full((rows, 1), END)], 1)
+    target_in = np.concatenate([np.full((rows, 1), START), source[:, :-1]], 1)
+    return (source, target_in), source
+
+
+@pytest.mark.parametrize(
+    "settings", [dict(cell="gru", dropout=0.1), dict(cell="lstm", attention="luong")]
+)
+def test_fit_makes_the_loss_fall_and_what_was_learnt_is_saved(settings, tmp_path):
+    model = RNNSeq2Seq(vocab_size=11, units=16, **settings)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.02), loss, jit_compile=False)
+    x, y = copying()
+    losses = model.fit(x, y, batch_size=12, epochs=12, verbose=0).history["loss"]
+    assert np.isfinite(losses).all() and losses[-1] < 0.7 * losses[0]
+    expected = model(x)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(x), expected)
+    copy = RNNSeq2Seq(vocab_size=11, units=16, **settings)
+    copy.build()
+    copy.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(copy(x), expected)
+
+
+def test_dropout_acts_in_training_alone():
+    model = small(dropout=0.5)
+    quiet = model((SOURCES, TARGETS)).numpy()
+    np.testing.assert_array_equal(model((SOURCES, TARGETS), training=False), quiet)
+    one, other = (model((SOURCES, TARGETS), training=True).numpy() for _ in range(2))
+    assert (one != quiet).any() and (one != other).any()
+    assert model((SOURCES[:1], TARGETS[:1]), training=True).shape == (1, 4, 11)
+
+
+# -- saving
+
+LOADER = """
+import sys
+import keras, numpy as np
+import models.rnn_seq2seq
+folder, *names = sys.argv[1:]
+inputs = np.load(f"{folder}/inputs.npz")
+for name in names:
+    model = keras.saving.load_model(f"{folder}/{name}.keras")
+    logits = model((inputs["source"], inputs["target"]))
+    answers = model.generate(inputs["source"], beam_width=3, max_length=5)
+    np.savez(f"{folder}/{name}.npz", logits=logits, ids=answers.ids, scores=answers.scores)
+"""
+
+
+def test_a_saved_model_gives_the_same_bits_in_a_new_process(tmp_path):
+    settings = {
+        "attentive": dict(cell="lstm", layers=2, dropout=0.2, embedding_width=3),
+        "plain": dict(attention=None, bidirectional=False, bridge="pass", tie_output=True),
+        "shared": dict(attention="luong", share_embeddings=True, cell="simple_rnn"),
+    }
+    np.savez(tmp_path / "inputs.npz", source=SOURCES, target=TARGETS)
+    expected = {}
+    for name, given in settings.items():
+        model = small(**given)
+        model.save(tmp_path / f"{name}.keras")
+        expected[name] = (
+            model((SOURCES, TARGETS)),
+            model.generate(SOURCES, beam_width=3, max_length=5),
+        )
+    run = subprocess.run(
+        [sys.executable, "-c", LOADER, str(tmp_path), *settings], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    for name, (logits, answers) in expected.items():
+        found = np.load(tmp_path / f"{name}.npz")
+        np.testing.assert_array_equal(found["logits"], logits)
+        np.testing.assert_array_equal(found["ids"], answers.ids)
+        np.testing.assert_array_equal(found["scores"], answers.scores)
+
+
+# -- weights that are shared or given
+
+
+def test_tied_and_shared_embeddings_are_one_matrix():
+    model = small(tie_output=True, share_embeddings=True)
+    matrices = [w for w in model.trainable_variables if 11 in w.shape]
+    assert len(matrices) == 1 and matrices[0].shape == (11, 6)
+    assert model.source_embedding is model.target_embedding and model.output_layer is None
+    output = np.random.normal(size=(2, 6)).astype("float32")
+    np.testing.assert_allclose(model.project(output), output @ matrices[0].numpy().T, rtol=1e-5)
+    separate = small()
+    assert len([w for w in separate.trainable_variables if 11 in w.shape]) == 4  # two, W_o and b
+
+
+def test_given_embeddings_are_what_the_model_begins_with():
+    source, target = np.random.normal(size=(2, 11, 6)).astype("float32")
+    model = small(source_embeddings=source, target_embeddings=target)
+    np.testing.assert_array_equal(model.source_embedding.embeddings, source)
+    np.testing.assert_array_equal(model.target_embedding.embeddings, target)
+
+
+def test_source_and_target_may_have_their_own_vocabularies():
+    model = small(target_vocab_size=14)
+    assert model((SOURCES, TARGETS + 3)).shape == (3, 4, 14)
+
+
+def test_the_bridge_says_where_the_decoder_begins():
+    zero = small(bridge="zero", attention=None)
+    _, state = zero.encode(SOURCES)
+    assert not any(part.numpy().any() for part in tf.nest.flatten(state))
+    passed = small(bridge="pass", bidirectional=False, attention=None, cell="lstm")
+    _, state = passed.encode(SOURCES[:1])
+    layer = passed.encoder[0]
+    _, h, c = layer(passed.source_embedding(SOURCES[:1]))
+    np.testing.assert_allclose(state[0], h, atol=1e-6)
+    np.testing.assert_allclose(state[1], c, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"cell": "elman"}, "cell must be one of"),
+        ({"attention": "dot"}, "attention"),
+        ({"bridge": "long"}, "long"),
+        ({"bridge": "pass", "bidirectional": True}, "one-way"),
+        ({"share_embeddings": True, "target_vocab_size": 12}, "one vocabulary"),
+        ({"tie_output": True, "embedding_width": 5}, "embedding_width=5"),
+        ({"units": 0}, "at least 1"),
+        ({"vocab_size": 0}, "at least 1"),
+        ({"layers": 0}, "at least 1"),
+        ({"dropout": 1.5}, "1.5"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RNNSeq2Seq(**{"vocab_size": 11, "units": 6, **settings})
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+def test_graph_and_xla_give_the_logits_of_eager(jit):
+    model = small(cell="lstm", layers=2)
+    call = tf.function(lambda source, target: model((source, target)), jit_compile=jit)
+    found = call(tf.constant(SOURCES), tf.constant(TARGETS))
+    np.testing.assert_allclose(found, model((SOURCES, TARGETS)), atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_narrow_policies_learn_without_nan(policy):
+    model = small(dtype=policy, dropout=0.1)
+    with tf.GradientTape() as tape:
+        logits = model((SOURCES, TARGETS), training=True)
+        loss = tf.reduce_mean(tf.square(tf.cast(logits, tf.float32)))
+    for gradient in tape.gradient(loss, model.trainable_variables):
+        assert np.isfinite(tf.convert_to_tensor(gradient)).all()
