@@ -87,7 +87,7 @@ def length_penalty(length, weight):
 
 
 def coverage_penalty(alignments, weight):
-    """weight * sum_s log min(sum_t alignment, 1) over the slots that were seen.  [T, S] -> scalar."""
+    """weight * sum_s log min(sum_t alignment, 1), over the slots that were seen.  [T, S]."""
     seen = np.asarray(alignments, np.float64).sum(0)
     return weight * np.log(np.minimum(seen[seen > 0], 1)).sum()
 
@@ -104,7 +104,8 @@ def answers(vocabulary, steps, end):
 def log_prob(answer, log_p, start):
     """log p of a whole answer, with log_p(t, previous) -> [V]."""
     return sum(
-        log_p(t, previous)[token] for t, (previous, token) in enumerate(zip((start, *answer), answer))
+        log_p(t, previous)[token]
+        for t, (previous, token) in enumerate(zip((start, *answer), answer))
     )
 
 

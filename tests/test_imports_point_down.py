@@ -1,4 +1,4 @@
-"""functional <- layers <- seq2seq <- contrib, and models and apps on top: imports only point down."""
+"""functional <- layers <- seq2seq <- contrib <- models <- apps: imports only point down."""
 
 import ast
 import pathlib

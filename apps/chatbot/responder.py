@@ -25,6 +25,8 @@ class Responder(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
         def respond(text):
             """text [B] -> replies [B, K], scores [B, K], lengths, tokens, alignments."""
+            asked = tf.shape(text)[0]
+            text = tf.concat([text, tf.fill([tf.maximum(1 - asked, 0)], "")], 0)  # [B], B > 0
             ids = tokenizer.encode(text)[:, : self._max_length]
             ends = tf.fill([tf.shape(text)[0], 1], model.end_id)
             source = tf.concat([ids, ends], 1).to_tensor(model.pad_id)
@@ -41,7 +43,8 @@ class Responder(tf.Module):
                 return_alignments=looks,
                 control=control,
             )
-            return self._spelled(text, source, found)
+            answer = self._spelled(text, source, found)
+            return {name: value[:asked] for name, value in answer.items()}
 
         self.respond = respond
 

@@ -62,6 +62,11 @@ def save_model(directory: str, model: keras.Model) -> None:
     try:
         model.save(part)
         os.replace(part, path)
+    except OSError as error:
+        raise OSError(
+            f"Could not save {path}: {error.strerror or error}. What was saved before is intact. "
+            "Free some space, then run the same command again to go on."
+        ) from error
     finally:
         if os.path.exists(part):
             os.remove(part)

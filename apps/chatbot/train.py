@@ -38,7 +38,7 @@ def run(directory: str, wanted: dict, said: dict) -> bool:
         tokenizer = text.load(directory)
     else:
         tokenizer = store.make_tokenizer(settings, pairs.train)
-        os.makedirs(directory, exist_ok=True)
+        _make(directory)
         tokenizer.save(directory)
     train = encode(tokenizer, pairs.train, settings["max_length"])
     dev = encode(tokenizer, pairs.dev, settings["max_length"])
@@ -66,6 +66,15 @@ def run(directory: str, wanted: dict, said: dict) -> bool:
         model, tokenizer = store.load_model(directory, settings)
         _show_replies(Responder(model, tokenizer, settings), pairs)
     return True
+
+
+def _make(directory: str) -> None:
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"--model_dir={directory} cannot be made: {error.strerror}. Choose another one."
+        ) from error
 
 
 def encode(tokenizer, pairs, max_length) -> tuple[list, list]:
@@ -161,6 +170,8 @@ class _Keeper(keras.callbacks.Callback):
             store.save_model(self.directory, self.model)
         else:
             self.progress["waited"] += 1
+            optimizer = self.model.optimizer
+            optimizer.learning_rate = 0.5 * float(optimizer.learning_rate)
         if self._epoch_is_over:
             self.progress.update(epoch=epoch + 1, batch=0)
         self.checkpoint.save(self.progress)

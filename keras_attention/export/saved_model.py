@@ -1,6 +1,7 @@
 """Write a SavedModel whole or not at all, and run it where none of our code is."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -68,7 +69,8 @@ def save(
         try:
             tf.saved_model.save(module, new, dict(signatures))
         except tf.errors.OpError as error:
-            raise OSError(f"Could not write {directory}: {str(error).splitlines()[0]}") from error
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])
+            raise OSError(f"Could not write {directory}: {reason}") from error
         if os.path.exists(directory):
             os.rename(directory, old)
         os.rename(new, directory)

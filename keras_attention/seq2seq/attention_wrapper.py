@@ -420,6 +420,8 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
         super().build(input_shape)
 
     def get_build_config(self) -> dict:
+        if not self.built:
+            return {}
         return {"input_width": self._input_width, "value_widths": self._value_widths}
 
     def build_from_config(self, config: dict) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.seq2seq._keras import deserialize, register, serialize
+from keras_attention.seq2seq._keras import deserialize, register, same_structure, serialize
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
@@ -97,7 +97,8 @@ class BasicDecoder(BaseDecoder):
 
     def step(self, time, inputs, state, training=None):
         """One step of cell, output layer and sampler."""
-        output, state = self._step_cell(inputs, state, training=training)
+        output, next_state = self._step_cell(inputs, state, training=training)
+        state = same_structure(state, next_state)
         if self.output_layer is not None:
             output = self.output_layer(output)
         sample_ids = self.sampler.sample(time=time, outputs=output, state=state)

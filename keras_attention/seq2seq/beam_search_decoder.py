@@ -7,7 +7,7 @@ from typing import Any, Callable
 import tensorflow as tf
 
 from keras_attention.functional import log_normalizer, top_k, widen
-from keras_attention.seq2seq._keras import deserialize, register, serialize
+from keras_attention.seq2seq._keras import deserialize, register, same_structure, serialize
 from keras_attention.seq2seq._panels import in_panels
 from keras_attention.seq2seq.basic_decoder import _build
 from keras_attention.seq2seq.beam_search_ops import (
@@ -254,7 +254,8 @@ class BeamSearchDecoder(BaseDecoder):
         with tf.name_scope(name or "BeamSearchDecoderStep"):
             cell_state = tf.nest.map_structure(self._merge, state.cell_state)
             inputs = tf.nest.map_structure(self._merge, inputs)
-            output, cell_state = self._step_cell(inputs, cell_state, training=training)
+            output, next_state = self._step_cell(inputs, cell_state, training=training)
+            cell_state = same_structure(cell_state, next_state)
             if self.output_layer is not None:
                 output = self._project(output)
             logits = self._split(output)
@@ -283,9 +284,7 @@ class BeamSearchDecoder(BaseDecoder):
         parents = _walkable(outputs.predicted_ids, outputs.parent_ids)
         steps, batch, beams = tf.unstack(tf.shape(parents))
         # Finished hypotheses may still change places: the way back begins at the last step.
-        ids = gather_tree(
-            outputs.predicted_ids, parents, tf.fill([batch], steps), self.end_token
-        )
+        ids = gather_tree(outputs.predicted_ids, parents, tf.fill([batch], steps), self.end_token)
         whole = tf.fill([batch, beams], steps)
         if self.reorder_tensor_arrays:
             cell_state = tf.nest.map_structure(

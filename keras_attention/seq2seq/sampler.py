@@ -5,6 +5,8 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
+from keras_attention.seq2seq._keras import deserialize, register, serialize
+
 __all__ = ["GreedyEmbeddingSampler", "Sampler", "TrainingSampler"]
 
 
@@ -44,6 +46,14 @@ class Sampler(abc.ABC):
         """Type of the ids."""
         return tf.int32
 
+    def get_config(self) -> dict:
+        """The constructor's arguments, for a decoder that is saved."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(**{name: deserialize(value) for name, value in config.items()})
+
 
 def _check_sequence_is_right_padded(mask: tf.Tensor, time_major: bool) -> None:
     """A mask of steps is a length only if no real step follows a padded one."""
@@ -57,6 +67,7 @@ def _check_sequence_is_right_padded(mask: tf.Tensor, time_major: bool) -> None:
     )
 
 
+@register
 class TrainingSampler(Sampler):
     """Teacher forcing: the next input is the given one, whatever was decoded.
 
@@ -135,7 +146,11 @@ class TrainingSampler(Sampler):
         finished = time + 1 >= self.sequence_length
         return finished, self._read(time + 1, finished), state
 
+    def get_config(self) -> dict:
+        return {"time_major": self.time_major}
 
+
+@register
 class GreedyEmbeddingSampler(Sampler):
     """The most likely id is taken, and its embedding fed to the next step.
 
@@ -184,6 +199,9 @@ class GreedyEmbeddingSampler(Sampler):
 
     def next_inputs(self, time, outputs, state, sample_ids):
         return tf.equal(sample_ids, self.end_token), self._embed(sample_ids), state
+
+    def get_config(self) -> dict:
+        return {"embedding_fn": serialize(self.embedding_fn)}
 
 
 def _transpose_batch_time(x: tf.Tensor) -> tf.Tensor:

@@ -145,7 +145,8 @@ def compare(title, task, settings, arrays, sides, rounds, seconds):
         agrees = agreement(task, built[name]["outcome"], built[reference]["outcome"])
         first, median = built[name]["cpu"], 1000 * statistics.median(times[name])
         ratio = statistics.median(map(operator.truediv, times[name], times[reference]))
-        print(f"{title:18}{name:32}{agrees:>18}{first:10.1f}{median:10.1f}{ratio:10.2f}", flush=True)
+        print(f"{title:18}{name:32}{agrees:>18}{first:10.1f}{median:10.1f}{ratio:10.2f}")
+    sys.stdout.flush()
 
 
 def agreement(task, ours, theirs):

@@ -1,9 +1,11 @@
 """What every layer owes, asked of one table: a new layer adds one row."""
 
 import functools
+import pathlib
 import subprocess
 import sys
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,6 +20,7 @@ from keras_attention.seq2seq import (
     TrainingSampler,
 )
 
+ROOT = pathlib.Path(__file__).parents[2]
 WIDTH = 4
 
 
@@ -137,8 +140,8 @@ def saved(tmp_path_factory):
         model = probe(name)
         expected[name] = model(example()).numpy()
         model.save(folder / f"{name}.keras")
-    program = f"from {__name__} import check_saved; check_saved({str(folder)!r})"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    program = f"from tests.conformance.test_layers import check_saved; check_saved({str(folder)!r})"
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return lambda name: (np.load(folder / f"{name}.npy"), expected[name])
 

@@ -12,6 +12,7 @@ from keras_attention.seq2seq import (
     GreedyEmbeddingSampler,
     LuongAttention,
     TrainingSampler,
+    dynamic_decode,
     sequence_loss,
 )
 from tests.seq2seq.cells import (
@@ -57,20 +58,56 @@ def test_decoding_a_sequence_is_repeating_the_step(cell, mechanism):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_plain_cell_decodes_as_well_as_a_wrapped_one():
-    cell, inputs = keras.layers.LSTMCell(UNITS), normal(BATCH, STEPS, INPUT)
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS.keys())
+def test_a_plain_cell_decodes_as_well_as_a_wrapped_one(cell):
+    cell, inputs = cell(), normal(BATCH, STEPS, INPUT)
     state = cell.get_initial_state(batch_size=BATCH)
-    outputs, _, _ = BasicDecoder(cell, TrainingSampler())(inputs, initial_state=state)
+    outputs, last, _ = BasicDecoder(cell, TrainingSampler())(inputs, initial_state=state)
     expected = keras.layers.RNN(cell, return_sequences=True)(inputs)
     np.testing.assert_allclose(outputs.rnn_output, expected, atol=1e-6)
+    tf.nest.assert_same_structure(last, state)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_the_state_may_come_as_a_layer_or_a_tuple_gives_it(kind):
+    cell, inputs = CELLS[kind](), normal(BATCH, STEPS, INPUT)
+    decoder = BasicDecoder(cell, TrainingSampler())
+    parts = [normal(BATCH, UNITS) for _ in range(1 if kind == "gru" else 2)]
+    expected, _, _ = decoder(inputs, initial_state=parts)
+    for given in (tuple(parts), *([parts[0]] if kind == "gru" else [])):
+        outputs, last, _ = decoder(inputs, initial_state=given)
+        np.testing.assert_array_equal(outputs.rnn_output, expected.rnn_output)
+        tf.nest.assert_same_structure(last, given)
+
+
+def test_calling_a_decoder_is_dynamic_decode():
+    decoder, state, memory = setting()
+    inputs = normal(BATCH, STEPS, INPUT)
+    arguments = {"initial_state": state, "memory": memory, "sequence_length": [5, 0, 2]}
+    expected, _, expected_lengths = decoder(inputs, **arguments)
+    outputs, _, lengths = dynamic_decode(
+        decoder, decoder_init_input=inputs, decoder_init_kwargs=arguments
+    )
+    np.testing.assert_array_equal(outputs.rnn_output, expected.rnn_output)
+    np.testing.assert_array_equal(lengths, expected_lengths)
+
+
+def test_a_config_makes_the_same_decoder():
+    sampler = TrainingSampler(time_major=True)
+    decoder = BasicDecoder(
+        wrap(), sampler, keras.layers.Dense(3), impute_finished=True, maximum_iterations=7
+    )
+    copy = BasicDecoder.from_config(decoder.get_config())
+    assert copy.get_config() == decoder.get_config()
+    assert copy.sampler.time_major and copy.maximum_iterations == 7 and copy.impute_finished
+    greedy = BasicDecoder(wrap(), GreedyEmbeddingSampler(keras.layers.Embedding(4, 5)))
+    assert BasicDecoder.from_config(greedy.get_config()).sampler.embedding_fn.output_dim == 5
 
 
 def test_the_steps_after_an_end_change_nothing_before_it():
     decoder, state, memory = setting()
     inputs, lengths = normal(BATCH, STEPS, INPUT), [5, 0, 2]
-    outputs, _, found = decoder(
-        inputs, initial_state=state, memory=memory, sequence_length=lengths
-    )
+    outputs, _, found = decoder(inputs, initial_state=state, memory=memory, sequence_length=lengths)
     whole, _, _ = decoder(inputs, initial_state=state, memory=memory)
     assert found.numpy().tolist() == lengths
     for b, length in enumerate(lengths):
@@ -81,9 +118,7 @@ def test_the_steps_after_an_end_change_nothing_before_it():
 def test_imputed_rows_are_zero_after_their_end_and_keep_the_state_they_had_there():
     decoder, state, memory = setting(CELLS["lstm"], impute_finished=True)
     inputs, lengths = normal(BATCH, STEPS, INPUT), [5, 0, 2]
-    outputs, last, _ = decoder(
-        inputs, initial_state=state, memory=memory, sequence_length=lengths
-    )
+    outputs, last, _ = decoder(inputs, initial_state=state, memory=memory, sequence_length=lengths)
     for b, length in enumerate(lengths):
         assert not outputs.rnn_output[b, length:].numpy().any()
         assert not outputs.sample_id[b, length:].numpy().any()
@@ -143,9 +178,7 @@ def test_the_history_of_alignments_has_an_entry_for_every_step():
 
     _, expected = unroll(wrapper, inputs, memory)
     for call in (run, tf.function(run)):
-        np.testing.assert_allclose(
-            call(inputs), expected.alignment_history.stack(), atol=1e-6
-        )
+        np.testing.assert_allclose(call(inputs), expected.alignment_history.stack(), atol=1e-6)
 
 
 # -- eager, graph, XLA
@@ -245,9 +278,8 @@ def test_dropout_keeps_one_mask_for_a_sequence_and_draws_another_for_the_next():
     inputs = np.repeat(normal(BATCH, 1, INPUT), STEPS, 1)
 
     def decode(training):
-        return decoder(
-            inputs, initial_state=state, memory=memory, training=training
-        )[0].rnn_output.numpy()
+        outputs, _, _ = decoder(inputs, initial_state=state, memory=memory, training=training)
+        return outputs.rnn_output.numpy()
 
     quiet = decode(False)
     np.testing.assert_array_equal(decode(None), quiet)
@@ -351,17 +383,31 @@ def test_greedy_is_the_same_eager_and_compiled(jit):
 
     def run(start):
         state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
-        return decoder(
-            table, initial_state=state, memory=memory, start_tokens=start, end_token=2
-        )
+        return decoder(table, initial_state=state, memory=memory, start_tokens=start, end_token=2)
 
     (expected, _, expected_lengths) = run([1, 3, 4])
     found, _, lengths = tf.function(run, jit_compile=jit)(tf.constant([1, 3, 4]))
     np.testing.assert_array_equal(lengths, expected_lengths)
     for b, length in enumerate(lengths):
-        np.testing.assert_array_equal(
-            found.sample_id[b, :length], expected.sample_id[b, :length]
-        )
+        np.testing.assert_array_equal(found.sample_id[b, :length], expected.sample_id[b, :length])
+
+
+@pytest.mark.parametrize("kind", ["matrix", "weight", "layer"])
+def test_greedy_embeds_by_a_matrix_a_weight_of_keras_or_a_layer(kind):
+    layer, wrapper = keras.layers.Embedding(VOCABULARY, INPUT), wrap()
+    layer.build(None)
+    memory = wrapper.prepare_memory(normal(BATCH, SOURCE, WIDTH))
+    state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
+    sampler = GreedyEmbeddingSampler(layer if kind == "layer" else None)
+    given = {"matrix": layer.embeddings.numpy(), "weight": layer.embeddings, "layer": None}[kind]
+    head = keras.layers.Dense(VOCABULARY, kernel_initializer=keras.initializers.GlorotUniform(7))
+    decoder = BasicDecoder(wrapper, sampler, head, maximum_iterations=STEPS)
+    outputs, _, _ = decoder(
+        given, initial_state=state, memory=memory, start_tokens=[1, 3, 4], end_token=VOCABULARY
+    )
+    ids = np.concatenate([[[1], [3], [4]], outputs.sample_id[:, :-1]], 1)
+    expected, _ = unroll(wrapper, layer(ids).numpy(), memory, state)
+    np.testing.assert_allclose(outputs.rnn_output, head(expected), atol=1e-5)
 
 
 # -- refusals

@@ -1,5 +1,7 @@
 """Beam search over tables of transitions, where every answer can be enumerated."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -264,9 +266,7 @@ def attended(mechanism, width, cell=CELLS["gru"], lengths=(6, 1, 3), **options):
     """A decoder over an AttentionWrapper with a peaked output layer, a memory, and a source."""
     head = keras.layers.Dense(7, kernel_initializer=keras.initializers.RandomNormal(stddev=3))
     wrapper = wrap(cell, mechanism, alignment_history=options.pop("alignment_history", False))
-    decoder = BeamSearchDecoder(
-        wrapper, width, output_layer=head, maximum_iterations=5, **options
-    )
+    decoder = BeamSearchDecoder(wrapper, width, output_layer=head, maximum_iterations=5, **options)
     values = normal(len(lengths), 6, WIDTH)
     return decoder, values, np.array(lengths)
 
@@ -389,6 +389,64 @@ def test_a_step_that_was_taken_alone_is_the_step_of_the_search():
     steps = outputs.beam_search_decoder_output
     np.testing.assert_array_equal(steps.predicted_ids[:, 0], best)
     np.testing.assert_array_equal(steps.parent_ids[:, 0], np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "stacked_lstm"])
+def test_dropout_in_a_search_draws_masks_for_all_hypotheses(kind):
+    decoder, _, _ = attended(MECHANISMS["luong"], 3, functools.partial(CELLS[kind], dropout=0.5))
+    for batch in (2, 3, 1):
+        memory = decoder.cell.prepare_memory(normal(batch, 4, WIDTH))
+        state = decoder.cell.get_initial_state(batch_size=batch * 3, memory=memory)
+        outputs, final, _ = decoder(
+            EMBEDDING,
+            start_tokens=[START] * batch,
+            end_token=END,
+            initial_state=state,
+            memory=memory,
+            training=True,
+        )
+        assert outputs.predicted_ids.shape[::2] == (batch, 3) and np.isfinite(final.log_probs).all()
+
+
+@pytest.mark.parametrize("container", [tuple, list])
+def test_a_plain_cell_is_searched_whatever_contains_its_state(container):
+    cell = CELLS["lstm"]()
+    decoder = BeamSearchDecoder(cell, 2, output_layer=keras.layers.Dense(7), maximum_iterations=4)
+    state = container(tile_batch(part, 2) for part in normal(2, 3, 4))
+    outputs, final, _ = decoder(
+        EMBEDDING, start_tokens=[START] * 3, end_token=END, initial_state=state
+    )
+    assert outputs.predicted_ids.shape[::2] == (3, 2)
+    assert isinstance(final.cell_state, container)
+
+
+def test_the_embedding_may_be_a_matrix_a_weight_of_keras_or_a_layer():
+    layer, cell = keras.layers.Embedding(7, INPUT), CELLS["gru"]()
+    layer.build(None)
+    head = keras.layers.Dense(7)
+    matrix, found = layer.embeddings, []
+    for given, embedding_fn in ((matrix.numpy(), None), (matrix, None), (None, layer)):
+        decoder = BeamSearchDecoder(cell, 2, embedding_fn, output_layer=head, maximum_iterations=4)
+        state = tile_batch(cell.get_initial_state(batch_size=3), 2)
+        _, final, _ = decoder(given, start_tokens=[START] * 3, end_token=END, initial_state=state)
+        found.append(final.log_probs.numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-6)
+
+
+def test_a_config_makes_the_same_decoder():
+    decoder = BeamSearchDecoder(
+        wrap(),
+        3,
+        output_layer=keras.layers.Dense(7),
+        length_penalty_weight=0.6,
+        coverage_penalty_weight=0.2,
+        output_alignments=True,
+        maximum_iterations=9,
+    )
+    copy = BeamSearchDecoder.from_config(decoder.get_config())
+    assert copy.get_config() == decoder.get_config()
+    assert copy.beam_width == 3 and copy.output_layer.units == 7
 
 
 # -- refusals

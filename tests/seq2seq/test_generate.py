@@ -52,9 +52,7 @@ def test_at_full_width_the_first_answer_is_the_best_of_all(weight):
     model = TableModel(Table.random(30, steps, vocabulary))
     everything = list(oracles.answers(vocabulary, steps, END))
     sources, width = np.arange(30), len(everything) + 3
-    result = generate(
-        model, sources, beam_width=width, max_length=steps, length_penalty=weight
-    )
+    result = generate(model, sources, beam_width=width, max_length=steps, length_penalty=weight)
     for b, found in enumerate(answers_of(result)):
         expected = {
             answer: oracles.log_prob(answer, model.cell.of(b), START)

@@ -85,9 +85,7 @@ def test_lengths_and_the_mask_of_the_same_lengths_say_the_same(kind):
     by_mask = mechanism.prepare_memory(memory, memory_mask=oracles.padding([4, 2], 4))
     for one, other in zip(by_length, by_mask):
         np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(
-        ask(mechanism, query, by_length), ask(mechanism, query, by_mask)
-    )
+    np.testing.assert_array_equal(ask(mechanism, query, by_length), ask(mechanism, query, by_mask))
 
 
 @each
@@ -190,7 +188,7 @@ def test_every_call_may_have_its_own_batch_and_its_own_length(kind):
 @pytest.mark.filterwarnings("error")
 def test_an_implicit_keras_mask_is_honoured_and_an_explicit_one_wins(kind):
     mechanism, query = built(kind), normal(2, QUERY)
-    masked = keras.layers.Masking()(np.array([[[1.0] * WIDTH] * 2 + [[0.0] * WIDTH]] * 2, "float32"))
+    masked = keras.layers.Masking()(np.repeat([[[1.0], [1.0], [0.0]]] * 2, WIDTH, 2))
     mechanism(masked, setup_memory=True)
     assert (ask(mechanism, query)[:, 2] == 0).all()
     mechanism([masked, np.array([3, 1])], setup_memory=True)

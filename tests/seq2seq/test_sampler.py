@@ -86,7 +86,7 @@ def test_masks_and_lengths_of_another_kind_are_refused(given):
 @pytest.mark.parametrize("kind", [TrainingSampler, GreedyEmbeddingSampler])
 def test_the_batch_size_is_known_after_initialize(kind):
     with pytest.raises(ValueError, match="before initialize"):
-        kind().batch_size
+        _ = kind().batch_size
 
 
 def test_greedy_takes_the_likeliest_and_feeds_its_embedding():
