@@ -67,10 +67,10 @@ def test_beam_finds_the_likelier_path_that_greedy_misses():
 
     answers, probabilities = found(1)
     assert answers == [[am, chinese]]
-    np.testing.assert_allclose(probabilities, [0.20], rtol=1e-5)
+    np.testing.assert_allclose(probabilities, [0.20], rtol=1e-5, atol=1e-5)
     answers, probabilities = found(2)
     assert answers == [[i, am], [am, chinese]]
-    np.testing.assert_allclose(probabilities, [0.24, 0.20], rtol=1e-5)
+    np.testing.assert_allclose(probabilities, [0.24, 0.20], rtol=1e-5, atol=1e-5)
 
 
 def test_a_beam_of_one_is_greedy():
@@ -94,7 +94,7 @@ def test_a_full_width_beam_is_the_exhaustive_argmax():
         order = np.argsort(expected)[::-1]
         assert found[b][0] == everything[order[0]]
         assert sorted(found[b]) == sorted(everything)
-        np.testing.assert_allclose(final[b], np.array(expected)[order], rtol=1e-4)
+        np.testing.assert_allclose(final[b], np.array(expected)[order], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("width", [2, 3, 7])
@@ -108,7 +108,7 @@ def test_every_width_finds_what_a_search_with_lists_finds(width, weight):
         answers, totals = zip(*sorted(expected))
         answers_found, totals_found = zip(*sorted(zip(found[b], final[b])))
         assert answers_found == answers
-        np.testing.assert_allclose(totals_found, totals, rtol=1e-4)
+        np.testing.assert_allclose(totals_found, totals, rtol=1e-4, atol=1e-5)
         if b < 3:
             alone, _, _ = search(table, width, rows=[b], length_penalty_weight=weight)
             assert alone[0] == [answer for answer, _ in expected]
@@ -140,7 +140,7 @@ def test_the_score_of_a_step_is_log_p_over_the_length_penalty():
             # As ever in this search, the step that takes the end token does not count it.
             length = 0 if answer == (END,) else 1
             expected = final[b, k] / oracles.length_penalty(length, weight)
-            np.testing.assert_allclose(scores[b, 0, k], expected, rtol=1e-5)
+            np.testing.assert_allclose(scores[b, 0, k], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_all_scores_are_those_of_all_continuations():
@@ -163,7 +163,7 @@ def test_an_answer_is_independent_of_the_rest_of_the_batch_and_of_its_order(weig
     order = np.random.permutation(30)
     turned, turned_final, _ = search(table, 3, rows=order, length_penalty_weight=weight)
     assert turned == [found[b] for b in order]
-    np.testing.assert_array_equal(turned_final, final[order])
+    np.testing.assert_allclose(turned_final, final[order], rtol=1e-5, atol=1e-5)
 
 
 def test_more_hypotheses_than_answers_leave_the_rest_at_minus_infinity():
@@ -183,7 +183,7 @@ def test_more_hypotheses_than_tokens_are_no_repetitions():
     for b in range(20):
         live = [answer for answer, total in zip(found[b], final[b]) if np.isfinite(total)]
         assert len(live) == 8 == len(set(live))
-        np.testing.assert_allclose(final[b], log_probs(table, b, found[b]), rtol=1e-4)
+        np.testing.assert_allclose(final[b], log_probs(table, b, found[b]), rtol=1e-4, atol=1e-5)
 
 
 def test_one_step_gives_the_best_tokens():
@@ -232,7 +232,7 @@ def test_graph_and_xla_find_what_eager_finds(jit):
     ids, log_p, lengths = run(start)
     found_ids, found_log_p, found_lengths = tf.function(run, jit_compile=jit)(start)
     np.testing.assert_array_equal(found_lengths, lengths)
-    np.testing.assert_allclose(found_log_p, log_p, rtol=1e-5)
+    np.testing.assert_allclose(found_log_p, log_p, rtol=1e-5, atol=1e-5)
     for b, k in np.ndindex(15, width):
         length = lengths[b, k]
         np.testing.assert_array_equal(found_ids[b, :length, k], ids[b, :length, k])
@@ -256,7 +256,7 @@ def test_what_ends_earlier_than_the_limit_is_the_same_under_xla():
     found = [[tuple(ids[b, : lengths[b, k], k].numpy()) for k in range(3)] for b in range(4)]
     assert int(tf.reduce_max(lengths)) < 8 and ids.shape[1] == 8
     for b in range(4):
-        np.testing.assert_allclose(log_p[b], log_probs(table, b, found[b]), rtol=1e-4)
+        np.testing.assert_allclose(log_p[b], log_probs(table, b, found[b]), rtol=1e-4, atol=1e-5)
 
 
 # -- cells that attend
@@ -313,7 +313,7 @@ def test_a_shared_memory_is_as_good_as_a_tiled_one(kind, mechanism):
     other, other_final, other_lengths = run(decoder, None)
     np.testing.assert_array_equal(one.predicted_ids, other.predicted_ids)
     np.testing.assert_array_equal(one_lengths, other_lengths)
-    np.testing.assert_allclose(one_final.log_probs, other_final.log_probs, rtol=1e-5)
+    np.testing.assert_allclose(one_final.log_probs, other_final.log_probs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS.values(), ids=MECHANISMS.keys())
@@ -325,7 +325,7 @@ def test_alignments_follow_the_hypotheses_both_as_outputs_and_as_a_history(mecha
     outputs, final, found = run(decoder, memory)
     ids, found = np.swapaxes(outputs.predicted_ids, 1, 2), found.numpy()
     log_p, expected = replay(decoder, memory, ids, found)
-    np.testing.assert_allclose(final.log_probs, log_p, rtol=1e-4)
+    np.testing.assert_allclose(final.log_probs, log_p, rtol=1e-4, atol=1e-5)
     real = (np.arange(ids.shape[2]) < found[..., None])[..., None]
     alignments = np.swapaxes(outputs.beam_search_decoder_output.alignments, 1, 2)
     np.testing.assert_allclose(alignments * real, expected, atol=1e-5)
@@ -351,7 +351,7 @@ def test_coverage_is_accumulated_along_each_hypothesis(weight):
     ids = np.swapaxes(outputs.predicted_ids, 1, 2)
     log_p, alignments = replay(decoder, memory, ids, found.numpy())
     np.testing.assert_allclose(final.accumulated_attention_probs, alignments.sum(2), atol=1e-5)
-    np.testing.assert_allclose(final.log_probs, log_p, rtol=1e-4)
+    np.testing.assert_allclose(final.log_probs, log_p, rtol=1e-4, atol=1e-5)
 
 
 def test_padding_of_the_source_changes_no_answer():
@@ -360,7 +360,7 @@ def test_padding_of_the_source_changes_no_answer():
     longer = np.concatenate([values, 100 * normal(3, 5, WIDTH)], 1)
     long, long_final, _ = run(decoder, decoder.cell.prepare_memory(longer, lengths))
     np.testing.assert_array_equal(long.predicted_ids, short.predicted_ids)
-    np.testing.assert_allclose(long_final.log_probs, short_final.log_probs, rtol=1e-5)
+    np.testing.assert_allclose(long_final.log_probs, short_final.log_probs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])

@@ -62,7 +62,7 @@ def test_at_full_width_the_first_answer_is_the_best_of_all(weight):
         assert found[0][0] == max(expected, key=expected.get)
         assert dict(found).keys() == expected.keys()
         for answer, score in found:
-            np.testing.assert_allclose(score, expected[answer], rtol=1e-4)
+            np.testing.assert_allclose(score, expected[answer], rtol=1e-4, atol=1e-5)
     assert (result.scores.numpy()[:, -3:] == -np.inf).all()
     assert not result.lengths.numpy()[:, -3:].any() and not result.ids.numpy()[:, -3:].any()
 
@@ -141,7 +141,7 @@ def test_exact_length_finds_the_best_answer_of_that_length_and_no_other():
         assert found[0][0] == max(expected, key=expected.get)
         assert dict(found).keys() == expected.keys()
         for answer, score in found:  # the model's own log p, not raised by what is forbidden
-            np.testing.assert_allclose(score, expected[answer], rtol=1e-4)
+            np.testing.assert_allclose(score, expected[answer], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -226,14 +226,14 @@ def test_scores_and_alignments_are_those_of_teacher_forcing(cell, layers, attent
     for b, k in np.ndindex(lengths.shape):
         score = log_p[b, k] / oracles.length_penalty(lengths[b, k], weight)
         score += oracles.coverage_penalty(alignments[b, k], coverage)
-        np.testing.assert_allclose(result.scores[b, k], score, rtol=1e-4)
+        np.testing.assert_allclose(result.scores[b, k], score, rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_without_attention_is_searched_too():
     model = sharp(attention=None, bidirectional=False)
     result = model.generate(SOURCES, beam_width=3, max_length=5)
     log_p, _ = replay(model, SOURCES, result.ids.numpy(), result.lengths.numpy())
-    np.testing.assert_allclose(result.scores, log_p, rtol=1e-4)
+    np.testing.assert_allclose(result.scores, log_p, rtol=1e-4, atol=1e-5)
     assert result.alignments is None
 
 
@@ -255,7 +255,7 @@ def same_answers(one, other):
     assert [[a for a, _ in row] for row in answers_of(one)] == [
         [a for a, _ in row] for row in answers_of(other)
     ]
-    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4)
+    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4, atol=1e-5)
 
 
 SETTINGS = {"beam_width": 3, "max_length": 6, "length_penalty": 1.0, "coverage_penalty": 0.2}
@@ -272,7 +272,7 @@ def test_an_answer_depends_on_its_source_alone():
     for b, source in enumerate(SOURCES):
         alone = model.generate(source[None, source != PAD], **SETTINGS)
         assert answers_of(alone)[0][0][0] == answers_of(together)[b][0][0]
-        np.testing.assert_allclose(alone.scores[0], together.scores[b], rtol=1e-4)
+        np.testing.assert_allclose(alone.scores[0], together.scores[b], rtol=1e-4, atol=1e-5)
 
 
 def test_a_source_without_a_single_token_still_gets_an_answer():
