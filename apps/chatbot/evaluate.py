@@ -1,6 +1,7 @@
 """`--mode=eval`: one JSON object about the held-out pairs."""
 
 import collections
+import itertools
 import json
 
 import numpy as np
@@ -22,17 +23,21 @@ def run(directory: str, said: dict) -> dict:
     settings = stored.load(directory, said)
     model, tokenizer = store.load_model(directory, settings)
     pairs, families = (read_pairs(data), None) if data else corpus.load(settings)[2:]
-    kept = encode(tokenizer, pairs, settings["max_length"])
-    if not kept[0]:
+    fits = _fits(tokenizer, pairs, settings)
+    if not any(fits):
         raise ValueError(
             f"No pair is at most max_length={settings['max_length']} tokens long on both sides."
         )
+    pairs = list(itertools.compress(pairs, fits))
+    families = families and list(itertools.compress(families, fits))
     store.compile_model(model, settings)
-    scores = model.evaluate(batches(*kept, AT_ONCE), return_dict=True, verbose=0)
+    ids = encode(tokenizer, pairs, settings["max_length"])
+    scores = model.evaluate(batches(*ids, AT_ONCE), return_dict=True, verbose=0)
     answers = _answers(Responder(model, tokenizer, settings), [source for source, _ in pairs])
     targets = [target for _, target in pairs]
     report = {
         "pairs": len(pairs),
+        "too_long": len(fits) - len(pairs),
         "loss": float(np.log(scores["perplexity"])),
         "perplexity": scores["perplexity"],
         "token_accuracy": scores["token_accuracy"],
@@ -48,6 +53,16 @@ def run(directory: str, said: dict) -> dict:
         report["families"] = _by_family(families, answers, targets)
     print(json.dumps(report, ensure_ascii=False))
     return report
+
+
+def _fits(tokenizer, pairs, settings) -> list[bool]:
+    """Which pairs the model can read and say; `infer` refuses the same couplets."""
+    limit = settings["max_length"]
+    source, target = (tokenizer.encode(list(side)).row_lengths().numpy() for side in zip(*pairs))
+    longest = np.maximum(source, target)
+    if settings["task"] == "couplet":
+        longest = np.maximum(longest, [len(first) for first, _ in pairs])
+    return (longest <= limit).tolist()
 
 
 def _answers(responder: Responder, sources: list[str]) -> list[str]:

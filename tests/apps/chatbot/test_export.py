@@ -91,10 +91,9 @@ def test_answers_are_pythons_loaded_in_a_clean_process(exported, tmp_path):
             assert_equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["char", "word"])
-def test_answers_are_pythons_by_saved_model_cli(kind, exported, tmp_path):
-    directory, expected = exported(kind)
-    lines = LINES[KINDS[kind][0]]
+def test_answers_are_pythons_by_saved_model_cli(exported, tmp_path):
+    directory, expected = exported("char")
+    lines = LINES["chat"]
     arguments = (
         *("run", "--dir", str(directory), "--tag_set", "serve"),
         *("--signature_def", "serving_default", "--outdir", str(tmp_path)),
