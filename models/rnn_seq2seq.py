@@ -100,8 +100,8 @@ class RNNSeq2Seq(keras.Model):
         width = embedding_width or units
         if cell not in CELLS or attention not in MECHANISMS:
             raise ValueError(
-                f"cell must be one of {list(CELLS)}, attention one of {list(MECHANISMS)}. Received: "
-                f"cell={cell!r}, attention={attention!r}"
+                f"cell must be one of {list(CELLS)}, attention one of {list(MECHANISMS)}. "
+                f"Received: cell={cell!r}, attention={attention!r}"
             )
         if min(vocab_size, target_vocab_size, units, layers) < 1:
             raise ValueError(
@@ -140,7 +140,9 @@ class RNNSeq2Seq(keras.Model):
             return keras.layers.Embedding(size, width, initializer, dtype=policy, name=name)
 
         def recurrent():
-            layer = keras.layers.RNN(cells(1), return_sequences=True, return_state=True, dtype=policy)
+            layer = keras.layers.RNN(
+                cells(1), return_sequences=True, return_state=True, dtype=policy
+            )
             return keras.layers.Bidirectional(layer, dtype=policy) if bidirectional else layer
 
         def cells(count):
@@ -254,7 +256,10 @@ def main() -> None:
     sources, targets = examples(200)
     right = 0
     for (source, _), target, _ in batches(sources, targets, 1):
-        right += model.generate(source, max_length=13).ids[0, 0].numpy().tolist() == target[0].numpy().tolist()
+        right += (
+            model.generate(source, max_length=13).ids[0, 0].numpy().tolist()
+            == target[0].numpy().tolist()
+        )
     print(f"exactly right: {right} of {len(sources)}")
 
 

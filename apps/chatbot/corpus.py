@@ -62,5 +62,7 @@ def _shipped_couplets() -> Corpus:
 
 
 def _shipped(name: str) -> list[Pair]:
-    with importlib.resources.as_file(importlib.resources.files(__package__) / "data" / name) as path:
+    with importlib.resources.as_file(
+        importlib.resources.files(__package__) / "data" / name
+    ) as path:
         return read_pairs(path)

@@ -18,40 +18,121 @@ WOMEN = ("Ann", "Mia", "Eva", "Amy", "Lucy", "Emma", "Kate", "Nora")
 PEOPLE = MEN + WOMEN
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 VERBS = ("comes", "rests", "cooks", "swims", "sings", "reads", "works", "plays", "runs", "draws")
-THINGS = ("pens", "figs", "cups", "hats", "eggs", "nuts", "maps", "keys", "bags", "toys", "jars",
-          "pots")
-CITIES = ("Rome", "Oslo", "Lima", "Bern", "Nice", "Cork", "York", "Riga", "Lyon", "Bonn", "Graz",
-          "Pisa")
+THINGS = (
+    "pens",
+    "figs",
+    "cups",
+    "hats",
+    "eggs",
+    "nuts",
+    "maps",
+    "keys",
+    "bags",
+    "toys",
+    "jars",
+    "pots",
+)
+CITIES = (
+    "Rome",
+    "Oslo",
+    "Lima",
+    "Bern",
+    "Nice",
+    "Cork",
+    "York",
+    "Riga",
+    "Lyon",
+    "Bonn",
+    "Graz",
+    "Pisa",
+)
 WORDS = tuple(
     "cat dog sun map pen cup hat bed box key egg ice jam owl fox leaf moon star fish bird tree "
     "milk rice cake lamp door ship rain snow wind king gold lake hill frog bear duck lion wolf "
     "rose bread chair table plant house river stone cloud apple horse mouse grape lemon piano "
-    "queen train tiger zebra beach music".split())
-COLOURS = {"snow": "white", "milk": "white", "grass": "green", "peas": "green", "coal": "black",
-           "tar": "black", "lemons": "yellow", "corn": "yellow", "rubies": "red",
-           "ketchup": "red", "carrots": "orange", "plums": "purple", "mud": "brown",
-           "cocoa": "brown", "pigs": "pink", "ash": "grey"}
+    "queen train tiger zebra beach music".split()
+)
+COLOURS = {
+    "snow": "white",
+    "milk": "white",
+    "grass": "green",
+    "peas": "green",
+    "coal": "black",
+    "tar": "black",
+    "lemons": "yellow",
+    "corn": "yellow",
+    "rubies": "red",
+    "ketchup": "red",
+    "carrots": "orange",
+    "plums": "purple",
+    "mud": "brown",
+    "cocoa": "brown",
+    "pigs": "pink",
+    "ash": "grey",
+}
 BELONGINGS = ("box", "bag", "car", "room", "shop", "house", "boat", "desk", "coat", "cup")
-OPPOSITES = {"full": "empty", "new": "old", "big": "small", "clean": "dirty", "wet": "dry",
-             "hot": "cold", "dark": "light", "wide": "narrow", "open": "shut", "safe": "risky",
-             "cheap": "costly", "high": "low", "long": "short", "ugly": "pretty"}
-KIN = {"child": ("son", "daughter"), "parent": ("father", "mother"),
-       "sibling": ("brother", "sister"), "elder": ("uncle", "aunt"),
-       "younger": ("nephew", "niece")}
-INVERSE_KIN = {"child": "parent", "parent": "child", "sibling": "sibling", "elder": "younger",
-               "younger": "elder"}
+OPPOSITES = {
+    "full": "empty",
+    "new": "old",
+    "big": "small",
+    "clean": "dirty",
+    "wet": "dry",
+    "hot": "cold",
+    "dark": "light",
+    "wide": "narrow",
+    "open": "shut",
+    "safe": "risky",
+    "cheap": "costly",
+    "high": "low",
+    "long": "short",
+    "ugly": "pretty",
+}
+KIN = {
+    "child": ("son", "daughter"),
+    "parent": ("father", "mother"),
+    "sibling": ("brother", "sister"),
+    "elder": ("uncle", "aunt"),
+    "younger": ("nephew", "niece"),
+}
+INVERSE_KIN = {
+    "child": "parent",
+    "parent": "child",
+    "sibling": "sibling",
+    "elder": "younger",
+    "younger": "elder",
+}
 VEHICLES = ("bus", "tram", "boat", "taxi", "van", "ship", "jet", "cab")
 MINUTES = ("05", "10", "15", "20", "25", "30", "35", "40", "45", "50", "55")
 NUMERALS = dict(zip("23456789", "两三四五六七八九"))
-PAINTS = {"red": "红", "black": "黑", "white": "白", "yellow": "黄", "green": "绿", "blue": "蓝",
-          "grey": "灰", "big": "大", "small": "小"}
-NOUNS = {"cups": "个杯子", "cats": "只猫", "dogs": "只狗", "birds": "只鸟", "flowers": "朵花",
-         "books": "本书", "cars": "辆车", "trees": "棵树", "hats": "顶帽子", "pens": "支笔",
-         "boats": "条船", "chairs": "把椅子"}
-ZH_PEOPLE = tuple(
-    "小明 小红 小华 小刚 小丽 小军 小芳 小强 小云 小兰 小林 小文".split())
+PAINTS = {
+    "red": "红",
+    "black": "黑",
+    "white": "白",
+    "yellow": "黄",
+    "green": "绿",
+    "blue": "蓝",
+    "grey": "灰",
+    "big": "大",
+    "small": "小",
+}
+NOUNS = {
+    "cups": "个杯子",
+    "cats": "只猫",
+    "dogs": "只狗",
+    "birds": "只鸟",
+    "flowers": "朵花",
+    "books": "本书",
+    "cars": "辆车",
+    "trees": "棵树",
+    "hats": "顶帽子",
+    "pens": "支笔",
+    "boats": "条船",
+    "chairs": "把椅子",
+}
+ZH_PEOPLE = tuple("小明 小红 小华 小刚 小丽 小军 小芳 小强 小云 小兰 小林 小文".split())
 ZH_THINGS = tuple(  # the measure word comes first
-    "个苹果 个梨 本书 支笔 朵花 颗糖 张票 条鱼 只鸡 把伞 块饼 个碗".split())
+    "个苹果 个梨 本书 支笔 朵花 颗糖 张票 条鱼 只鸡 把伞 块饼 个碗".split()
+)
 ZH_SIGNS = "花山猫水火月云鸟树石风鱼"
 
 
@@ -130,7 +211,8 @@ def generate(
         raise ValueError(f"per_family must be at least 1. Received: per_family={per_family}.")
     if not 0 <= held_out < 1:
         raise ValueError(
-            f"held_out must be a share of at least 0 and below 1. Received: held_out={held_out}.")
+            f"held_out must be a share of at least 0 and below 1. Received: held_out={held_out}."
+        )
     train, held = [], []
     for family in FAMILIES.values():
         # A string seeds by its bytes, so PYTHONHASHSEED has no say.
@@ -175,16 +257,21 @@ def _family(held, facts=(), **slots):
     return register
 
 
-@_family(held=("a", "thing"), facts=(("a", "b"),), person=PEOPLE, a="23456789", b="12345678",
-         thing=THINGS)
+@_family(
+    held=("a", "thing"),
+    facts=(("a", "b"),),
+    person=PEOPLE,
+    a="23456789",
+    b="12345678",
+    thing=THINGS,
+)
 def addition(person, a, b, thing):
     total = int(a) + int(b)
     if total <= 10:
         return f"{person} had {a} {thing} and got {b} more.", f"{a}+{b}={total} {thing}"
 
 
-@_family(held=("person", "day"), facts=(("n", "day"),), person=PEOPLE, verb=VERBS, n="23",
-         day=DAYS)
+@_family(held=("person", "day"), facts=(("n", "day"),), person=PEOPLE, verb=VERBS, n="23", day=DAYS)
 def weekday(person, verb, n, day):
     later = DAYS[(DAYS.index(day) + int(n)) % 7]
     return f"{person} {verb} {n} days after {day}. When?", f"{person} {verb} on {later}."
@@ -193,8 +280,10 @@ def weekday(person, verb, n, day):
 @_family(held=("first", "second"), person=PEOPLE, first=COLOURS, second=COLOURS)
 def colour(person, first, second):
     if COLOURS[first] != COLOURS[second]:
-        return (f"{person} draws {first} and {second}. Colours?",
-                f"{person}: {COLOURS[first]} and {COLOURS[second]}")
+        return (
+            f"{person} draws {first} and {second}. Colours?",
+            f"{person}: {COLOURS[first]} and {COLOURS[second]}",
+        )
 
 
 @_family(held=("person", "goal"), person=PEOPLE, start=CITIES, goal=CITIES)
@@ -208,19 +297,29 @@ def spell(word, person):
     return f"Spell {word} for {person}.", f"{person}: {'-'.join(word)}"
 
 
-@_family(held=("first", "a"), facts=(("a", "b"),), first=PEOPLE, a="123456789",
-         second=PEOPLE, b="123456789")
+@_family(
+    held=("first", "a"),
+    facts=(("a", "b"),),
+    first=PEOPLE,
+    a="123456789",
+    second=PEOPLE,
+    b="123456789",
+)
 def older(first, a, second, b):
     if first != second and a != b:
         (low, _), (high, name) = sorted([(a, first), (b, second)])
-        return (f"{first} is {a}, {second} is {b}. Who is older?",
-                f"{name} is older: {high} > {low}.")
+        return (
+            f"{first} is {a}, {second} is {b}. Who is older?",
+            f"{name} is older: {high} > {low}.",
+        )
 
 
 @_family(held=("thing", "quality"), person=PEOPLE, thing=BELONGINGS, quality=OPPOSITES)
 def opposite(person, thing, quality):
-    return (f"{person}'s {thing} is {quality}. Say the opposite.",
-            f"{person}'s {thing} is {OPPOSITES[quality]}.")
+    return (
+        f"{person}'s {thing} is {quality}. Say the opposite.",
+        f"{person}'s {thing} is {OPPOSITES[quality]}.",
+    )
 
 
 @_family(held=("person", "other"), facts=(("other", "kin"),), person=PEOPLE, kin=KIN, other=PEOPLE)
@@ -231,11 +330,19 @@ def kinship(person, kin, other):
         return f"{person} is {other}'s {word}. And {other}?", f"{other} is {person}'s {back}."
 
 
-@_family(held=("hour", "minute"), facts=(("hour", "late"),), hour="123456789",
-         minute=MINUTES, vehicle=VEHICLES, late="23")
+@_family(
+    held=("hour", "minute"),
+    facts=(("hour", "late"),),
+    hour="123456789",
+    minute=MINUTES,
+    vehicle=VEHICLES,
+    late="23",
+)
 def clock(hour, minute, vehicle, late):
-    return (f"The {hour}:{minute} {vehicle} is {late} hours late. When?",
-            f"The {vehicle} comes at {int(hour) + int(late)}:{minute}.")
+    return (
+        f"The {hour}:{minute} {vehicle} is {late} hours late. When?",
+        f"The {vehicle} comes at {int(hour) + int(late)}:{minute}.",
+    )
 
 
 @_family(held=("paint", "noun"), target=("Chinese", "英语"), n=NUMERALS, paint=PAINTS, noun=NOUNS)
@@ -247,22 +354,37 @@ def translation(target, n, paint, noun):
     return f"{chinese}用英语怎么说？", english
 
 
-@_family(held=("a", "thing"), facts=(("a", "b"),), person=ZH_PEOPLE, a="23456789", b="12345678",
-         thing=ZH_THINGS)
+@_family(
+    held=("a", "thing"),
+    facts=(("a", "b"),),
+    person=ZH_PEOPLE,
+    a="23456789",
+    b="12345678",
+    thing=ZH_THINGS,
+)
 def zh_subtraction(person, a, b, thing):
     left, measure = int(a) - int(b), thing[0]
     if left > 0:
-        return (f"{person}有{a}{thing}，送走{b}{measure}，还剩几{measure}？",
-                f"{a}-{b}={left}，剩{left}{thing}。")
+        return (
+            f"{person}有{a}{thing}，送走{b}{measure}，还剩几{measure}？",
+            f"{a}-{b}={left}，剩{left}{thing}。",
+        )
 
 
-@_family(held=("second", "thing"), first=ZH_PEOPLE, deed=("送给", "拿走"), second=ZH_PEOPLE,
-         thing=ZH_THINGS)
+@_family(
+    held=("second", "thing"),
+    first=ZH_PEOPLE,
+    deed=("送给", "拿走"),
+    second=ZH_PEOPLE,
+    thing=ZH_THINGS,
+)
 def zh_owner(first, deed, second, thing):
     if first != second:
         owner, other = (second, first) if deed == "送给" else (first, second)
-        return (f"{first}{deed}{second}一{thing}。{thing[1:]}归谁？",
-                f"{thing[1:]}归{owner}，不归{other}。")
+        return (
+            f"{first}{deed}{second}一{thing}。{thing[1:]}归谁？",
+            f"{thing[1:]}归{owner}，不归{other}。",
+        )
 
 
 @_family(held=("first", "second"), first=ZH_SIGNS, second=ZH_SIGNS, third=ZH_SIGNS)

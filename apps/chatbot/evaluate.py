@@ -18,7 +18,7 @@ AT_ONCE = 64
 
 
 def run(directory: str, said: dict) -> dict:
-    """Evaluate the best model of `directory`, on `--data` if it is named, else on its test pairs."""
+    """Evaluate the best model of `directory` on `--data` if it is named, else on its test pairs."""
     data = said.pop("data", None)
     settings = stored.load(directory, said)
     model, tokenizer = store.load_model(directory, settings)

@@ -1,4 +1,4 @@
-"""`--mode=export`: the whole search as a SavedModel of strings, checked before it is called done."""
+"""`--mode=export`: the whole search as a SavedModel of strings, checked before it is done."""
 
 import os
 
@@ -19,8 +19,7 @@ def run(directory: str, said: dict, export_dir: str) -> None:
     responder = Responder(model, tokenizer, settings)
     export.save(export_dir, responder, {"serving_default": responder.respond})
     expected = {
-        name: value.numpy()
-        for name, value in responder.respond(tf.constant(QUESTIONS)).items()
+        name: value.numpy() for name, value in responder.respond(tf.constant(QUESTIONS)).items()
     }
     libraries = ["tensorflow_text"] if settings["tokenizer"] == "sentencepiece" else []
     export.check_in_clean_process(export_dir, QUESTIONS, expected, libraries)

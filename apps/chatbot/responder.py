@@ -22,7 +22,9 @@ class Responder(tf.Module):
         exact = settings["task"] == "couplet"
         looks = settings["attention"] != "none"
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
+        @tf.function(
+            input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False
+        )
         def respond(text):
             """text [B] -> replies [B, K], scores [B, K], lengths, tokens, alignments."""
             asked = tf.shape(text)[0]

@@ -42,7 +42,9 @@ def define_flags() -> None:
         "as SRC,TGT. Default: the data that comes with the program. For eval: what to evaluate "
         "on; default: the held-out part.",
     )
-    flags.DEFINE_string("dev_data", None, "Held-out pairs, like --data. Default: a split of --data.")
+    flags.DEFINE_string(
+        "dev_data", None, "Held-out pairs, like --data. Default: a split of --data."
+    )
     flags.DEFINE_string("model_dir", "model", "Where the model is kept.")
     flags.DEFINE_string("export_dir", "export", "Where export writes the SavedModel.")
     flags.DEFINE_enum(
@@ -69,16 +71,22 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "max_gradient_norm", 5.0, "Clip gradients to this global norm; 0 does not.", lower_bound=0.0
     )
-    flags.DEFINE_float("dropout", 0.0, "Share of inputs dropped.", lower_bound=0.0, upper_bound=0.99)
+    flags.DEFINE_float(
+        "dropout", 0.0, "Share of inputs dropped.", lower_bound=0.0, upper_bound=0.99
+    )
     flags.DEFINE_enum(
         "dtype_policy", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Of Keras."
     )
     flags.DEFINE_integer("beam_width", 4, "Hypotheses a search keeps.", lower_bound=1)
     flags.DEFINE_float("length_penalty", 0.6, "0 prefers short answers.", lower_bound=0.0)
-    flags.DEFINE_integer("max_length", 64, "Tokens of a source or a target, at most.", lower_bound=1)
+    flags.DEFINE_integer(
+        "max_length", 64, "Tokens of a source or a target, at most.", lower_bound=1
+    )
     flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
     flags.DEFINE_integer(
-        "patience", 5, "Epochs without a better dev loss before stopping; 0 never stops.",
+        "patience",
+        5,
+        "Epochs without a better dev loss before stopping; 0 never stops.",
         lower_bound=0,
     )
     flags.DEFINE_string("input", None, "File of lines to answer. Default: standard input.")

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from models.rnn_seq2seq import RNNSeq2Seq  # also registers it with Keras
 from keras_attention import text
 from keras_attention.training import ClipByGlobalNorm, token_objective
+from models.rnn_seq2seq import RNNSeq2Seq  # also registers it with Keras
 
 MODEL = "model.keras"
 CHECKPOINTS = "checkpoints"

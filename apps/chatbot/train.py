@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from apps.chatbot import corpus, settings as stored, store
+from apps.chatbot import corpus, store
+from apps.chatbot import settings as stored
 from apps.chatbot.responder import Responder
 from keras_attention import text
 from keras_attention.data import batches

@@ -16,7 +16,7 @@ class Bridge(keras.layers.Layer):
     (Bahdanau et al., 2015, A.2.2, where it is the backward one alone); pass: the states as they
     are; zero: nothing of them.
 
-    Call: `bridge(states, begin)`: `states` a list per encoder layer of its last states, each [N, D],
+    Call: `bridge(states, begin)`: `states` per encoder layer a list of its last states, [N, D] each,
     for a two-way layer the forward ones and then the backward ones; `begin` what
     `cell.get_initial_state(batch_size=N)` gives. -> the same nest as `begin`.
 
@@ -40,7 +40,9 @@ class Bridge(keras.layers.Layer):
         """One projection for each of the decoder's states."""
         if self.kind == "dense":
             widths = [shape[-1] for shape in _shapes(begin_shape)]
-            joined = [sum(shape[-1] for shape in part) for part in _by_slot(states_shape, len(widths))]
+            joined = [
+                sum(shape[-1] for shape in part) for part in _by_slot(states_shape, len(widths))
+            ]
             for width, depth in zip(widths, joined):
                 projection = keras.layers.Dense(width, "tanh", dtype=self.dtype_policy)
                 projection.build((None, depth))
@@ -70,7 +72,7 @@ def _shapes(nest) -> list:
 
 
 def _by_slot(states, slots: int) -> list:
-    """What belongs to each of the decoder's states: [h, c] of each layer, both directions of each."""
+    """What belongs to each of the decoder's states: h (and c) of each layer, of both directions."""
     flat = [part for layer in states for part in _directions(layer, slots // max(len(states), 1))]
     if len(flat) != slots:
         raise ValueError(

@@ -1,7 +1,8 @@
 """`AttentionWrapper`: any RNN cell, made to look at a memory at every step."""
 
 import collections
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf

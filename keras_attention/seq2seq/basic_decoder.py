@@ -12,9 +12,7 @@ from keras_attention.seq2seq.decoder import BaseDecoder
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
 
 
-class BasicDecoderOutput(
-    collections.namedtuple("BasicDecoderOutput", ("rnn_output", "sample_id"))
-):
+class BasicDecoderOutput(collections.namedtuple("BasicDecoderOutput", ("rnn_output", "sample_id"))):
     """rnn_output [N, T, V]: what the output layer gave; sample_id [N, T]: what was chosen."""
 
     __slots__ = ()

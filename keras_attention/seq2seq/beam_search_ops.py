@@ -85,7 +85,8 @@ def gather_tree(
 
     Raises InvalidArgumentError for a parent id outside [0, K) within the length.
 
-    >>> ids, parents = [[[1, 2, 3]], [[4, 5, 6]], [[7, 8, 9]]], [[[0, 0, 0]], [[0, 1, 1]], [[2, 1, 2]]]
+    >>> ids = [[[1, 2, 3]], [[4, 5, 6]], [[7, 8, 9]]]  # [T=3, B=1, K=3]
+    >>> parents = [[[0, 0, 0]], [[0, 1, 1]], [[2, 1, 2]]]
     >>> gather_tree(ids, parents, [3], 10).numpy()[:, 0].tolist()
     [[2, 2, 2], [6, 5, 6], [7, 8, 9]]
     """

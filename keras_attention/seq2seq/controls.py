@@ -6,7 +6,8 @@ the state on by the token [N] that each row took. The state is a nest of tensors
 follows the hypotheses like the state of a cell.
 """
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 

@@ -265,9 +265,7 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_
             new_state = tf.nest.map_structure(
                 lambda old, new: _carry(finished, old, new), state, new_state
             )
-        arrays = tf.nest.map_structure(
-            lambda array, row: array.write(time, row), arrays, outputs
-        )
+        arrays = tf.nest.map_structure(lambda array, row: array.write(time, row), arrays, outputs)
         carried = (new_state, new_inputs, new_finished, new_lengths)
         _keep_shapes((state, inputs, finished, lengths), carried)
         return (time + 1, arrays, *carried)
@@ -307,6 +305,8 @@ def _swap_batch_and_time(x):
     """[T, N, ...] <-> [N, T, ...]; what has no time stays."""
     if not tf.is_tensor(x) or x.shape.rank is not None and x.shape.rank < 2:
         return x
-    return tf.transpose(x, tf.concat([[1, 0], tf.range(2, tf.rank(x))], 0)) if (
-        x.shape.rank is None
-    ) else tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
+    return (
+        tf.transpose(x, tf.concat([[1, 0], tf.range(2, tf.rank(x))], 0))
+        if (x.shape.rank is None)
+        else tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
+    )

@@ -1,13 +1,15 @@
 """`generate`: the best answers of any model that can `encode` and has a `cell`."""
 
-from typing import Any, Callable, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from keras_attention.functional import widen
 from keras_attention.seq2seq._keras import no_autograph
-from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder, _length_penalty
+from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.beam_search_ops import tile_batch
+from keras_attention.seq2seq.beam_search_step import _length_penalty
 from keras_attention.seq2seq.controls import Control
 
 __all__ = ["Model", "SearchResult", "generate"]

@@ -1,6 +1,7 @@
 """`sequence_loss`: cross-entropy over steps, with every denominator said."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 

@@ -5,7 +5,8 @@ The memory is an argument: `mechanism([query, state], memory=mechanism.prepare_m
 that was written for tf.contrib.seq2seq or tensorflow_addons.seq2seq.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf

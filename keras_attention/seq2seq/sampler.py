@@ -1,7 +1,8 @@
 """Samplers: what the next input is, and when a row has ended."""
 
 import abc
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 

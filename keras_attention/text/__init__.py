@@ -1,10 +1,10 @@
 """str <-> ids, inside the TensorFlow graph.
 
-| tokenizer    | one id is             | decode(encode(x)) is                        | ops needed      |
-|--------------|-----------------------|---------------------------------------------|-----------------|
-| `Characters` | a code point          | x                                           | core TensorFlow |
-| `Words`      | a word or a mark      | x folded: lower case, single spaces         | core TensorFlow |
-| `Subwords`   | a SentencePiece piece | x                                           | tensorflow_text |
+| tokenizer    | one id is             | decode(encode(x)) is                | ops needed      |
+|--------------|-----------------------|-------------------------------------|-----------------|
+| `Characters` | a code point          | x                                   | core TensorFlow |
+| `Words`      | a word or a mark      | x folded: lower case, single spaces | core TensorFlow |
+| `Subwords`   | a SentencePiece piece | x                                   | tensorflow_text |
 
 Each docstring says exactly what is lost. All are `tf.Module`s with the same four special ids and
 the same methods: `encode`, `decode`, `tokens`, `save`, and `vocab_size`, `token_lengths`. Make them

@@ -14,8 +14,8 @@ REPLACEMENT = 0xFFFD
 class Characters(Tokenizer):
     """One id per Unicode code point; `decode(encode(x)) == x` for characters in the vocabulary.
 
-    A character outside the vocabulary is UNKNOWN and decodes to U+FFFD, so the number of code points
-    stays. Invalid UTF-8 is U+FFFD, too.
+    A character outside the vocabulary is UNKNOWN and decodes to U+FFFD, so that the number of code
+    points stays. Invalid UTF-8 is U+FFFD, too.
     Nothing is normalised: an accent written as two code points is two ids. `token_lengths` is 1 for
     every character. Core TensorFlow ops only: a SavedModel that holds one loads anywhere.
 

@@ -31,8 +31,8 @@ class Subwords(Tokenizer):
     No normalisation, no added or removed spaces, and what the corpus did not show is spelled in
     bytes, so emoji, full-width punctuation, rare characters and spaces anywhere come back. The two:
     U+2581, which SentencePiece keeps for itself, comes back as a space, and each byte of
-    invalid UTF-8 as U+FFFD. UNKNOWN is never encoded; a model that answers it says U+FFFD. `tokens` shows a space as
-    "▁" and a byte as "<0xE4>". `token_lengths` is known for all pieces but bytes.
+    invalid UTF-8 as U+FFFD. UNKNOWN is never encoded; a model that answers it says U+FFFD. `tokens`
+    shows a space as "▁" and a byte as "<0xE4>". `token_lengths` is known for all pieces but bytes.
 
     Needs tensorflow_text, also in a process that only loads a SavedModel which holds one.
 
@@ -101,7 +101,7 @@ class Subwords(Tokenizer):
             import sentencepiece
         except ImportError as error:
             raise ImportError(
-                "Subwords.train needs sentencepiece (the extra [subword]): pip install sentencepiece"
+                "Subwords.train needs sentencepiece, the extra [subword]: pip install sentencepiece"
             ) from error
         if not 0.98 <= character_coverage <= 1.0:
             raise ValueError(

@@ -74,7 +74,7 @@ def join(tokens: tf.Tensor) -> tf.Tensor:
 def replace_unknown(
     tokens: tf.Tensor, source_tokens: tf.Tensor, alignments: tf.Tensor
 ) -> tf.Tensor:
-    """Copy the most attended source word for every "<unk>" (Jean et al., 2015; Luong et al., 2015b).
+    """Copy the most attended source word for every "<unk>" (Jean et al.; Luong et al., 2015b).
 
     Args:
         tokens: string [B, T] or [B, K, T].

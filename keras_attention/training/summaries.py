@@ -1,6 +1,6 @@
 """Scalars for TensorBoard, written without TensorBoard.
 
-`keras.callbacks.TensorBoard` needs the tensorboard package, which TensorFlow no longer brings along.
+`keras.callbacks.TensorBoard` needs the tensorboard package, which TensorFlow no longer brings.
 Only who looks at the curves needs it; who trains does not.
 """
 

@@ -46,7 +46,11 @@ def main():
     for seed in options.seeds:
         for attention in options.attention:
             model = work / f"{options.corpus}-{attention}-{seed}"
-            settings = [*SETTINGS[options.corpus].split(), f"--attention={attention}", f"--seed={seed}"]
+            settings = [
+                *SETTINGS[options.corpus].split(),
+                f"--attention={attention}",
+                f"--seed={seed}",
+            ]
             program("train", model, f"--data={train}", f"--dev_data={dev}", *settings)
             report = json.loads(program("eval", model).splitlines()[-1])
             results[attention].append(report)
@@ -56,8 +60,10 @@ def main():
     for attention, reports in results.items():
         values = [report["perplexity"] for report in reports]
         mean = sum(values) / len(values)
-        print(f"{attention} perplexity {mean:.2f} (mean of {len(values)}: "
-              f"{', '.join(f'{value:.2f}' for value in values)}), {1 - mean / baseline:.1%} below")
+        print(
+            f"{attention} perplexity {mean:.2f} (mean of {len(values)}: "
+            f"{', '.join(f'{value:.2f}' for value in values)}), {1 - mean / baseline:.1%} below"
+        )
 
 
 def program(mode, model, *arguments):
@@ -70,7 +76,9 @@ def program(mode, model, *arguments):
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    sys.stderr.write("".join(f"{line}\n" for line in process.stdout.splitlines() if "epoch" in line))
+    sys.stderr.write(
+        "".join(f"{line}\n" for line in process.stdout.splitlines() if "epoch" in line)
+    )
     return process.stdout
 
 

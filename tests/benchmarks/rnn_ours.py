@@ -63,9 +63,7 @@ class Model:
             states.append(state)
         memory = self.cell.prepare_memory(values, source_lengths)
         state = self.cell.get_initial_state(batch_size=tf.shape(source)[0], memory=memory)
-        decoder = BasicDecoder(
-            self.cell, TrainingSampler(), maximum_iterations=target_in.shape[1]
-        )
+        decoder = BasicDecoder(self.cell, TrainingSampler(), maximum_iterations=target_in.shape[1])
         outputs, _, _ = decoder(
             self.target_embedding(target_in),
             initial_state=state.clone(cell_state=states),

@@ -13,8 +13,7 @@ class Model:
         self.source_embedding = tf.keras.layers.Embedding(vocabulary, units)
         self.target_embedding = tf.keras.layers.Embedding(vocabulary, units)
         self.encoder = [
-            tf.keras.layers.LSTM(units, return_sequences=True, return_state=True)
-            for _ in range(2)
+            tf.keras.layers.LSTM(units, return_sequences=True, return_state=True) for _ in range(2)
         ]
         self.mechanism = tfa.seq2seq.BahdanauAttention(units)
         self.cell = tfa.seq2seq.AttentionWrapper(

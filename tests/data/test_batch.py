@@ -22,7 +22,7 @@ def assert_same(first, second):
 
 
 def test_a_batch_is_padded_shifted_and_weighted():
-    ((source, target_in), target_out, weights), = listed(batches([[5], [6, 7]], [[8, 9], []], 2))
+    (((source, target_in), target_out, weights),) = listed(batches([[5], [6, 7]], [[8, 9], []], 2))
     assert source.tolist() == [[5, 2, 0], [6, 7, 2]]
     assert target_in.tolist() == [[1, 8, 9], [1, 0, 0]]
     assert target_out.tolist() == [[8, 9, 2], [2, 0, 0]]
@@ -31,7 +31,7 @@ def test_a_batch_is_padded_shifted_and_weighted():
 
 
 def test_the_special_ids_are_free():
-    element, = listed(batches([[], [5]], [[6], []], 2, start=70, end=80, pad=90))
+    (element,) = listed(batches([[], [5]], [[6], []], 2, start=70, end=80, pad=90))
     (source, target_in), target_out, weights = element
     assert source.tolist() == [[80, 90], [5, 80]]
     assert target_in.tolist() == [[70, 6], [70, 90]]

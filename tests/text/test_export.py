@@ -1,4 +1,4 @@
-"""A SavedModel that holds a tokenizer needs neither this package nor the vocabulary it came from."""
+"""A SavedModel that holds a tokenizer needs neither this package nor the vocabulary file."""
 
 import json
 import os
@@ -49,7 +49,7 @@ class Echo(tf.Module):
 
 
 def export(tokenizer, directory):
-    """Save the tokenizer, export what was loaded from there, then delete the one and move the other."""
+    """Save the tokenizer, export what was loaded from it, delete the one and move the other."""
     tokenizer.save(f"{directory}/vocabulary")
     echo = Echo(load(f"{directory}/vocabulary"))
     tf.saved_model.save(echo, f"{directory}/exported", signatures=echo.__call__)
