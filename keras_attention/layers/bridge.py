@@ -16,7 +16,7 @@ class Bridge(keras.layers.Layer):
     (Bahdanau et al., 2015, A.2.2, where it is the backward one alone); pass: the states as they
     are; zero: nothing of them.
 
-    Call: `bridge(states, begin)`: `states` per encoder layer a list of its last states, [N, D] each,
+    Call: `bridge(states, begin)`: `states` per encoder layer a list of its last states [N, D],
     for a two-way layer the forward ones and then the backward ones; `begin` what
     `cell.get_initial_state(batch_size=N)` gives. -> the same nest as `begin`.
 

@@ -35,7 +35,10 @@ def test_string_hashing_has_no_say():
     folder = Path(dialogues.__file__).parent
     printed = {
         subprocess.run(
-            [sys.executable, "-c", script], cwd=folder, capture_output=True, check=True,
+            [sys.executable, "-c", script],
+            cwd=folder,
+            capture_output=True,
+            check=True,
             env={**os.environ, "PYTHONHASHSEED": salt, "PYTHONIOENCODING": "utf-8"},
         ).stdout
         for salt in ("1", "2")
@@ -44,8 +47,11 @@ def test_string_hashing_has_no_say():
 
 
 def test_ten_families_and_three_of_them_chinese():
-    chinese = [name for name in FAMILIES
-               if any(re.search("[\u4e00-\u9fff]", d.question) for d in of(name, TRAIN))]
+    chinese = [
+        name
+        for name in FAMILIES
+        if any(re.search("[\u4e00-\u9fff]", d.question) for d in of(name, TRAIN))
+    ]
     assert len(FAMILIES) >= 10 and len(chinese) >= 3
 
 

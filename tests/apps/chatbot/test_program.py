@@ -61,7 +61,7 @@ def test_infer_answers_line_for_line(trained, kind):
 
 def test_answers_go_from_file_to_file(trained, tmp_path):
     directory, _ = trained("char")
-    (tmp_path / "asked").write_bytes("Hello\r\n\r\nGood day".encode())
+    (tmp_path / "asked").write_bytes(b"Hello\r\n\r\nGood day")
     ran = run(
         "--mode=infer",
         f"--model_dir={directory}",
