@@ -18,7 +18,14 @@ from apps.chatbot import __main__ as chatbot
 from apps.chatbot import settings
 
 HOME = Path(__file__).parents[3]
-SMALL = ("--units=16", "--epochs=2", "--batch_size=8", "--max_length=30", "--beam_width=2")
+SMALL = (
+    "--units=16",
+    "--epochs=2",
+    "--batch_size=8",
+    "--dropout=0.1",
+    "--max_length=30",
+    "--beam_width=2",
+)
 
 
 class Ran(NamedTuple):

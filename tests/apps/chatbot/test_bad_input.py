@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -83,6 +84,17 @@ def test_words_that_cannot_meet_every_length(tmp_path, pairs):
     )
     assert_refused(ran, "--tokenizer=char")
     assert not (tmp_path / "m").exists()
+
+
+def test_an_extra_that_is_not_installed(tmp_path, pairs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    ran = run(
+        "--mode=train",
+        "--tokenizer=sentencepiece",
+        f"--data={pairs['chat']}",
+        f"--model_dir={tmp_path}/m",
+    )
+    assert_refused(ran, "[subword]", "pip install sentencepiece")
 
 
 # -- flags

@@ -9,7 +9,7 @@ from apps.chatbot.responder import Responder
 from tests.apps.chatbot.program import shipped
 
 SETTINGS = {
-    "vocab_size": 400,
+    "vocab_size": 700,
     "units": 8,
     "layers": 1,
     "dropout": 0.0,
