@@ -18,6 +18,7 @@ from keras_attention.text.vocabulary import (
     UNKNOWN,
     clean,
     read,
+    sha256,
 )
 
 BYTE_PIECES = 256
@@ -61,6 +62,7 @@ class Subwords(Tokenizer):
         content = read(model_file)
         try:
             self._model = tensorflow_text.SentencepieceTokenizer(model=content)
+            self._model._model_resource = _lasting(self._model._model_resource, content)
             size = self._model.vocab_size().numpy()
         except tf.errors.OpError as error:
             raise ValueError(f"{model_file} is no SentencePiece model: {error}") from error
@@ -156,6 +158,22 @@ class Subwords(Tokenizer):
 
 # What the trainer refuses, or drops whole lines for. All of it is encoded all the same, in bytes.
 _RESERVED = str.maketrans("\0\t▁▅", "    ")
+
+
+def _lasting(resource, content: bytes):
+    """The same resource under a name of its own, by which it outlives the op that made it.
+
+    Unnamed it belongs to that op, and is gone when TensorFlow clears its op cache, as it does for
+    `tf.random.set_seed` and `keras.utils.set_random_seed`. Equal models share one.
+    """
+    from tensorflow_text.python.ops import sentencepiece_tokenizer
+
+    class Lasting(type(resource)):
+        def _create_resource(self):
+            make = sentencepiece_tokenizer.gen_sentencepiece_tokenizer.sentencepiece_op
+            return make(model=content, shared_name=f"keras_attention_{sha256(content)}")
+
+    return Lasting(content, "sentencepiece")
 
 
 def _covered(characters: Counter, coverage: float) -> int:

@@ -3,6 +3,7 @@ import sys
 import warnings
 
 import pytest
+import tensorflow as tf
 
 from keras_attention.text import UNKNOWN, Subwords
 
@@ -139,3 +140,11 @@ def test_what_to_install_is_said(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_text", None)
     with pytest.raises(ImportError, match="pip install tensorflow-text"):
         Subwords(str(tmp_path / "any.model"))
+
+
+def test_a_new_random_seed_does_not_lose_the_model(subwords):
+    encode = tf.function(lambda text: subwords.encode(text).to_tensor())
+    before = encode(tf.constant(["a day"])).numpy().tolist()
+    tf.random.set_seed(1)
+    assert encode(tf.constant(["a day"])).numpy().tolist() == before
+    assert subwords.decode(before).numpy().tolist() == [b"a day"]
