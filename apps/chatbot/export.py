@@ -17,12 +17,16 @@ def run(directory: str, said: dict, export_dir: str) -> None:
     settings = stored.load(directory, said)
     model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
-    export.save(export_dir, responder, {"serving_default": responder.respond})
     expected = {
         name: value.numpy() for name, value in responder.respond(tf.constant(QUESTIONS)).items()
     }
     libraries = ["tensorflow_text"] if settings["tokenizer"] == "sentencepiece" else []
-    export.check_in_clean_process(export_dir, QUESTIONS, expected, libraries)
+    export.save(
+        export_dir,
+        responder,
+        {"serving_default": responder.respond},
+        lambda new: export.check_in_clean_process(new, QUESTIONS, expected, libraries),
+    )
     size = sum(
         os.path.getsize(os.path.join(folder, name))
         for folder, _, names in os.walk(export_dir)

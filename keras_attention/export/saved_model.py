@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +36,7 @@ def save(
     directory: str,
     module: tf.Module,
     signatures: Mapping[str, tf.types.experimental.PolymorphicFunction],
+    check: Callable[[str], None] | None = None,
 ) -> None:
     """Write `module` with its signatures to `directory`, replacing a SavedModel that is there.
 
@@ -43,6 +44,8 @@ def save(
         directory: where to; the SavedModel takes this name only when it is complete.
         module: holds the variables, tables and assets that the signatures use.
         signatures: name -> `tf.function` with an input signature, giving a dict of tensors.
+        check: called with the folder of the new SavedModel before it takes its name; what it
+            raises leaves all as it was. See `check_in_clean_process`.
 
     Raises:
         ValueError: `directory` is a file, or holds something that is no SavedModel's.
@@ -71,6 +74,8 @@ def save(
         except tf.errors.OpError as error:
             reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])
             raise OSError(f"Could not write {directory}: {reason}") from error
+        if check is not None:
+            check(new)
         if os.path.exists(directory):
             os.rename(directory, old)
         os.rename(new, directory)

@@ -11,8 +11,8 @@ from keras_attention.seq2seq._keras import DropoutMasks, hide, in_xla, no_autogr
 __all__ = ["BaseDecoder", "Decoder", "dynamic_decode"]
 
 
-class Decoder(abc.ABC):
-    """What `dynamic_decode` runs: begin somewhere, make a step, say who has finished."""
+class _Steps:
+    """What the loop asks of every decoder beside its steps."""
 
     @property
     def batch_size(self):
@@ -29,14 +29,6 @@ class Decoder(abc.ABC):
         """The types of a step's outputs, a nest like `output_size`."""
         raise NotImplementedError
 
-    @abc.abstractmethod
-    def initialize(self, name=None):
-        """-> (finished [N] bool, first inputs, initial state)."""
-
-    @abc.abstractmethod
-    def step(self, time, inputs, state, training=None, name=None):
-        """-> (outputs, next state, next inputs, finished)."""
-
     def finalize(self, outputs, final_state, sequence_lengths):
         """Called once after the loop, with outputs stacked time major."""
         raise NotImplementedError
@@ -47,7 +39,19 @@ class Decoder(abc.ABC):
         return False
 
 
-class BaseDecoder(keras.layers.Layer):
+class Decoder(_Steps, abc.ABC):
+    """What `dynamic_decode` runs: begin somewhere, make a step, say who has finished."""
+
+    @abc.abstractmethod
+    def initialize(self, name=None):
+        """-> (finished [N] bool, first inputs, initial state)."""
+
+    @abc.abstractmethod
+    def step(self, time, inputs, state, training=None, name=None):
+        """-> (outputs, next state, next inputs, finished)."""
+
+
+class BaseDecoder(_Steps, keras.layers.Layer):
     """A `Decoder` that is a Keras layer: calling it runs `dynamic_decode` over itself.
 
     Args are those of `dynamic_decode`. `decoder(inputs, initial_state=..., memory=..., **kwargs)`
@@ -109,30 +113,6 @@ class BaseDecoder(keras.layers.Layer):
 
     def step(self, time, inputs, state, training=None):
         """-> (outputs, next state, next inputs, finished)."""
-        raise NotImplementedError
-
-    def finalize(self, outputs, final_state, sequence_lengths):
-        """Called once after the loop, with outputs stacked time major."""
-        raise NotImplementedError
-
-    @property
-    def tracks_own_finished(self) -> bool:
-        """True if `finished` of a step may turn a row back on."""
-        return False
-
-    @property
-    def batch_size(self):
-        """N, a scalar."""
-        raise NotImplementedError
-
-    @property
-    def output_size(self):
-        """The shape of one row of a step's outputs."""
-        raise NotImplementedError
-
-    @property
-    def output_dtype(self):
-        """The types of a step's outputs."""
         raise NotImplementedError
 
     def get_config(self) -> dict:

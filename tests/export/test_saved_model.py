@@ -94,3 +94,19 @@ def test_what_does_not_run_elsewhere_is_said_in_one_line(tmp_path):
     with pytest.raises(RuntimeError, match="does not run in a clean process: .+") as refused:
         export.check_in_clean_process(str(tmp_path), ["a"], {}, libraries=["no_such_library"])
     assert "\n" not in str(refused.value)
+
+
+def test_what_fails_its_check_replaces_nothing(tmp_path):
+    directory = tmp_path / "served"
+    save(directory)
+    before = (directory / "saved_model.pb").read_bytes()
+
+    def refuse(folder):
+        assert os.path.exists(os.path.join(folder, "saved_model.pb"))
+        raise RuntimeError("another answer")
+
+    shout = Shout("?")
+    with pytest.raises(RuntimeError, match="another answer"):
+        export.save(str(directory), shout, {"serving_default": shout.__call__}, refuse)
+    assert (directory / "saved_model.pb").read_bytes() == before
+    assert os.listdir(tmp_path) == ["served"]
