@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import DropoutMasks, hide, in_xla, no_autograph, reveal
+from keras_attention.seq2seq.sampler import transpose_batch_time
 
 __all__ = ["BaseDecoder", "Decoder", "dynamic_decode"]
 
@@ -200,7 +201,7 @@ def dynamic_decode(
         except NotImplementedError:
             pass  # finalize is optional
         if not output_time_major:
-            outputs = tf.nest.map_structure(_swap_batch_and_time, outputs)
+            outputs = tf.nest.map_structure(_batch_major, outputs)
     return outputs, state, lengths
 
 
@@ -281,12 +282,7 @@ def _where_rows(rows, x, y):
     return tf.where(tf.reshape(rows, shape), x, y)
 
 
-def _swap_batch_and_time(x):
-    """[T, N, ...] <-> [N, T, ...]; what has no time stays."""
-    if not tf.is_tensor(x) or x.shape.rank is not None and x.shape.rank < 2:
-        return x
-    return (
-        tf.transpose(x, tf.concat([[1, 0], tf.range(2, tf.rank(x))], 0))
-        if (x.shape.rank is None)
-        else tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
-    )
+def _batch_major(x):
+    """[T, N, ...] -> [N, T, ...]; what has no time stays."""
+    has_time = tf.is_tensor(x) and (x.shape.rank is None or x.shape.rank >= 2)
+    return transpose_batch_time(x) if has_time else x

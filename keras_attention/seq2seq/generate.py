@@ -9,7 +9,7 @@ from keras_attention.functional import widen
 from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.beam_search_ops import tile_batch
-from keras_attention.seq2seq.beam_search_step import _length_penalty
+from keras_attention.seq2seq.beam_search_step import _get_scores
 from keras_attention.seq2seq.controls import Control
 
 __all__ = ["Model", "SearchResult", "generate"]
@@ -147,13 +147,14 @@ def _token_cell(model, memory, beam_width, control):
 def _result(model, ids, alignments, final, length_penalty, coverage_penalty, n_best):
     """[B, T, K] hypotheses -> SearchResult, scored with their full lengths and sorted."""
     lengths = tf.cast(final.lengths, tf.int32)  # [B, K]
-    scores = final.log_probs / tf.cast(
-        _length_penalty(lengths, length_penalty), final.log_probs.dtype
-    )
-    if coverage_penalty:
-        seen = final.accumulated_attention_probs
-        seen = tf.where(seen == 0.0, tf.ones([], seen.dtype), seen)
-        scores += coverage_penalty * tf.reduce_sum(tf.math.log(tf.minimum(seen, 1.0)), 2)
+    scores = _get_scores(
+        final.log_probs[..., None],
+        lengths[..., None],
+        length_penalty,
+        coverage_penalty,
+        tf.ones_like(final.finished),  # an answer cut off at the limit has looked at as much, too
+        final.accumulated_attention_probs,
+    )[..., 0]
     scores, order = tf.math.top_k(tf.cast(scores, tf.float32), n_best)
     lengths = tf.gather(lengths, order, batch_dims=1)
     lengths = tf.where(scores > -float("inf"), lengths, 0)

@@ -97,7 +97,7 @@ class TrainingSampler(Sampler):
     def initialize(self, inputs, sequence_length=None, mask=None, **_):
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         if not self.time_major:
-            inputs = tf.nest.map_structure(_transpose_batch_time, inputs)
+            inputs = tf.nest.map_structure(transpose_batch_time, inputs)
         first = tf.nest.flatten(inputs)[0]
         steps, self._batch_size = tf.shape(first)[0], tf.shape(first)[1]
         self.sequence_length = self._lengths(sequence_length, mask, steps)
@@ -205,9 +205,9 @@ class GreedyEmbeddingSampler(Sampler):
         return {"embedding_fn": serialize(self.embedding_fn)}
 
 
-def _transpose_batch_time(x: tf.Tensor) -> tf.Tensor:
+def transpose_batch_time(x: tf.Tensor) -> tf.Tensor:
     """[B, T, ...] <-> [T, B, ...]."""
-    return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
+    return tf.transpose(x, tf.concat([[1, 0], tf.range(2, tf.rank(x))], 0))
 
 
 def _unstack(x: tf.Tensor) -> tf.TensorArray:
