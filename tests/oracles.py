@@ -34,6 +34,17 @@ def hardmax(scores, mask=None):
     return weights
 
 
+def monotonic(p, previous):
+    """A pointer at j with probability previous_j walks on until it stops.  [..., S] -> [..., S]."""
+    attention = np.zeros(np.shape(p))
+    for row in np.ndindex(attention.shape[:-1]):
+        for begin, probability in enumerate(previous[row]):
+            for slot in range(begin, attention.shape[-1]):
+                attention[row][slot] += probability * p[row][slot]
+                probability *= 1 - p[row][slot]
+    return attention
+
+
 def luong_scores(query, memory, kernel, scale=1.0):
     """g q·(W m).  [B, D], [B, S, M], [M, D] -> [B, S]."""
     return scale * np.einsum("bd,bsd->bs", query, memory @ kernel)

@@ -36,6 +36,14 @@ class Bridge(keras.layers.Layer):
         self.kind = kind
         self._projections: list = []
 
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, states, begin, **kwargs):
+        if not self.built:  # Keras 2 would tell `build` the first of the two shapes alone
+            shapes = tf.nest.map_structure(lambda x: tuple(x.shape), (states, begin))
+            with tf.init_scope():
+                self.build(*shapes)
+        return super().__call__(states, begin, **kwargs)
+
     def build(self, states_shape, begin_shape=None) -> None:
         """One projection for each of the decoder's states."""
         if self.kind == "dense":

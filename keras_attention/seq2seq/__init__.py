@@ -9,7 +9,19 @@ from keras_attention.seq2seq import (
     loss,
     sampler,
 )
-from keras_attention.seq2seq.attention_wrapper import AttentionWrapper, AttentionWrapperState
+from keras_attention.seq2seq.attention_rnn import AttentionRNN
+from keras_attention.seq2seq.attention_wrapper import (
+    AttentionMechanism,
+    AttentionWrapper,
+    AttentionWrapperState,
+    BahdanauAttention,
+    BahdanauMonotonicAttention,
+    LuongAttention,
+    LuongMonotonicAttention,
+    hardmax,
+    monotonic_attention,
+    safe_cumprod,
+)
 from keras_attention.seq2seq.basic_decoder import BasicDecoder, BasicDecoderOutput
 from keras_attention.seq2seq.beam_search_decoder import (
     AlignedBeamSearchDecoderOutput,
@@ -26,20 +38,26 @@ from keras_attention.seq2seq.beam_search_ops import (
 from keras_attention.seq2seq.controls import Control, exact_length
 from keras_attention.seq2seq.decoder import BaseDecoder, Decoder, dynamic_decode
 from keras_attention.seq2seq.generate import SearchResult, generate
-from keras_attention.seq2seq.loss import sequence_loss
-from keras_attention.seq2seq.mechanisms import (
-    AttentionMechanism,
-    BahdanauAttention,
-    LuongAttention,
+from keras_attention.seq2seq.loss import SequenceLoss, sequence_loss
+from keras_attention.seq2seq.sampler import (
+    CustomSampler,
+    GreedyEmbeddingSampler,
+    InferenceSampler,
+    SampleEmbeddingSampler,
+    Sampler,
+    ScheduledEmbeddingTrainingSampler,
+    ScheduledOutputTrainingSampler,
+    TrainingSampler,
 )
-from keras_attention.seq2seq.sampler import GreedyEmbeddingSampler, Sampler, TrainingSampler
 
 __all__ = [
     "AlignedBeamSearchDecoderOutput",
     "AttentionMechanism",
+    "AttentionRNN",
     "AttentionWrapper",
     "AttentionWrapperState",
     "BahdanauAttention",
+    "BahdanauMonotonicAttention",
     "BaseDecoder",
     "BasicDecoder",
     "BasicDecoderOutput",
@@ -47,12 +65,19 @@ __all__ = [
     "BeamSearchDecoderOutput",
     "BeamSearchDecoderState",
     "Control",
+    "CustomSampler",
     "Decoder",
     "FinalBeamSearchDecoderOutput",
     "GreedyEmbeddingSampler",
+    "InferenceSampler",
     "LuongAttention",
+    "LuongMonotonicAttention",
+    "SampleEmbeddingSampler",
     "Sampler",
+    "ScheduledEmbeddingTrainingSampler",
+    "ScheduledOutputTrainingSampler",
     "SearchResult",
+    "SequenceLoss",
     "TrainingSampler",
     "attention_wrapper",
     "basic_decoder",
@@ -64,7 +89,10 @@ __all__ = [
     "gather_tree",
     "gather_tree_from_array",
     "generate",
+    "hardmax",
     "loss",
+    "monotonic_attention",
+    "safe_cumprod",
     "sampler",
     "sequence_loss",
     "tile_batch",

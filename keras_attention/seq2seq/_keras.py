@@ -5,6 +5,18 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3  # else the legacy stack's Keras 2.15
+
+# RNN takes care of the dropout masks of cells of this type alone, which has no public name.
+if KERAS_3:
+    from keras import KerasTensor
+    from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell as DrawsMasks  # noqa: F401
+else:
+    from keras.src.engine.keras_tensor import KerasTensor
+    from keras.src.layers.rnn.dropout_rnn_cell_mixin import (
+        DropoutRNNCellMixin as DrawsMasks,  # noqa: F401
+    )
+
 no_autograph = tf.autograph.experimental.do_not_convert
 register = keras.saving.register_keras_serializable("keras_attention")
 
@@ -29,6 +41,41 @@ def hide(state: Any) -> Any:
 def reveal(state: Any) -> Any:
     """The inverse of `hide`."""
     return state.content if isinstance(state, Opaque) else state
+
+
+def as_tensors(nest: Any) -> Any:
+    """NumPy arrays, numbers and variables as tensors; what else an argument may be, as it is."""
+
+    def convert(leaf):
+        keep = isinstance(leaf, (KerasTensor, tf.TensorArray)) or callable(leaf) or leaf is None
+        return leaf if keep or tf.is_tensor(leaf) else tf.convert_to_tensor(leaf)
+
+    return tf.nest.map_structure(convert, nest)
+
+
+def zero_state(cell: Any, batch_size: Any, dtype: Any) -> Any:
+    """The state of N rows before the first step, of one type; Keras 2 must be told which."""
+    told = {} if KERAS_3 else {"dtype": dtype}
+    state = cell.get_initial_state(batch_size=batch_size, **told)
+    return tf.nest.map_structure(lambda leaf: tf.cast(leaf, dtype), state)
+
+
+def state_width(size: Any) -> Any:
+    """A width as `RNN` reads it in `state_size`; one not known yet is None, in Keras 2 a shape."""
+    if isinstance(size, int):
+        return size
+    return None if KERAS_3 else tf.TensorShape([None])
+
+
+def build(layer: Any, shape: Any) -> None:
+    """Build a layer before its first call, once.
+
+    Keras 2 does without what the call would do: the weights bear the layer's name, which tells
+    them apart in an .h5 file, and are born outside of the graph that is being traced.
+    """
+    if not layer.built:
+        with tf.init_scope(), tf.name_scope(layer.name):
+            layer.build(shape)
 
 
 def serialize(thing: Any) -> Any:
@@ -80,7 +127,8 @@ class DropoutMasks(NamedTuple):
         """Every cell below `cell` that draws masks: `.cell` and `.cells` are followed."""
         inner = [getattr(cell, "cell", None), *(getattr(cell, "cells", None) or ())]
         found = [leaf for part in inner if part is not None for leaf in cls.of(part).cells]
-        if hasattr(cell, "kernel") and hasattr(cell, "reset_dropout_mask"):
+        draws = hasattr(cell, "kernel") and hasattr(cell, "reset_dropout_mask")
+        if draws or hasattr(cell, "draw_masks"):
             found.append(cell)
         return cls(tuple(found))
 
@@ -88,12 +136,36 @@ class DropoutMasks(NamedTuple):
         """One mask per cell for the whole sequence, as `keras.layers.RNN` draws them."""
         self.drop()
         for cell in self.cells:
-            dtype = cell.compute_dtype
-            cell.get_dropout_mask(tf.ones([batch_size, cell.kernel.shape[0]], dtype))
-            cell.get_recurrent_dropout_mask(tf.ones([batch_size, cell.units], dtype))
+            if hasattr(cell, "draw_masks"):  # not one of Keras': it knows its masks
+                cell.draw_masks(batch_size)
+                continue
+            for getter, width in zip(_MASK_GETTERS, (cell.kernel.shape[0], cell.units)):
+                ones = tf.ones([batch_size, width], cell.compute_dtype)
+                if KERAS_3:
+                    getattr(cell, getter)(ones)
+                else:
+                    _pin_mask(cell, getter, ones)
 
     def drop(self) -> None:
         """Forget the masks, so that the next sequence gets its own."""
         for cell in self.cells:
+            if hasattr(cell, "drop_masks"):
+                cell.drop_masks()
+                continue
+            for getter in _MASK_GETTERS:
+                vars(cell).pop(getter, None)
             cell.reset_dropout_mask()
             cell.reset_recurrent_dropout_mask()
+
+
+_MASK_GETTERS = ("get_dropout_mask", "get_recurrent_dropout_mask")
+if not KERAS_3:
+    _MASK_GETTERS = tuple(f"{getter}_for_cell" for getter in _MASK_GETTERS)
+
+
+def _pin_mask(cell: Any, getter: str, ones: tf.Tensor) -> None:
+    """Keras 2 keeps a mask per graph, and the body of a loop is a graph: answer from here."""
+    gates = cell.kernel.shape[1] // cell.units
+    mask = getattr(cell, getter)(ones, training=True, count=gates)
+    quiet = tf.nest.map_structure(lambda _: ones, mask)
+    vars(cell)[getter] = lambda inputs, training, count=1: mask if training else quiet

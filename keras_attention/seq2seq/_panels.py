@@ -19,8 +19,8 @@ def in_panels(layer: Any) -> Any:
     plain = (
         type(layer) is keras.layers.Dense
         and layer.built
-        and layer.quantization_mode is None
-        and not layer.lora_enabled
+        and getattr(layer, "quantization_mode", None) is None  # Keras 2 has neither
+        and not getattr(layer, "lora_enabled", False)
     )
     on_cpu = not tf.config.list_physical_devices("GPU")
     if not (plain and in_xla() and on_cpu and layer.units > _WIDTH):

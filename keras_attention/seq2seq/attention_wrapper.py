@@ -1,28 +1,40 @@
 """`AttentionWrapper`: any RNN cell, made to look at a memory at every step."""
 
 import collections
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import Memory
+from keras_attention.functional import Memory, monotonic_attention, safe_cumprod
+from keras_attention.seq2seq import _history
 from keras_attention.seq2seq._keras import (
+    DrawsMasks,
     DropoutMasks,
+    build,
     deserialize,
     hide,
-    in_xla,
     no_autograph,
     register,
     reveal,
     same_structure,
     serialize,
+    state_width,
+    zero_state,
 )
 from keras_attention.seq2seq.mechanisms import (
     AttentionMechanism,
     BahdanauAttention,
     LuongAttention,
+    hardmax,
+    honour_mask,
+    is_raw,
+)
+from keras_attention.seq2seq.monotonic import (
+    BahdanauMonotonicAttention,
+    LuongMonotonicAttention,
 )
 
 __all__ = [
@@ -30,13 +42,13 @@ __all__ = [
     "AttentionWrapper",
     "AttentionWrapperState",
     "BahdanauAttention",
+    "BahdanauMonotonicAttention",
     "LuongAttention",
+    "LuongMonotonicAttention",
+    "hardmax",
+    "monotonic_attention",
+    "safe_cumprod",
 ]
-
-try:  # RNN draws dropout masks only for cells of this type, which has no public name
-    from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell as _DrawsMasks
-except ImportError:
-    _DrawsMasks = object
 
 
 class AttentionWrapperState(
@@ -113,7 +125,7 @@ def _concat(inputs, attention):
 
 
 @register
-class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
+class AttentionWrapper(DrawsMasks, keras.layers.Layer):
     """A cell whose every step asks a memory, and feeds the answer to the next step.
 
     One step: `o, s = cell([x_t; attention_{t-1}])`; `alignments = mechanism(o)`;
@@ -124,8 +136,9 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
         cell: any Keras RNN cell, also `StackedRNNCells`.
         attention_mechanism: a mechanism, or a list of them.
         attention_layer_size: width of a linear, bias-free attention layer, or a list.
-        alignment_history: keep the alignments of all steps in the state (not under XLA, and not in
-            `keras.layers.RNN`, whose states are tensors alone).
+        alignment_history: keep the alignments of all steps in the state: a `TensorArray` to
+            `.stack()`. Not in `keras.layers.RNN`, whose states are tensors alone; under XLA in
+            `dynamic_decode` with `maximum_iterations`.
         cell_input_fn: `(inputs, attention) -> cell inputs`; default: concatenation.
         output_attention: output the attention (Luong) or the cell's output (Bahdanau).
         initial_cell_state: the state `get_initial_state` begins with.
@@ -135,7 +148,8 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
             (attention, alignments, next_attention_state)`.
 
     Call: `(inputs [N, D], state, memory=None, beam_width=1) -> (output [N, A], state)`. `memory`
-    is what the mechanism's `prepare_memory` gave (a list of them with several mechanisms); with
+    is what `prepare_memory` gave (a list of them with several mechanisms), or a tensor [B, S, D]
+    that is prepared in this call, with `memory_sequence_length=` or `memory_mask=`; with
     `beam_width` K its batch is N/K: the hypotheses of a source share its memory.
 
     Source: Luong, Pham, Manning, 2015, section 3.3 (input feeding).
@@ -229,13 +243,31 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
         ]
         return prepared if self._is_multi else prepared[0]
 
-    def _per_mechanism(self, memory) -> list:
-        """One entry per mechanism; None where the bound memory is meant."""
+    def _per_mechanism(self, memory, lengths=None, mask=None) -> list:
+        """One prepared memory per mechanism; None where the bound one is meant."""
         if memory is None:
             return [None] * len(self._mechanisms)
-        if not self._is_multi:
-            return [Memory(*memory)]
-        return [Memory(*part) for part in memory]
+        parts = self._parts(memory)
+        return [m._memory(part, lengths, mask) for m, part in zip(self._mechanisms, parts)]
+
+    def _parts(self, memory) -> list:
+        """What was given for each mechanism: one raw memory is for all of them."""
+        if is_raw(memory):
+            return [memory] * len(self._mechanisms)
+        return list(memory) if self._is_multi else [memory]
+
+    @contextlib.contextmanager
+    def bound_to(self, memory, memory_sequence_length=None, memory_mask=None):
+        """Within: calls without memory= look at this one, for loops that hand over no memory."""
+        before = [mechanism._bound for mechanism in self._mechanisms]
+        memories = self._per_mechanism(memory, memory_sequence_length, memory_mask)
+        for mechanism, known in zip(self._mechanisms, memories):
+            mechanism._bound = mechanism._bound if known is None else known
+        try:
+            yield
+        finally:
+            for mechanism, known in zip(self._mechanisms, before):
+                mechanism._bound = known
 
     def _pack(self, items):
         return tuple(items) if self._is_multi else items[0]
@@ -259,7 +291,9 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
         if self._attention_layers is not None:
             inner = self.cell.output_size
             widths = [
-                layer.compute_output_shape((None, None if width is None else inner + width))[-1]
+                getattr(layer, "units", None)  # a Dense layer knows, whatever it is given
+                if width is None
+                else layer.compute_output_shape((None, inner + width))[-1]
                 for layer, width in zip(self._attention_layers, widths)
             ]
         return None if None in widths else int(sum(widths))
@@ -272,17 +306,13 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
     @property
     def state_size(self) -> AttentionWrapperState:
         """Widths of the state's fields; None where they depend on a memory not yet seen."""
-
-        def known(size):
-            return None if isinstance(size, tf.TensorShape) else size
-
-        alignments = self._pack([known(m.alignments_size) for m in self._mechanisms])
+        alignments = self._pack([state_width(m.alignments_size) for m in self._mechanisms])
         return AttentionWrapperState(
             cell_state=self.cell.state_size,
-            attention=self._attention_width(),
+            attention=state_width(self._attention_width()),
             alignments=alignments,
             alignment_history=alignments if self._alignment_history else (),
-            attention_state=self._pack([known(m.state_size) for m in self._mechanisms]),
+            attention_state=self._pack([state_width(m.state_size) for m in self._mechanisms]),
         )
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None, memory=None):
@@ -300,15 +330,15 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
                 batch_size = tf.shape(tf.nest.flatten(cell_state)[0])[0]
         if batch_size is None:
             raise ValueError("get_initial_state needs batch_size (or inputs). Received: neither.")
+        self._note_widths(memory)
         memories = self._per_mechanism(memory)
-        self._note_widths(memories)
+        self._check_rows(batch_size, memories)
         if self._initial_cell_state is None:
-            cell_state = self.cell.get_initial_state(batch_size=batch_size)
-            cell_state = tf.nest.map_structure(lambda leaf: tf.cast(leaf, dtype), cell_state)
+            cell_state = zero_state(self.cell, batch_size, dtype)
         pairs = list(zip(self._mechanisms, memories))
         alignments = [m.initial_alignments(batch_size, dtype, known) for m, known in pairs]
         history = (
-            [_alignment_array(dtype, leaf.shape) for leaf in alignments]
+            [_history.new(dtype, leaf.shape) for leaf in alignments]
             if self._alignment_history
             else None
         )
@@ -322,12 +352,24 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
             ),
         )
 
-    def _note_widths(self, memories) -> None:
-        widths = [
-            (m._memory(None) if known is None else known).values.shape[-1]
-            for m, known in zip(self._mechanisms, memories)
-        ]
-        self._value_widths = tuple(widths)
+    def _check_rows(self, rows, memories) -> None:
+        for mechanism, known in zip(self._mechanisms, memories):
+            sources = tf.shape(mechanism._memory(known).mask)[0]
+            tf.debugging.assert_equal(
+                tf.math.floormod(rows, tf.maximum(sources, 1)),
+                0,
+                message="Non-matching batch sizes between the memory (encoder output) and the "
+                "requested batch size, which must be that of the memory, or beam_width times it "
+                "for a beam search.",
+            )
+
+    def _note_widths(self, memory) -> None:
+        """What a memory, prepared, raw or bound, tells about the sizes of the weights."""
+        parts = [None] * len(self._mechanisms) if memory is None else self._parts(memory)
+        self._value_widths = tuple(
+            (part if is_raw(part) else m.values if part is None else part[1]).shape[-1]
+            for m, part in zip(self._mechanisms, parts)
+        )
 
     # -- the step
 
@@ -339,18 +381,31 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
                 f"Received: {type(state).__name__} of {len(state)} parts"
             )
         state = AttentionWrapperState(*state)  # RNN hands it over as a plain sequence
-        memory = self._pack(self._per_mechanism(memory)) if memory is not None else None
         if not self.built:
-            self._note_widths(self._per_mechanism(memory))
-            self.build(inputs.shape)
+            self._note_widths(memory)
+            build(self, inputs.shape)
         if memory is not None:
             kwargs["memory"] = memory
         output, state = super().__call__(
-            inputs, state=hide(state), training=training, beam_width=beam_width, **kwargs
+            inputs,
+            state=hide(state),
+            training=training,
+            beam_width=beam_width,
+            **honour_mask(kwargs),
         )
         return output, reveal(state)
 
-    def call(self, inputs, state, training=None, memory=None, beam_width=1, **_):
+    def call(
+        self,
+        inputs,
+        state,
+        training=None,
+        memory=None,
+        beam_width=1,
+        memory_sequence_length=None,
+        memory_mask=None,
+        **_,
+    ):
         """One step; see the class."""
         state = reveal(state)
         cell_inputs = (self._cell_input_fn or _concat)(inputs, state.attention)
@@ -360,7 +415,7 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
             attention_fn(_BoundMechanism(mechanism, known, beam_width), cell_output, *rest)
             for mechanism, known, *rest in zip(
                 self._mechanisms,
-                self._per_mechanism(memory),
+                self._per_mechanism(memory, memory_sequence_length, memory_mask),
                 self._unpack(state.attention_state),
                 self._attention_layers or [None] * len(self._mechanisms),
             )
@@ -379,14 +434,7 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
     def _write(self, history, alignments):
         if not self._alignment_history:
             return ()
-        if in_xla():
-            raise ValueError(
-                "alignment_history=True grows an array at every step, which XLA cannot. Ask "
-                "BeamSearchDecoder(output_alignments=True) or generate(return_alignments=True) "
-                "for the alignments instead, or do without jit_compile. Received: a call in XLA."
-            )
-        arrays = self._unpack(history)
-        return self._pack([a.write(a.size(), row) for a, row in zip(arrays, alignments)])
+        return self._pack(list(map(_history.append, self._unpack(history), alignments)))
 
     # -- building and saving
 
@@ -405,18 +453,15 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
             parts = [tf.zeros([1, input_shape[-1]], self.compute_dtype)]
             parts.append(tf.zeros([1, attention], self.compute_dtype))
             cell_shape = (None, self._cell_input_fn(*parts).shape[-1])
-        if not self.cell.built:
-            self.cell.build(cell_shape)
+        build(self.cell, cell_shape)
         inner = self.cell.output_size
         for mechanism, width in zip(self._mechanisms, widths):
             for layer, depth in ((mechanism.query_layer, inner), (mechanism.memory_layer, width)):
-                if layer is not None and not layer.built:
-                    layer.build((None, depth))
-            if not mechanism.built:
-                mechanism.build(None)
+                if layer is not None:
+                    build(layer, (None, depth))
+            build(mechanism, None)
         for layer, width in zip(self._attention_layers or (), widths):
-            if not layer.built:
-                layer.build((None, inner + width))
+            build(layer, (None, inner + width))
         self._value_widths = tuple(widths)
         super().build(input_shape)
 
@@ -477,13 +522,6 @@ class AttentionWrapper(_DrawsMasks, keras.layers.Layer):
 
     def reset_recurrent_dropout_mask(self):
         """Dropped together with the other masks."""
-
-
-def _alignment_array(dtype, shape) -> tf.TensorArray:
-    """One [N, S] entry per step, as many as come."""
-    return tf.TensorArray(
-        dtype, size=0, dynamic_size=True, clear_after_read=False, element_shape=shape
-    )
 
 
 def _zeros(batch_size, width, dtype):

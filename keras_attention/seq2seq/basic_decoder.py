@@ -6,8 +6,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.seq2seq._keras import deserialize, register, same_structure, serialize
+from keras_attention.seq2seq._keras import (
+    build,
+    deserialize,
+    register,
+    same_structure,
+    serialize,
+    zero_state,
+)
 from keras_attention.seq2seq.decoder import BaseDecoder
+from keras_attention.seq2seq.mechanisms import is_raw
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
 
@@ -27,8 +35,11 @@ class BasicDecoder(BaseDecoder):
         sampler: a `Sampler`.
         output_layer: a layer from the cell's output to logits, or None.
 
-    Call: `decoder(inputs, initial_state=state, memory=None, **sampler_arguments)` ->
-    `(BasicDecoderOutput, final_state, lengths [N])`. `memory` goes to every step of the cell.
+    Call: `decoder(inputs, initial_state=None, memory=None, **sampler_arguments)` ->
+    `(BasicDecoderOutput, final_state, lengths [N])`. `memory` goes to every step of the cell: what
+    `cell.prepare_memory` gave, or a tensor [B, S, D] that is prepared before the loop, with
+    `memory_sequence_length=` or `memory_mask=`. Without `initial_state` the cell begins with zeros,
+    or its inner cell with `initial_cell_state=`.
 
     >>> import keras
     >>> from keras_attention.seq2seq import TrainingSampler
@@ -76,21 +87,29 @@ class BasicDecoder(BaseDecoder):
         dtype = getattr(self.output_layer, "compute_dtype", None) or self._cell_dtype
         return BasicDecoderOutput(tf.as_dtype(dtype), self.sampler.sample_ids_dtype)
 
-    def initialize(self, inputs, initial_state=None, memory=None, **kwargs):
+    def initialize(
+        self,
+        inputs,
+        initial_state=None,
+        memory=None,
+        memory_sequence_length=None,
+        memory_mask=None,
+        initial_cell_state=None,
+        **kwargs,
+    ):
         """Start the sampler on `inputs`, and the cell in `initial_state`."""
+        memory = prepare(self.cell, memory, memory_sequence_length, memory_mask)
+        finished, first = self.sampler.initialize(inputs, **kwargs)
         if initial_state is None:
-            raise ValueError(
-                "BasicDecoder needs initial_state, for example "
-                "cell.get_initial_state(batch_size=...). Received: None."
-            )
+            rows = self.sampler.batch_size
+            initial_state = first_state(self.cell, rows, memory, initial_cell_state)
         self._step_cell = self.cell
         if memory is not None:
             self._step_cell = functools.partial(self.cell, memory=memory)
         self._cell_dtype = next(
             leaf.dtype for leaf in tf.nest.flatten(initial_state) if leaf.dtype.is_floating
         )
-        finished, first = self.sampler.initialize(inputs, **kwargs)
-        _build(self.cell, first, memory)
+        build_cell(self.cell, first, memory)
         return finished, first, initial_state
 
     def step(self, time, inputs, state, training=None):
@@ -119,10 +138,28 @@ class BasicDecoder(BaseDecoder):
         return cls(**{**config, **parts})
 
 
-def _build(cell, inputs, memory) -> None:
+def prepare(cell, memory, lengths, mask):
+    """What every step looks at, made once before the loop: a raw memory is masked and projected."""
+    return cell.prepare_memory(memory, lengths, mask) if is_raw(memory) else memory
+
+
+def first_state(cell, rows, memory, cell_state):
+    """What a decoder begins with if it is not told: zeros, with the given state inside."""
+    if not hasattr(cell, "get_initial_state"):
+        raise ValueError(
+            f"initial_state is needed: {type(cell).__name__} has no get_initial_state to begin "
+            "with. Received: initial_state=None"
+        )
+    if hasattr(cell, "prepare_memory"):
+        state = cell.get_initial_state(batch_size=rows, memory=memory)
+        return state if cell_state is None else state.clone(cell_state=cell_state)
+    return zero_state(cell, rows, cell.compute_dtype) if cell_state is None else cell_state
+
+
+def build_cell(cell, inputs, memory) -> None:
     """Make the cell's weights before the loop, in whose body nothing should be born."""
     if getattr(cell, "built", True) or not tf.is_tensor(inputs):
         return
     if memory is not None and hasattr(cell, "_note_widths"):
-        cell._note_widths(cell._per_mechanism(memory))
-    cell.build(tuple(inputs.shape.as_list()))
+        cell._note_widths(memory)
+    build(cell, tuple(inputs.shape.as_list()))

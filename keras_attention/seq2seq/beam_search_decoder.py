@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_attention.functional import widen
 from keras_attention.seq2seq._keras import deserialize, register, same_structure, serialize
 from keras_attention.seq2seq._panels import in_panels
-from keras_attention.seq2seq.basic_decoder import _build
+from keras_attention.seq2seq.basic_decoder import build_cell, first_state, prepare
 from keras_attention.seq2seq.beam_search_ops import (
     gather_tree,
     gather_tree_from_array,
@@ -76,9 +76,10 @@ class BeamSearchDecoder(BaseDecoder):
         output_alignments: steps also give alignments, and the final ones follow the beams.
         normalize: whether the cell gives logits; False if it gives log-probabilities already.
 
-    Call: `decoder(embedding, start_tokens=[B], end_token=e, initial_state=state, memory=None)` ->
-    `(FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths [B, K])`. `memory` is not
-    tiled: the K hypotheses of a source share it.
+    Call: `decoder(embedding, start_tokens=[B], end_token=e, initial_state=None, memory=None)` ->
+    `(FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths [B, K])`. `memory`, as in
+    `BasicDecoder`, is not tiled: the K hypotheses of a source share it. Without `initial_state` the
+    cell begins with zeros, or its inner cell with `initial_cell_state=`, a row for each source.
 
     >>> import keras
     >>> cell = keras.layers.GRUCell(8)
@@ -170,15 +171,35 @@ class BeamSearchDecoder(BaseDecoder):
 
     # -- the three acts
 
+    def call(
+        self,
+        embedding=None,
+        start_tokens=None,
+        end_token=None,
+        initial_state=None,
+        training=None,
+        **kwargs,
+    ):
+        """-> (FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths): see the class."""
+        tokens = {"start_tokens": start_tokens, "end_token": end_token}
+        return super().call(embedding, initial_state, training, **tokens, **kwargs)
+
     def initialize(
-        self, embedding=None, start_tokens=None, end_token=None, initial_state=None, memory=None
+        self,
+        embedding=None,
+        start_tokens=None,
+        end_token=None,
+        initial_state=None,
+        memory=None,
+        memory_sequence_length=None,
+        memory_mask=None,
+        initial_cell_state=None,
     ):
         """Every source begins with one live hypothesis; the others wait at log p = -inf."""
-        if initial_state is None or start_tokens is None or end_token is None:
+        if start_tokens is None or end_token is None:
             raise ValueError(
-                "BeamSearchDecoder needs start_tokens, end_token and initial_state. Received: "
-                f"start_tokens={start_tokens}, end_token={end_token}, "
-                f"initial_state={'given' if initial_state is not None else None}"
+                "BeamSearchDecoder needs start_tokens and end_token. Received: "
+                f"start_tokens={start_tokens}, end_token={end_token}"
             )
         if embedding is None and self.embedding_fn is None:
             raise ValueError(
@@ -192,6 +213,12 @@ class BeamSearchDecoder(BaseDecoder):
         if self.end_token.shape.rank != 0:
             raise ValueError(f"end_token must be a scalar. Received: shape {self.end_token.shape}")
         self._embed = self.embedding_fn or (lambda ids: tf.nn.embedding_lookup(embedding, ids))
+        memory = prepare(self.cell, memory, memory_sequence_length, memory_mask)
+        if initial_state is None:
+            rows = tf.size(start_tokens) * self.beam_width
+            if initial_cell_state is not None:
+                initial_cell_state = tile_batch(initial_cell_state, self.beam_width)
+            initial_state = first_state(self.cell, rows, memory, initial_cell_state)
         self._project = in_panels(self.output_layer)
         self._step_cell = self.cell
         if memory is not None:
@@ -201,7 +228,7 @@ class BeamSearchDecoder(BaseDecoder):
         self._batch_size = tf.size(start_tokens)
         start = tf.repeat(start_tokens[:, None], self.beam_width, axis=1)  # [B, K]
         inputs = self._embed(start)
-        _build(self.cell, inputs[:, 0], memory)
+        build_cell(self.cell, inputs[:, 0], memory)
         state = self._initial_search_state(initial_state)
         return state.finished, inputs, state
 

@@ -1,12 +1,22 @@
 """`dynamic_decode`: the one loop in which everything here decodes."""
 
 import abc
+import inspect
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_attention.seq2seq._keras import DropoutMasks, hide, in_xla, no_autograph, reveal
+from keras_attention.seq2seq import _history
+from keras_attention.seq2seq._keras import (
+    DropoutMasks,
+    as_tensors,
+    hide,
+    in_xla,
+    no_autograph,
+    reveal,
+)
+from keras_attention.seq2seq.mechanisms import honour_mask
 from keras_attention.seq2seq.sampler import transpose_batch_time
 
 __all__ = ["BaseDecoder", "Decoder", "dynamic_decode"]
@@ -78,13 +88,16 @@ class BaseDecoder(_Steps, keras.layers.Layer):
         self.supports_jit = maximum_iterations is not None
 
     @no_autograph
-    def __call__(self, inputs, initial_state=None, training=None, **kwargs):
+    def __call__(self, *args, **kwargs):
+        first, *names = inspect.signature(self.call).parameters
+        arguments = honour_mask({**dict(zip([first, *names], args)), **kwargs})
+        inputs, training = arguments.pop(first, None), arguments.pop("training", None)
         # Keras wants each argument to be all tensors: lists of lengths, ids and flags become so.
-        given = {name: value for name, value in kwargs.items() if value is not None}
-        tensors = tf.nest.map_structure(_as_tensor, given)
-        if initial_state is not None:
-            tensors["initial_state"] = hide(initial_state)
-        outputs, state, lengths = super().__call__(inputs, training=training, **tensors)
+        state = arguments.pop("initial_state", None)
+        given = as_tensors({name: v for name, v in arguments.items() if v is not None})
+        if state is not None:
+            given["initial_state"] = hide(as_tensors(state))
+        outputs, state, lengths = super().__call__(inputs, training=training, **given)
         return outputs, reveal(state), lengths
 
     def build(self, input_shape=None) -> None:
@@ -125,11 +138,6 @@ class BaseDecoder(_Steps, keras.layers.Layer):
             "parallel_iterations": self.parallel_iterations,
             "swap_memory": self.swap_memory,
         }
-
-
-def _as_tensor(value):
-    known = tf.is_tensor(value) or isinstance(value, keras.KerasTensor) or callable(value)
-    return value if known else tf.convert_to_tensor(value)
 
 
 @no_autograph
@@ -186,16 +194,18 @@ def dynamic_decode(
         masks = DropoutMasks.of(decoder)
         if masks.cells and training is not False:
             masks.draw(tf.shape(finished)[0] * getattr(decoder, "_rows_per_entry", 1))
-        outputs, state, lengths = _loop(
-            decoder,
-            (finished, inputs, state),
-            impute_finished,
-            maximum_iterations,
-            training,
-            parallel_iterations=parallel_iterations,
-            swap_memory=swap_memory,
-        )
-        masks.drop()
+        try:
+            outputs, state, lengths = _loop(
+                decoder,
+                (finished, inputs, state),
+                impute_finished,
+                maximum_iterations,
+                training,
+                parallel_iterations=parallel_iterations,
+                swap_memory=swap_memory,
+            )
+        finally:
+            masks.drop()
         try:
             outputs, state = decoder.finalize(outputs, state, lengths)
         except NotImplementedError:
@@ -216,6 +226,8 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_
     """-> outputs [T, N, ...], final state, lengths [N]."""
     finished, inputs, state = start
     fixed = in_xla()
+    if fixed:
+        state = _history.with_room(state, maximum_iterations)
     arrays = tf.nest.map_structure(
         lambda shape, dtype: tf.TensorArray(
             dtype,
@@ -230,7 +242,9 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_
     lengths = tf.zeros_like(finished, tf.int32)
 
     def body(time, arrays, state, inputs, finished, lengths):
-        outputs, new_state, new_inputs, new_finished = decoder.step(time, inputs, state, training)
+        with _history.at_step(time):
+            step = decoder.step(time, inputs, state, training)
+        outputs, new_state, new_inputs, new_finished = step
         if not decoder.tracks_own_finished:
             new_finished = tf.logical_or(new_finished, finished)
         if own_lengths is not None:

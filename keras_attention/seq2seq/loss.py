@@ -1,13 +1,15 @@
-"""`sequence_loss`: cross-entropy over steps, with every denominator said."""
+"""Cross-entropy over steps, with every denominator said: a function, and a loss for `compile`."""
 
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_attention.functional import cross_entropy, widen
+from keras_attention.seq2seq._keras import deserialize, register, serialize
 
-__all__ = ["sequence_loss"]
+__all__ = ["SequenceLoss", "sequence_loss"]
 
 
 def sequence_loss(
@@ -30,7 +32,7 @@ def sequence_loss(
     Args:
         logits: [B, T, V].
         targets: [B, T] ids, or [B, T, V] one-hot.
-        weights: [B, T], 0 on padding.
+        weights: [B, T], 0 on padding; [B, 1] weighs whole rows, [1, T] steps.
         average_across_timesteps, sum_over_timesteps: what becomes of T (not both).
         average_across_batch, sum_over_batch: what becomes of B (not both).
         softmax_loss_function: `(labels=, logits=) -> [B*T]` instead of the softmax loss.
@@ -45,28 +47,12 @@ def sequence_loss(
     """
     logits, targets, weights = map(tf.convert_to_tensor, (logits, targets, weights))
     _check_ranks(logits, targets, weights)
-    for axis, average, total in (
-        ("timesteps", average_across_timesteps, sum_over_timesteps),
-        ("batch", average_across_batch, sum_over_batch),
-    ):
-        if average and total:
-            raise ValueError(
-                f"average_across_{axis} and sum_over_{axis} cannot be set to True at same time. "
-                "Choose one."
-            )
-    if (average_across_batch and sum_over_timesteps) or (
-        sum_over_batch and average_across_timesteps
-    ):
-        raise ValueError(
-            "average over one axis and sum over the other is ambiguous, for the order would "
-            "matter. Received: "
-            f"average_across_timesteps={average_across_timesteps}, "
-            f"average_across_batch={average_across_batch}, "
-            f"sum_over_timesteps={sum_over_timesteps}, sum_over_batch={sum_over_batch}"
-        )
+    _check_reduction(
+        average_across_timesteps, average_across_batch, sum_over_timesteps, sum_over_batch
+    )
     with tf.name_scope(name or "sequence_loss"):
         crossent = _cross_entropy(logits, targets, softmax_loss_function)  # [B, T]
-        weights = tf.cast(weights, crossent.dtype)
+        weights = tf.broadcast_to(tf.cast(weights, crossent.dtype), tf.shape(crossent))
         crossent *= weights
         averages = [
             axis
@@ -84,6 +70,80 @@ def sequence_loss(
         return crossent
 
 
+@register
+class SequenceLoss(keras.losses.Loss):
+    """`sequence_loss` as a Keras loss: `compile(loss=SequenceLoss())`, or called by hand.
+
+    The arguments are those of `sequence_loss`, but by default both axes are summed and divided by
+    the number of real tokens:
+
+        sum(w * ce) / |{w != 0}|
+
+    Call: `loss(y_true, y_pred, sample_weight=None)`, with y_true [B, T] ids or [B, T, V] one-hot,
+    y_pred [B, T, V] logits, sample_weight [B, T]. Without weights the Keras mask of y_pred says
+    which steps count, and without a mask all do. Under `tf.distribute` what is reduced over the
+    batch is divided by the number of replicas, as by Keras' own losses, for gradients are summed.
+
+    Raises ValueError, when called, for the settings and shapes that `sequence_loss` refuses.
+
+    >>> loss = SequenceLoss()
+    >>> round(float(loss([[1, 2]], tf.zeros([1, 2, 4]), [[1.0, 0.0]])), 4)
+    1.3863
+    """
+
+    def __init__(
+        self,
+        average_across_timesteps: bool = False,
+        average_across_batch: bool = False,
+        sum_over_timesteps: bool = True,
+        sum_over_batch: bool = True,
+        softmax_loss_function: Callable | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(reduction="none", name=name)
+        self.average_across_timesteps = average_across_timesteps
+        self.average_across_batch = average_across_batch
+        self.sum_over_timesteps = sum_over_timesteps
+        self.sum_over_batch = sum_over_batch
+        self.softmax_loss_function = softmax_loss_function
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is None:
+            sample_weight = getattr(y_pred, "_keras_mask", None)
+        y_pred = tf.convert_to_tensor(y_pred)
+        if sample_weight is None:
+            sample_weight = tf.ones(tf.shape(y_pred)[:2])
+        loss = sequence_loss(
+            y_pred,
+            y_true,
+            sample_weight,
+            self.average_across_timesteps,
+            self.average_across_batch,
+            self.sum_over_timesteps,
+            self.sum_over_batch,
+            self.softmax_loss_function,
+            self.name,
+        )
+        if not (self.average_across_batch or self.sum_over_batch):
+            return loss
+        return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+    def get_config(self) -> dict:
+        return {
+            "average_across_timesteps": self.average_across_timesteps,
+            "average_across_batch": self.average_across_batch,
+            "sum_over_timesteps": self.sum_over_timesteps,
+            "sum_over_batch": self.sum_over_batch,
+            "softmax_loss_function": serialize(self.softmax_loss_function),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict):
+        function = deserialize(config["softmax_loss_function"])
+        return cls(**{**config, "softmax_loss_function": function})
+
+
 def _check_ranks(logits, targets, weights) -> None:
     if logits.shape.rank != 3:
         raise ValueError(
@@ -93,14 +153,34 @@ def _check_ranks(logits, targets, weights) -> None:
     one_hot = targets.shape.rank == 3 and targets.shape[2:].is_compatible_with(logits.shape[2:])
     if targets.shape.rank != 2 and not one_hot:
         raise ValueError(
-            "Targets must be a [batch_size x sequence_length] tensor of ids, or one-hot like the "
-            f"logits. Received: shape {targets.shape}"
+            "Targets must be either a [batch_size x sequence_length] tensor of ids, or one-hot "
+            f"like the logits. Received: shape {targets.shape}"
         )
     if weights.shape.rank != 2:
         raise ValueError(
             "Weights must be a [batch_size x sequence_length] tensor. Received: shape "
             f"{weights.shape}"
         )
+
+
+def _check_reduction(average_steps, average_batch, sum_steps, sum_batch) -> None:
+    given = {
+        "average_across_timesteps": average_steps,
+        "average_across_batch": average_batch,
+        "sum_over_timesteps": sum_steps,
+        "sum_over_batch": sum_batch,
+    }
+    for average, total, reason in (
+        ("average_across_timesteps", "sum_over_timesteps", ""),
+        ("average_across_batch", "sum_over_batch", ""),
+        ("average_across_batch", "sum_over_timesteps", " because of ambiguous order"),
+        ("sum_over_batch", "average_across_timesteps", " because of ambiguous order"),
+    ):
+        if given[average] and given[total]:
+            raise ValueError(
+                f"{average} and {total} cannot be set to True at same time{reason}. Set one of "
+                f"them to False. Received: {given}"
+            )
 
 
 def _cross_entropy(logits, targets, softmax_loss_function):

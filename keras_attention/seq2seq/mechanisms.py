@@ -5,14 +5,17 @@ The memory is an argument: `mechanism([query, state], memory=mechanism.prepare_m
 that was written for tf.contrib.seq2seq or tensorflow_addons.seq2seq.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import Memory, additive, dot, hardmax, softmax, widen
+from keras_attention import functional
+from keras_attention.functional import Memory, additive, dot, softmax, widen
 from keras_attention.seq2seq._keras import (
+    KerasTensor,
     deserialize,
     no_autograph,
     register,
@@ -20,7 +23,43 @@ from keras_attention.seq2seq._keras import (
     static_shape,
 )
 
-_NORMALIZERS = {"softmax": softmax, "hardmax": hardmax}
+_NORMALIZERS = {"softmax": softmax, "hardmax": functional.hardmax}
+
+_LENGTHS_AND_MASK = (
+    "memory_sequence_length and memory_mask cannot be used at the same time: they say the same "
+    "thing. Pass the one you have."
+)
+
+
+def is_raw(memory: Any) -> bool:
+    """Whether a memory is a tensor [B, S, D] that was not prepared yet."""
+    return hasattr(memory, "shape")
+
+
+def honour_mask(arguments: dict) -> dict:
+    """The arguments of a call, with the Keras mask of a raw memory if nothing else is said."""
+    memory = arguments.get("memory")
+    lengths, mask = (arguments.get(f"memory_{name}") for name in ("sequence_length", "mask"))
+    if lengths is not None and mask is not None:
+        raise ValueError(_LENGTHS_AND_MASK)
+    implicit = getattr(memory, "_keras_mask", None) if tf.is_tensor(memory) else None
+    if implicit is None or lengths is not None or mask is not None:
+        return arguments
+    return {**arguments, "memory_mask": implicit}
+
+
+def hardmax(logits: Any, name: str | None = None) -> tf.Tensor:
+    """One at the first of the best, zero elsewhere.  [..., S] -> [..., S] of the same type.
+
+    `keras_attention.functional.hardmax` takes a mask too.
+
+    >>> hardmax([[1.0, 3.0, 2.0]]).numpy().tolist()
+    [[0.0, 1.0, 0.0]]
+    """
+    logits = tf.convert_to_tensor(logits)
+    with tf.name_scope(name or "hardmax"):
+        best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return tf.one_hot(best, tf.shape(logits)[-1], dtype=logits.dtype)
 
 
 class AttentionMechanism(keras.layers.Layer):
@@ -37,6 +76,8 @@ class AttentionMechanism(keras.layers.Layer):
 
     Calling `mechanism([query, state], memory=memory, beam_width=K)` with query [B*K, D] gives
     `(alignments [B*K, S], next_state)`, where the K hypotheses of a source share its memory.
+    `memory` is what `prepare_memory` gave; or a tensor [B, S, D] that is prepared in this call,
+    with `memory_sequence_length=` or `memory_mask=` if it is padded (its Keras mask is honoured).
     """
 
     def __init__(
@@ -52,16 +93,19 @@ class AttentionMechanism(keras.layers.Layer):
         super().__init__(**kwargs)
         if isinstance(probability_fn, str) and probability_fn not in _NORMALIZERS:
             raise ValueError(
-                "probability_fn must be 'softmax', 'hardmax' or a function (scores, mask) -> "
-                f"weights. Received: probability_fn={probability_fn!r}"
+                "Invalid probability function: probability_fn must be 'softmax', 'hardmax' or a "
+                f"function (scores, mask) -> weights. Received: probability_fn={probability_fn!r}"
             )
         self.probability_fn = probability_fn
         self.query_layer = query_layer
         self.memory_layer = memory_layer
         self._bound = None
+        self._symbol = None  # the bound memory of a functional model that is being made
         self._memory_shape = None
         if memory is not None:
-            self.setup_memory(memory, memory_sequence_length, memory_mask)
+            lengths = memory_sequence_length
+            inputs = memory if lengths is None else [memory, tf.convert_to_tensor(lengths)]
+            self(inputs, setup_memory=True, mask=memory_mask)
 
     # -- memory
 
@@ -75,11 +119,12 @@ class AttentionMechanism(keras.layers.Layer):
         that is masked everywhere simply gets no weights.
         """
         if memory_sequence_length is not None and memory_mask is not None:
-            raise ValueError(
-                "memory_sequence_length and memory_mask cannot be used at the same time: they say "
-                "the same thing. Pass the one you have."
-            )
+            raise ValueError(_LENGTHS_AND_MASK)
         memory = tf.cast(tf.convert_to_tensor(memory), self.compute_dtype)
+        if memory.shape.rank != 3 or memory.shape[2] is None:
+            raise ValueError(
+                f"memory must be [B, S, D] with a known D. Received: memory of shape {memory.shape}"
+            )
         steps = tf.shape(memory)[1]
         if memory_sequence_length is not None:
             lengths = tf.convert_to_tensor(memory_sequence_length)
@@ -98,7 +143,7 @@ class AttentionMechanism(keras.layers.Layer):
         else:
             mask = tf.cast(memory_mask, tf.bool)
             memory = tf.where(mask[..., None], memory, tf.zeros([], memory.dtype))
-        self._memory_shape = static_shape(memory)
+        self._build_for(memory)
         keys = memory if self.memory_layer is None else self.memory_layer(memory)
         return Memory(keys, memory, mask)
 
@@ -120,7 +165,7 @@ class AttentionMechanism(keras.layers.Layer):
     @property
     def memory_initialized(self) -> bool:
         """Whether a memory is bound."""
-        return self._bound is not None
+        return self._bound is not None or self._symbol is not None
 
     @property
     def keys(self) -> tf.Tensor:
@@ -130,34 +175,62 @@ class AttentionMechanism(keras.layers.Layer):
     @property
     def values(self) -> tf.Tensor:
         """The bound memory.  [B, S, D]."""
-        return self._memory(None).values
+        return self._memory(None).values if self._symbol is None else self._symbol
 
-    def _memory(self, memory: Memory | None) -> Memory:
-        memory = self._bound if memory is None else memory
-        if memory is None or _belongs_to_a_finished_graph(memory.keys):
+    def _memory(self, memory: Any, lengths: Any = None, mask: Any = None) -> Memory:
+        """What a call may look at: what was prepared, or shall be now, or is bound."""
+        if isinstance(memory, (tuple, list)):
+            return Memory(*memory)
+        if memory is not None:
+            # Lengths are never implicit; a mask may be, and then they win.
+            return self.prepare_memory(memory, lengths, mask if lengths is None else None)
+        if self._bound is None or _belongs_to_a_finished_graph(self._bound.keys):
             raise ValueError(
                 f"{self.name} has nothing to look at: pass memory= at the call (see "
                 "prepare_memory), or call setup_memory(memory) before. Received: "
-                f"{'no memory' if memory is None else 'what was bound inside of a tf.function'}."
+                f"{'no memory' if self._bound is None else 'what a tf.function had bound'}."
             )
-        return memory
+        return self._bound
 
     # -- the step
 
     @no_autograph
     def __call__(self, inputs, *args, **kwargs):
+        setup = kwargs.get("setup_memory", False)
         # An explicit mask travels under another name, to be told from the one Keras fills in.
         if kwargs.get("mask") is not None:
             kwargs["memory_mask"] = kwargs.pop("mask")
-        return super().__call__(inputs, *args, **kwargs)
+        mask, lengths = kwargs.get("memory_mask"), kwargs.get("memory_sequence_length")
+        if isinstance(mask, (list, tuple)):  # one mask for each input
+            kwargs["memory_mask"] = mask = mask[0]
+        if setup:
+            first, *rest = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+            self._build_for(first)
+            lengths = rest[0] if rest else None
+        else:
+            if is_raw(kwargs.get("memory")):
+                self._build_for(kwargs["memory"])
+            first = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+            if self.query_layer is not None and not self.query_layer.built:
+                self.build([static_shape(first)])
+            by_binding = isinstance(first, KerasTensor) and kwargs.get("memory") is None
+            if by_binding and self._symbol is not None and len(inputs) == 2:
+                inputs = [*inputs, self._symbol]  # an edge of the model's graph
+        if mask is not None and lengths is not None:
+            raise ValueError(_LENGTHS_AND_MASK)
+        outputs = super().__call__(inputs, *args, **honour_mask(kwargs))
+        if setup:
+            self._symbol = outputs if isinstance(outputs, KerasTensor) else None
+        return outputs
 
     def call(
         self,
         inputs,
         mask=None,
         setup_memory: bool = False,
-        memory: Memory | None = None,
+        memory: Any = None,
         beam_width: int = 1,
+        memory_sequence_length=None,
         memory_mask=None,
         **_,
     ):
@@ -170,7 +243,7 @@ class AttentionMechanism(keras.layers.Layer):
                 f"{len(inputs) if isinstance(inputs, (list, tuple)) else type(inputs).__name__}"
             )
         query, state = inputs[0], inputs[1]
-        memory = self._memory(memory)
+        memory = self._memory(memory, memory_sequence_length, memory_mask)
         scores = self.scores(self._per_source(query, memory, beam_width), memory)
         weights, state = self._normalize(scores, memory.mask[:, None], state)
         alignments = tf.cast(weights, self.compute_dtype)
@@ -191,7 +264,23 @@ class AttentionMechanism(keras.layers.Layer):
         if lengths is None and memory_mask is None:
             memory_mask = implicit_mask  # what is said explicitly wins over a Keras mask
         self.setup_memory(memory, lengths, memory_mask)
-        return self.values
+        return self._bound.values
+
+    def compute_output_spec(self, inputs, *args, **kwargs):
+        """Shapes alone: Keras would run `call` on tensors that are dead afterwards."""
+        if kwargs.get("setup_memory"):
+            memory = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+            return KerasTensor(memory.shape, self.compute_dtype)
+        if kwargs.get("memory") is None and len(inputs) == 3:
+            query, _, values = inputs
+            shape = (query.shape[0], values.shape[1])
+            return tuple(KerasTensor(shape, self.compute_dtype) for _ in range(2))
+        return super().compute_output_spec(inputs, *args, **kwargs)
+
+    @property
+    def output(self):
+        """What the last symbolic call gave: binding a memory gives less than asking it."""
+        return self._inbound_nodes[-1].output_tensors
 
     def compute_mask(self, inputs, previous_mask=None):
         """The mask of the memory ends here: alignments and states have none."""
@@ -204,7 +293,8 @@ class AttentionMechanism(keras.layers.Layer):
         if None not in (rows, sources, beams) and rows != sources * beams:
             raise ValueError(
                 "The query must have beam_width rows for each row of the memory. Received: query "
-                f"with {rows} rows, memory with {sources}, beam_width={beam_width}"
+                f"with {rows} rows, memory with {sources}, beam_width={beam_width}. With beam "
+                "search, pass the memory as memory=, or tile it with tile_batch."
             )
         if self.query_layer is not None:
             query = self.query_layer(query)
@@ -265,8 +355,32 @@ class AttentionMechanism(keras.layers.Layer):
     # -- saving
 
     def build(self, input_shape=None) -> None:
-        """Own weights depend on `units` alone; the projections are built where they are used."""
+        """Own weights depend on `units` alone, the projections on the shapes they see.
+
+        `input_shape` is the memory's before a memory is known, that of `[query, state]` afterwards.
+        """
+        if isinstance(input_shape, (list, tuple)) and len(input_shape) > 0:
+            nested = isinstance(input_shape[0], (list, tuple, tf.TensorShape))
+            input_shape = input_shape[0] if nested else input_shape
+        layer = self.memory_layer if self._memory_shape is None else self.query_layer
+        if input_shape is not None and layer is not None and not layer.built:
+            layer.build(tuple(input_shape))
+        if not self.built:
+            self._add_weights()
         super().build(input_shape)
+
+    def _add_weights(self) -> None:
+        """What a subclass owns beside its projections; called once."""
+
+    def _add_scalar(self, name: str, value: float):
+        constant = keras.initializers.Constant(value)
+        return self.add_weight(name=name, shape=(), initializer=constant, dtype=self.variable_dtype)
+
+    def _build_for(self, memory: Any) -> None:
+        """Make what the memory's width decides, and from now on expect queries."""
+        if not self.built or self._memory_shape is None:
+            self.build(static_shape(memory))
+        self._memory_shape = static_shape(memory)
 
     def get_build_config(self) -> dict:
         query = getattr(self.query_layer, "kernel", None)
@@ -276,12 +390,11 @@ class AttentionMechanism(keras.layers.Layer):
         }
 
     def build_from_config(self, config: dict) -> None:
-        if config.get("memory_shape") and self.memory_layer is not None:
+        if config.get("memory_shape"):
+            self.build(tuple(config["memory_shape"]))
             self._memory_shape = tuple(config["memory_shape"])
-            self.memory_layer.build(self._memory_shape)
-        if config.get("query_width") and self.query_layer is not None:
-            self.query_layer.build((None, config["query_width"]))
-        self.build(None)
+        if config.get("query_width"):
+            self.build([(None, config["query_width"])])
 
     def get_config(self) -> dict:
         return {
@@ -301,13 +414,8 @@ def _belongs_to_a_finished_graph(x: Any) -> bool:
     return tf.is_tensor(x) and tf.executing_eagerly() and not hasattr(x, "numpy")
 
 
-def _projection(units: int, name: str, layer: Any, **kwargs) -> keras.layers.Layer:
-    return layer or keras.layers.Dense(units, use_bias=False, name=name, **kwargs)
-
-
-def _fresh(initializer: Any) -> Any:
-    """A copy with its own draw: one instance gives the same values for every weight of a shape."""
-    return keras.initializers.get(keras.initializers.serialize(keras.initializers.get(initializer)))
+def _projection(units: int, name: str, layer: Any, dtype: Any) -> keras.layers.Layer:
+    return layer or keras.layers.Dense(units, use_bias=False, name=name, dtype=dtype)
 
 
 @register
@@ -337,9 +445,7 @@ class LuongAttention(AttentionMechanism):
         **kwargs,
     ):
         self.units, self.scale = units, scale
-        memory_layer = _projection(
-            units, "memory_layer", kwargs.pop("memory_layer", None), dtype=dtype
-        )
+        memory_layer = _projection(units, "memory_layer", kwargs.pop("memory_layer", None), dtype)
         super().__init__(
             memory,
             probability_fn,
@@ -351,12 +457,9 @@ class LuongAttention(AttentionMechanism):
             **kwargs,
         )
 
-    def build(self, input_shape=None) -> None:
+    def _add_weights(self) -> None:
         if self.scale:
-            self.attention_g = self.add_weight(
-                name="attention_g", shape=(), initializer="ones", dtype=self.variable_dtype
-            )
-        super().build(input_shape)
+            self.attention_g = self._add_scalar("attention_g", 1.0)
 
     def scores(self, query, memory):
         if query.shape[-1] != memory.keys.shape[-1]:
@@ -404,13 +507,7 @@ class BahdanauAttention(AttentionMechanism):
         self.units, self.normalize = units, normalize
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         query_layer, memory_layer = (
-            _projection(
-                units,
-                role,
-                kwargs.pop(role, None),
-                kernel_initializer=_fresh(kernel_initializer),
-                dtype=dtype,
-            )
+            _projection(units, role, kwargs.pop(role, None), dtype)
             for role in ("query_layer", "memory_layer")
         )
         super().__init__(
@@ -424,27 +521,14 @@ class BahdanauAttention(AttentionMechanism):
             **kwargs,
         )
 
-    def build(self, input_shape=None) -> None:
-        self.attention_v = self.add_weight(
-            name="attention_v",
-            shape=(self.units,),
-            initializer=self.kernel_initializer,
-            dtype=self.variable_dtype,
+    def _add_weights(self) -> None:
+        add_vector = functools.partial(
+            self.add_weight, shape=(self.units,), dtype=self.variable_dtype
         )
+        self.attention_v = add_vector(name="attention_v", initializer=self.kernel_initializer)
         if self.normalize:
-            self.attention_g = self.add_weight(
-                name="attention_g",
-                shape=(),
-                initializer=keras.initializers.Constant(self.units**-0.5),
-                dtype=self.variable_dtype,
-            )
-            self.attention_b = self.add_weight(
-                name="attention_b",
-                shape=(self.units,),
-                initializer="zeros",
-                dtype=self.variable_dtype,
-            )
-        super().build(input_shape)
+            self.attention_g = self._add_scalar("attention_g", self.units**-0.5)
+            self.attention_b = add_vector(name="attention_b", initializer="zeros")
 
     def scores(self, query, memory):
         v = widen(self.attention_v)

@@ -4,9 +4,11 @@ import functools
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_attention.seq2seq import AttentionWrapper, BahdanauAttention, LuongAttention
+from keras_attention.seq2seq._keras import KERAS_3, zero_state
 
 UNITS, WIDTH, INPUT = 4, 5, 3
 
@@ -24,6 +26,16 @@ CELLS = {
     "stacked_lstm": functools.partial(stacked, keras.layers.LSTMCell),
     "stacked_gru": functools.partial(stacked, keras.layers.GRUCell),
 }
+
+
+def keras3(why):
+    """A mark for what is promised on the current stack alone."""
+    return pytest.mark.skipif(not KERAS_3, reason=f"Keras 3 only: {why}")
+
+
+def start_of(cell, batch):
+    """The first state of a cell of Keras."""
+    return zero_state(cell, batch, "float32")
 
 
 def normal(*shape):

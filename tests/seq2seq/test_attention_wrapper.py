@@ -9,11 +9,24 @@ from keras_attention.seq2seq import (
     AttentionWrapper,
     AttentionWrapperState,
     BahdanauAttention,
+    BasicDecoder,
     LuongAttention,
+    TrainingSampler,
     tile_batch,
 )
 from tests import oracles
-from tests.seq2seq.cells import CELLS, INPUT, MECHANISMS, UNITS, WIDTH, normal, unroll, wrap
+from tests.seq2seq.cells import (
+    CELLS,
+    INPUT,
+    MECHANISMS,
+    UNITS,
+    WIDTH,
+    keras3,
+    normal,
+    start_of,
+    unroll,
+    wrap,
+)
 
 BATCH, STEPS = 2, 6
 
@@ -67,7 +80,7 @@ def test_the_cells_state_keeps_its_containers(cell):
     _, state = wrapper(normal(BATCH, INPUT), first, memory=memory)
     assert isinstance(state, AttentionWrapperState)
     tf.nest.assert_same_structure(first, state)
-    expected = cell().get_initial_state(batch_size=BATCH)
+    expected = start_of(cell(), BATCH)
     tf.nest.assert_same_structure(expected, state.cell_state, check_types=False)
 
 
@@ -76,7 +89,7 @@ def test_the_output_may_be_the_cells_own():
     memory = wrapper.prepare_memory(normal(BATCH, STEPS, WIDTH))
     state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
     output, state = wrapper(normal(BATCH, INPUT), state, memory=memory)
-    np.testing.assert_array_equal(output, state.cell_state[0])
+    np.testing.assert_array_equal(output, tf.nest.flatten(state.cell_state)[0])
     assert state.attention.shape == (BATCH, 7) and wrapper.output_size == UNITS
 
 
@@ -92,8 +105,8 @@ def test_cell_input_fn_joins_inputs_and_attention():
     inputs = normal(BATCH, 1, INPUT)
     _, state = unroll(wrapper, inputs, memory)
     assert seen[-1] == (BATCH, 7) and wrapper.cell.kernel.shape[0] == INPUT
-    expected, _ = wrapper.cell(2 * inputs[:, 0], np.zeros((BATCH, UNITS), "float32"))
-    np.testing.assert_allclose(state.cell_state[0], expected, atol=1e-6)
+    expected, _ = wrapper.cell(2 * inputs[:, 0], start_of(wrapper.cell, BATCH))
+    np.testing.assert_allclose(tf.nest.flatten(state.cell_state)[0], expected, atol=1e-6)
 
 
 def test_attention_fn_replaces_the_attention():
@@ -120,7 +133,7 @@ def test_several_mechanisms_are_asked_side_by_side():
         memory=memory,
     )
     assert output.shape == (BATCH, 9) and wrapper.output_size == 9
-    query, parts = state.cell_state[0], []
+    (query,), parts = tf.nest.flatten(state.cell_state), []
     for i, mechanism in enumerate(wrapper.attention_mechanism):
         alignments, _ = mechanism([query, None], memory=memory[i])
         np.testing.assert_allclose(state.alignments[i], alignments, atol=1e-6)
@@ -210,8 +223,39 @@ def test_a_history_under_xla_is_refused_not_wrong():
         state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
         return wrapper(inputs, state, memory=memory)[0]
 
-    with pytest.raises(ValueError, match="output_alignments=True"):
+    with pytest.raises(ValueError, match="outside of dynamic_decode"):
         step(normal(BATCH, INPUT))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_under_xla_a_decoder_with_a_limit_keeps_the_history(several):
+    mechanism = [MECHANISMS["luong"](UNITS), MECHANISMS["bahdanau"](UNITS)]
+    wrapper = AttentionWrapper(
+        CELLS["gru"](), mechanism if several else mechanism[0], alignment_history=True
+    )
+    limit = 5
+    decoder = BasicDecoder(wrapper, TrainingSampler(), maximum_iterations=limit)
+    source = normal(BATCH, STEPS, WIDTH)
+
+    def histories(inputs):
+        state = decoder(inputs, memory=source, sequence_length=[3, 2])[1]
+        return [array.stack() for array in tf.nest.flatten(state.alignment_history)]
+
+    inputs = normal(BATCH, 3, INPUT)
+    expected = histories(inputs)
+    for history, whole in zip(tf.function(histories, jit_compile=True)(inputs), expected):
+        assert history.shape == (limit, BATCH, STEPS) and whole.shape == (3, BATCH, STEPS)
+        np.testing.assert_allclose(history[:3], whole, atol=1e-6)
+        np.testing.assert_array_equal(history[3:], 0.0)
+    assert np.any(expected[0][0] != expected[0][1])
+
+
+def test_under_xla_without_a_limit_a_decoder_is_refused():
+    wrapper = wrap(alignment_history=True)
+    decoder = BasicDecoder(wrapper, TrainingSampler())
+    call = tf.function(lambda x, m: decoder(x, memory=m)[0].rnn_output, jit_compile=True)
+    with pytest.raises(ValueError, match="maximum_iterations"):
+        call(normal(BATCH, 3, INPUT), normal(BATCH, STEPS, WIDTH))
 
 
 # -- the state
@@ -287,7 +331,7 @@ def test_clone_checks_in_a_graph_what_it_cannot_know_before():
     @tf.function(input_signature=[tf.TensorSpec([None, UNITS])], autograph=False)
     def clone(cell_state):
         state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
-        return state.clone(cell_state=cell_state).cell_state[0]
+        return tf.nest.flatten(state.clone(cell_state=cell_state).cell_state)[0]
 
     assert clone(normal(BATCH, UNITS)).shape == (BATCH, UNITS)
     with pytest.raises(tf.errors.InvalidArgumentError, match="tile_batch"):
@@ -461,6 +505,7 @@ def test_a_model_that_holds_a_wrapper_survives_saving(tmp_path):
     np.testing.assert_array_equal(copy(x), expected)
 
 
+@keras3("an RNN of Keras 2 carries a TensorArray")
 def test_a_history_inside_of_an_rnn_is_refused():
     wrapper = wrap(alignment_history=True)
     wrapper.attention_mechanism.setup_memory(normal(BATCH, STEPS, WIDTH))

@@ -23,6 +23,7 @@ from tests.seq2seq.cells import (
     WIDTH,
     Table,
     normal,
+    start_of,
     unroll,
     wrap,
 )
@@ -61,7 +62,7 @@ def test_decoding_a_sequence_is_repeating_the_step(cell, mechanism):
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS.keys())
 def test_a_plain_cell_decodes_as_well_as_a_wrapped_one(cell):
     cell, inputs = cell(), normal(BATCH, STEPS, INPUT)
-    state = cell.get_initial_state(batch_size=BATCH)
+    state = start_of(cell, BATCH)
     outputs, last, _ = BasicDecoder(cell, TrainingSampler())(inputs, initial_state=state)
     expected = keras.layers.RNN(cell, return_sequences=True)(inputs)
     np.testing.assert_allclose(outputs.rnn_output, expected, atol=1e-6)
@@ -198,7 +199,8 @@ def test_eager_graph_and_xla_agree_and_so_do_their_gradients(kind):
             logits = outputs.rnn_output
             loss = tf.reduce_sum(tf.square(logits) * weights[..., None])
         # The memory was projected outside: its layer has no gradient here.
-        weights = [w for w in decoder.trainable_variables if "memory_layer" not in w.path]
+        outside = {id(w) for w in decoder.cell.attention_mechanism.memory_layer.weights}
+        weights = [w for w in decoder.trainable_variables if id(w) not in outside]
         return logits, found, tape.gradient(loss, weights)
 
     lengths = tf.constant([5, 3, 1])
@@ -286,6 +288,27 @@ def test_dropout_keeps_one_mask_for_a_sequence_and_draws_another_for_the_next():
     one, other = decode(True), decode(True)
     assert (one != quiet).any() and (one != other).any()
     np.testing.assert_array_equal(decode(False), quiet)
+
+
+@pytest.mark.parametrize("which", ["kernel", "recurrent"])
+@pytest.mark.parametrize("graph", [False, True])
+def test_what_a_sequence_drops_it_drops_at_every_step(which, graph):
+    """A cell that only hands on its inputs, or its state, shows what was dropped of it."""
+    identity = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
+    identity[f"{which}_initializer"] = "identity"
+    rate = "dropout" if which == "kernel" else "recurrent_dropout"
+    cell = keras.layers.SimpleRNNCell(16, activation=None, **identity, **{rate: 0.5})
+    decoder = BasicDecoder(cell, TrainingSampler())
+
+    def run(inputs):
+        return decoder(inputs, initial_state=[inputs[:, 0]], training=True)[0].rnn_output
+
+    run = tf.function(run) if graph else run
+    dropped = [run(tf.ones([BATCH, STEPS, 16])).numpy() == 0 for _ in range(2)]
+    for one in dropped:
+        assert one.any() and not one.all()
+        np.testing.assert_array_equal(one, np.repeat(one[:, :1], STEPS, 1))
+    assert (dropped[0] != dropped[1]).any()
 
 
 def test_masks_never_leak_into_another_batch_or_another_trace():
@@ -418,5 +441,11 @@ def test_what_cannot_be_a_part_is_refused():
         BasicDecoder(keras.layers.Dense(3), TrainingSampler())
     with pytest.raises(TypeError, match="output_layer"):
         BasicDecoder(keras.layers.GRUCell(3), TrainingSampler(), output_layer=3)
-    with pytest.raises(ValueError, match="initial_state"):
-        BasicDecoder(keras.layers.GRUCell(3), TrainingSampler())(normal(2, 3, 4))
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS.keys())
+def test_without_an_initial_state_a_cell_begins_with_zeros(cell):
+    cell, inputs = cell(), normal(2, 3, INPUT)
+    decoder = BasicDecoder(cell, TrainingSampler())
+    expected = decoder(inputs, initial_state=start_of(cell, 2))[0]
+    np.testing.assert_array_equal(decoder(inputs)[0].rnn_output, expected.rnn_output)

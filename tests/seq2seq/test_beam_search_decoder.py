@@ -14,7 +14,17 @@ from keras_attention.seq2seq import (
     tile_batch,
 )
 from tests import oracles
-from tests.seq2seq.cells import CELLS, INPUT, MECHANISMS, WIDTH, Table, normal, unroll, wrap
+from tests.seq2seq.cells import (
+    CELLS,
+    INPUT,
+    MECHANISMS,
+    WIDTH,
+    Table,
+    normal,
+    start_of,
+    unroll,
+    wrap,
+)
 
 START, END = 1, 0
 
@@ -365,14 +375,14 @@ def test_padding_of_the_source_changes_no_answer():
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
 def test_scores_are_float32_or_wider_under_any_policy(policy):
-    keras.config.set_dtype_policy(policy)
+    keras.mixed_precision.set_global_policy(policy)
     try:
         decoder, values, lengths = attended(
             MECHANISMS["bahdanau"], 3, length_penalty_weight=0.6, coverage_penalty_weight=0.2
         )
         _, final, _ = run(decoder, decoder.cell.prepare_memory(values, lengths))
     finally:
-        keras.config.set_dtype_policy("float32")
+        keras.mixed_precision.set_global_policy("float32")
     assert final.log_probs.dtype == ("float64" if policy == "float64" else "float32")
     assert np.isfinite(final.log_probs).all()
     assert final.cell_state.attention.dtype == policy.removeprefix("mixed_")
@@ -427,7 +437,7 @@ def test_the_embedding_may_be_a_matrix_a_weight_of_keras_or_a_layer():
     matrix, found = layer.embeddings, []
     for given, embedding_fn in ((matrix.numpy(), None), (matrix, None), (None, layer)):
         decoder = BeamSearchDecoder(cell, 2, embedding_fn, output_layer=head, maximum_iterations=4)
-        state = tile_batch(cell.get_initial_state(batch_size=3), 2)
+        state = tile_batch(start_of(cell, 3), 2)
         _, final, _ = decoder(given, start_tokens=[START] * 3, end_token=END, initial_state=state)
         found.append(final.log_probs.numpy())
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
@@ -471,7 +481,8 @@ def test_what_cannot_be_searched_is_refused():
     for wrong, message in (
         ({"start_tokens": 1}, "start_tokens must be a vector"),
         ({"end_token": [0]}, "end_token must be a scalar"),
-        ({"initial_state": None}, "needs start_tokens, end_token and initial_state"),
+        ({"start_tokens": None}, "needs start_tokens and end_token"),
+        ({"initial_state": None}, "initial_state is needed"),
     ):
         with pytest.raises(ValueError, match=message):
             decoder(tf.eye(4), **{**good, **wrong})

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.seq2seq import SearchResult, exact_length, generate
 from models.rnn_seq2seq import RNNSeq2Seq
 from tests import oracles
-from tests.seq2seq.cells import Table
+from tests.seq2seq.cells import Table, keras3
 
 PAD, START, END = 0, 1, 2
 
@@ -173,6 +173,8 @@ def test_a_controlled_search_is_the_same_in_a_graph_and_under_xla(jit):
 
 # -- over the model
 
+of_the_model = keras3("the models ask their cells for a state without saying of what type")
+
 
 def sharp(**settings):
     """An untrained model with strong opinions."""
@@ -208,6 +210,7 @@ def replay(model, source, ids, lengths):
     return -(losses * real).sum(-1), alignments.reshape(*ids.shape, -1) * real[..., None]
 
 
+@of_the_model
 @pytest.mark.parametrize("attention", ["bahdanau", "luong"])
 @pytest.mark.parametrize("cell, layers", [("gru", 1), ("lstm", 2)])
 def test_scores_and_alignments_are_those_of_teacher_forcing(cell, layers, attention):
@@ -229,6 +232,7 @@ def test_scores_and_alignments_are_those_of_teacher_forcing(cell, layers, attent
         np.testing.assert_allclose(result.scores[b, k], score, rtol=1e-4, atol=1e-5)
 
 
+@of_the_model
 def test_a_model_without_attention_is_searched_too():
     model = sharp(attention=None, bidirectional=False)
     result = model.generate(SOURCES, beam_width=3, max_length=5)
@@ -237,6 +241,7 @@ def test_a_model_without_attention_is_searched_too():
     assert result.alignments is None
 
 
+@of_the_model
 def test_a_beam_of_one_takes_the_likeliest_token_of_every_step():
     model = sharp()
     result = model.generate(SOURCES, max_length=6)
@@ -261,6 +266,7 @@ def same_answers(one, other):
 SETTINGS = {"beam_width": 3, "max_length": 6, "length_penalty": 1.0, "coverage_penalty": 0.2}
 
 
+@of_the_model
 def test_an_answer_depends_on_its_source_alone():
     model = sharp()
     together = model.generate(SOURCES, **SETTINGS)
@@ -275,11 +281,13 @@ def test_an_answer_depends_on_its_source_alone():
         np.testing.assert_allclose(alone.scores[0], together.scores[b], rtol=1e-4, atol=1e-5)
 
 
+@of_the_model
 def test_a_source_without_a_single_token_still_gets_an_answer():
     result = sharp().generate(np.zeros((2, 3), int), return_alignments=True, **SETTINGS)
     assert np.isfinite(result.scores).all() and not result.alignments.numpy().any()
 
 
+@of_the_model
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
 def test_graph_and_xla_answer_as_eager_does(jit):
     model = sharp(cell="lstm")
@@ -294,6 +302,7 @@ def test_graph_and_xla_answer_as_eager_does(jit):
     np.testing.assert_allclose(found.alignments[:, :, :steps], expected.alignments, atol=1e-4)
 
 
+@of_the_model
 def test_batch_and_length_may_be_unknown_in_a_graph():
     model = sharp()
     run = tf.function(
@@ -305,23 +314,25 @@ def test_batch_and_length_may_be_unknown_in_a_graph():
         same_answers(run(source, limit), model.generate(source, beam_width=2, max_length=limit))
 
 
+@of_the_model
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_any_policy_gives_finite_float32_scores(policy, everywhere):
     """The policy of a model holds, whether it is the global one or only the model's."""
     if everywhere:
-        keras.config.set_dtype_policy(policy)
+        keras.mixed_precision.set_global_policy(policy)
     try:
         model = RNNSeq2Seq(vocab_size=11, units=8, dtype=policy)
         result = model.generate(SOURCES, return_alignments=True, **SETTINGS)
         logits = model((SOURCES, SOURCES))
     finally:
-        keras.config.set_dtype_policy("float32")
+        keras.mixed_precision.set_global_policy("float32")
     assert result.scores.dtype == tf.float32 and np.isfinite(result.scores).all()
     assert logits.dtype == result.alignments.dtype == policy.removeprefix("mixed_")
     assert np.isfinite(tf.cast(logits, tf.float32)).all()
 
 
+@of_the_model
 @pytest.mark.parametrize("graph", [False, True])
 def test_a_model_that_was_never_called_can_answer(graph):
     model = RNNSeq2Seq(vocab_size=11, units=8)
@@ -333,6 +344,7 @@ def test_a_model_that_was_never_called_can_answer(graph):
     same_answers(call(tf.constant(SOURCES)), run(tf.constant(SOURCES)))
 
 
+@of_the_model
 def test_dropout_is_off_in_a_search():
     model = sharp(dropout=0.5)
     same_answers(model.generate(SOURCES, **SETTINGS), model.generate(SOURCES, **SETTINGS))

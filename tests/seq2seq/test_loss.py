@@ -1,9 +1,15 @@
+import json
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.seq2seq import sequence_loss
+import keras_attention
+from keras_attention.seq2seq import SequenceLoss, sequence_loss
 from tests import oracles
 
 BATCH, STEPS, VOCABULARY = 3, 4, 5
@@ -64,6 +70,17 @@ def test_full_weights_are_the_mean_cross_entropy():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("batch, steps", CLEAR)
+@pytest.mark.parametrize("shape", [(BATCH, 1), (1, STEPS)], ids=["rows", "steps"])
+def test_one_weight_for_a_row_or_a_step_counts_as_often_as_it_is_used(shape, batch, steps):
+    logits, targets = example()
+    weights = np.random.uniform(0.5, 2, shape) * (np.arange(max(shape)).reshape(shape) != 1)
+    found = sequence_loss(logits, targets, weights, **over(batch, steps))
+    whole = np.broadcast_to(weights, (BATCH, STEPS))
+    expected = expected_loss(logits, targets, whole, batch, steps)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_what_is_masked_has_no_gradient():
     logits, targets = example()
     logits = tf.Variable(logits)
@@ -109,7 +126,7 @@ def test_targets_may_be_floats_as_keras_makes_them():
 
 @pytest.mark.parametrize("batch, steps", [mode for mode in MODES if mode not in CLEAR])
 def test_an_average_of_sums_is_refused_as_ambiguous(batch, steps):
-    with pytest.raises(ValueError, match="ambiguous"):
+    with pytest.raises(ValueError, match="because of ambiguous order"):
         sequence_loss(*example(), WEIGHTS, **over(batch, steps))
 
 
@@ -124,8 +141,176 @@ def test_one_axis_is_either_averaged_or_summed(axis):
 def test_tensors_of_another_rank_are_refused(position):
     arguments = [*example(), WEIGHTS]
     arguments[position] = arguments[position][0]
-    with pytest.raises(ValueError, match="must be a"):
+    with pytest.raises(ValueError, match="must be"):
         sequence_loss(*arguments)
     logits, targets = example()
     with pytest.raises(ValueError, match="one-hot"):
         sequence_loss(logits, np.ones((BATCH, STEPS, VOCABULARY + 1)), WEIGHTS)
+
+
+# -- the same as a Keras loss
+
+
+def masked(logits, mask):
+    """Logits as a layer gives them whose input was padded."""
+    logits = tf.constant(logits)
+    logits._keras_mask = tf.constant(mask)
+    return logits
+
+
+def test_by_default_the_loss_is_summed_and_divided_by_the_number_of_real_tokens():
+    logits, targets = example()
+    loss = SequenceLoss()(targets, logits, WEIGHTS)
+    assert loss.shape == ()
+    np.testing.assert_allclose(
+        loss, expected_loss(logits, targets, WEIGHTS, "sum", "sum"), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "call", [lambda f: f, tf.function, lambda f: tf.function(f, jit_compile=True)]
+)
+@pytest.mark.parametrize("batch, steps", CLEAR)
+def test_every_setting_is_that_of_the_function(batch, steps, call):
+    logits, targets = example()
+    loss = SequenceLoss(**over(batch, steps))
+    np.testing.assert_allclose(
+        call(lambda: loss(targets, logits, WEIGHTS))(),
+        expected_loss(logits, targets, WEIGHTS, batch, steps),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("batch, steps", CLEAR)
+def test_without_weights_every_step_counts_once(batch, steps):
+    logits, targets = example()
+    loss, ones = SequenceLoss(**over(batch, steps)), np.ones_like(WEIGHTS)
+    expected = expected_loss(logits, targets, ones, batch, steps)
+    np.testing.assert_allclose(loss(targets, logits), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(targets.tolist(), logits.tolist()), expected, rtol=1e-5)
+
+
+def test_without_weights_the_mask_of_the_logits_says_what_counts():
+    logits, targets = example()
+    found = SequenceLoss()(targets, masked(logits, WEIGHTS > 0))
+    expected = expected_loss(logits, targets, (WEIGHTS > 0).astype(float), "sum", "sum")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert SequenceLoss()(targets, masked(logits, np.zeros(WEIGHTS.shape, bool))) == 0
+
+
+def test_explicit_weights_win_over_the_mask():
+    logits, targets = example()
+    np.testing.assert_array_equal(
+        SequenceLoss()(targets, masked(logits, WEIGHTS == 0), WEIGHTS),
+        SequenceLoss()(targets, logits, WEIGHTS),
+    )
+
+
+@pytest.mark.parametrize("batch, steps", [mode for mode in MODES if mode not in CLEAR])
+def test_ambiguous_settings_are_refused_when_the_loss_is_called(batch, steps):
+    loss = SequenceLoss(**over(batch, steps))
+    with pytest.raises(ValueError, match="because of ambiguous order"):
+        loss(*reversed(example()), WEIGHTS)
+
+
+def test_weights_of_rows_alone_are_refused():
+    logits, targets = example()
+    with pytest.raises(ValueError, match="Weights must be"):
+        SequenceLoss()(targets, logits, np.ones(BATCH))
+
+
+@keras.saving.register_keras_serializable("tests")
+def twice(labels, logits):
+    return 2 * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+@pytest.mark.parametrize("function", [None, twice])
+def test_a_loss_comes_back_from_its_config(function):
+    loss = SequenceLoss(**over("average", None), softmax_loss_function=function, name="tokens")
+    saved = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
+    copy = keras.saving.deserialize_keras_object(saved)
+    assert copy.get_config() == loss.get_config() and copy.name == "tokens"
+    logits, targets = example()
+    np.testing.assert_array_equal(copy(targets, logits, WEIGHTS), loss(targets, logits, WEIGHTS))
+    np.testing.assert_allclose(
+        copy(targets, logits, WEIGHTS),
+        (2 if function else 1) * expected_loss(logits, targets, WEIGHTS, "average", None),
+        rtol=1e-5,
+    )
+
+
+def tagger(vocabulary=VOCABULARY):
+    """A model whose logits carry a mask: id 0 is padding."""
+    tokens = keras.Input([None], dtype="int32")
+    x = keras.layers.Embedding(vocabulary, 8, mask_zero=True)(tokens)
+    return keras.Model(tokens, keras.layers.Dense(vocabulary)(x))
+
+
+def sentences(rows=12):
+    tokens = np.random.randint(1, VOCABULARY, (rows, STEPS))
+    tokens *= oracles.padding(np.random.randint(1, STEPS + 1, rows), STEPS)
+    return tokens, (2 * tokens) % VOCABULARY
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_model_is_trained_on_it_evaluated_and_loaded_with_it(weighted, jit, tmp_path):
+    model, (tokens, targets) = tagger(), sentences()
+    model.compile(keras.optimizers.Adam(0.05), loss=SequenceLoss(), jit_compile=jit)
+    weights = np.random.uniform(0.5, 2, tokens.shape) * (np.arange(STEPS) < 2)
+    given = {"sample_weight": weights} if weighted else {}
+    expected = expected_loss(
+        model(tokens).numpy(), targets, weights if weighted else tokens > 0, "sum", "sum"
+    )
+    first = model.evaluate(tokens, targets, batch_size=12, verbose=0, **given)
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+    history = model.fit(tokens, targets, 5, epochs=8, verbose=0, **given).history["loss"]
+    assert history[-1] < 0.5 * first
+    model.save(tmp_path / "tagger.keras")
+    copy = keras.saving.load_model(tmp_path / "tagger.keras")
+    assert isinstance(copy.loss, SequenceLoss)
+    np.testing.assert_allclose(
+        *(m.evaluate(tokens, targets, verbose=0, **given) for m in (model, copy)), rtol=1e-5
+    )
+
+
+TWO_DEVICES = """
+import json
+import numpy as np, keras, tensorflow as tf
+from keras_attention.seq2seq import SequenceLoss
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+# As many real tokens on each device, in whatever order they are shuffled.
+tokens = np.array([[1, 2, 0, 0], [3, 1, 0, 0], [2, 2, 0, 0], [3, 3, 0, 0]])
+
+def run(strategy):
+    with strategy.scope():
+        model = keras.Sequential([
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(4, 4, "ones", mask_zero=True),
+            keras.layers.Dense(4, kernel_initializer="ones"),
+        ])
+        model.compile(keras.optimizers.SGD(1.0), SequenceLoss(), jit_compile=False)
+    loss = model.fit(tokens, tokens, batch_size=4, epochs=3, verbose=0).history["loss"]
+    return [loss, np.concatenate([w.ravel() for w in model.get_weights()]).tolist()]
+
+print(json.dumps([
+    run(tf.distribute.OneDeviceStrategy("CPU:0")),
+    run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])),
+]))
+"""
+
+
+def test_two_devices_lose_and_learn_as_one():
+    run = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES],
+        cwd=pathlib.Path(keras_attention.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    (one_loss, one), (two_loss, two) = json.loads(run.stdout.splitlines()[-1])
+    np.testing.assert_allclose(two_loss, one_loss, rtol=1e-5)
+    np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
+    assert one_loss[-1] < one_loss[0]

@@ -185,7 +185,7 @@ def test_every_call_may_have_its_own_batch_and_its_own_length(kind):
 
 
 @each
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_an_implicit_keras_mask_is_honoured_and_an_explicit_one_wins(kind):
     mechanism, query = built(kind), normal(2, QUERY)
     masked = keras.layers.Masking()(np.repeat([[[1.0], [1.0], [0.0]]] * 2, WIDTH, 2))

@@ -1,0 +1,317 @@
+"""tf.contrib.seq2seq's mechanisms, bound to their memory, and the wrapper that asks them."""
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention import seq2seq
+from keras_attention.functional import Memory
+from keras_attention.seq2seq import AttentionMechanism
+
+
+class _Contrib(AttentionMechanism):
+    """What contrib's mechanisms have beside ours: a call with two arguments, and two functions."""
+
+    def _set_contrib(self, score_mask_value=None, custom_key_value_fn=None):
+        self._never, self._key_value_fn = score_mask_value, custom_key_value_fn
+
+    def __call__(self, query, state=None, **kwargs):
+        """`mechanism(query, state)` as in contrib, or `mechanism([query, state])` as in ours."""
+        inputs = query if isinstance(query, (list, tuple)) or kwargs else [query, state]
+        return super().__call__(inputs, **kwargs)
+
+    def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
+        prepared = super().prepare_memory(memory, memory_sequence_length, memory_mask)
+        if self._key_value_fn is None:
+            return prepared
+        return Memory(*self._key_value_fn(prepared.keys, prepared.values), prepared.mask)
+
+    def _normalize(self, scores, mask, state):
+        if self._never is not None:
+            scores = tf.where(mask, scores, tf.cast(self._never, scores.dtype))
+            mask = tf.ones_like(mask)
+        return super()._normalize(scores, mask, state)
+
+
+def _normalizer(probability_fn):
+    """contrib's function of scores [N, S], where -inf means "never", as one of ours."""
+    if probability_fn is None:
+        return "softmax"
+
+    def normalize(scores, mask):
+        """[N, 1, S], [N, 1, S] bool -> [N, 1, S]."""
+        scores = tf.where(mask, scores, tf.constant(-float("inf"), scores.dtype))
+        return probability_fn(scores[:, 0])[:, None]
+
+    return normalize
+
+
+class LuongAttention(_Contrib, seq2seq.LuongAttention):
+    """score = g * q·(W m) over one memory [B, S, D]; `g` only with `scale`.
+
+    Args:
+        num_units: width of the query, to which the memory is projected.
+        memory: [B, S, D]; with beam search `tile_batch`ed. None: see `setup_memory`.
+        memory_sequence_length: [B], lengths > 0.
+        scale: learn the factor g.
+        probability_fn: scores [B, S] -> weights [B, S], default `tf.nn.softmax`.
+        score_mask_value: the score of a slot beyond the length, default -inf.
+        dtype, name: of the layer.
+        custom_key_value_fn: `(keys, values) -> (keys, values)` after the projection.
+
+    Calling `mechanism(query [B, num_units], state)` gives `(alignments [B, S], next_state)`. A
+    mechanism owns its projection: for another memory, call `setup_memory(memory, lengths)` on the
+    same object, or make it within `make_template`.
+    Source: Luong, Pham, Manning, 2015, eq. 8 (their "general").
+
+    >>> mechanism = LuongAttention(4, tf.ones([2, 3, 5]), [3, 1])
+    >>> alignments, _ = mechanism(tf.ones([2, 4]), None)
+    >>> [[round(float(weight), 2) for weight in row] for row in alignments]
+    [[0.33, 0.33, 0.33], [1.0, 0.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        memory: Any,
+        memory_sequence_length: Any = None,
+        scale: bool = False,
+        probability_fn: Callable | None = None,
+        score_mask_value: float | None = None,
+        dtype: Any = None,
+        custom_key_value_fn: Callable | None = None,
+        name: str = "LuongAttention",
+    ):
+        self._set_contrib(score_mask_value, custom_key_value_fn)
+        super().__init__(
+            num_units,
+            memory,
+            memory_sequence_length,
+            scale,
+            _normalizer(probability_fn),
+            dtype=dtype,
+            name=name,
+        )
+
+
+class BahdanauAttention(_Contrib, seq2seq.BahdanauAttention):
+    """score = v·tanh(W_q q + W_m m), or g v/|v| · tanh(W_q q + W_m m + b) with `normalize`.
+
+    The other arguments are those of `LuongAttention`; `num_units` is the width of the sum.
+    Source: Bahdanau, Cho, Bengio, 2015, A.1.2; normalised form: Salimans & Kingma, 2016.
+
+    >>> mechanism = BahdanauAttention(4, tf.ones([2, 3, 5]), normalize=True)
+    >>> mechanism(tf.ones([2, 7]), None)[0].shape
+    TensorShape([2, 3])
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        memory: Any,
+        memory_sequence_length: Any = None,
+        normalize: bool = False,
+        probability_fn: Callable | None = None,
+        score_mask_value: float | None = None,
+        dtype: Any = None,
+        custom_key_value_fn: Callable | None = None,
+        name: str = "BahdanauAttention",
+    ):
+        self._set_contrib(score_mask_value, custom_key_value_fn)
+        super().__init__(
+            num_units,
+            memory,
+            memory_sequence_length,
+            normalize,
+            _normalizer(probability_fn),
+            dtype=dtype,
+            name=name,
+        )
+
+
+class LuongMonotonicAttention(_Contrib, seq2seq.LuongMonotonicAttention):
+    """A pointer that stops with p = sigmoid(Luong's score + r + noise) and never goes back.
+
+    `sigmoid_noise`, `sigmoid_noise_seed`, `score_bias_init` and `mode` are those of
+    `keras_attention.seq2seq.BahdanauMonotonicAttention`, the others those of `LuongAttention`.
+    Source: Raffel et al., 2017.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        memory: Any,
+        memory_sequence_length: Any = None,
+        scale: bool = False,
+        score_mask_value: float | None = None,
+        sigmoid_noise: Any = 0.0,
+        sigmoid_noise_seed: int | None = None,
+        score_bias_init: float = 0.0,
+        mode: str = "parallel",
+        dtype: Any = None,
+        name: str = "LuongMonotonicAttention",
+    ):
+        self._set_contrib(score_mask_value)
+        super().__init__(
+            num_units,
+            memory,
+            memory_sequence_length,
+            scale,
+            sigmoid_noise,
+            sigmoid_noise_seed,
+            score_bias_init,
+            mode,
+            dtype=dtype,
+            name=name,
+        )
+
+
+class BahdanauMonotonicAttention(_Contrib, seq2seq.BahdanauMonotonicAttention):
+    """A pointer that stops with p = sigmoid(Bahdanau's score + r + noise) and never goes back.
+
+    The arguments are those of `LuongMonotonicAttention` and `BahdanauAttention`.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        memory: Any,
+        memory_sequence_length: Any = None,
+        normalize: bool = False,
+        score_mask_value: float | None = None,
+        sigmoid_noise: Any = 0.0,
+        sigmoid_noise_seed: int | None = None,
+        score_bias_init: float = 0.0,
+        mode: str = "parallel",
+        dtype: Any = None,
+        name: str = "BahdanauMonotonicAttention",
+    ):
+        self._set_contrib(score_mask_value)
+        super().__init__(
+            num_units,
+            memory,
+            memory_sequence_length,
+            normalize,
+            sigmoid_noise,
+            sigmoid_noise_seed,
+            score_bias_init,
+            mode,
+            dtype=dtype,
+            name=name,
+        )
+
+
+class AttentionWrapperState(
+    collections.namedtuple(
+        "AttentionWrapperState",
+        ("cell_state", "attention", "time", "alignments", "alignment_history", "attention_state"),
+    )
+):
+    """`keras_attention.seq2seq.AttentionWrapperState` and contrib's `time`: the number of steps."""
+
+    __slots__ = ()
+
+    def clone(self, **replacements) -> "AttentionWrapperState":
+        """A copy with some fields replaced by values of the same structure, shape and type.
+
+        Raises TypeError or ValueError where containers differ (Keras' `[h, c]` is no
+        `LSTMStateTuple(c, h)`), and as `keras_attention.seq2seq`'s where shapes do.
+        """
+        tf.nest.assert_same_structure(self, self._replace(**replacements))
+        return seq2seq.AttentionWrapperState.clone(self, **replacements)
+
+
+class AttentionWrapper(seq2seq.AttentionWrapper):
+    """A cell whose every step asks a memory; see `keras_attention.seq2seq.AttentionWrapper`.
+
+    `wrapper(inputs [N, D], state) -> (output [N, A], state)`, `zero_state(batch_size, dtype)`. The
+    memory is the one the mechanism was made with; with beam search it, the batch size of
+    `zero_state` and the state are those of all hypotheses: `tile_batch`.
+
+    >>> from keras_attention.contrib import rnn
+    >>> memory = tf.ones([2, 3, 5])
+    >>> wrapper = AttentionWrapper(rnn.LSTMCell(4), LuongAttention(4, memory), 6)
+    >>> output, state = wrapper(tf.ones([2, 7]), wrapper.zero_state(2, tf.float32))
+    >>> output.shape, int(state.time), state.cell_state.c.shape
+    (TensorShape([2, 6]), 1, TensorShape([2, 4]))
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        attention_mechanism: Any,
+        attention_layer_size: Any = None,
+        alignment_history: bool = False,
+        cell_input_fn: Callable | None = None,
+        output_attention: bool = True,
+        initial_cell_state: Any = None,
+        name: str | None = None,
+        attention_layer: Any = None,
+        attention_fn: Callable | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(
+            cell,
+            attention_mechanism,
+            attention_layer_size,
+            alignment_history,
+            cell_input_fn,
+            output_attention,
+            initial_cell_state,
+            name,
+            attention_layer,
+            attention_fn and _asking_the_mechanism_itself(attention_fn),
+            dtype=dtype,
+        )
+
+    @property
+    def state_size(self) -> AttentionWrapperState:
+        return _with_time(super().state_size, tf.TensorShape([]))
+
+    def zero_state(self, batch_size: Any, dtype: Any) -> AttentionWrapperState:
+        """The state before the first step.
+
+        Raises InvalidArgumentError if the memory has another batch size.
+        """
+        same = [
+            tf.debugging.assert_equal(
+                batch_size,
+                mechanism.batch_size,
+                message="The memory (encoder output) has another batch size than zero_state was "
+                "asked for. With a BeamSearchDecoder, tile the memory and its lengths by "
+                "tile_batch(memory, beam_width), and ask for batch_size * beam_width.",
+            )
+            for mechanism in self._mechanisms
+        ]
+        with tf.control_dependencies([check for check in same if check is not None]):
+            state = super().get_initial_state(batch_size=batch_size, dtype=dtype)
+            return _with_time(state, tf.zeros([], tf.int32))
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        """`zero_state`, under the name that Keras calls it by."""
+        if inputs is not None:
+            batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
+        return self.zero_state(batch_size, dtype or self.compute_dtype)
+
+    def __call__(self, inputs, state, scope=None, **kwargs):
+        """One step. `scope` is accepted as contrib accepts it: weights belong to the layers."""
+        if len(state) != len(AttentionWrapperState._fields):
+            raise TypeError(
+                "Expected state to be an AttentionWrapperState, as zero_state gives it. Received: "
+                f"{type(state).__name__} of {len(state)} parts"
+            )
+        fields = AttentionWrapperState(*state)._asdict()
+        time = fields.pop("time")
+        output, state = super().__call__(inputs, seq2seq.AttentionWrapperState(**fields), **kwargs)
+        return output, _with_time(state, time + 1)
+
+
+def _with_time(state, time) -> AttentionWrapperState:
+    return AttentionWrapperState(time=time, **state._asdict())
+
+
+def _asking_the_mechanism_itself(attention_fn):
+    """contrib's function calls `mechanism(query, state)`; what the wrapper hands on does not."""
+    return lambda bound, *rest: attention_fn(bound._mechanism, *rest)

@@ -1,0 +1,573 @@
+"""tf.contrib.rnn's cells and cell wrappers, on the cells of Keras.
+
+A cell is called as contrib's: `cell(inputs [N, D], state) -> (output [N, units], state)`, with
+`zero_state(batch_size, dtype)`, `state_size` and `output_size`. The state of an LSTM is
+`LSTMStateTuple(c, h)`, where Keras has `[h, c]`. Below each cell a Keras cell owns the weights
+(`cell.cell`); `keras_attention.contrib.weights` converts contrib's.
+"""
+
+import collections
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.contrib.template import in_template
+from keras_attention.seq2seq._keras import same_structure
+
+__all__ = [
+    "BasicLSTMCell",
+    "BasicRNNCell",
+    "DeviceWrapper",
+    "DropoutWrapper",
+    "GRUCell",
+    "LSTMCell",
+    "LSTMStateTuple",
+    "MultiRNNCell",
+    "RNNCell",
+    "ResidualWrapper",
+]
+
+
+class LSTMStateTuple(collections.namedtuple("LSTMStateTuple", ("c", "h"))):
+    """The state of an LSTM: c, what it remembers, and h, its output. Keras says `[h, c]`."""
+
+    __slots__ = ()
+
+    @property
+    def dtype(self) -> tf.DType:
+        """The type of both."""
+        if self.c.dtype != self.h.dtype:
+            raise TypeError(f"c and h must have one type. Received: {self.c.dtype}, {self.h.dtype}")
+        return self.c.dtype
+
+
+class RNNCell(keras.layers.Layer):
+    """What a cell of contrib's is: a subclass gives `state_size`, `output_size` and `call`."""
+
+    @property
+    def state_size(self) -> Any:
+        """Width of the state; a nest of widths for a nest of tensors."""
+        raise NotImplementedError
+
+    @property
+    def output_size(self) -> int:
+        """Width of the output."""
+        raise NotImplementedError
+
+    def zero_state(self, batch_size: Any, dtype: Any) -> Any:
+        """The state before the first step: zeros [batch_size, width]."""
+        return _zeros_of(self.state_size, batch_size, dtype)
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        """`zero_state`, under the name that Keras calls it by."""
+        if inputs is not None:
+            batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
+        return self.zero_state(batch_size, dtype or self.compute_dtype)
+
+    def __call__(self, inputs, state, scope=None, training=None):
+        """One step. `scope` is accepted as contrib accepts it: weights belong to the cell."""
+        return super().__call__(inputs, state, training=training)
+
+
+class _OnKeras(RNNCell):
+    """A cell whose weights are those of a Keras cell, and whose state is its output."""
+
+    def __init__(self, cell, reuse, name, dtype, **kwargs):
+        if reuse and not in_template():
+            raise ValueError(
+                "Cells share weights by being one object, or by being made in a function that "
+                f"keras_attention.contrib.make_template was given. Received: reuse={reuse}"
+            )
+        super().__init__(name=name, dtype=dtype, **kwargs)
+        self.cell = cell
+
+    @property
+    def state_size(self):
+        return self.cell.units
+
+    @property
+    def output_size(self):
+        return self.cell.units
+
+    def build(self, input_shape) -> None:
+        """contrib draws the kernels of inputs and state as one matrix [D + units, ...]."""
+        cell, width = self.cell, input_shape[-1]
+        if not cell.built:
+            draw, total = _fresh(cell.kernel_initializer), width + cell.units
+            cell.kernel_initializer = _rows(draw, total, slice(0, width))
+            cell.recurrent_initializer = _rows(draw, total, slice(width, None))
+            cell.build((None, width))
+        super().build(input_shape)
+
+    def call(self, inputs, state, training=None):
+        output, _ = self.cell(inputs, [state], training=training)
+        return output, output
+
+
+class BasicRNNCell(_OnKeras):
+    """h' = tanh(W [x; h] + b).
+
+    >>> cell = BasicRNNCell(3)
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> output.shape, state is output
+    (TensorShape([2, 3]), True)
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        activation: str | Callable | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs,
+    ):
+        cell = keras.layers.SimpleRNNCell(num_units, activation=activation or "tanh", dtype=dtype)
+        super().__init__(cell, reuse, name, dtype, **kwargs)
+
+
+class GRUCell(_OnKeras):
+    """h' = u h + (1 - u) tanh(W [x; r h] + b), with gates r, u = sigmoid(W' [x; h] + b').
+
+    The reset gate stands before the recurrent product (`reset_after=False` in Keras). Initially
+    the gates' bias is 1 and the candidate's 0, unless `bias_initializer` is given for both.
+    Source: Cho et al., 2014.
+
+    >>> cell = GRUCell(3)
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> output.shape, cell.cell.bias.numpy().tolist()
+    (TensorShape([2, 3]), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        activation: str | Callable | None = None,
+        reuse: bool | None = None,
+        kernel_initializer: Any = None,
+        bias_initializer: Any = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs,
+    ):
+        cell = keras.layers.GRUCell(
+            num_units,
+            activation=activation or "tanh",
+            reset_after=False,
+            kernel_initializer=kernel_initializer or "glorot_uniform",
+            bias_initializer=bias_initializer or _bias_of_gates(1, 1, 0),
+            dtype=dtype,
+        )
+        super().__init__(cell, reuse, name, dtype, **kwargs)
+
+
+class LSTMCell(_OnKeras):
+    """c' = sigmoid(f + forget_bias) c + sigmoid(i) tanh(j), h' = sigmoid(o) tanh(c').
+
+    i, j, f, o are linear in [x; h]. The state is `LSTMStateTuple(c, h)`, or [N, 2 units] with
+    `state_is_tuple=False`; `forget_bias` is the initial bias of f. Without peepholes, clipping and
+    projection, which Keras' cell does not have (ValueError).
+    Source: Hochreiter & Schmidhuber, 1997; Gers, Schmidhuber, Cummins, 1999.
+
+    >>> cell = LSTMCell(3)
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> state.h is output, state.c.shape
+    (True, TensorShape([2, 3]))
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        use_peepholes: bool = False,
+        cell_clip: float | None = None,
+        initializer: Any = None,
+        num_proj: int | None = None,
+        proj_clip: float | None = None,
+        num_unit_shards: int | None = None,
+        num_proj_shards: int | None = None,
+        forget_bias: float = 1.0,
+        state_is_tuple: bool = True,
+        activation: str | Callable | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs,
+    ):
+        asked = {
+            "use_peepholes": use_peepholes,
+            "cell_clip": cell_clip,
+            "num_proj": num_proj,
+            "proj_clip": proj_clip,
+        }
+        asked = {argument: value for argument, value in asked.items() if value}
+        if asked:
+            raise ValueError(
+                "LSTMCell stands on Keras' LSTMCell, which has no peepholes, clipping or "
+                "projection. Write such a cell as a subclass of RNNCell (all decoders here take "
+                f"it), or do without. Received: {asked}"
+            )
+        cell = keras.layers.LSTMCell(
+            num_units,
+            activation=activation or "tanh",
+            unit_forget_bias=False,
+            kernel_initializer=initializer or "glorot_uniform",
+            bias_initializer=_bias_of_gates(0, forget_bias, 0, 0),
+            dtype=dtype,
+        )
+        super().__init__(cell, reuse, name, dtype, **kwargs)
+        self._state_is_tuple = state_is_tuple
+
+    @property
+    def state_size(self):
+        units = self.cell.units
+        return LSTMStateTuple(units, units) if self._state_is_tuple else 2 * units
+
+    def call(self, inputs, state, training=None):
+        c, h = state if self._state_is_tuple else tf.split(state, 2, axis=1)
+        output, (h, c) = self.cell(inputs, [h, c], training=training)
+        return output, LSTMStateTuple(c, h) if self._state_is_tuple else tf.concat([c, h], 1)
+
+
+class BasicLSTMCell(LSTMCell):
+    """`LSTMCell` with the few arguments of contrib's first one."""
+
+    def __init__(
+        self,
+        num_units: int,
+        forget_bias: float = 1.0,
+        state_is_tuple: bool = True,
+        activation: str | Callable | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs,
+    ):
+        super().__init__(
+            num_units,
+            forget_bias=forget_bias,
+            state_is_tuple=state_is_tuple,
+            activation=activation,
+            reuse=reuse,
+            name=name,
+            dtype=dtype,
+            **kwargs,
+        )
+
+
+class MultiRNNCell(RNNCell):
+    """Cells on top of each other: each one's output is the next one's input.
+
+    The state is the tuple of theirs, or with `state_is_tuple=False` all of them side by side,
+    [N, sum of widths].
+
+    >>> cell = MultiRNNCell([GRUCell(3), LSTMCell(4)])
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> output.shape, len(state), type(state[1]).__name__
+    (TensorShape([2, 4]), 2, 'LSTMStateTuple')
+    """
+
+    def __init__(self, cells: Sequence, state_is_tuple: bool = True):
+        super().__init__()
+        if not cells or not isinstance(cells, (list, tuple)):
+            raise ValueError(f"cells must be a list of at least one cell. Received: {cells!r}")
+        nested = [cell.state_size for cell in cells if not isinstance(cell.state_size, int)]
+        if not state_is_tuple and nested:
+            raise ValueError(
+                "state_is_tuple=False needs cells whose states are single tensors. Received cells "
+                f"with states {nested}"
+            )
+        self.cells = list(cells)
+        self._state_is_tuple = state_is_tuple
+
+    @property
+    def state_size(self):
+        sizes = tuple(cell.state_size for cell in self.cells)
+        return sizes if self._state_is_tuple else sum(sizes)
+
+    @property
+    def output_size(self):
+        return self.cells[-1].output_size
+
+    def zero_state(self, batch_size, dtype):
+        if not self._state_is_tuple:
+            return super().zero_state(batch_size, dtype)
+        return tuple(_zero_state(cell, batch_size, dtype) for cell in self.cells)
+
+    def build(self, input_shape) -> None:
+        for cell in self.cells:
+            _build(cell, input_shape)
+            input_shape = (None, cell.output_size)
+        super().build(input_shape)
+
+    def call(self, inputs, state, training=None):
+        sizes = [cell.state_size for cell in self.cells]
+        states = state if self._state_is_tuple else tf.split(state, sizes, axis=1)
+        new_states = []
+        for cell, old in zip(self.cells, states):
+            inputs, new = _step(cell, inputs, old, training)
+            new_states.append(new)
+        return inputs, tuple(new_states) if self._state_is_tuple else tf.concat(new_states, 1)
+
+
+class _Wrapper(RNNCell):
+    """A cell around a cell, with its state and its output size."""
+
+    def __init__(self, cell: Any, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = cell
+
+    @property
+    def state_size(self):
+        return self.cell.state_size
+
+    @property
+    def output_size(self):
+        return self.cell.output_size
+
+    def zero_state(self, batch_size, dtype):
+        return _zero_state(self.cell, batch_size, dtype)
+
+    def build(self, input_shape) -> None:
+        _build(self.cell, input_shape)
+        super().build(input_shape)
+
+
+class DropoutWrapper(_Wrapper):
+    """Dropout on a cell's inputs, outputs and new states; the c of an LSTM is never dropped.
+
+    As in contrib there is no training flag: a probability below 1 always drops. Pass 1.0 (or a
+    `tf.Variable` that is set to 1) where nothing should be dropped.
+
+    Args:
+        cell: the cell.
+        input_keep_prob, output_keep_prob, state_keep_prob: numbers in [0, 1], scalar tensors, or
+            variables, which are read at every step.
+        variational_recurrent: one mask for a whole sequence (and, as in contrib, for all its
+            rows) instead of a new one at every step. `dynamic_decode` draws it before its loop;
+            without it the first step draws, and `zero_state` begins a new sequence.
+        input_size: width of the inputs, required by variational dropout of inputs.
+        dtype: type of the masks, required by variational dropout.
+        seed: of the draws.
+        dropout_state_filter_visitor: `state -> bool, or a structure of bools`: which parts of a
+            state are dropped.
+
+    Source of the variational form: Gal & Ghahramani, 2016.
+
+    >>> cell = DropoutWrapper(GRUCell(3), output_keep_prob=0.5)
+    >>> output, _ = cell(tf.ones([1, 5]), tf.ones([1, 3]))
+    >>> output.shape
+    TensorShape([1, 3])
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        input_keep_prob: Any = 1.0,
+        output_keep_prob: Any = 1.0,
+        state_keep_prob: Any = 1.0,
+        variational_recurrent: bool = False,
+        input_size: Any = None,
+        dtype: Any = None,
+        seed: int | None = None,
+        dropout_state_filter_visitor: Callable | None = None,
+        **kwargs,
+    ):
+        super().__init__(cell, dtype=dtype, **kwargs)
+        for argument, value in (
+            ("input_keep_prob", input_keep_prob),
+            ("output_keep_prob", output_keep_prob),
+            ("state_keep_prob", state_keep_prob),
+        ):
+            known = tf.get_static_value(value) if tf.is_tensor(value) else value
+            if isinstance(known, (int, float)) and not 0 <= known <= 1:
+                raise ValueError(f"{argument} must be between 0 and 1. Received: {known}")
+        if variational_recurrent and dtype is None:
+            raise ValueError("variational_recurrent=True needs dtype, the type of the masks.")
+        if variational_recurrent and _drops(input_keep_prob) and input_size is None:
+            raise ValueError(
+                "variational_recurrent=True with input_keep_prob below 1 (or not known) needs "
+                f"input_size, the width of the inputs. Received: input_keep_prob={input_keep_prob}"
+            )
+        self._input_keep_prob = input_keep_prob
+        self._output_keep_prob = output_keep_prob
+        self._state_keep_prob = state_keep_prob
+        self._variational = variational_recurrent
+        self._input_size = input_size
+        self._seed = seed
+        self._is_dropped = dropout_state_filter_visitor or _all_but_memory
+        self._noise = None
+
+    @property
+    def wrapped_cell(self):
+        """The cell inside."""
+        return self.cell
+
+    def zero_state(self, batch_size, dtype):
+        self.draw_masks()
+        return super().zero_state(batch_size, dtype)
+
+    def draw_masks(self, batch_size=None) -> None:
+        """The masks of the next sequence, if there is one mask for all its steps."""
+        if not self._variational:
+            return
+        parts = (self._input_size, self.cell.state_size, self.cell.output_size)
+        seeds = iter(range(1 + len(tf.nest.flatten(parts))))
+
+        def noise(width):
+            return tf.random.uniform(
+                [1, *tf.TensorShape(width)],
+                dtype=self.compute_dtype,
+                seed=self._salted(next(seeds)),
+            )
+
+        known = parts if self._input_size is not None else (0, *parts[1:])
+        self._noise = tf.nest.map_structure(noise, known)
+
+    def drop_masks(self) -> None:
+        """Forget them: they belong to one sequence."""
+        self._noise = None
+
+    def call(self, inputs, state, training=None):
+        if self._variational and self._noise is None:
+            self.draw_masks()
+        input_noise, state_noise, output_noise = self._noise or (None, None, None)
+        if _drops(self._input_keep_prob):
+            inputs = self._dropout(inputs, input_noise, self._input_keep_prob, "input")
+        output, new_state = _step(self.cell, inputs, state, training)
+        if _drops(self._state_keep_prob):
+            new_state = self._dropout_state(new_state, state_noise)
+        if _drops(self._output_keep_prob):
+            output = self._dropout(output, output_noise, self._output_keep_prob, "output")
+        return output, new_state
+
+    def _dropout(self, x, noise, keep_prob, salt):
+        if noise is None:
+            return tf.nn.dropout(x, rate=1.0 - keep_prob, seed=self._salted(salt))
+        keep_prob = tf.cast(keep_prob, x.dtype)
+        return x / keep_prob * tf.floor(keep_prob + tf.cast(noise, x.dtype))
+
+    def _dropout_state(self, state, noise, salt="state"):
+        """Ask the filter at every level of the state, and drop the tensors it says True to."""
+        chosen = self._is_dropped(state)
+        if not isinstance(state, (list, tuple)):
+            return self._dropout(state, noise, self._state_keep_prob, salt) if chosen else state
+        chosen = (chosen,) * len(state) if isinstance(chosen, bool) else chosen
+        noise = (None,) * len(state) if noise is None else noise
+        parts = [
+            self._dropout_state(part, part_noise, f"{salt}_{place}") if part_chosen else part
+            for place, (part, part_noise, part_chosen) in enumerate(zip(state, noise, chosen))
+        ]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+
+    def _salted(self, salt):
+        """Another seed for every place, so that two masks of one shape differ."""
+        if self._seed is None:
+            return None
+        digest = hashlib.md5(f"{self._seed}{salt}".encode()).hexdigest()
+        return int(digest[:8], 16) & 0x7FFFFFFF
+
+
+class ResidualWrapper(_Wrapper):
+    """output = inputs + the cell's output, or `residual_fn(inputs, output)`.
+
+    >>> cell = ResidualWrapper(GRUCell(3), residual_fn=lambda inputs, outputs: inputs)
+    >>> cell(tf.ones([1, 3]), cell.zero_state(1, tf.float32))[0].numpy().tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, cell: Any, residual_fn: Callable | None = None, **kwargs):
+        super().__init__(cell, **kwargs)
+        self._residual_fn = residual_fn or _add
+
+    def call(self, inputs, state, training=None):
+        output, new_state = _step(self.cell, inputs, state, training)
+        return self._residual_fn(inputs, output), new_state
+
+
+class DeviceWrapper:
+    """What contrib had for placing a cell; here a device is chosen around the call."""
+
+    def __init__(self, cell: Any, device: Any, **kwargs):
+        raise NotImplementedError(
+            "There is no DeviceWrapper: in TensorFlow 2 a device is chosen where the cell is "
+            f"called, `with tf.device({device!r}): ...`, or by a tf.distribute strategy."
+        )
+
+
+def _add(inputs, outputs):
+    if not inputs.shape.is_compatible_with(outputs.shape):
+        raise ValueError(
+            "A residual cell's output must have the shape of its inputs; project one of them, or "
+            f"pass residual_fn. Received: inputs {inputs.shape}, output {outputs.shape}"
+        )
+    return inputs + outputs
+
+
+def _drops(keep_prob) -> bool:
+    """A number says it; of a tensor it is not known before it is run."""
+    return not isinstance(keep_prob, (int, float)) or keep_prob < 1
+
+
+def _all_but_memory(state):
+    if isinstance(state, LSTMStateTuple):
+        return LSTMStateTuple(c=False, h=True)
+    return not isinstance(state, tf.TensorArray)
+
+
+def _step(cell, inputs, state, training):
+    """One step of contrib's cell, of Keras', or of anything that is called like them."""
+    known = {} if training is None else {"training": training}
+    output, new_state = cell(inputs, state, **known)
+    return output, same_structure(state, new_state)
+
+
+def _zero_state(cell, batch_size, dtype):
+    if hasattr(cell, "zero_state"):
+        return cell.zero_state(batch_size, dtype)
+    return _zeros_of(cell.state_size, batch_size, dtype)  # a cell of Keras'
+
+
+def _zeros_of(state_size, batch_size, dtype):
+    """Zeros [batch_size, width] for a nest of widths."""
+
+    def zeros(width):
+        shape = tf.TensorShape(width)
+        leaf = tf.zeros(tf.concat([[batch_size], shape], 0), dtype)
+        leaf.set_shape([tf.get_static_value(batch_size), *shape])
+        return leaf
+
+    return tf.nest.map_structure(zeros, state_size)
+
+
+def _build(cell, input_shape) -> None:
+    if not getattr(cell, "built", True):
+        cell.build(tuple(input_shape))
+
+
+def _fresh(initializer):
+    """Keras' initializers always draw the same: cells that were given one have their own copy."""
+    if isinstance(initializer, keras.initializers.Initializer):
+        return type(initializer).from_config(initializer.get_config())
+    return initializer
+
+
+def _rows(initializer, total, rows):
+    """Some rows of a matrix that is drawn as a whole."""
+
+    def initialize(shape, dtype=None, **_):
+        return initializer((total, shape[1]), dtype=dtype)[rows]
+
+    return initialize
+
+
+def _bias_of_gates(*values):
+    """One value for each gate, in Keras' order."""
+
+    def initialize(shape, dtype=None, **_):
+        return tf.repeat(tf.constant(values, dtype or "float32"), shape[0] // len(values))
+
+    return initialize

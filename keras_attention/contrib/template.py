@@ -1,0 +1,89 @@
+"""`make_template`: a function that makes its cells anew at every call keeps one set of weights."""
+
+import collections
+import contextlib
+from collections.abc import Callable
+
+import tensorflow as tf
+
+__all__ = ["make_template"]
+
+_open = []  # the templates being called, the innermost last
+
+
+class _Template:
+    """A function, and the variables that its first call made."""
+
+    def __init__(self, name: str, function: Callable):
+        self.name = name
+        self._function = function
+        self._made = {}
+        self._complete = False
+
+    def __call__(self, *args, **kwargs):
+        seen, making = collections.Counter(), []
+
+        def creator(next_creator, **options):
+            """The variable that had this place in the first call, or in that call a new one."""
+            if making:  # the same creator, of the other graph
+                return next_creator(**options)
+            name = options.get("name")
+            place = name, seen[name]
+            seen[name] += 1
+            if place not in self._made:
+                if self._complete:
+                    raise ValueError(
+                        f"The template {self.name!r} made another variable than at its first "
+                        f"call: {name!r}. Every call must make the same layers in the same order; "
+                        "let the call that makes all of them (training, say) be the first."
+                    )
+                making.append(place)
+                self._made[place] = next_creator(**options)
+                making.clear()
+            return self._made[place]
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(tf.variable_creator_scope(creator))
+            if not tf.executing_eagerly():  # what is lifted out of the graph is made out there
+                with tf.init_scope():
+                    stack.enter_context(tf.variable_creator_scope(creator))
+            _open.append(self)
+            stack.callback(_open.pop)
+            result = self._function(*args, **kwargs)
+        self._complete = True
+        return result
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that the first call made, in that order."""
+        return list(self._made.values())
+
+    @property
+    def trainable_variables(self) -> list[tf.Variable]:
+        """Those of them that are trained."""
+        return [variable for variable in self.variables if variable.trainable]
+
+
+def make_template(name: str, function: Callable) -> _Template:
+    """`function` with one set of weights: the first call makes them, later calls use them again.
+
+    In TensorFlow 1 a graph was built once. A function that is called at every step and makes its
+    cells, mechanisms and layers inside would have new weights each time; as a template it does
+    not, eagerly and in a `tf.function`, whether Keras layers make the variables, `tf.Variable` or
+    `tf.compat.v1.get_variable`. A variable is known by its own name and its turn among those of
+    that name: training and inference share weights if they make the same layers in the same order.
+
+    Raises ValueError at a later call that makes another variable than the first.
+
+    >>> import keras
+    >>> project = make_template("project", lambda x: keras.layers.Dense(3)(x))
+    >>> x = tf.ones([1, 2])
+    >>> bool(tf.reduce_all(project(x) == project(x))), len(project.trainable_variables)
+    (True, 2)
+    """
+    return _Template(name, function)
+
+
+def in_template() -> bool:
+    """Whether a template is being called."""
+    return bool(_open)

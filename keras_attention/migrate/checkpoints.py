@@ -1,0 +1,141 @@
+"""Read old checkpoints as they lie on the disk: names and arrays, nothing else is needed."""
+
+import os
+import re
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+_TRACKED = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint puts behind a name
+_OF_A_TRAINING = (
+    (r"/\.OPTIMIZER_SLOT/", "optimizer slot"),
+    (r"/(Adam|Adagrad|Adadelta|Momentum|RMSProp|Ftrl)(_\d+)?$", "optimizer slot"),
+    (r"(^|/)_?(optimizer|optim|opt)(_weights)?(_\d+)?/", "of the optimizer"),
+    (r"(^|/)(beta[12]_power(_\d+)?|learning_rate)$", "of the optimizer"),
+    (r"(^|/)keras_api/", "metric"),
+)
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds: the weights, and what is left out with the reason."""
+
+    weights: dict[str, np.ndarray]
+    ignored: dict[str, str]
+
+
+def read(path: str) -> Checkpoint:
+    """All weights of a checkpoint by name; optimizer slots, counters and metrics are set aside.
+
+    Args:
+        path: the prefix of a TensorFlow checkpoint (`tf.train.Saver` of TF 1 in both formats,
+            `save_weights`, `tf.train.Checkpoint`), its directory (then the latest one), a
+            SavedModel, or a Keras `.h5` file of weights.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: there is one, and it cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint = tf.train.Checkpoint(scale=tf.Variable([1.0, 2.0]))
+    ...     read(checkpoint.save(folder + "/old")).weights
+    {'scale': array([1., 2.], dtype=float32)}
+    """
+    is_h5 = os.path.isfile(path) and h5py.is_hdf5(path)
+    return _sort(_from_h5(path) if is_h5 else _from_tensorflow(_prefix(path)))
+
+
+def _prefix(path: str) -> str:
+    """What TensorFlow calls a checkpoint: its files' name without the ending."""
+    if os.path.isdir(path):
+        if os.path.exists(os.path.join(path, "saved_model.pb")):
+            return os.path.join(path, "variables", "variables")
+        found = tf.train.latest_checkpoint(path)
+    else:
+        found = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
+    if found is None or not tf.io.gfile.glob([found, found + ".index"]):
+        raise FileNotFoundError(
+            "Expected the prefix of a TensorFlow checkpoint (old/model.ckpt-100 where "
+            "old/model.ckpt-100.index is), a directory with one, or a Keras .h5 file. "
+            f"Received: {path}"
+        )
+    return found
+
+
+def _from_tensorflow(prefix: str) -> dict[str, np.ndarray]:
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = reader.get_variable_to_shape_map()
+        types = reader.get_variable_to_dtype_map()
+        return {
+            name.removesuffix(_TRACKED): reader.get_tensor(name)
+            for name in sorted(names)
+            if types[name] != tf.string  # the object graph, configurations
+        }
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            "Expected a whole TensorFlow checkpoint: the .index file and every .data file that "
+            f"belongs to it. Received: {prefix}, where {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _from_h5(path: str) -> dict[str, np.ndarray]:
+    with h5py.File(path, "r") as file:
+        root = file["model_weights"] if "model_weights" in file else file
+        groups = [group for group in root.values() if "weight_names" in group.attrs]
+        if groups:
+            return _from_groups(groups)
+        found = {}
+
+        def visit(name, item):
+            if isinstance(item, h5py.Dataset):
+                found[name] = np.asarray(item)
+
+        root.visititems(visit)
+        return found
+
+
+def _from_groups(groups) -> dict[str, np.ndarray]:
+    """One group a layer. A mechanism is in two: its own, and that of the wrapper around it."""
+    found = {}
+    for group in groups:
+        names = [n.decode() if isinstance(n, bytes) else n for n in group.attrs["weight_names"]]
+        for name, known_as in zip(names, _with_projections(names)):
+            value = np.asarray(group[name])
+            if known_as in found and not np.array_equal(found[known_as], value):
+                known_as = f"{group.name.strip('/')}/{known_as}"
+            found[known_as] = value
+    return found
+
+
+def _with_projections(names: list[str]) -> list[str]:
+    """TFA's mechanisms build their projections without a scope: `kernel` and `kernel`.
+
+    They come behind the mechanism's own weights, the query's before the memory's.
+    """
+    names = [name.removesuffix(":0") for name in names]
+    for scope in {_scope(name) for name in names if re.search(r"/attention_(v|g)$", name)}:
+        kernels = [i for i, n in enumerate(names) if n.endswith("/kernel") and _scope(n) == scope]
+        for i, role in zip(reversed(kernels), ("memory_layer", "query_layer")):
+            names[i] = re.sub("kernel$", f"{role}/kernel", names[i])
+    return names
+
+
+def _scope(name: str) -> str:
+    """decoder/attention_wrapper/BahdanauAttention/kernel -> BahdanauAttention."""
+    return name.split("/")[-2] if "/" in name else ""
+
+
+def _sort(found: dict[str, np.ndarray]) -> Checkpoint:
+    ignored = {}
+    for name, value in found.items():
+        reasons = [reason for pattern, reason in _OF_A_TRAINING if re.search(pattern, name)]
+        if name.rpartition("/")[0] in found:
+            reasons.append("optimizer slot")  # nothing else lies below a variable
+        if not tf.as_dtype(value.dtype).is_floating:
+            reasons.append(f"{value.dtype}, no weight")
+        if reasons:
+            ignored[name] = reasons[0]
+    return Checkpoint({n: v for n, v in found.items() if n not in ignored}, ignored)

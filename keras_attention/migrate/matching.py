@@ -1,0 +1,247 @@
+"""Which old weight becomes which new one, and what to say where nothing fits."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_attention.migrate.checkpoints import Checkpoint
+from keras_attention.migrate.layouts import layout
+from keras_attention.migrate.places import (
+    Place,
+    contradict,
+    places_of_checkpoint,
+    places_of_model,
+)
+
+
+class Rules(NamedTuple):
+    """What names and shapes cannot tell.
+
+    map: regular expressions of old names and their replacements, as `re.sub` takes them; the first
+        that is found in a name applies. A layer that then has the name of a new one is that layer.
+    ignore: regular expressions of old weights to leave behind.
+    keep: regular expressions of new weights that stay as they are.
+    forget_bias: what contrib's LSTM cells were given; it is no weight, yet part of the model.
+    """
+
+    map: dict[str, str] = {}
+    ignore: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    forget_bias: float = 1.0
+
+    @classmethod
+    def load(cls, path: str) -> "Rules":
+        """Rules from a JSON object with any of the fields; ValueError for anything else."""
+        with open(path, encoding="utf-8") as file:
+            try:
+                rules = cls(**json.load(file))
+                rules = rules._replace(map=dict(rules.map), forget_bias=float(rules.forget_bias))
+                if isinstance(rules.ignore, str) or isinstance(rules.keep, str):
+                    raise TypeError("ignore and keep are lists")
+                for pattern in (*rules.map, *rules.ignore, *rules.keep):
+                    re.compile(pattern)
+                return rules
+            except (TypeError, ValueError, re.error) as error:
+                raise ValueError(
+                    'Rules are a JSON object such as {"map": {"^old/scope/": "new_layer/"}, '
+                    '"ignore": ["regex"], "keep": ["regex"], "forget_bias": 1.0}. '
+                    f"Received: {path}, {error}"
+                ) from error
+
+    def rename(self, name: str) -> str:
+        """The name that `map` gives to an old one.
+
+        >>> Rules(map={"embedding_1$": "target_embedding", "embedding": "source"}).rename(
+        ...     "model/embedding_1"
+        ... )
+        'model/target_embedding'
+        """
+        for pattern, replacement in self.map.items():
+            try:
+                renamed, count = re.subn(pattern, replacement, name)
+            except re.error as error:
+                raise ValueError(
+                    "Expected a regular expression and a replacement as re.sub takes them. "
+                    f"Received: {pattern!r}: {replacement!r}, {error}"
+                ) from error
+            if count:
+                return renamed
+        return name
+
+
+class Assignment(NamedTuple):
+    """One new weight: the old ones it is made of, how, and its value."""
+
+    old: tuple[str, ...]
+    how: str  # "" where only the name changes
+    new: str
+    value: np.ndarray
+    variable: Any
+
+
+class Plan(NamedTuple):
+    """Everything that is to happen, and what is left where it is."""
+
+    assignments: list[Assignment]
+    ignored: dict[str, str]  # old name -> why
+    kept: list[str]  # new names
+
+
+def plan(checkpoint: Checkpoint, model: keras.layers.Layer, rules: Rules | None = None) -> Plan:
+    """Match every old weight with a new one; nothing is assigned yet.
+
+    Layers are matched, not single weights. Two fit if the weights of one can be laid out as those
+    of the other, their names do not contradict each other (encoder and decoder, forward and
+    backward, first and second of a list) and have a word in common. Those that are each other's
+    only best by the count of common words are paired, then those among the rest. A tie is no
+    match.
+
+    Raises ValueError, naming the nearest candidates, unless every weight on both sides is
+    matched, ignored or kept by a rule.
+
+    >>> layer = keras.layers.Dense(2)
+    >>> layer.build((None, 3))
+    >>> old = {"decoder/dense/kernel": np.ones([3, 2]), "decoder/dense/bias": np.ones([2])}
+    >>> found = plan(Checkpoint(old, {}), layer, Rules(map={"^decoder/dense/": ""}))
+    >>> [(assignment.old, assignment.new) for assignment in found.assignments]
+    [(('decoder/dense/kernel',), 'kernel'), (('decoder/dense/bias',), 'bias')]
+    """
+    rules = rules or Rules()
+    weights, said, ignored = _renamed(checkpoint, rules)
+    new, kept = [], []
+    for place in places_of_model(model):
+        if all(any(re.search(p, name) for p in rules.keep) for name in place.names.values()):
+            kept += place.names.values()
+        else:
+            new.append(place)
+    if not new:
+        raise ValueError(
+            "Expected a built model with weights to fill: call it once, or its build. Received: "
+            f"{model.name} with {len(model.weights)} weights, {len(kept)} of them kept by a rule"
+        )
+    old = places_of_checkpoint(weights, {leaf for place in new for leaf in place.weights})
+    pairs = _pairs(old, new)
+    if len(pairs) < max(len(old), len(new)):
+        raise ValueError(_what_is_left(old, new, pairs))
+    assignments = [
+        assignment
+        for o, n in pairs
+        for assignment in _assignments(old[o], new[n], said, rules.forget_bias)
+    ]
+    return Plan(assignments, ignored, kept)
+
+
+def _renamed(checkpoint: Checkpoint, rules: Rules) -> tuple[dict, dict, dict]:
+    """Weights by their names after the rules, the names they had, and what is ignored."""
+    weights, said, ignored = {}, {}, dict(checkpoint.ignored)
+    for name, value in checkpoint.weights.items():
+        if any(re.search(pattern, name) for pattern in rules.ignore):
+            ignored[name] = "by a rule"
+            continue
+        known_as = rules.rename(name)
+        if known_as in said:
+            raise ValueError(
+                "Every old weight needs a name of its own: change the rules. Received: "
+                f"{said[known_as]} and {name} both become {known_as}"
+            )
+        weights[known_as], said[known_as] = _at_least_float32(value), name
+    return weights, said, ignored
+
+
+def _at_least_float32(value):
+    return value.astype(np.float32) if value.dtype.itemsize < 4 else value
+
+
+def _layout(old: Place, new: Place):
+    return layout(*({k: tuple(w.shape) for k, w in p.weights.items()} for p in (old, new)))
+
+
+def _likeness(old: Place, new: Place) -> float:
+    """How much speaks for two layers being the same; 0 if they are not."""
+    if _layout(old, new) is None:
+        return 0
+    if old.name == new.name:
+        return np.inf
+    return 0 if contradict(old, new) else len(old.words & new.words)
+
+
+def _pairs(old: list[Place], new: list[Place]) -> list[tuple[int, int]]:
+    """Those who are each other's only best, round by round; in the order of the model."""
+    scores = np.array([[_likeness(o, n) for n in new] for o in old]).reshape(len(old), len(new))
+    found = {}
+    while True:
+        best = (scores > 0) & _only_best(scores, 0) & _only_best(scores, 1)
+        if not best.any():
+            return [(found[n], n) for n in sorted(found)]
+        for o, n in np.argwhere(best):
+            found[n] = o
+            scores[o, :] = scores[:, n] = 0
+
+
+def _only_best(scores, axis):
+    peak = scores == scores.max(axis, keepdims=True, initial=0)
+    return peak & (peak.sum(axis, keepdims=True) == 1)
+
+
+def _assignments(
+    old: Place, new: Place, said: dict[str, str], forget_bias: float
+) -> Iterator[Assignment]:
+    if "cudnn_compatible" in old.name:
+        forget_bias = 0.0  # the one LSTM of contrib that adds none
+    parts = _layout(old, new)(old.weights, forget_bias)
+    for leaf, variable in new.weights.items():
+        sources, how, value = parts[leaf]
+        names = tuple(said[old.names[source]] for source in sources)
+        yield Assignment(names, how, new.names[leaf], value, variable)
+
+
+def _what_is_left(old: list[Place], new: list[Place], pairs: list[tuple[int, int]]) -> str:
+    lines = ["Expected one old layer for every new one, and the reverse. Received:"]
+    new_of = {old[o].name: new[n].name for o, n in pairs}
+    old_of = {new_name: old_name for old_name, new_name in new_of.items()}
+    for place in new:
+        if place.name not in old_of:
+            lines.append(f"  new, without an old one: {_described(place)}")
+            lines += _nearest(place, old, new_of, lambda other, place=place: (other, place))
+    for place in old:
+        if place.name not in new_of:
+            lines.append(f"  old, without a new one: {_described(place)}")
+            lines += _nearest(place, new, old_of, lambda other, place=place: (place, other))
+    lines.append(
+        "Nothing was assigned. Give the model the layers and sizes of the old one, or say in rules "
+        'what belongs together: {"map": {"^old/layer/": "new/layer/"}}. "ignore" leaves old '
+        'weights behind, "keep" leaves new ones as they are.'
+    )
+    return "\n".join(lines)
+
+
+def _nearest(place: Place, others: list[Place], taken: dict, in_order) -> Iterator[str]:
+    def likeness(other):
+        return (
+            other.name not in taken,
+            set(place.weights) == set(other.weights),
+            not contradict(place, other),
+            len(place.words & other.words),
+        )
+
+    for other in sorted(others, key=likeness, reverse=True)[:3]:
+        why = f"is {taken[other.name]}" if other.name in taken else _why_not(*in_order(other))
+        yield f"      near: {_described(other)}: {why}"
+
+
+def _why_not(old: Place, new: Place) -> str:
+    if _layout(old, new) is None:
+        needs_reset_before = "gates/kernel" in old.weights and "recurrent_kernel" in new.weights
+        return "other shapes" + ("; needs reset_after=False" if needs_reset_before else "")
+    if contradict(old, new):
+        return "another place"
+    return "not the only one" if old.words & new.words else "no word in common"
+
+
+def _described(place: Place) -> str:
+    weights = (f"{k} {list(w.shape)}".strip() for k, w in place.weights.items())
+    return f"{place.name or '(root)'} {{{', '.join(weights)}}}"

@@ -1,0 +1,65 @@
+"""`AttentionRNN`: a sequence through a cell that attends, with the memory as an argument."""
+
+from typing import Any
+
+import keras
+
+from keras_attention.seq2seq._keras import no_autograph, register
+from keras_attention.seq2seq.mechanisms import honour_mask
+
+__all__ = ["AttentionRNN"]
+
+
+@register
+class AttentionRNN(keras.layers.RNN):
+    """`keras.layers.RNN` over an `AttentionWrapper`: what it looks at is handed over at the call.
+
+    Args: those of `keras.layers.RNN`; `cell` is an `AttentionWrapper`.
+
+    Call: `rnn(sequences [B, T, D], memory=None, memory_sequence_length=None, memory_mask=None,
+    initial_state=None, mask=None, training=None)` -> [B, A], or [B, T, A] with `return_sequences`.
+    `memory` is a tensor [B, S, D'], whose Keras mask is honoured, or what `cell.prepare_memory`
+    gave; None for the one that is bound to the mechanism. Steps under `mask` keep the state before
+    them.
+
+    >>> import tensorflow as tf
+    >>> from keras_attention.seq2seq import AttentionWrapper, LuongAttention
+    >>> cell = AttentionWrapper(keras.layers.GRUCell(4), LuongAttention(4), 6)
+    >>> rnn = AttentionRNN(cell, return_sequences=True)
+    >>> rnn(tf.ones([2, 3, 5]), memory=tf.ones([2, 7, 8])).shape
+    TensorShape([2, 3, 6])
+    """
+
+    def __init__(self, cell: Any, *args, **kwargs):
+        if not hasattr(cell, "bound_to"):
+            raise TypeError(
+                f"cell must be an AttentionWrapper. Received: {type(cell).__name__}; a cell that "
+                "attends to nothing goes into keras.layers.RNN."
+            )
+        super().__init__(cell, *args, **kwargs)
+
+    @no_autograph
+    def __call__(self, sequences, initial_state=None, mask=None, training=None, **memory):
+        memory = {name: given for name, given in honour_mask(memory).items() if given is not None}
+        self.cell._note_widths(memory.get("memory"))
+        others = {"initial_state": initial_state, "mask": mask, "training": training}
+        others = {name: given for name, given in others.items() if given is not None}
+        return super().__call__(sequences, **others, **memory)
+
+    def call(
+        self,
+        sequences,
+        initial_state=None,
+        mask=None,
+        training=False,
+        memory=None,
+        memory_sequence_length=None,
+        memory_mask=None,
+    ):
+        """See the class."""
+        with self.cell.bound_to(memory, memory_sequence_length, memory_mask):
+            return super().call(sequences, initial_state, mask, training)
+
+    def compute_output_spec(self, *args, **kwargs):
+        """Keras would ask for the sizes of a state that depends on the memory: run it instead."""
+        return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)

@@ -1,0 +1,90 @@
+"""What a sampler is, and what several of them share."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.seq2seq._keras import deserialize
+
+
+class Sampler(abc.ABC):
+    """Chooses ids from a step's outputs, and from them the next step's inputs.
+
+    `BasicDecoder` calls `initialize` once, then `sample` and `next_inputs` at every step. What
+    `initialize` was given is kept until the next `initialize`.
+    """
+
+    _batch_size: tf.Tensor | None = None
+
+    @abc.abstractmethod
+    def initialize(self, inputs: Any, **kwargs) -> tuple[tf.Tensor, Any]:
+        """-> (finished [N] bool, the first step's inputs)."""
+
+    @abc.abstractmethod
+    def sample(self, time: tf.Tensor, outputs: Any, state: Any) -> tf.Tensor:
+        """-> sample_ids, of `sample_ids_shape` and `sample_ids_dtype`, a row each."""
+
+    @abc.abstractmethod
+    def next_inputs(
+        self, time: tf.Tensor, outputs: Any, state: Any, sample_ids: tf.Tensor
+    ) -> tuple[tf.Tensor, Any, Any]:
+        """-> (finished [N] bool, next inputs, next state)."""
+
+    @property
+    def batch_size(self) -> tf.Tensor:
+        """N, a scalar: that of the last `initialize`, and a ValueError before the first."""
+        if self._batch_size is None:
+            raise ValueError("batch_size accessed before initialize was called.")
+        return self._batch_size
+
+    @property
+    def sample_ids_shape(self) -> tf.TensorShape:
+        """Shape of the ids of one row."""
+        return tf.TensorShape([])
+
+    @property
+    def sample_ids_dtype(self) -> tf.DType:
+        """Type of the ids."""
+        return tf.int32
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, for a decoder that is saved."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(**{name: deserialize(value) for name, value in config.items()})
+
+
+def as_tensors(values: Any) -> Any:
+    """A nest of tensors; numbers in lists are one tensor."""
+    if not any(hasattr(leaf, "shape") for leaf in tf.nest.flatten(values)):
+        return tf.convert_to_tensor(values)
+    return tf.nest.map_structure(tf.convert_to_tensor, values)
+
+
+def check_callable(function: Any, name: str, signature: str) -> None:
+    """A ValueError for what cannot be called, say a matrix instead of a layer."""
+    if not callable(function):
+        raise ValueError(f"{name} must be callable: {signature}. Received: {function!r}")
+
+
+def embedder(embedding_fn: Callable | None, embedding: Any, sampler: Sampler) -> Callable:
+    """ids -> inputs: the sampler's own function, or rows of the matrix of this very call."""
+    if embedding_fn is not None:
+        return embedding_fn
+    if embedding is None:
+        raise ValueError(
+            f"embedding is required as an argument of {type(sampler).__name__}.initialize where "
+            "the constructor got no embedding_fn. Received: embedding=None"
+        )
+    return lambda ids: tf.nn.embedding_lookup(embedding, ids)
+
+
+def number(value: Any) -> Any:
+    """What a number, tensor or variable holds now, for a config."""
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return tf.convert_to_tensor(value).numpy().tolist()

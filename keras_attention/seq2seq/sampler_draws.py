@@ -1,0 +1,57 @@
+"""Random ids: the two distributions that samplers draw from.
+
+With a seed, or after `tf.random.set_seed`, the draws come again in eager code and in a new
+`tf.function`. Code compiled by XLA draws from a stream of its own, which no seed repeats.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.functional import widen
+
+
+def categorical_sample(
+    logits: Any,
+    dtype: tf.DType = tf.int32,
+    sample_shape: Any = (),
+    seed: int | None = None,
+) -> tf.Tensor:
+    """Ids drawn with probability softmax(logits).  [..., V] -> [*sample_shape, ...].
+
+    >>> categorical_sample([[0.0, -1e9], [-1e9, 0.0]], sample_shape=3).numpy().tolist()
+    [[0, 1], [0, 1], [0, 1]]
+    """
+    logits = widen(logits)
+    sample_shape = _as_vector(sample_shape)
+    shape = tf.concat([sample_shape, tf.shape(logits)[:-1]], 0)
+    flat = tf.reshape(logits, [-1, tf.shape(logits)[-1]])
+    ids = tf.random.categorical(flat, tf.reduce_prod(sample_shape), dtype=tf.int32, seed=seed)
+    return tf.cast(tf.reshape(tf.transpose(ids), shape), dtype)
+
+
+def bernoulli_sample(
+    probs: Any = None,
+    logits: Any = None,
+    dtype: tf.DType = tf.int32,
+    sample_shape: Any = (),
+    seed: int | None = None,
+) -> tf.Tensor:
+    """Ones drawn with probability `probs`, or else sigmoid(logits).  [...] -> [*sample_shape, ...].
+
+    Raises ValueError if neither is given.
+
+    >>> bernoulli_sample([0.0, 1.0], dtype=tf.bool, sample_shape=[2]).numpy().tolist()
+    [[False, True], [False, True]]
+    """
+    if probs is None and logits is None:
+        raise ValueError("bernoulli_sample needs probs or logits. Received: neither.")
+    probs = tf.sigmoid(widen(logits)) if probs is None else tf.convert_to_tensor(probs)
+    probs = widen(probs) if probs.dtype.is_floating else tf.cast(probs, tf.float32)
+    shape = tf.concat([_as_vector(sample_shape), tf.shape(probs)], 0)
+    return tf.cast(tf.random.uniform(shape, dtype=probs.dtype, seed=seed) < probs, dtype)
+
+
+def _as_vector(sample_shape):
+    """() -> [], 3 -> [3], [2, 3] -> [2, 3]."""
+    return tf.reshape(tf.convert_to_tensor(sample_shape, tf.int32), [-1])

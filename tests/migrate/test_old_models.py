@@ -1,0 +1,104 @@
+"""A model of TF 1 or TFA, migrated from a shell, gives the same logits and the same beams."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_attention.migrate import migrate
+from models import RNNSeq2Seq
+from tests.migrate import targets
+from tests.migrate.paths import ROOT, old
+
+
+def from_a_shell(source, model, out):
+    command = [sys.executable, "-m", "keras_attention.migrate", old(source)]
+    return subprocess.run(
+        [*command, "--model", f"tests.migrate.targets:{model}", "--out", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def answers(source):
+    return np.load(old(f"{source}.npz"))
+
+
+def assert_answers_as(model, expected):
+    logits = model((expected["source"], expected["target"]))
+    np.testing.assert_allclose(logits, expected["logits"], rtol=1e-5, atol=1e-6)
+    ids, log_probs, lengths = model.search(expected["source"])
+    np.testing.assert_array_equal(ids, expected["ids"])
+    np.testing.assert_array_equal(lengths, expected["lengths"])
+    np.testing.assert_allclose(log_probs, expected["log_probs"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "source, model, ending",
+    [
+        ("tf1_lstm", "tf1_lstm", ".weights.h5"),
+        ("tf1_lstm", "tf1_lstm", ".keras"),
+        ("tf1_gru", "tf1_gru", ".weights.h5"),
+        ("tf1_basic", "tf1_basic", ".keras"),
+        ("tfa_lstm", "tfa_lstm", ".weights.h5"),
+        ("tfa_lstm", "tfa_lstm", ".keras"),
+        ("tfa_lstm.h5", "tfa_lstm", ".weights.h5"),
+        ("tfa_lstm.h5", "tfa_lstm", ".keras"),
+        ("tfa_lstm.weights.h5", "tfa_lstm", ".weights.h5"),
+        ("tfa_training-1", "tfa_lstm", ".keras"),
+    ],
+)
+def test_a_migrated_model_answers_as_the_old_one(source, model, ending, tmp_path):
+    out = tmp_path / f"new{ending}"
+    process = from_a_shell(source, model, out)
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stdout.splitlines()[-1] == f"{out}: written, read back, equal"
+    assert os.listdir(tmp_path) == [out.name]
+    if ending == ".keras":
+        migrated = keras.saving.load_model(out)
+    else:
+        migrated = getattr(targets, model)()
+        migrated.load_weights(out)
+    assert_answers_as(migrated, answers(model))
+
+
+@pytest.mark.parametrize("source", ["tf1_lstm", "tf1_gru", "tf1_basic", "tfa_lstm"])
+def test_the_expected_answers_depend_on_every_weight(source):
+    """Or a weight that went elsewhere would not show."""
+    model, expected = getattr(targets, source)(), answers(source)
+    migrate(old(source), model)
+    for variable in model.weights:
+        value = np.asarray(variable)
+        variable.assign(value + 0.1 * np.random.default_rng(0).normal(size=value.shape))
+        logits = model((expected["source"], expected["target"]))
+        assert np.max(np.abs(logits - expected["logits"])) > 1e-4, variable.path
+        variable.assign(value)
+
+
+def test_the_ready_model_takes_the_weights_of_a_tfa_model():
+    model = RNNSeq2Seq(
+        11,
+        12,
+        units=6,
+        layers=2,
+        cell="lstm",
+        bidirectional=False,
+        bridge="pass",
+        embedding_width=5,
+    )
+    model.build()
+    migrate(old("tfa_rnn"), model)
+    expected = answers("tfa_rnn")
+    logits = model((expected["source"], expected["target"]))
+    np.testing.assert_allclose(logits, expected["logits"], rtol=1e-5, atol=1e-6)
+    found = model.generate(expected["source"], beam_width=3, max_length=7)
+    np.testing.assert_array_equal(found.lengths, expected["lengths"])
+    np.testing.assert_allclose(found.scores, expected["log_probs"], rtol=1e-5)
+    ids = expected["ids"].transpose(0, 2, 1)
+    real = np.arange(ids.shape[2]) < expected["lengths"][..., None]
+    np.testing.assert_array_equal(found.ids, np.where(real, ids, 0))

@@ -1,0 +1,143 @@
+"""What is read of a checkpoint: every weight, nothing of the training, or an error."""
+
+import shutil
+
+import h5py
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attention.migrate import migrate, read
+from tests.migrate.paths import old
+
+V1, V2 = tf.compat.v1.train.SaverDef.V1, tf.compat.v1.train.SaverDef.V2
+
+
+def save_as_tf1(path, values, version=V2):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for name, value in values.items():
+            tf.compat.v1.get_variable(name, initializer=value)
+        session.run(tf.compat.v1.global_variables_initializer())
+        return tf.compat.v1.train.Saver(write_version=version).save(session, str(path))
+
+
+def test_a_saver_leaves_out_adam_and_the_step_and_says_so():
+    weights, ignored = read(old("tf1_lstm"))
+    assert len(weights) == 18
+    assert len(ignored) == 2 * 18 + 3
+    assert ignored["global_step"] == "int64, no weight"
+    assert ignored["beta1_power"] == ignored["beta2_power"] == "of the optimizer"
+    assert {ignored[f"{name}/Adam"] for name in weights} == {"optimizer slot"}
+    assert {ignored[f"{name}/Adam_1"] for name in weights} == {"optimizer slot"}
+
+
+def test_a_training_checkpoint_leaves_out_its_optimizer_and_counter():
+    weights, ignored = read(old("tfa_training-1"))
+    assert {name.removeprefix("model/") for name in weights} == set(read(old("tfa_lstm")).weights)
+    assert len(ignored) == 2 * len(weights) + 6
+    assert ignored["save_counter"] == "int64, no weight"
+    assert ignored["optimizer/learning_rate"] == "of the optimizer"
+
+
+def test_every_form_of_a_model_gives_the_same_numbers():
+    def numbers(name):
+        return sorted(
+            (value.shape, value.ravel().tolist()) for value in read(old(name)).weights.values()
+        )
+
+    forms = ["tfa_lstm.h5", "tfa_lstm.weights.h5", "tfa_training-1"]
+    assert all(numbers(form) == numbers("tfa_lstm") for form in forms)
+
+
+def test_an_h5_file_names_the_projections_that_tfa_left_without_a_name():
+    by_tracking, by_h5 = read(old("tfa_lstm")).weights, read(old("tfa_lstm.h5")).weights
+    scope = "seq2_seq/basic_decoder/decoder/attention_wrapper/BahdanauAttention"
+    for name, role in (
+        (f"{scope}/query_layer/kernel", "query_layer"),
+        ("seq2_seq/BahdanauAttention/memory_layer/kernel", "memory_layer"),
+    ):
+        np.testing.assert_array_equal(by_h5[name], by_tracking[f"mechanism/{role}/kernel"])
+
+
+@pytest.mark.parametrize("version", [V1, V2])
+def test_both_formats_of_the_saver_are_read(version, tmp_path):
+    values = {"a/kernel": np.ones([2, 3], np.float32), "b": np.zeros([2])}
+    found = read(save_as_tf1(tmp_path / "old.ckpt", values, version)).weights
+    assert {name: value.tolist() for name, value in found.items()} == {
+        name: value.tolist() for name, value in values.items()
+    }
+
+
+def test_slots_of_any_optimizer_lie_below_their_variable(tmp_path):
+    values = {name: np.ones([2]) for name in ("v", "v/LazyAdamax", "OptimizeLoss/v/Momentum")}
+    found = read(save_as_tf1(tmp_path / "old.ckpt", values))
+    assert set(found.weights) == {"v"}
+    assert set(found.ignored.values()) == {"optimizer slot"}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_other_float_types_fill_a_float32_model(dtype, tmp_path):
+    """The forget bias is added after widening: 1/256 + 1 does not exist in bfloat16."""
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=[5, 8]).astype(dtype)
+    bias = np.full([8], 1 / 256, dtype)
+    path = save_as_tf1(
+        tmp_path / "old", {"rnn/lstm_cell/kernel": kernel, "rnn/lstm_cell/bias": bias}
+    )
+    cell = keras.layers.LSTMCell(2)
+    cell.build((None, 3))
+    migrate(path, cell)
+    i, j, f, o = np.split(kernel.astype(np.float32), 4, -1)
+    np.testing.assert_array_equal(
+        np.concatenate([cell.kernel, cell.recurrent_kernel]), np.concatenate([i, f, j, o], -1)
+    )
+    one = 1 / 256
+    assert cell.bias.numpy().tolist() == [one, one, 1 + one, 1 + one, one, one, one, one]
+
+
+def test_a_directory_stands_for_its_latest_checkpoint(tmp_path):
+    scale = tf.Variable(1.0)
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(scale=scale), tmp_path, 2)
+    manager.save()
+    scale.assign(2.0)
+    manager.save()
+    assert read(str(tmp_path)).weights == {"scale": 2.0}
+
+
+def test_a_saved_model_is_read_by_its_directory(tmp_path):
+    module = tf.Module()
+    module.scale = tf.Variable([3.0])
+    tf.saved_model.save(module, str(tmp_path))
+    assert read(str(tmp_path)).weights == {"scale": [3.0]}
+
+
+def test_the_name_of_one_of_the_files_is_as_good_as_the_prefix():
+    assert set(read(old("tf1_gru.index")).weights) == set(read(old("tf1_gru")).weights)
+
+
+def test_weights_inside_of_a_whole_h5_model_are_found(tmp_path):
+    with h5py.File(old("tfa_lstm.h5")) as weights, h5py.File(tmp_path / "m.h5", "w") as whole:
+        weights.copy(weights["/"], whole, "model_weights")
+        whole["optimizer_weights/Adam/iter"] = 3
+    expected = read(old("tfa_lstm.h5")).weights
+    assert set(read(str(tmp_path / "m.h5")).weights) == set(expected)
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing.index", "."])
+def test_where_no_checkpoint_is_the_error_says_what_a_path_looks_like(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match="prefix of a TensorFlow checkpoint.*Received: "):
+        read(str(tmp_path / name))
+
+
+def test_a_checkpoint_without_its_data_is_an_error_that_names_it(tmp_path):
+    shutil.copy(old("tf1_gru.index"), tmp_path)
+    with pytest.raises(ValueError, match="every .data file.*Received: .*tf1_gru"):
+        read(str(tmp_path / "tf1_gru"))
+
+
+def test_a_file_of_something_else_is_an_error(tmp_path):
+    (tmp_path / "notes").write_text("no checkpoint\n" * 100)
+    with pytest.raises(ValueError, match="Expected a whole TensorFlow checkpoint"):
+        read(str(tmp_path / "notes"))
