@@ -281,6 +281,7 @@ class MultiRNNCell(RNNCell):
                 f"with states {nested}"
             )
         self.cells = list(cells)
+        track(self, "cell", cells)
         self._state_is_tuple = state_is_tuple
 
     @property
@@ -382,8 +383,8 @@ class DropoutWrapper(_Wrapper):
             ("output_keep_prob", output_keep_prob),
             ("state_keep_prob", state_keep_prob),
         ):
-            known = tf.get_static_value(value) if tf.is_tensor(value) else value
-            if isinstance(known, (int, float)) and not 0 <= known <= 1:
+            known = _known(value)
+            if known is not None and not 0 <= known <= 1:
                 raise ValueError(f"{argument} must be between 0 and 1. Received: {known}")
         if variational_recurrent and dtype is None:
             raise ValueError("variational_recurrent=True needs dtype, the type of the masks.")
@@ -498,6 +499,12 @@ class DeviceWrapper:
         )
 
 
+def track(owner: keras.layers.Layer, name: str, layers: Sequence) -> None:
+    """Give each layer an attribute: `tf.train.Checkpoint` does not see into lists of Keras 3."""
+    for place, layer in enumerate(layers):
+        setattr(owner, f"{name}_{place}", layer)
+
+
 def _add(inputs, outputs):
     if not inputs.shape.is_compatible_with(outputs.shape):
         raise ValueError(
@@ -507,9 +514,16 @@ def _add(inputs, outputs):
     return inputs + outputs
 
 
+def _known(keep_prob) -> float | None:
+    """The number, if it is one for good; None for a variable, or what only a graph will know."""
+    if hasattr(keep_prob, "assign"):
+        return None
+    value = tf.get_static_value(keep_prob) if tf.is_tensor(keep_prob) else keep_prob
+    return None if value is None else float(value)
+
+
 def _drops(keep_prob) -> bool:
-    """A number says it; of a tensor it is not known before it is run."""
-    return not isinstance(keep_prob, (int, float)) or keep_prob < 1
+    return _known(keep_prob) != 1
 
 
 def _all_but_memory(state):

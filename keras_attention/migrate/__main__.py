@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import traceback
 
 import keras
 
@@ -74,7 +75,11 @@ def _model(name: str) -> keras.layers.Layer:
         raise ValueError(
             f"Expected a function that can be imported from here. Received: {name}, {error}"
         ) from error
-    model = make()
+    try:
+        model = make()
+    except Exception as error:
+        traceback.print_exc()  # of the user's own code, who needs all of it
+        raise ValueError(f"Expected {name} to return a model. Received: the error above") from error
     if not isinstance(model, keras.layers.Layer):
         raise ValueError(
             f"Expected {name} to return a Keras model or layer. Received: {type(model).__name__}"

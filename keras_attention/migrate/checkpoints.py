@@ -118,7 +118,8 @@ def _with_projections(names: list[str]) -> list[str]:
     names = [name.removesuffix(":0") for name in names]
     for scope in {_scope(name) for name in names if re.search(r"/attention_(v|g)$", name)}:
         kernels = [i for i, n in enumerate(names) if n.endswith("/kernel") and _scope(n) == scope]
-        for i, role in zip(reversed(kernels), ("memory_layer", "query_layer")):
+        roles = ("query_layer", "memory_layer")[-len(kernels) :]  # Luong's has the memory's alone
+        for i, role in zip(kernels, roles):
             names[i] = re.sub("kernel$", f"{role}/kernel", names[i])
     return names
 
@@ -133,7 +134,7 @@ def _sort(found: dict[str, np.ndarray]) -> Checkpoint:
     for name, value in found.items():
         reasons = [reason for pattern, reason in _OF_A_TRAINING if re.search(pattern, name)]
         if name.rpartition("/")[0] in found:
-            reasons.append("optimizer slot")  # nothing else lies below a variable
+            reasons.append("slot of its variable")  # nothing else lies below one
         if not tf.as_dtype(value.dtype).is_floating:
             reasons.append(f"{value.dtype}, no weight")
         if reasons:

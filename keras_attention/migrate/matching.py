@@ -206,11 +206,11 @@ def _what_is_left(old: list[Place], new: list[Place], pairs: list[tuple[int, int
     for place in new:
         if place.name not in old_of:
             lines.append(f"  new, without an old one: {_described(place)}")
-            lines += _nearest(place, old, new_of, lambda other, place=place: (other, place))
+            lines += _nearest([(other, place) for other in old], 0, new_of)
     for place in old:
         if place.name not in new_of:
             lines.append(f"  old, without a new one: {_described(place)}")
-            lines += _nearest(place, new, old_of, lambda other, place=place: (place, other))
+            lines += _nearest([(place, other) for other in new], 1, old_of)
     lines.append(
         "Nothing was assigned. Give the model the layers and sizes of the old one, or say in rules "
         'what belongs together: {"map": {"^old/layer/": "new/layer/"}}. "ignore" leaves old '
@@ -219,18 +219,22 @@ def _what_is_left(old: list[Place], new: list[Place], pairs: list[tuple[int, int
     return "\n".join(lines)
 
 
-def _nearest(place: Place, others: list[Place], taken: dict, in_order) -> Iterator[str]:
-    def likeness(other):
+def _nearest(pairs: list[tuple[Place, Place]], side: int, taken: dict) -> Iterator[str]:
+    """The three that come nearest on one side (0: old, 1: new), and why they are not it."""
+
+    def nearness(pair):
+        old, new = pair
         return (
-            other.name not in taken,
-            set(place.weights) == set(other.weights),
-            not contradict(place, other),
-            len(place.words & other.words),
+            pair[side].name not in taken,
+            set(old.weights) == set(new.weights),
+            not contradict(old, new),
+            len(old.words & new.words),
         )
 
-    for other in sorted(others, key=likeness, reverse=True)[:3]:
-        why = f"is {taken[other.name]}" if other.name in taken else _why_not(*in_order(other))
-        yield f"      near: {_described(other)}: {why}"
+    for pair in sorted(pairs, key=nearness, reverse=True)[:3]:
+        name = pair[side].name
+        why = f"is {taken[name]}" if name in taken else _why_not(*pair)
+        yield f"      near: {_described(pair[side])}: {why}"
 
 
 def _why_not(old: Place, new: Place) -> str:

@@ -15,7 +15,7 @@ _MEANINGS = {
     "backward": "bw backward",
     "cell": "cell cells lstm gru rnn",
     "embedding": "emb embed embedder embedding embeddings",
-    "attention": "attention mechanism mechanisms attentionmechanism bahdanau luong",
+    "attention": "attention mechanism mechanisms bahdanau luong",
     "output": "output dense fc logits proj",
     "": "layer layers model seq wrapper basic simple stacked multi dynamic bidirectional",
 }
@@ -25,10 +25,7 @@ _EXCLUSIVE = (
     {"forward", "backward"},
     {"query", "memory", "mixer", "output"},
 )
-_LEAVES_OF_CONTRIB = {"kernel", "bias", "gates/kernel", "gates/bias"} | {
-    "candidate/kernel",
-    "candidate/bias",
-}
+_LEAVES_OF_CONTRIB = {a + b for a in ("", "gates/", "candidate/") for b in ("kernel", "bias")}
 # Keras' own lists of everything; TensorFlow's begin with `_self_`.
 _HOLDS_ALL = {"_layers", "_functional", "_operations", "_operations_by_depth"}
 
@@ -71,6 +68,8 @@ def places_of_checkpoint(arrays: dict[str, Any], leaves: set[str]) -> list[Place
     layers = collections.defaultdict(dict)
     for name in arrays:
         path, leaf = _split(name, leaves | _LEAVES_OF_CONTRIB)
+        if leaf in layers[path]:  # `x/kernel` and `x/weights`: the second is left over, not lost
+            path, leaf = name, ""
         layers[path][leaf] = name
     ranks = _ranks({path: frozenset(names) for path, names in layers.items()})
     return [
@@ -130,14 +129,16 @@ def _class_of(layer) -> str:
 
 
 def _children(layer) -> Iterator[tuple[str, Any]]:
-    """The layers right below, by the attributes that hold them, else by their own names."""
+    """The layers right below, by the attributes that hold them, else as `layers/NAME`."""
     seen = set()
     for attribute, value in vars(layer).items():
         if attribute not in _HOLDS_ALL and not attribute.startswith("_self_"):
             for step, child in _layers_in(attribute, value):
                 seen.add(id(child))
                 yield step, child
-    yield from ((c.name, c) for c in getattr(layer, "layers", ()) if id(c) not in seen)
+    for child in getattr(layer, "layers", ()):
+        if id(child) not in seen:
+            yield f"layers/{child.name}", child
 
 
 def _layers_in(step: str, value) -> Iterator[tuple[str, Any]]:

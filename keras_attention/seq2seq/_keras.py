@@ -1,5 +1,6 @@
 """What Keras asks of a decoder and does not offer: one place for each of its corners."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import keras
@@ -67,14 +68,21 @@ def state_width(size: Any) -> Any:
     return None if KERAS_3 else tf.TensorShape([None])
 
 
-def build(layer: Any, shape: Any) -> None:
-    """Build a layer before its first call, once.
+@contextlib.contextmanager
+def building(layer: Any):
+    """Within: weights are born as in a call of the layer, where alone Keras 2 sees to it.
 
-    Keras 2 does without what the call would do: the weights bear the layer's name, which tells
-    them apart in an .h5 file, and are born outside of the graph that is being traced.
+    They bear its name, which tells them apart in an .h5 file, and lie outside of the graph that is
+    being traced.
     """
+    with tf.init_scope(), tf.name_scope(layer.name):
+        yield
+
+
+def build(layer: Any, shape: Any) -> None:
+    """Build a layer before its first call, once."""
     if not layer.built:
-        with tf.init_scope(), tf.name_scope(layer.name):
+        with building(layer):
             layer.build(shape)
 
 

@@ -58,7 +58,9 @@ class AttentionRNN(keras.layers.RNN):
     ):
         """See the class."""
         with self.cell.bound_to(memory, memory_sequence_length, memory_mask):
-            return super().call(sequences, initial_state, mask, training)
+            return super().call(
+                sequences, initial_state=initial_state, mask=mask, training=training
+            )
 
     def compute_output_spec(self, *args, **kwargs):
         """Keras would ask for the sizes of a state that depends on the memory: run it instead."""

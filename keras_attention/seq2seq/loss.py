@@ -80,9 +80,9 @@ class SequenceLoss(keras.losses.Loss):
         sum(w * ce) / |{w != 0}|
 
     Call: `loss(y_true, y_pred, sample_weight=None)`, with y_true [B, T] ids or [B, T, V] one-hot,
-    y_pred [B, T, V] logits, sample_weight [B, T]. Without weights the Keras mask of y_pred says
-    which steps count, and without a mask all do. Under `tf.distribute` what is reduced over the
-    batch is divided by the number of replicas, as by Keras' own losses, for gradients are summed.
+    y_pred [B, T, V] logits, sample_weight [B, T], by default all ones. As in Keras' own losses,
+    steps that the Keras mask of y_pred hides weigh nothing, and under `tf.distribute` what is
+    reduced over the batch is divided by the number of replicas, whose gradients are summed.
 
     Raises ValueError, when called, for the settings and shapes that `sequence_loss` refuses.
 
@@ -108,15 +108,10 @@ class SequenceLoss(keras.losses.Loss):
         self.softmax_loss_function = softmax_loss_function
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        if sample_weight is None:
-            sample_weight = getattr(y_pred, "_keras_mask", None)
-        y_pred = tf.convert_to_tensor(y_pred)
-        if sample_weight is None:
-            sample_weight = tf.ones(tf.shape(y_pred)[:2])
         loss = sequence_loss(
             y_pred,
             y_true,
-            sample_weight,
+            _visible(sample_weight, getattr(y_pred, "_keras_mask", None)),
             self.average_across_timesteps,
             self.average_across_batch,
             self.sum_over_timesteps,
@@ -142,6 +137,14 @@ class SequenceLoss(keras.losses.Loss):
     def from_config(cls, config: dict):
         function = deserialize(config["softmax_loss_function"])
         return cls(**{**config, "softmax_loss_function": function})
+
+
+def _visible(weights, mask):
+    """The weights, [B, T] or what broadcasts to it, with 0 where the mask is False."""
+    weights = tf.convert_to_tensor([[1.0]] if weights is None else weights)
+    if mask is None or weights.shape.rank != 2:  # weights of another rank will be refused
+        return weights
+    return tf.where(mask, weights, tf.zeros_like(weights))
 
 
 def _check_ranks(logits, targets, weights) -> None:

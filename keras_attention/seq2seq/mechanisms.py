@@ -16,6 +16,8 @@ from keras_attention import functional
 from keras_attention.functional import Memory, additive, dot, softmax, widen
 from keras_attention.seq2seq._keras import (
     KerasTensor,
+    build,
+    building,
     deserialize,
     no_autograph,
     register,
@@ -145,7 +147,7 @@ class AttentionMechanism(keras.layers.Layer):
             memory = tf.where(mask[..., None], memory, tf.zeros([], memory.dtype))
         self._build_for(memory)
         keys = memory if self.memory_layer is None else self.memory_layer(memory)
-        return Memory(keys, memory, mask)
+        return Memory(tf.cast(keys, self.compute_dtype), memory, mask)
 
     @staticmethod
     def _check_lengths(lengths: tf.Tensor, memory: tf.Tensor) -> None:
@@ -212,7 +214,8 @@ class AttentionMechanism(keras.layers.Layer):
                 self._build_for(kwargs["memory"])
             first = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
             if self.query_layer is not None and not self.query_layer.built:
-                self.build([static_shape(first)])
+                with building(self):
+                    self.build([static_shape(first)])
             by_binding = isinstance(first, KerasTensor) and kwargs.get("memory") is None
             if by_binding and self._symbol is not None and len(inputs) == 2:
                 inputs = [*inputs, self._symbol]  # an edge of the model's graph
@@ -298,6 +301,7 @@ class AttentionMechanism(keras.layers.Layer):
             )
         if self.query_layer is not None:
             query = self.query_layer(query)
+        query = tf.cast(query, self.compute_dtype)  # a layer that was given may be of another type
         batch = tf.shape(memory.keys)[0]
         return tf.reshape(query, [batch, beam_width, query.shape[-1]])
 
@@ -363,8 +367,8 @@ class AttentionMechanism(keras.layers.Layer):
             nested = isinstance(input_shape[0], (list, tuple, tf.TensorShape))
             input_shape = input_shape[0] if nested else input_shape
         layer = self.memory_layer if self._memory_shape is None else self.query_layer
-        if input_shape is not None and layer is not None and not layer.built:
-            layer.build(tuple(input_shape))
+        if input_shape is not None and layer is not None:
+            build(layer, tuple(input_shape))
         if not self.built:
             self._add_weights()
         super().build(input_shape)
@@ -379,7 +383,8 @@ class AttentionMechanism(keras.layers.Layer):
     def _build_for(self, memory: Any) -> None:
         """Make what the memory's width decides, and from now on expect queries."""
         if not self.built or self._memory_shape is None:
-            self.build(static_shape(memory))
+            with building(self):
+                self.build(static_shape(memory))
         self._memory_shape = static_shape(memory)
 
     def get_build_config(self) -> dict:

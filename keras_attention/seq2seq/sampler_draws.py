@@ -54,4 +54,5 @@ def bernoulli_sample(
 
 def _as_vector(sample_shape):
     """() -> [], 3 -> [3], [2, 3] -> [2, 3]."""
-    return tf.reshape(tf.convert_to_tensor(sample_shape, tf.int32), [-1])
+    sample_shape = tf.convert_to_tensor(sample_shape, tf.int32)
+    return sample_shape[None] if sample_shape.shape.rank == 0 else sample_shape

@@ -144,7 +144,10 @@ class ScheduledEmbeddingTrainingSampler(TrainingSampler):
 
     def sample(self, time, outputs, state):
         """-> ids [B], -1 where the given input will be read."""
-        chosen = _toss(self.sampling_probability, self.batch_size, tf.bool, self.scheduling_seed)
+        with _in_turn(outputs):
+            chosen = _toss(
+                self.sampling_probability, self.sequence_length, tf.bool, self.scheduling_seed
+            )
         return tf.where(chosen, categorical_sample(outputs, seed=self.seed), -1)
 
     def next_inputs(self, time, outputs, state, sample_ids):
@@ -221,7 +224,8 @@ class ScheduledOutputTrainingSampler(TrainingSampler):
 
     def sample(self, time, outputs, state):
         """-> coins [B], 0 or 1."""
-        return _toss(self.sampling_probability, self.batch_size, tf.int32, self.seed)
+        with _in_turn(outputs):
+            return _toss(self.sampling_probability, self.sequence_length, tf.int32, self.seed)
 
     def next_inputs(self, time, outputs, state, sample_ids):
         """-> (finished [B] bool, outputs and given inputs, state)."""
@@ -284,9 +288,17 @@ def _probability(value):
     return value
 
 
-def _toss(probability, batch_size, dtype, seed):
-    """A coin for each row.  [B]."""
-    probabilities = tf.broadcast_to(tf.convert_to_tensor(probability), [batch_size])
+def _in_turn(outputs):
+    """No coin before this step's outputs: a loop runs ahead with what needs nothing else.
+
+    Its steps would then take their coins in any order, and no seed could repeat a decoding.
+    """
+    return tf.control_dependencies([x for x in tf.nest.flatten(outputs) if tf.is_tensor(x)])
+
+
+def _toss(probability, rows, dtype, seed):
+    """A coin for each of the rows [B].  -> [B]."""
+    probabilities = tf.broadcast_to(tf.convert_to_tensor(probability), tf.shape(rows))
     return bernoulli_sample(probabilities, dtype=dtype, seed=seed)
 
 

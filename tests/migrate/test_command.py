@@ -106,8 +106,22 @@ def test_a_file_that_does_not_read_back_equal_never_gets_its_name(tmp_path, monk
     np.testing.assert_allclose(model.weights[3], values[3], rtol=1e-5)
 
 
+def test_a_file_that_fills_nothing_is_noticed(tmp_path, monkeypatch):
+    model = targets.tf1_basic()
+    values = [np.asarray(v) for v in model.weights]
+    monkeypatch.setattr(keras.saving, "load_weights", lambda model, path: None)
+    with pytest.raises(RuntimeError, match="read back equal"):
+        write(model, str(tmp_path / "new.weights.h5"))
+    assert not os.listdir(tmp_path)
+    assert all(np.array_equal(one, other) for one, other in zip(values, model.weights))
+
+
 def not_a_model():
     return 3
+
+
+def broken():
+    return {}["nothing"]
 
 
 def cell():
@@ -126,6 +140,12 @@ def test_a_cell_alone_is_written_as_weights_and_not_as_a_model(tmp_path):
     one, other = cell(), cell()
     keras.saving.load_weights(one, tmp_path / "new.weights.h5")
     assert np.max(np.abs(one.bias - other.bias)) > 0.1
+
+
+def test_an_error_in_the_users_own_function_is_shown_whole(capsys):
+    message = refused(old("tf1_lstm"), "--model", f"{HERE}:broken")
+    assert "to return a model. Received: the error above" in message
+    assert "KeyError: 'nothing'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -98,28 +98,32 @@ def test_two_layers_that_nothing_tells_apart_are_an_error_not_a_guess(monkeypatc
 
 
 def test_a_list_is_matched_with_a_list_of_as_many_only():
-    """Of lstm, lstm_1 and lstm_2 the second is no decoder's second layer."""
+    """Of lstm, lstm_1 and lstm_2 the second may be any: three are not two and another one."""
 
     class Model(keras.Model):
         def __init__(self):
             super().__init__()
-            self.encoder = keras.layers.LSTMCell(2)
+            self.bottom = keras.layers.LSTMCell(2)
             self.decoder = [keras.layers.LSTMCell(2), keras.layers.LSTMCell(2)]
-            for cell in (self.encoder, *self.decoder):
+            for cell in (self.bottom, *self.decoder):
                 cell.build((None, 2))
 
     shapes = {"kernel": (2, 8), "recurrent_kernel": (2, 8), "bias": (8,)}
     weights = {
-        f"{layer}/lstm_cell/{leaf}": np.zeros(shape, np.float32)
+        f"decoder/{layer}/{leaf}": np.zeros(shape, np.float32)
         for layer in ("lstm", "lstm_1", "lstm_2")
         for leaf, shape in shapes.items()
     }
-    assert "old, without a new one: lstm_1/lstm_cell" in error(weights, Model())
+    assert error(weights, Model()).count("old, without a new one: decoder/lstm") == 3
     rules = Rules(
-        map={"^lstm/lstm_cell": "encoder", "^lstm_1/": "decoder/0/", "^lstm_2/": "decoder/1/"}
+        map={
+            "^decoder/lstm/": "bottom/",
+            "^decoder/lstm_1/": "decoder/0/",
+            "^decoder/lstm_2/": "decoder/1/",
+        }
     )
     found = mapping(plan(Checkpoint(weights, {}), Model(), rules))
-    assert found["decoder/1/bias"] == ("lstm_2/lstm_cell/bias",)
+    assert found["decoder/1/bias"] == ("decoder/lstm_2/bias",)
 
 
 def test_a_way_that_is_not_the_shortest_tells_too():
@@ -140,7 +144,10 @@ def test_layers_of_functional_and_sequential_models_go_by_their_names(make):
     else:
         inputs = keras.Input([None], dtype="int32")
         model = keras.Model(inputs, layers[1](layers[0](inputs)))
-    assert {place.name for place in places_of_model(model)} == {"emb", "enc/cell"}
+    assert {place.name for place in places_of_model(model)} == {
+        "layers/emb",
+        "layers/enc/cell",
+    }
 
 
 def test_a_tied_weight_has_one_place():
@@ -223,6 +230,22 @@ def test_encoder_and_decoder_are_never_exchanged():
     model = keras.Sequential([layer])
     model.target_embedding = layer
     assert "another place" in error({"embedding_encoder": np.zeros([5, 4])}, model)
+
+
+def test_two_names_of_one_weight_are_an_error_and_none_is_lost():
+    weights = tf1(**{"seq2seq/decoder/dense/weights": np.zeros([8, 12], np.float32)})
+    message = error(weights, targets.tf1_lstm())
+    assert "old, without a new one: seq2seq/decoder/dense/weights {[8, 12]}" in message
+
+
+def test_the_older_names_of_a_dense_layer_are_understood():
+    def older(name):
+        return re.sub("dense/bias$", "fc/biases", re.sub("dense/kernel$", "fc/weights", name))
+
+    weights = {older(name): value for name, value in tf1().items()}
+    found = mapping(plan(Checkpoint(weights, {}), targets.tf1_lstm()))
+    assert found["output_layer/kernel"] == ("seq2seq/decoder/fc/weights",)
+    assert found["output_layer/bias"] == ("seq2seq/decoder/fc/biases",)
 
 
 def test_a_shape_alone_is_no_reason():

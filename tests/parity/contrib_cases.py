@@ -317,7 +317,10 @@ K = 3
 def searched(world, history=False, as_function=False, steps=6, **options):
     """Beam search over tiled memory, from a tiled state."""
     tf, seq2seq = world.tf, world.seq2seq
-    memory = seq2seq.tile_batch(tf.constant(draw("memory", B, S, M)), multiplier=K)
+    memory = tf.constant(draw("memory", B, S, M))
+    if history:  # whose rows contrib reorders only where it does not know B and S
+        memory = tf.placeholder_with_default(memory, [None, None, M])
+    memory = seq2seq.tile_batch(memory, multiplier=K)
     lengths = seq2seq.tile_batch(tf.constant(LENGTHS), multiplier=K)
     made = mechanism(world, "BahdanauAttention", memory, lengths)
     inner = cell(world, "BasicLSTMCell")

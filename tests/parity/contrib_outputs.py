@@ -31,7 +31,7 @@ KINDS = (
     (r"(?:basic_lstm|lstm|basic_rnn)_cell/(kernel|bias)", r"cell/\1"),
     (r"dense(?:_\d+)?/(kernel|bias)", r"dense/\1"),
 )
-CELLS = ["BasicLSTMCell", "BasicRNNCell", "DropoutWrapper", "GRUCell", "LSTMCell"]
+CELLS = ["BasicLSTMCell", "BasicRNNCell", "DeviceWrapper", "DropoutWrapper", "GRUCell", "LSTMCell"]
 CELLS += ["LSTMStateTuple", "MultiRNNCell", "ResidualWrapper"]
 
 
@@ -58,26 +58,25 @@ def outputs(case):
                 variable.load(draw(place, *variable.shape.as_list()), session)
         if "loss" in found:
             slopes = tf.gradients(found["loss"], [variable for _, variable in known])
-            found["norm"] = tf.global_norm(slopes)
             slopes = [tf.convert_to_tensor(slope) for slope in slopes]
             found.update({"slope/" + place: slope for (place, _), slope in zip(known, slopes)})
         return session.run(found)
 
 
 def signature(thing):
-    """[[argument, default as text or None], ...]; the fields of a named tuple."""
+    """["argument", "argument=default", ...]; the fields of a named tuple."""
     if hasattr(thing, "_fields"):
-        return [[field, None] for field in thing._fields]
-    function = thing.__init__ if inspect.isclass(thing) else thing
-    function = inspect.unwrap(function)
-    if function is object.__init__:
-        return []
-    arguments = inspect.signature(function).parameters.values()
-    return [
-        [argument.name, None if argument.default is argument.empty else repr(argument.default)]
-        for argument in arguments
-        if argument.name != "self" and argument.kind in (0, 1)
-    ]
+        return list(thing._fields)
+    functions = [thing]
+    if inspect.isclass(thing):
+        functions = [base.__dict__.get("__init__") for base in thing.__mro__[:-1]]
+    for function in functions:
+        if function is not None:
+            arguments = inspect.signature(inspect.unwrap(function)).parameters.values()
+            named = [x for x in arguments if x.name != "self" and x.kind is x.POSITIONAL_OR_KEYWORD]
+            if named:  # a wrapper's own __init__ hands everything on
+                return [x.name + ("" if x.default is x.empty else f"={x.default!r}") for x in named]
+    return []
 
 
 def main(folder):

@@ -88,3 +88,14 @@ def test_both_learn_in_one_process_and_lose_the_same(cell, mechanism, settings):
     found = losses(ours, seq2seq, (inputs, target))
     np.testing.assert_allclose(found, losses(theirs, tfa.seq2seq, (inputs, target)), rtol=1e-5)
     assert found[-1] < found[0]
+
+
+def test_weights_find_their_way_through_an_h5_file_of_keras_2(tmp_path):
+    """Such a file tells the weights of a layer apart by their names alone."""
+    one, other = (Translator(seq2seq, "lstm", "BahdanauAttention") for _ in range(2))
+    inputs = (np.ones((2, SOURCE)), np.array([3, SOURCE]), np.ones((2, STEPS)))
+    expected = one(inputs)
+    one.save_weights(tmp_path / "weights.h5")
+    assert np.any(other(inputs) != expected)
+    other.load_weights(tmp_path / "weights.h5")
+    np.testing.assert_array_equal(other(inputs), expected)
