@@ -10,6 +10,7 @@ from keras_attention import seq2seq
 from keras_attention.contrib.rnn import track
 from keras_attention.functional import Memory
 from keras_attention.seq2seq import AttentionMechanism
+from keras_attention.seq2seq._keras import no_autograph
 
 
 class _Contrib(AttentionMechanism):
@@ -18,6 +19,7 @@ class _Contrib(AttentionMechanism):
     def _set_contrib(self, score_mask_value=None, custom_key_value_fn=None):
         self._never, self._key_value_fn = score_mask_value, custom_key_value_fn
 
+    @no_autograph
     def __call__(self, query, state=None, **kwargs):
         """`mechanism(query, state)` as in contrib, or `mechanism([query, state])` as in ours."""
         inputs = query if isinstance(query, (list, tuple)) or kwargs else [query, state]
@@ -273,6 +275,7 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
     def state_size(self) -> AttentionWrapperState:
         return _with_time(super().state_size, tf.TensorShape([]))
 
+    @no_autograph
     def zero_state(self, batch_size: Any, dtype: Any) -> AttentionWrapperState:
         """The state before the first step.
 
@@ -298,6 +301,7 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
             batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
         return self.zero_state(batch_size, dtype or self.compute_dtype)
 
+    @no_autograph
     def __call__(self, inputs, state, scope=None, **kwargs):
         """One step. `scope` is accepted as contrib accepts it: weights belong to the layers."""
         if len(state) != len(AttentionWrapperState._fields):

@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.contrib.template import in_template
-from keras_attention.seq2seq._keras import same_structure
+from keras_attention.seq2seq._keras import no_autograph, same_structure
 
 __all__ = [
     "BasicLSTMCell",
@@ -68,6 +68,7 @@ class RNNCell(keras.layers.Layer):
             batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
         return self.zero_state(batch_size, dtype or self.compute_dtype)
 
+    @no_autograph
     def __call__(self, inputs, state, scope=None, training=None):
         """One step. `scope` is accepted as contrib accepts it: weights belong to the cell."""
         return super().__call__(inputs, state, training=training)
@@ -293,6 +294,7 @@ class MultiRNNCell(RNNCell):
     def output_size(self):
         return self.cells[-1].output_size
 
+    @no_autograph
     def zero_state(self, batch_size, dtype):
         if not self._state_is_tuple:
             return super().zero_state(batch_size, dtype)
@@ -407,6 +409,7 @@ class DropoutWrapper(_Wrapper):
         """The cell inside."""
         return self.cell
 
+    @no_autograph
     def zero_state(self, batch_size, dtype):
         self.draw_masks()
         return super().zero_state(batch_size, dtype)
@@ -416,14 +419,11 @@ class DropoutWrapper(_Wrapper):
         if not self._variational:
             return
         parts = (self._input_size, self.cell.state_size, self.cell.output_size)
-        seeds = iter(range(1 + len(tf.nest.flatten(parts))))
+        places = itertools.count()
 
         def noise(width):
-            return tf.random.uniform(
-                [1, *tf.TensorShape(width)],
-                dtype=self.compute_dtype,
-                seed=self._salted(next(seeds)),
-            )
+            seed, shape = self._salted(next(places)), [1, *tf.TensorShape(width)]
+            return tf.random.uniform(shape, dtype=self.compute_dtype, seed=seed)
 
         known = parts if self._input_size is not None else (0, *parts[1:])
         self._noise = tf.nest.map_structure(noise, known)

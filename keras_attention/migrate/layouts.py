@@ -1,17 +1,17 @@
 """How the weights of one layer become those of another: the same numbers, laid out otherwise.
 
-tf.contrib's cells keep one kernel for inputs and state, [D + u, n * u]; Keras' two: its
-rows 0:D and D:D + u.
+tf.contrib's cells keep one kernel for inputs and state, [D + u, n * u]; Keras' two: its rows
+0:D and D:D + u.
 
-| from                                 | to            | what changes                           |
-|--------------------------------------|---------------|----------------------------------------|
+| from                                  | to            | what changes                          |
+|---------------------------------------|---------------|---------------------------------------|
 | LSTMCell, BasicLSTMCell, ...BlockCell | LSTMCell      | rows; gates i j f o -> i f j o; the   |
-|                                      |               | forget bias joins the bias             |
-| GRUCell                              | GRUCell       | rows; gates r u -> u r, the candidate  |
-|                                      |               | behind; needs reset_after=False        |
-| BasicRNNCell                         | SimpleRNNCell | rows                                   |
-| the same names and shapes            | any           | nothing                                |
-| a variable without a layer, `vars/0` | any           | nothing; told by order and shape       |
+|                                       |               | forget bias joins the bias            |
+| GRUCell                               | GRUCell       | rows; gates r u -> u r, the candidate |
+|                                       |               | behind; needs reset_after=False       |
+| BasicRNNCell                          | SimpleRNNCell | rows                                  |
+| the same names and shapes             | any           | nothing                               |
+| a variable without a layer, `vars/0`  | any           | nothing; told by order and shape      |
 """
 
 from collections.abc import Callable

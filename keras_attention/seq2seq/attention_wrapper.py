@@ -62,7 +62,7 @@ class AttentionWrapperState(
     cell_state: the inner cell's own, in its own containers.
     attention: [N, A], what the last step attended to, fed to the next.
     alignments: [N, S], the weights of the last step (a tuple with several mechanisms).
-    alignment_history: () or a TensorArray of alignments, one entry a step.
+    alignment_history: () or a TensorArray of alignments, one entry a step (for each mechanism).
     attention_state: what the mechanism carries, for most of them the alignments.
     """
 
@@ -311,7 +311,9 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
             cell_state=self.cell.state_size,
             attention=state_width(self._attention_width()),
             alignments=alignments,
-            alignment_history=alignments if self._alignment_history else (),
+            alignment_history=alignments
+            if self._alignment_history
+            else self._pack([()] * len(self._mechanisms)),
             attention_state=self._pack([state_width(m.state_size) for m in self._mechanisms]),
         )
 
@@ -337,16 +339,13 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
             cell_state = zero_state(self.cell, batch_size, dtype)
         pairs = list(zip(self._mechanisms, memories))
         alignments = [m.initial_alignments(batch_size, dtype, known) for m, known in pairs]
-        history = (
-            [_history.new(dtype, leaf.shape) for leaf in alignments]
-            if self._alignment_history
-            else None
-        )
+        keep = self._alignment_history
+        history = [_history.new(dtype, leaf.shape) if keep else () for leaf in alignments]
         return AttentionWrapperState(
             cell_state=cell_state,
             attention=_zeros(batch_size, self._attention_width(), dtype),
             alignments=self._pack(alignments),
-            alignment_history=self._pack(history) if history else (),
+            alignment_history=self._pack(history),
             attention_state=self._pack(
                 [m.initial_state(batch_size, dtype, known) for m, known in pairs]
             ),
@@ -433,7 +432,7 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
 
     def _write(self, history, alignments):
         if not self._alignment_history:
-            return ()
+            return self._pack([()] * len(alignments))
         return self._pack(list(map(_history.append, self._unpack(history), alignments)))
 
     # -- building and saving

@@ -13,10 +13,13 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.seq2seq import (
+    AttentionRNN,
     AttentionWrapper,
     BahdanauAttention,
+    BahdanauMonotonicAttention,
     BasicDecoder,
     LuongAttention,
+    LuongMonotonicAttention,
     TrainingSampler,
 )
 
@@ -41,7 +44,8 @@ def ask(mechanism, query, values, mask):
     memory = mechanism.prepare_memory(values, memory_mask=mask)
     batch, steps = tf.unstack(tf.shape(query)[:2])
     flat = tf.reshape(query, [-1, query.shape[-1]])
-    alignments, _ = mechanism([flat, None], memory=memory, beam_width=steps)
+    state = mechanism.initial_state(tf.shape(flat)[0], mechanism.compute_dtype, memory)
+    alignments, _ = mechanism([flat, state], memory=memory, beam_width=steps)
     context = mechanism.read(alignments, memory, steps)
     return tf.reshape(context, [batch, steps, context.shape[-1]])
 
@@ -59,6 +63,15 @@ def wrapper(mechanism, dtype):
     return AttentionWrapper(cell, mechanism(WIDTH, dtype=dtype), WIDTH, dtype=dtype)
 
 
+def rnn(mechanism, dtype):
+    return AttentionRNN(wrapper(mechanism, dtype), return_sequences=True, dtype=dtype)
+
+
+def run(layer, query, values, mask):
+    """T steps of an RNN."""
+    return layer(query, memory=values, memory_mask=mask)
+
+
 ROWS = {
     "luong": Row(lambda dtype: LuongAttention(WIDTH, dtype=dtype), ask),
     "luong_scaled": Row(lambda dtype: LuongAttention(WIDTH, scale=True, dtype=dtype), ask),
@@ -66,8 +79,13 @@ ROWS = {
     "bahdanau_normalized": Row(
         lambda dtype: BahdanauAttention(WIDTH, normalize=True, dtype=dtype), ask
     ),
+    "luong_monotonic": Row(lambda dtype: LuongMonotonicAttention(WIDTH, dtype=dtype), ask),
+    "bahdanau_monotonic": Row(
+        lambda dtype: BahdanauMonotonicAttention(WIDTH, mode="recursive", dtype=dtype), ask
+    ),
     "wrapper_luong": Row(functools.partial(wrapper, LuongAttention), decode),
     "wrapper_bahdanau": Row(functools.partial(wrapper, BahdanauAttention), decode),
+    "rnn_bahdanau": Row(functools.partial(rnn, BahdanauAttention), run),
 }
 each = pytest.mark.parametrize("name", ROWS)
 

@@ -39,7 +39,9 @@ def translate(mode, embedding, source, lengths, target=None, target_lengths=None
         output_layer = Dense(VOCABULARY, use_bias=False)
         if mode == "train":
             given = tf.pad(target[:, :-1], [[0, 0], [1, 0]], constant_values=START)
-            helper = seq2seq.TrainingHelper(tf.nn.embedding_lookup(embedding, given), target_lengths)
+            helper = seq2seq.TrainingHelper(
+                tf.nn.embedding_lookup(embedding, given), target_lengths
+            )
             decoder = seq2seq.BasicDecoder(cell, helper, first, output_layer=output_layer)
             outputs, _, _ = seq2seq.dynamic_decode(
                 decoder, impute_finished=True, maximum_iterations=tf.reduce_max(target_lengths)

@@ -1,12 +1,12 @@
 """Code of TensorFlow 1 runs with other imports, and trains as a template."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_attention import seq2seq as ours
 from keras_attention.contrib import make_template, rnn, seq2seq
-from tests.contrib import old_code
 from tests.contrib.old_code import BEAMS, END, START, UNITS, VOCABULARY, translate
 
 B, S = 4, 5
@@ -59,9 +59,7 @@ def test_a_template_of_it_learns_and_all_its_modes_share_what_it_learned(data, c
             found = best(tf.function(template)(mode, **data)).numpy()
             for row, target, length in zip(found, data["target"].numpy(), LENGTHS, strict=True):
                 assert (row[:length] == target[:length]).mean() > 0.7
-    np.testing.assert_allclose(
-        template("train", **data), template("train", **data), rtol=1e-6
-    )
+    np.testing.assert_allclose(template("train", **data), template("train", **data), rtol=1e-6)
     assert len(template.variables) == count
 
 
@@ -84,13 +82,8 @@ def test_a_batch_and_a_length_that_are_known_only_when_it_runs(data):
     one = float(loss(source[2:3, :1], LENGTHS[2:3], target[2:3, :1], LENGTHS[2:3]))
     np.testing.assert_allclose(whole, template("train", **data), rtol=1e-5)
     assert np.isfinite(one) and one != whole
-    np.testing.assert_array_equal(
-        search(source[2:3, :1], LENGTHS[2:3])[0], search(source, LENGTHS)[2][: len(_first(search, source))]
-    )
-
-
-def _first(search, source):
-    return search(source[2:3, :1], LENGTHS[2:3])[0]
+    alone = search(source[2:3, :1], LENGTHS[2:3])[0].numpy()
+    np.testing.assert_array_equal(alone, search(source, LENGTHS)[2][: len(alone)])
 
 
 # -- objects that are made once
@@ -100,8 +93,6 @@ class Model:
     """Cells, mechanism and layers made outside; a function uses them."""
 
     def __init__(self, make_mechanism=None):
-        import keras
-
         self.table = tf.Variable(tf.random.uniform([VOCABULARY, UNITS], -1.0, 1.0))
         make_mechanism = make_mechanism or seq2seq.LuongAttention
         self.mechanism = make_mechanism(UNITS, None)
@@ -166,7 +157,7 @@ def source_of(rows, steps):
 def test_objects_made_once_keep_their_weights_for_any_batch(compiled):
     model = Model()
     train = tf.function(model.train) if compiled else model.train
-    for rows, steps in ((2, 3), (4, 6), (1, 1), (2, 3)):
+    for rows, steps in ((2, 3), (1, 1), (2, 3)):
         target = tf.random.uniform([rows, 4], 0, VOCABULARY, tf.int32)
         with tf.GradientTape() as tape:
             loss = train(*source_of(rows, steps), target)
@@ -175,7 +166,8 @@ def test_objects_made_once_keep_their_weights_for_any_batch(compiled):
 
 
 @pytest.mark.parametrize(
-    "mechanism", [seq2seq.LuongAttention, seq2seq.BahdanauAttention, seq2seq.LuongMonotonicAttention]
+    "mechanism",
+    [seq2seq.LuongAttention, seq2seq.BahdanauAttention, seq2seq.LuongMonotonicAttention],
 )
 def test_tiled_memory_gives_the_beams_that_untiled_memory_gives(mechanism):
     model, source = Model(mechanism), source_of(3, 4)
@@ -184,8 +176,3 @@ def test_tiled_memory_gives_the_beams_that_untiled_memory_gives(mechanism):
     np.testing.assert_allclose(tiled[1], untiled[1], rtol=1e-5)
     compiled = tf.function(model.search)(*source)
     np.testing.assert_array_equal(tiled[0], compiled[0])
-
-
-def test_the_old_code_says_nothing_of_ours():
-    text = open(old_code.__file__, encoding="utf-8").read()
-    assert "make_template" not in text and "training=" not in text

@@ -179,9 +179,7 @@ def test_no_cells_are_no_cell():
 
 def test_dynamic_rnn_stops_where_a_row_ends():
     cell, x = CELLS["multi"](), normal(N, T, U)
-    outputs, state = tf.compat.v1.nn.dynamic_rnn(
-        cell, x, sequence_length=[T, 2], dtype=tf.float32
-    )
+    outputs, state = tf.compat.v1.nn.dynamic_rnn(cell, x, sequence_length=[T, 2], dtype=tf.float32)
     expected, short = tf.compat.v1.nn.dynamic_rnn(cell, x[1:, :2], dtype=tf.float32)
     np.testing.assert_allclose(outputs[1, :2], expected[0], rtol=1e-5, atol=1e-6)
     assert not outputs[1, 2:].numpy().any()

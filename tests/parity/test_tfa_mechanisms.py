@@ -20,7 +20,7 @@ from tests.parity.tfa_pairs import (
     weights_of,
 )
 
-B, S, D, UNITS, STEPS = 3, 5, 4, 6, 3
+B, S, D, UNITS, STEPS = 3, 5, 4, 6, 2
 LENGTHS = [5, 1, 3]
 MASK = [[True, False, True, True, False], [True] * 5, [False, False, False, False, True]]
 PLAIN = [
@@ -48,7 +48,7 @@ MEMORIES = {
 
 
 def asked(name, settings, memory_settings, dtype="float32"):
-    """Three steps of a mechanism, each with the state that the step before gave."""
+    """Some steps of a mechanism, each with the state that the step before gave."""
 
     def make(library):
         mechanism = getattr(library, name)(UNITS, dtype=dtype, **settings)

@@ -24,6 +24,7 @@ from tests.seq2seq.cells import normal
 INPUTS = np.arange(24, dtype="float32").reshape(2, 4, 3)
 MODES = ["eager", "graph", "xla"]
 VARIABLES = [tf.Variable, getattr(keras, "Variable", tf.Variable)]  # Keras 2 has none of its own
+SCHEDULED = [ScheduledEmbeddingTrainingSampler, ScheduledOutputTrainingSampler]
 modes = pytest.mark.parametrize("mode", MODES)
 
 
@@ -381,9 +382,7 @@ def test_rows_are_chosen_with_the_probability_and_ids_with_the_softmax(seeds, mo
 
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 @pytest.mark.parametrize("kind", VARIABLES)
-@pytest.mark.parametrize(
-    "scheduled", [ScheduledEmbeddingTrainingSampler, ScheduledOutputTrainingSampler]
-)
+@pytest.mark.parametrize("scheduled", SCHEDULED)
 def test_a_probability_may_change_after_tracing(scheduled, kind, mode):
     probability = kind(0.0)
     arguments = {"embedding": np.eye(5, dtype="float32")} if "Emb" in scheduled.__name__ else {}
@@ -399,21 +398,39 @@ def test_a_probability_may_change_after_tracing(scheduled, kind, mode):
     assert run.experimental_get_tracing_count() == 1
 
 
-def test_seeds_repeat_a_whole_decoding():
-    inputs, table = normal(6, 5, 4), normal(4, 4)
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("seeds", [(None, None), (3, 4)])
+def test_seeds_repeat_a_whole_decoding_and_its_steps_take_their_draws_in_turn(seeds, mode):
+    inputs, table = normal(6, 30, 4), normal(4, 4)
 
-    def ids(mode, seeds=(None, None)):
+    def ids(seed):
+        tf.random.set_seed(seed)
         scheduled = ScheduledEmbeddingTrainingSampler(0.5, None, False, *seeds)
         return decode(Plus(4), scheduled, inputs, 6, mode, embedding=table)[1]
 
-    for mode in ("eager", "graph"):
-        for seeds in ((None, None), (3, 4)):
-            found = []
-            for seed in (1, 1, 2):
-                tf.random.set_seed(seed)
-                found.append(ids(mode, seeds))
-            np.testing.assert_array_equal(found[0], found[1])
-            assert (found[0] != found[2]).any()
+    first = ids(seed=1)
+    for _ in range(3):
+        np.testing.assert_array_equal(ids(seed=1), first)
+    assert (ids(seed=2) != first).any()
+
+
+@pytest.mark.parametrize("kind", SCHEDULED)
+def test_a_loop_of_ones_own_keeps_the_batch_it_began_with(kind):
+    scheduled = kind(0.5)
+    arguments = {"embedding": np.eye(3, dtype="float32")} if kind is SCHEDULED[0] else {}
+
+    @tf.function
+    def run():
+        finished, inputs = scheduled.initialize(INPUTS, [4, 2], **arguments)
+        ids, time = tf.zeros([2], tf.int32), 0
+        while not tf.reduce_all(finished):
+            ids = scheduled.sample(time, inputs, None)
+            finished, inputs, _ = scheduled.next_inputs(time, inputs, None, ids)
+            time += 1
+        return ids, time
+
+    ids, time = run()
+    assert ids.shape == (2,) and time == 4
 
 
 def test_scheduled_never_remembers_an_embedding_of_an_earlier_call():
@@ -542,8 +559,6 @@ def test_the_gradient_goes_through_what_is_fed_back(probability, reach):
 
 
 # -- scheduled: refusals
-
-SCHEDULED = [ScheduledEmbeddingTrainingSampler, ScheduledOutputTrainingSampler]
 
 
 @pytest.mark.parametrize("kind", SCHEDULED)
