@@ -259,7 +259,21 @@ class BasicLSTMCell(LSTMCell):
         )
 
 
-class MultiRNNCell(RNNCell):
+class _Composed(RNNCell):
+    """A cell made of cells, without weights of its own.
+
+    Its call is not Keras', which refuses a state that holds a TensorArray: an attention's history.
+    """
+
+    @no_autograph
+    def __call__(self, inputs, state, scope=None, training=None):
+        if not self.built:
+            self.build(inputs.shape)
+        with tf.name_scope(self.name):
+            return self.call(inputs, state, **_told(training))
+
+
+class MultiRNNCell(_Composed):
     """Cells on top of each other: each one's output is the next one's input.
 
     The state is the tuple of theirs, or with `state_is_tuple=False` all of them side by side,
@@ -316,7 +330,7 @@ class MultiRNNCell(RNNCell):
         return inputs, tuple(new_states) if self._state_is_tuple else tf.concat(new_states, 1)
 
 
-class _Wrapper(RNNCell):
+class _Wrapper(_Composed):
     """A cell around a cell, with its state and its output size."""
 
     def __init__(self, cell: Any, **kwargs):
@@ -534,9 +548,13 @@ def _all_but_memory(state):
 
 def _step(cell, inputs, state, training):
     """One step of contrib's cell, of Keras', or of anything that is called like them."""
-    known = {} if training is None else {"training": training}
-    output, new_state = cell(inputs, state, **known)
+    output, new_state = cell(inputs, state, **_told(training))
     return output, same_structure(state, new_state)
+
+
+def _told(training) -> dict:
+    """contrib's cells know nothing of training: only what was said is passed on."""
+    return {} if training is None else {"training": training}
 
 
 def _zero_state(cell, batch_size, dtype):

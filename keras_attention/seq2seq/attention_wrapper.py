@@ -362,6 +362,17 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
                 "for a beam search.",
             )
 
+    def _check_state(self, state) -> None:
+        expected = [tf.nest.flatten(self.cell.state_size), [self._attention_width()]]
+        for field, sizes, parts in zip(("cell_state", "attention"), expected, state):
+            widths = [part.shape[-1] for part in tf.nest.flatten(parts) if tf.is_tensor(part)]
+            if None not in (*sizes, *widths) and sizes != widths:
+                raise ValueError(
+                    f"The state is none of this wrapper: {field} must have the widths {sizes}. "
+                    f"Received: {widths}. Begin with get_initial_state of the wrapper that is "
+                    "called, and with its clone(cell_state=...)."
+                )
+
     def _note_widths(self, memory) -> None:
         """What a memory, prepared, raw or bound, tells about the sizes of the weights."""
         parts = [None] * len(self._mechanisms) if memory is None else self._parts(memory)
@@ -380,6 +391,7 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
                 f"Received: {type(state).__name__} of {len(state)} parts"
             )
         state = AttentionWrapperState(*state)  # RNN hands it over as a plain sequence
+        self._check_state(state)
         if not self.built:
             self._note_widths(memory)
             build(self, inputs.shape)

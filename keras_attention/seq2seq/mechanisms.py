@@ -131,14 +131,20 @@ class AttentionMechanism(keras.layers.Layer):
         if memory_sequence_length is not None:
             lengths = tf.convert_to_tensor(memory_sequence_length)
             self._check_lengths(lengths, memory)
-            with tf.control_dependencies(
-                [
-                    tf.debugging.assert_positive(
-                        lengths,
-                        message="All values in memory_sequence_length must be greater than zero.",
-                    )
-                ]
-            ):
+            checks = [
+                tf.debugging.assert_positive(
+                    lengths,
+                    message="All values in memory_sequence_length must be greater than zero. A "
+                    "row that is empty can be said with memory_mask.",
+                ),
+                tf.debugging.assert_less_equal(
+                    lengths,
+                    tf.cast(steps, lengths.dtype),
+                    message="memory_sequence_length must not be longer than the memory [B, S, D]. "
+                    "Is the memory time major?",
+                ),
+            ]
+            with tf.control_dependencies([check for check in checks if check is not None]):
                 memory_mask = tf.sequence_mask(tf.identity(lengths), steps)
         if memory_mask is None:
             mask = tf.ones(tf.shape(memory)[:2], tf.bool)

@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.contrib import rnn, seq2seq
-from keras_attention.seq2seq._keras import KERAS_3
 
 N, D, U, T = 2, 3, 4, 5
 
@@ -200,6 +199,23 @@ def test_a_stack_takes_a_cell_of_keras():
     assert output.shape == (N, U) and len(state[0]) == 2
 
 
+def test_a_stack_may_be_called_in_another_way():
+    """As in GNMT: every cell but the lowest also sees the attention of the lowest."""
+
+    class Gnmt(rnn.MultiRNNCell):
+        def call(self, inputs, state):
+            attention, lowest = self.cells[0](inputs, state[0])
+            output, upper = self.cells[1](tf.concat([attention, attention], -1), state[1])
+            return output, (lowest, upper)
+
+        def build(self, input_shape):
+            self.built = True  # the cells know best, at their first call
+
+    cell = Gnmt([rnn.GRUCell(U), rnn.GRUCell(U)])
+    output, state = cell(normal(N, D), cell.zero_state(N, tf.float32))
+    assert output.shape == (N, U) and cell.cells[1].cell.kernel.shape == (2 * U, 3 * U)
+
+
 def test_a_step_compiles():
     cell = rnn.MultiRNNCell([CELLS["lstm"](), rnn.DropoutWrapper(rnn.GRUCell(U), 1.0)])
     x, state = normal(N, D), cell.zero_state(N, tf.float32)
@@ -344,7 +360,6 @@ def test_variational_masks_reach_inputs_and_states():
     np.testing.assert_array_equal(first.h, second.h)
 
 
-@pytest.mark.skipif(not KERAS_3, reason="XLA on the legacy stack is TFA's own business")
 def test_a_decoding_with_dropout_compiles():
     cell = variational()
     run = tf.function(lambda: decode(cell, maximum_iterations=T), jit_compile=True)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_attention.contrib import weights
 
@@ -20,7 +21,7 @@ def sigmoid(x):
 def step(cell, converted, x, *states):
     cell.build((None, D))
     cell.set_weights(converted)
-    output, new = cell(x, list(states))
+    output, new = cell(tf.constant(x), [tf.constant(state) for state in states])
     return [np.asarray(part) for part in (output, *new)]
 
 

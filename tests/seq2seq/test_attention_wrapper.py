@@ -338,6 +338,28 @@ def test_clone_checks_in_a_graph_what_it_cannot_know_before():
         clone(normal(2 * BATCH, UNITS))
 
 
+@pytest.mark.parametrize("other", [CELLS["stacked_gru"], lambda: keras.layers.GRUCell(UNITS + 1)])
+def test_a_state_of_another_wrapper_is_refused(other):
+    wrapper, another = wrap(), wrap(other)
+    memory = wrapper.prepare_memory(normal(BATCH, STEPS, WIDTH))
+    state = another.get_initial_state(
+        batch_size=BATCH, memory=another.prepare_memory(normal(BATCH, STEPS, WIDTH))
+    )
+    with pytest.raises(ValueError, match="none of this wrapper: cell_state"):
+        wrapper(normal(BATCH, INPUT), state, memory=memory)
+    state = wrap(size=3).get_initial_state(batch_size=BATCH, memory=memory)
+    with pytest.raises(ValueError, match="none of this wrapper: attention"):
+        wrapper(normal(BATCH, INPUT), state, memory=memory)
+
+
+@pytest.mark.parametrize("rows", [BATCH + 1, 2 * BATCH + 1])
+def test_a_state_for_another_batch_than_the_memorys_is_refused(rows):
+    wrapper = wrap()
+    memory = wrapper.prepare_memory(normal(BATCH, STEPS, WIDTH))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="beam_width"):
+        wrapper.get_initial_state(batch_size=rows, memory=memory)
+
+
 def test_a_state_that_is_none_of_ours_is_refused():
     wrapper = wrap()
     memory = wrapper.prepare_memory(normal(BATCH, STEPS, WIDTH))

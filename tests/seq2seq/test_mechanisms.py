@@ -225,15 +225,18 @@ def test_lengths_that_do_not_fit_the_memory_are_refused(lengths):
 
 
 @pytest.mark.parametrize("graph", [False, True])
-def test_a_length_of_zero_is_refused_at_run_time(graph):
+@pytest.mark.parametrize(
+    "length, message", [(0, "greater than zero"), (-1, "greater than zero"), (4, "longer than")]
+)
+def test_a_length_that_no_memory_has_is_refused_at_run_time(graph, length, message):
     mechanism = built(LuongAttention)
 
     def prepare(lengths):
         return mechanism.prepare_memory(np.ones([2, 3, WIDTH]), lengths).mask
 
     prepare = tf.function(prepare) if graph else prepare
-    with pytest.raises(tf.errors.InvalidArgumentError, match="greater than zero"):
-        prepare(tf.constant([3, 0]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        prepare(tf.constant([3, length]))
 
 
 def test_a_query_of_another_width_than_luongs_units_is_refused():
