@@ -3,14 +3,37 @@
 | package      | what                                                                    |
 |--------------|-------------------------------------------------------------------------|
 | `functional` | attention as pure functions                                             |
+| `layers`     | what stands around attention: the bridge from encoder to decoder        |
 | `seq2seq`    | mechanisms, AttentionWrapper, decoders, beam search, `generate`         |
+| `contrib`    | the same with the signatures of tf.contrib.seq2seq and tf.contrib.rnn   |
+| `migrate`    | checkpoints of tf.contrib, TFA and Keras 2 into our models              |
 | `training`   | clipping by the true global norm, exact resume, averaging, metrics      |
 | `text`       | strings to ids and back, inside the graph                               |
 | `data`       | files of text pairs to padded batches                                   |
 | `export`     | a SavedModel that any TensorFlow can serve                              |
 """
 
-from keras_attention import data, export, functional, seq2seq, text, training
+from keras_attention import (
+    contrib,
+    data,
+    export,
+    functional,
+    layers,
+    migrate,
+    seq2seq,
+    text,
+    training,
+)
 
 __version__ = "0.1.0"
-__all__ = ["data", "export", "functional", "seq2seq", "text", "training"]
+__all__ = [
+    "contrib",
+    "data",
+    "export",
+    "functional",
+    "layers",
+    "migrate",
+    "seq2seq",
+    "text",
+    "training",
+]

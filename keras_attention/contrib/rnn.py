@@ -71,6 +71,7 @@ class RNNCell(keras.layers.Layer):
     @no_autograph
     def __call__(self, inputs, state, scope=None, training=None):
         """One step. `scope` is accepted as contrib accepts it: weights belong to the cell."""
+        state = same_structure(self.state_size, state)  # Keras' RNN hands over lists
         return super().__call__(inputs, state, training=training)
 
 
@@ -269,6 +270,7 @@ class _Composed(RNNCell):
     def __call__(self, inputs, state, scope=None, training=None):
         if not self.built:
             self.build(inputs.shape)
+        state = same_structure(self.state_size, state)
         with tf.name_scope(self.name):
             return self.call(inputs, state, **_told(training))
 

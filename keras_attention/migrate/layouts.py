@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_attention.contrib.weights import basic_rnn_weights, gru_weights, lstm_weights
+
+KINDS = ("kernel", "bias")
 Shapes = dict[str, tuple]
 Weights = dict[str, np.ndarray]
 
@@ -78,40 +81,34 @@ def by_order(weights: Weights, leaves: list[str]) -> dict[str, Part]:
 
 
 def lstm(weights: Weights, forget_bias: float) -> dict[str, Part]:
-    def reorder(x):
-        i, j, f, o = np.split(x, 4, -1)
-        return np.concatenate([i, f, j, o], -1)
-
-    bias = reorder(weights["bias"])
-    units = len(bias) // 4
-    bias[units : 2 * units] += forget_bias
-    parts = _rows(reorder(weights["kernel"]), units, ("kernel",), "i j f o -> i f j o")
-    return parts | {"bias": Part(("bias",), f"i j f o -> i f j o; f + {forget_bias:g}", bias)}
+    values = lstm_weights(weights["kernel"], weights["bias"], forget_bias)
+    order = "i j f o -> i f j o"
+    return _parts(values, ("kernel",), ("bias",), order, f"{order}; f + {forget_bias:g}")
 
 
 def gru(weights: Weights, forget_bias: float) -> dict[str, Part]:
-    def join(kind):
-        reset, update = np.split(weights[f"gates/{kind}"], 2, -1)
-        return np.concatenate([update, reset, weights[f"candidate/{kind}"]], -1)
-
-    how, bias = "r u | candidate -> u r candidate", join("bias")
-    kernels = ("gates/kernel", "candidate/kernel")
-    parts = _rows(join("kernel"), len(bias) // 3, kernels, how)
-    return parts | {"bias": Part(("gates/bias", "candidate/bias"), how, bias)}
+    kernels, biases = (tuple(f"{part}/{kind}" for part in ("gates", "candidate")) for kind in KINDS)
+    gates_kernel, candidate_kernel = (weights[name] for name in kernels)
+    gates_bias, candidate_bias = (weights[name] for name in biases)
+    values = gru_weights(gates_kernel, gates_bias, candidate_kernel, candidate_bias)
+    order = "r u | candidate -> u r candidate"
+    return _parts(values, kernels, biases, order, order)
 
 
 def basic_rnn(weights: Weights, forget_bias: float) -> dict[str, Part]:
-    parts = _rows(weights["kernel"], len(weights["bias"]), ("kernel",), "")
-    return parts | {"bias": Part(("bias",), "", weights["bias"])}
+    values = basic_rnn_weights(weights["kernel"], weights["bias"])
+    return _parts(values, ("kernel",), ("bias",), "", "")
 
 
-def _rows(kernel, units, sources, how) -> dict[str, Part]:
-    """The rows of the inputs, and those of the state below them."""
-    inputs = len(kernel) - units
+def _parts(values, kernels, biases, how, how_bias) -> dict[str, Part]:
+    """The rows of the inputs, those of the state below them, and the bias."""
+    kernel, recurrent, bias = values
+    inputs, rows = len(kernel), len(kernel) + len(recurrent)
     how = how and "; " + how
     return {
-        "kernel": Part(sources, f"rows 0:{inputs}{how}", kernel[:inputs]),
-        "recurrent_kernel": Part(sources, f"rows {inputs}:{len(kernel)}{how}", kernel[inputs:]),
+        "kernel": Part(kernels, f"rows 0:{inputs}{how}", kernel),
+        "recurrent_kernel": Part(kernels, f"rows {inputs}:{rows}{how}", recurrent),
+        "bias": Part(biases, how_bias, bias),
     }
 
 

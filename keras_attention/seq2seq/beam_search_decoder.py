@@ -68,7 +68,7 @@ class BeamSearchDecoder(BaseDecoder):
     Args:
         cell: an RNN cell. Its state is given for B*K rows: `tile_batch` an encoder's.
         beam_width: K.
-        embedding_fn: ids -> inputs; without it the embedding matrix is an argument of the call.
+        embedding_fn: ids -> inputs, unless the call is given an embedding matrix.
         output_layer: a layer from the cell's output to logits, or None.
         length_penalty_weight, coverage_penalty_weight: w and c; 0 is none.
         reorder_tensor_arrays: put alignment histories in the order of the final hypotheses.
@@ -212,7 +212,9 @@ class BeamSearchDecoder(BaseDecoder):
             raise ValueError(f"start_tokens must be a vector. Received: shape {start_tokens.shape}")
         if self.end_token.shape.rank != 0:
             raise ValueError(f"end_token must be a scalar. Received: shape {self.end_token.shape}")
-        self._embed = self.embedding_fn or (lambda ids: tf.nn.embedding_lookup(embedding, ids))
+        self._embed = self.embedding_fn
+        if embedding is not None:
+            self._embed = lambda ids: tf.nn.embedding_lookup(embedding, ids)
         memory = prepare(self.cell, memory, memory_sequence_length, memory_mask)
         if initial_state is None:
             rows = tf.size(start_tokens) * self.beam_width
@@ -311,13 +313,17 @@ class BeamSearchDecoder(BaseDecoder):
         return FinalBeamSearchDecoderOutput(ids, outputs), final_state
 
     def _ordered(self, leaf, parent_ids, lengths):
-        if not isinstance(leaf, tf.TensorArray):
+        batch = tf.get_static_value(self._batch_size)
+        if not isinstance(leaf, tf.TensorArray) or not _check_static_batch_beam_maybe(
+            leaf.element_shape, batch, self.beam_width
+        ):
             return leaf
-        recorded = leaf.stack()  # [T, B*K, S]
-        shape = tf.concat([tf.shape(parent_ids), tf.shape(recorded)[2:]], 0)
+        recorded = leaf.stack()  # [T, B*K, ...]
+        rows = tf.reshape(recorded, tf.concat([tf.shape(parent_ids), [-1]], 0))
         # The cell wrote before the step chose: an entry stands under the parent of its beam.
-        recorded = tf.gather(tf.reshape(recorded, shape), parent_ids, batch_dims=2)
-        return gather_tree_from_array(recorded, parent_ids, lengths)
+        chosen = tf.gather(rows, parent_ids, batch_dims=2)
+        chosen = tf.ensure_shape(tf.reshape(chosen, tf.shape(recorded)), recorded.shape)
+        return gather_tree_from_array(chosen, parent_ids, lengths)
 
     # -- [B*K, ...] <-> [B, K, ...]
 

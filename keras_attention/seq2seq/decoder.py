@@ -216,7 +216,7 @@ def dynamic_decode(
 
 
 def _initialize(decoder, kwargs):
-    if isinstance(decoder, BaseDecoder):
+    if isinstance(decoder, keras.layers.Layer):  # a BaseDecoder, of ours or of tfa.seq2seq
         init_input = kwargs.pop("decoder_init_input", None)
         return decoder.initialize(init_input, **kwargs.pop("decoder_init_kwargs", {}))
     return decoder.initialize()

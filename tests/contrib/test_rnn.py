@@ -185,12 +185,14 @@ def test_dynamic_rnn_stops_where_a_row_ends():
     np.testing.assert_allclose(state[0].c[1], short[0].c[0], rtol=1e-5, atol=1e-6)
 
 
-def test_keras_rnn_runs_a_cell():
-    cell, x = CELLS["multi"](), normal(N, T, U)
-    outputs, lstm, _ = keras.layers.RNN(cell, return_sequences=True, return_state=True)(x)
+@pytest.mark.parametrize("kind", CELLS)
+def test_keras_rnn_runs_a_cell(kind):
+    cell, x = CELLS[kind](), normal(N, T, U)
+    outputs, *states = keras.layers.RNN(cell, return_sequences=True, return_state=True)(x)
     expected, state = tf.compat.v1.nn.dynamic_rnn(cell, x, dtype=tf.float32)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(lstm[0], state[0].c, rtol=1e-5, atol=1e-6)
+    for one, other in zip(tf.nest.flatten(states), tf.nest.flatten(state), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_a_stack_takes_a_cell_of_keras():

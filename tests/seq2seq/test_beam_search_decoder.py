@@ -339,7 +339,8 @@ def test_alignments_follow_the_hypotheses_both_as_outputs_and_as_a_history(mecha
     real = (np.arange(ids.shape[2]) < found[..., None])[..., None]
     alignments = np.swapaxes(outputs.beam_search_decoder_output.alignments, 1, 2)
     np.testing.assert_allclose(alignments * real, expected, atol=1e-5)
-    history = np.transpose(final.cell_state.alignment_history, [1, 2, 0, 3])
+    history = final.cell_state.alignment_history.numpy()  # [T, B*K, S]
+    history = np.transpose(history.reshape(len(history), *found.shape, -1), [1, 2, 0, 3])
     np.testing.assert_allclose(history * real, expected, atol=1e-5)
 
 

@@ -27,7 +27,7 @@ TARGET_IDS = random.integers(1, VOCABULARY, (BATCH, TARGET))
 CONSTANT = random.normal(size=(BATCH, SOURCE, UNITS)).astype("float32")
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable("tests.fit_and_save")  # "tests" has a Translator
 class Translator(keras.Model):
     """A model as users write one: the memory is made and used in `call`."""
 
