@@ -1,6 +1,7 @@
 """`dynamic_decode`: the one loop in which everything here decodes."""
 
 import abc
+import functools
 import inspect
 from typing import Any
 
@@ -159,7 +160,8 @@ def dynamic_decode(
         decoder: a `Decoder` or `BaseDecoder`.
         output_time_major: outputs [T, N, ...] instead of [N, T, ...].
         impute_finished: outputs of finished rows are zeros, and their state is carried along,
-            so that the final state is that of each row's last real step.
+            so that the final state is that of each row's last real step. Not for beam search
+            (ValueError), which carries finished hypotheses along by itself.
         maximum_iterations: scalar > 0; required under XLA, where the outputs then have exactly
             that many steps.
         parallel_iterations, swap_memory: as in `tf.while_loop`.
@@ -191,6 +193,12 @@ def dynamic_decode(
                 "jit_compile."
             )
         finished, inputs, state = _initialize(decoder, kwargs)
+        if impute_finished and finished.shape.rank != 1:
+            raise ValueError(
+                "impute_finished is for rows that stay where they are. In a beam search hypotheses "
+                "change places, and finished ones are carried along anyway: leave it False. "
+                f"Received: impute_finished=True, finished of shape {finished.shape}"
+            )
         masks = DropoutMasks.of(decoder)
         if masks.cells and training is not False:
             masks.draw(tf.shape(finished)[0] * getattr(decoder, "_rows_per_entry", 1))
@@ -272,7 +280,18 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_
         maximum_iterations=maximum_iterations,
         **loop_options,
     )
-    return tf.nest.map_structure(lambda array: array.stack(), arrays), state, lengths
+    stack = functools.partial(_stack, finished)
+    outputs = tf.nest.map_structure(stack, arrays, decoder.output_size)
+    return outputs, state, lengths
+
+
+def _stack(finished, array, shape):
+    """[T, N, ...], also where no step was taken and only the graph knows N."""
+    if finished.shape.is_fully_defined() or tf.executing_eagerly() or in_xla():
+        return array.stack()
+    inner = [width or 0 for width in tf.TensorShape(shape)]
+    nothing = tf.concat([[0], tf.shape(finished)[:1], inner], 0)
+    return tf.cond(array.size() > 0, array.stack, lambda: tf.zeros(nothing, array.dtype))
 
 
 def _keep_shapes(before, after) -> None:

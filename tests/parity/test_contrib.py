@@ -32,7 +32,10 @@ def folder(tmp_path_factory):
     if not python:
         return HERE
     folder = tmp_path_factory.mktemp("contrib")
-    subprocess.run([python, HERE / "contrib_outputs.py", folder], check=True, capture_output=True)
+    # TensorFlow 2 leaves a word in the environment that makes TensorFlow 1.15 behave like it.
+    environment = {name: value for name, value in os.environ.items() if name[:2] != "TF"}
+    command = [python, HERE / "contrib_outputs.py", folder]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     return folder
 
 

@@ -300,7 +300,41 @@ def test_a_search_begins_and_is_described_the_same():
     assert_same(make, tensor("h", B, UNITS), slopes=False)
 
 
+class Noting(keras.layers.GRUCell):
+    """A cell that notes the time of every step, an array that belongs to no hypothesis."""
+
+    state_size = property(lambda self: [self.units, tf.TensorShape([2])], lambda *_: None)
+
+    def call(self, inputs, states, training=None):
+        output, _ = super().call(inputs, states[0], training=training)
+        return output, [output, states[1].write(states[1].size(), tf.fill([2], states[1].size()))]
+
+
+def test_an_array_that_belongs_to_no_hypothesis_stays_as_it_is_in_both():
+    def make(library):
+        cell, head = Noting(UNITS), keras.layers.Dense(V)
+        decoder = library.BeamSearchDecoder(cell, 2, output_layer=head, maximum_iterations=T)
+
+        def answer(h):
+            array = tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[2])
+            state = [library.tile_batch(h, 2), array]
+            start = {"start_tokens": tf.fill([B], START), "end_token": tf.constant(END)}
+            return decoder(TABLE, initial_state=state, **start)
+
+        return answer, {"cell": cell, "head": head}
+
+    assert_same(make, tensor("h", B, UNITS), slopes=False)
+
+
 # -- where theirs is wrong
+
+
+def test_imputation_in_a_search_is_refused_with_a_reason_where_theirs_trips_over_it():
+    make = looked_up(chances(2, 6), 2, impute_finished=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Rank of input"):
+        run(THEIRS, make)
+    with pytest.raises(ValueError, match="leave it False"):
+        run(OURS, make)
 
 
 def test_the_way_back_begins_at_the_last_step_where_theirs_begins_at_the_longest_length():

@@ -155,6 +155,22 @@ def test_targets_without_steps_give_logits_without_steps():
     assert lengths.numpy().tolist() == [0] * BATCH
 
 
+def test_targets_without_steps_in_a_graph_that_knows_no_size_are_the_same():
+    decoder, _, _ = setting()
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, INPUT]), tf.TensorSpec([None, None, WIDTH])]
+    )
+    def decode(inputs, memory):
+        outputs, _, lengths = decoder(inputs, memory=memory)
+        return outputs.rnn_output, lengths
+
+    for steps in (0, 2):
+        logits, lengths = decode(normal(BATCH, steps, INPUT), normal(BATCH, 4, WIDTH))
+        assert logits.shape == (BATCH, steps, VOCABULARY)
+        assert lengths.numpy().tolist() == [steps] * BATCH
+
+
 def test_a_bound_memory_and_an_explicit_one_decode_alike():
     decoder, state, _ = setting()
     mechanism, inputs = decoder.cell.attention_mechanism, normal(BATCH, STEPS, INPUT)

@@ -436,13 +436,19 @@ def test_the_embedding_may_be_a_matrix_a_weight_of_keras_or_a_layer():
     layer.build(None)
     head = keras.layers.Dense(7)
     matrix, found = layer.embeddings, []
-    for given, embedding_fn in ((matrix.numpy(), None), (matrix, None), (None, layer)):
+    other = keras.layers.Embedding(7, INPUT)  # a matrix at the call wins over it
+    for given, embedding_fn in (
+        (matrix.numpy(), None),
+        (matrix, None),
+        (None, layer),
+        (matrix, other),
+    ):
         decoder = BeamSearchDecoder(cell, 2, embedding_fn, output_layer=head, maximum_iterations=4)
         state = tile_batch(start_of(cell, 3), 2)
         _, final, _ = decoder(given, start_tokens=[START] * 3, end_token=END, initial_state=state)
         found.append(final.log_probs.numpy())
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
-    np.testing.assert_allclose(found[2], found[0], rtol=1e-6)
+    for others in found[1:]:
+        np.testing.assert_allclose(others, found[0], rtol=1e-6)
 
 
 def test_a_config_makes_the_same_decoder():
@@ -477,6 +483,8 @@ def test_what_cannot_be_searched_is_refused():
         search(table, 2, output_alignments=True)
     with pytest.raises(ValueError, match="scalar"):
         search(table, 2, length_penalty_weight=[0.1])
+    with pytest.raises(ValueError, match="impute_finished"):
+        search(table, 2, impute_finished=True)
     decoder = BeamSearchDecoder(table, 2, maximum_iterations=3)
     good = {"start_tokens": [1, 1], "end_token": 0, "initial_state": tile_batch(table.start(), 2)}
     for wrong, message in (
