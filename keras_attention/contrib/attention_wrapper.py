@@ -7,7 +7,6 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention import seq2seq
-from keras_attention.contrib.rnn import track
 from keras_attention.functional import Memory
 from keras_attention.seq2seq import AttentionMechanism
 from keras_attention.seq2seq._keras import no_autograph
@@ -268,8 +267,6 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
             attention_fn and _asking_the_mechanism_itself(attention_fn),
             dtype=dtype,
         )
-        track(self, "attention_mechanism", self._mechanisms)
-        track(self, "attention_layer", self._attention_layers or ())
 
     @property
     def state_size(self) -> AttentionWrapperState:

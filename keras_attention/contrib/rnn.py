@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.contrib.template import in_template
-from keras_attention.seq2seq._keras import no_autograph, same_structure
+from keras_attention.seq2seq._keras import no_autograph, same_structure, track
 
 __all__ = [
     "BasicLSTMCell",
@@ -513,12 +513,6 @@ class DeviceWrapper:
             "There is no DeviceWrapper: in TensorFlow 2 a device is chosen where the cell is "
             f"called, `with tf.device({device!r}): ...`, or by a tf.distribute strategy."
         )
-
-
-def track(owner: keras.layers.Layer, name: str, layers: Sequence) -> None:
-    """Give each layer an attribute: `tf.train.Checkpoint` does not see into lists of Keras 3."""
-    for place, layer in enumerate(layers):
-        setattr(owner, f"{name}_{place}", layer)
 
 
 def _add(inputs, outputs):

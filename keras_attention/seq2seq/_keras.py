@@ -1,6 +1,7 @@
 """What Keras asks of a decoder and does not offer: one place for each of its corners."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -20,6 +21,12 @@ else:
 
 no_autograph = tf.autograph.experimental.do_not_convert
 register = keras.saving.register_keras_serializable("keras_attention")
+
+
+def track(owner: keras.layers.Layer, name: str, layers: Sequence) -> None:
+    """Give each layer an attribute: `tf.train.Checkpoint` does not see into lists of Keras 3."""
+    for place, layer in enumerate(layers):
+        setattr(owner, f"{name}_{place}", layer)
 
 
 class Opaque:

@@ -22,6 +22,7 @@ from keras_attention.seq2seq._keras import (
     same_structure,
     serialize,
     state_width,
+    track,
     zero_state,
 )
 from keras_attention.seq2seq.mechanisms import (
@@ -195,6 +196,8 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
         self._mechanisms = mechanisms
         self._attention_layer_size = attention_layer_size
         self._attention_layers = self._make_layers(attention_layer_size, attention_layer)
+        track(self, "_mechanism", mechanisms)
+        track(self, "_attention_layer", self._attention_layers or ())
         self._given_layers = attention_layer is not None
         self._alignment_history = alignment_history
         self._cell_input_fn = cell_input_fn

@@ -258,6 +258,29 @@ def test_a_graph_that_does_not_know_the_batch_finds_the_same_with_attention():
     assert_same_search(*attentive(graph=True, coverage_penalty_weight=0.4))
 
 
+def test_attention_inside_of_stacked_cells_is_covered_the_same():
+    def make(library):
+        mechanism = library.LuongAttention(UNITS)
+        wrapper = library.AttentionWrapper(keras.layers.GRUCell(UNITS), mechanism, 4)
+        cell = keras.layers.StackedRNNCells([wrapper, keras.layers.GRUCell(UNITS)])
+        head = keras.layers.Dense(V)
+        mechanism.setup_memory(library.tile_batch(MEMORY, 2))
+        decoder = library.BeamSearchDecoder(
+            cell, 2, output_layer=head, coverage_penalty_weight=0.4, maximum_iterations=T
+        )
+
+        def answer(memory):
+            mechanism.setup_memory(library.tile_batch(memory, 2))
+            state = cell.get_initial_state(batch_size=2 * B, dtype=tf.float32)
+            start = {"start_tokens": tf.fill([B], START), "end_token": tf.constant(END)}
+            outputs, final, lengths = decoder(TABLE, initial_state=state, **start)
+            return {"outputs": outputs, "final": final, "lengths": lengths}
+
+        return answer, {"cell": cell, "head": head}
+
+    assert_same_search(make, MEMORY)
+
+
 def test_a_function_to_embed_with_finds_the_same_and_a_matrix_at_the_call_wins_over_it():
     def make(library):
         cell, head = keras.layers.GRUCell(UNITS), keras.layers.Dense(V)

@@ -39,14 +39,14 @@ def name_case(value):
 
 def weights_of(layer, place):
     """place -> variable, where the place says what a weight means in either library."""
-    if hasattr(layer, "get_initial_state") and hasattr(layer, "_attention_layers"):
-        parts = {
-            "cell": [_either(layer, "cell", "_cell")],
-            "mechanism": _either(layer, "_mechanisms", "_attention_mechanisms"),
-            "attention_layer": layer._attention_layers or [],
+    parts = _parts(layer)
+    if parts:
+        return {
+            inner: weight
+            for kind, layers in parts.items()
+            for i, part in enumerate(layers)
+            for inner, weight in weights_of(part, f"{place}/{kind}{i}").items()
         }
-        parts = {f"{place}/{kind}{i}": x for kind, xs in parts.items() for i, x in enumerate(xs)}
-        return {k: v for name, part in parts.items() for k, v in weights_of(part, name).items()}
     if not hasattr(layer, "setup_memory"):
         return {f"{place}/{i}": weight for i, weight in enumerate(layer.weights)}
     found = {name: getattr(layer, name, None) for name in _OWN}
@@ -56,6 +56,17 @@ def weights_of(layer, place):
     found = {f"{place}/{name}": weight for name, weight in found.items() if weight is not None}
     assert len(found) == len(layer.weights)
     return found
+
+
+def _parts(layer):
+    """The layers inside of a wrapper or of stacked cells."""
+    if hasattr(layer, "_attention_layers"):
+        return {
+            "cell": [_either(layer, "cell", "_cell")],
+            "mechanism": _either(layer, "_mechanisms", "_attention_mechanisms"),
+            "attention_layer": layer._attention_layers or [],
+        }
+    return {"cell": layer.cells} if hasattr(layer, "cells") else {}
 
 
 def _either(x, *names):

@@ -535,6 +535,29 @@ def test_a_history_inside_of_an_rnn_is_refused():
         keras.layers.RNN(wrapper)(normal(BATCH, 4, INPUT))
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_tensorflow_checkpoint_holds_every_weight(several, tmp_path):
+    def make():
+        mechanism = MECHANISMS["bahdanau"](UNITS)
+        other = MECHANISMS["luong"](UNITS)
+        sizes = [3, 4] if several else 3
+        wrapper = AttentionWrapper(
+            CELLS["gru"](), [mechanism, other] if several else mechanism, sizes
+        )
+        memory = wrapper.prepare_memory(tf.ones([BATCH, STEPS, WIDTH]))
+        return wrapper, unroll(wrapper, np.ones((BATCH, 2, INPUT), "float32"), memory)[0]
+
+    wrapper, expected = make()
+    path = tf.train.Checkpoint(wrapper=wrapper).write(str(tmp_path / "checkpoint"))
+    saved = [name for name, _ in tf.train.list_variables(path) if "VARIABLE_VALUE" in name]
+    assert len([n for n in saved if "save_counter" not in n]) >= len(wrapper.trainable_weights)
+    copy, _ = make()
+    tf.train.Checkpoint(wrapper=copy).read(path)
+    memory = copy.prepare_memory(tf.ones([BATCH, STEPS, WIDTH]))
+    found, _ = unroll(copy, np.ones((BATCH, 2, INPUT), "float32"), memory)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_config_makes_the_same_wrapper():
     mechanisms = [LuongAttention(UNITS, scale=True), BahdanauAttention(UNITS, normalize=True)]
     layers = [keras.layers.Dense(3, "tanh"), keras.layers.Dense(2, "relu")]

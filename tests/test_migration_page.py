@@ -1,0 +1,393 @@
+"""docs/migration.md is true: every name has a row, every row runs, every claim is shown here."""
+
+import inspect
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attention import contrib, seq2seq
+
+try:
+    import tensorflow_addons as tfa
+except ImportError:  # TensorFlow >= 2.16 has none
+    tfa = None
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+KERAS_3 = keras.__version__ >= "3"
+beside_tfa = pytest.mark.skipif(tfa is None, reason="needs the extra [addons]")
+
+# dir(tfa.seq2seq): the classes and functions, and the submodules
+TFA_NAMES = """
+    AttentionMechanism AttentionWrapper AttentionWrapperState BahdanauAttention
+    BahdanauMonotonicAttention BaseDecoder BasicDecoder BasicDecoderOutput BeamSearchDecoder
+    BeamSearchDecoderOutput BeamSearchDecoderState CustomSampler Decoder
+    FinalBeamSearchDecoderOutput GreedyEmbeddingSampler InferenceSampler LuongAttention
+    LuongMonotonicAttention SampleEmbeddingSampler Sampler ScheduledEmbeddingTrainingSampler
+    ScheduledOutputTrainingSampler SequenceLoss TrainingSampler dynamic_decode gather_tree
+    gather_tree_from_array hardmax monotonic_attention safe_cumprod sequence_loss tile_batch
+    attention_wrapper basic_decoder beam_search_decoder decoder loss sampler
+""".split()
+CONTRIB_NAMES = json.loads((ROOT / "tests" / "parity" / "contrib_signatures.json").read_text())
+
+
+def section(title):
+    """What stands under a heading, up to the next one of its level."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    assert found, f"no section {title!r}"
+    return found[1]
+
+
+def blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def table(text, columns):
+    """The rows whose every cell but the last is code (or –): their cells, without backticks."""
+    rows = [re.split(r" ?\| ?", line)[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if len(row) == columns and row[0][0] in "`–"]
+    return [[cell.strip("`") for cell in row[:-1]] + [row[-1]] for row in rows]
+
+
+def run(code, space):
+    """Run code; the value, if it is an expression."""
+    try:
+        return eval(compile(code, "migration.md", "eval"), space)
+    except SyntaxError:
+        exec(compile(code, "migration.md", "exec"), space)
+
+
+# -- the tables
+
+ROWS = table(section("Every name"), columns=4)
+NEWS = table(section("What is new"), columns=2)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """The names that the first block of the page makes."""
+    space = {}
+    run(blocks(section("Every name"))[0], space)
+    return space
+
+
+@pytest.mark.parametrize("old, tfas, new, changed", ROWS, ids=[row[2][:60] for row in ROWS])
+def test_a_row_runs(old, tfas, new, changed, prepared):
+    assert re.search(rf"\b{old if tfas == '–' else tfas}\b", new) or old == "DeviceWrapper"
+    value = run(new, dict(prepared))
+    assert value is not False
+    for advice in re.findall(r"`(keras\.layers\.[^`]*)`", changed):
+        assert inspect.isclass(layer := run(advice, dict(prepared))) or layer.name
+
+
+def test_every_name_of_contrib_has_a_row():
+    rows = [row[0] for row in ROWS if row[0] != "–"]
+    names = [*CONTRIB_NAMES["seq2seq"], *contrib.rnn.__all__]
+    assert len(CONTRIB_NAMES["seq2seq"]) == 29 and set(CONTRIB_NAMES["rnn"]) <= set(names)
+    assert sorted(rows) == sorted(names)
+
+
+def test_every_name_of_tfa_has_a_row():
+    assert len(TFA_NAMES) == 32 + 6
+    assert sorted(row[1] for row in ROWS if row[1] != "–") == sorted(TFA_NAMES)
+
+
+@beside_tfa
+def test_the_names_of_tfa_are_those_of_tfa():
+    assert sorted(TFA_NAMES) == sorted(x for x in dir(tfa.seq2seq) if not x.startswith("_"))
+
+
+def test_old_names_are_where_the_page_sends_them():
+    for old, tfas, *_ in ROWS:
+        module = contrib.rnn if old in contrib.rnn.__all__ else contrib.seq2seq
+        assert old == "–" or hasattr(module, old)
+        assert tfas == "–" or hasattr(seq2seq, tfas)
+
+
+@pytest.mark.parametrize("new, what", NEWS, ids=[row[0][:60] for row in NEWS])
+def test_what_is_new_runs(new, what, prepared):
+    space = dict(prepared)
+    for block in blocks(section("What is new")):
+        run(block, space)
+    assert run(new, space) is not False and what
+
+
+def test_every_name_without_a_row_is_told_as_new():
+    new = {name for form, _ in NEWS for name in re.findall(r"\bseq2seq\.(\w+)", form)}
+    assert set(seq2seq.__all__) - set(TFA_NAMES) <= new
+
+
+# -- memory is an argument
+
+
+@pytest.mark.parametrize("place", range(3), ids=["hand over", "functional", "bind"])
+def test_the_ways_to_a_memory_run(place, prepared):
+    text = section("Memory is an argument")
+    assert len(blocks(text)) == 3
+    if place == 1 and not KERAS_3:
+        pytest.skip("functional models are for Keras 3")
+    run(blocks(text)[place], dict(prepared))
+
+
+# -- what differs
+
+
+def normal(*shape, dtype="float32"):
+    return tf.cast(tf.random.normal(shape), dtype)
+
+
+def attending(library, memory, dtype="float32", **settings):
+    """A cell that attends to a bound memory."""
+    mechanism = library.LuongAttention(4, dtype=dtype)
+    mechanism.setup_memory(memory)
+    inner = keras.layers.GRUCell(4, dtype=dtype)
+    return library.AttentionWrapper(inner, mechanism, 4, dtype=dtype, **settings)
+
+
+def searched(library, dtype="float32", history=False, **settings):
+    """B=4 sources with K=3 hypotheses each."""
+    memory = library.tile_batch(normal(4, 5, 4, dtype=dtype), 3)
+    cell = attending(library, memory, dtype, alignment_history=history)
+    logits = keras.layers.Dense(7, kernel_initializer=keras.initializers.RandomNormal(), dtype=dtype)
+    decoder = library.BeamSearchDecoder(
+        cell, 3, output_layer=logits, maximum_iterations=6, dtype=dtype, **settings
+    )
+    table = 3 * normal(7, 6, dtype=dtype)
+    start = cell.get_initial_state(batch_size=12, dtype=tf.as_dtype(dtype))
+    tokens = {"start_tokens": tf.fill([4], 1), "end_token": tf.constant(0)}
+    found, final, _ = decoder(table, initial_state=start, **tokens)
+    return cell, table, found, final
+
+
+def history_is_that_of_teacher_forcing(library):
+    cell, table, found, final = searched(library, history=True)
+    history = tf.reshape(final.cell_state.alignment_history, [-1, 12, 5])
+    state = cell.get_initial_state(batch_size=12, dtype=tf.float32)
+    given = tf.pad(found.predicted_ids, [[0, 0], [1, 0], [0, 0]], constant_values=1)  # [B, 1+T, K]
+    same = []
+    for step, alignments in enumerate(history):
+        _, state = cell(tf.gather(table, tf.reshape(given[:, step], [-1])), state)
+        real = step < tf.reshape(final.lengths, [-1]).numpy()
+        same.append(np.abs(alignments - state.alignments)[real].max(initial=0) < 1e-4)
+    return all(same)
+
+
+class ByHeart(keras.layers.Layer):
+    """A cell that knows p [source, step, token before, token]; its inputs are one-hot."""
+
+    output_size, state_size, get_initial_state = 3, [1, 1], None
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = tf.constant(p, tf.float32)
+
+    def call(self, inputs, states, training=None):
+        source, step = states
+        p = tf.gather_nd(self.p, tf.cast(tf.concat([source, step], 1), tf.int32))
+        return tf.math.log(tf.einsum("nv,nvw->nw", inputs, p)), [source, step + 1]
+
+
+def lengths_are_those_of_the_ids(library):
+    """Source 0 may end at once, or a step later with less p, which the penalty makes the better
+    one when both have ended; source 1 goes on. Token 2 ends.
+    """
+    p = np.full([2, 5, 3, 3], 0.01)
+    p[0, 0, 1], p[0, 1:, 0, 2], p[1, :, :, 1] = (0.45, 0.05, 0.5), 0.98, 0.98
+    decoder = library.BeamSearchDecoder(
+        ByHeart(p), 2, output_layer=keras.layers.Activation("linear"),
+        length_penalty_weight=2.0, maximum_iterations=5,
+    )  # fmt: skip
+    start = [tf.constant([[0.0], [0.0], [1.0], [1.0]]), tf.zeros([4, 1])]
+    tokens = {"start_tokens": tf.constant([1, 1]), "end_token": tf.constant(2)}
+    found, final, _ = decoder(tf.eye(3), initial_state=start, **tokens)
+    ends = np.argmax(found.predicted_ids[0] == 2, axis=0) + 1
+    return ends.tolist() == final.lengths[0].numpy().tolist()
+
+
+def first_inputs(library):
+    sampler = library.GreedyEmbeddingSampler()
+    tokens = {"start_tokens": tf.constant([1]), "end_token": tf.constant(0)}
+    return [float(sampler.initialize(x * tf.eye(2), **tokens)[1][0, 1]) for x in (1.0, 5.0)]
+
+
+def recursive_float64(library):
+    p, previous = (tf.constant(x, tf.float64) for x in ([[0.5, 0.5]], [[1.0, 0.0]]))
+    return library.monotonic_attention(p, previous, "recursive").numpy().tolist()
+
+
+def coverage_float64(library):
+    _, _, found, _ = searched(library, "float64", coverage_penalty_weight=0.5)
+    return found.beam_search_decoder_output.scores.dtype
+
+
+def unweighted_loss(library):
+    return round(float(library.SequenceLoss()(tf.constant([[1, 2]]), tf.zeros([1, 2, 4]))), 4)
+
+
+def loss_from_config(library):
+    return library.SequenceLoss.from_config(library.SequenceLoss().get_config()).sum_over_batch
+
+
+def decoder_from_config(library):
+    decoder = library.BasicDecoder(keras.layers.GRUCell(4), library.TrainingSampler())
+    return type(decoder).from_config(decoder.get_config()).cell.units
+
+
+def two_dropouts(library):
+    decoder = library.BasicDecoder(keras.layers.GRUCell(4, dropout=0.5), library.TrainingSampler())
+    for rows in (2, 3):
+        out, _, _ = decoder(tf.ones([rows, 1, 9]), initial_state=tf.zeros([rows, 4]), training=True)
+    return out.rnn_output.shape[0]
+
+
+def custom_batches(library):
+    sampler = library.CustomSampler(lambda x: (x > 0, x), lambda time: None, lambda time: None)
+    return [(sampler.initialize(tf.zeros([n])), int(sampler.batch_size))[1] for n in (2, 5)]
+
+
+def nothing_to_see(library):
+    mechanism = library.LuongAttention(4)
+    mechanism.setup_memory(normal(1, 2, 4), memory_mask=tf.constant([[False, False]]))
+    return mechanism([normal(1, 4), None])[0].numpy().tolist()
+
+
+def masked_and_measured(library):
+    memory = keras.layers.Embedding(5, 4, mask_zero=True)(tf.constant([[3, 4, 0, 0]]))
+    mechanism = library.LuongAttention(4, memory, memory_sequence_length=[3])
+    return (mechanism([normal(1, 4), None])[0] > 0).numpy().tolist()
+
+
+def compiled_history(library, limit=None):
+    cell = attending(library, normal(2, 5, 4), alignment_history=True)
+    decoder = library.BasicDecoder(cell, library.TrainingSampler(), maximum_iterations=limit)
+
+    def histories(inputs):
+        start = cell.get_initial_state(batch_size=2, dtype=tf.float32)
+        return decoder(inputs, initial_state=start)[1].alignment_history.stack()
+
+    inputs = normal(2, 3, 6)
+    expected = histories(inputs)
+    found = tf.function(histories, jit_compile=True)(inputs)
+    return bool(np.abs(found - expected).max() < 1e-5)
+
+
+def history_in_rnn(library):
+    cell = attending(library, normal(2, 5, 4), alignment_history=True)
+    return keras.layers.RNN(cell)(normal(2, 3, 6)).shape[0]
+
+
+def own_scores(library):
+    class Last(library.AttentionMechanism):
+        """Looks at the last slot."""
+
+        def scores(self, query, memory):
+            return tf.one_hot([[2]], 3, 100.0)
+
+        def get_config(self):
+            return {}
+
+    arguments = {} if library is seq2seq else {"memory": normal(1, 3, 4), "probability_fn": None}
+    mechanism = Last(**arguments)
+    return mechanism([normal(1, 4), None], memory=normal(1, 3, 4))[0].numpy().round(2).tolist()
+
+
+def own_probability(library):
+    def uniform(scores, mask):
+        return tf.cast(mask, scores.dtype) / 2
+
+    mechanism = library.LuongAttention(4, normal(1, 2, 4), probability_fn=uniform)
+    return mechanism([normal(1, 4), None])[0].numpy().tolist()
+
+
+def imputed_search(library):
+    return searched(library, impute_finished=True)
+
+
+def too_long(library):
+    return library.LuongAttention(4, normal(1, 2, 4), memory_sequence_length=[3]).keys.shape[1]
+
+
+def half_scores(library):
+    return searched(library, "float16")[2].beam_search_decoder_output.scores.dtype
+
+
+def names_of_a_config(library):
+    return "custom_objects" in inspect.signature(library.LuongAttention.from_config).parameters
+
+
+INVALID = tf.errors.InvalidArgumentError
+
+# What the page says in bold -> what shows it: [(function, what comes here, what comes in TFA)]
+SHOWN = {
+    "Alignment histories follow the hypotheses.": [
+        (history_is_that_of_teacher_forcing, True, False)
+    ],
+    "Hypotheses are traced back from the last step.": [(lengths_are_those_of_the_ids, True, False)],
+    "No stale embedding.": [(first_inputs, [1.0, 5.0], [1.0, 1.0])],
+    "Every float type.": [
+        (recursive_float64, [[0.5, 0.25]], INVALID),
+        (coverage_float64, tf.float64, INVALID),
+        (half_scores, tf.float32, tf.float16),
+    ],
+    "`SequenceLoss` works alone and can be saved.": [
+        (unweighted_loss, 1.3863, AttributeError),
+        (loss_from_config, True, TypeError),
+    ],
+    "Wrappers and decoders can be saved.": [(decoder_from_config, 4, TypeError)],
+    "Every decoding draws its own dropout.": [(two_dropouts, 3, INVALID)],
+    "Every batch has its own size.": [(custom_batches, [2, 5], [2, 2])],
+    "A row that may see nothing gets no weights.": [
+        (nothing_to_see, [[0.0, 0.0]], [[0.5, 0.5]])
+    ],
+    "Lengths win over a Keras mask.": [
+        (masked_and_measured, [[True, True, True, False]], ValueError)
+    ],
+    "Lengths are those of the memory.": [(too_long, INVALID, 2)],
+    "A history under XLA needs `maximum_iterations`.": [
+        (compiled_history, ValueError, ValueError),
+        (lambda library: compiled_history(library, 3), True, INVALID),
+    ],
+    "A history inside of `keras.layers.RNN` is refused.": [
+        (history_in_rnn, ValueError if KERAS_3 else 2, 2)
+    ],
+    "`impute_finished` in a beam search is refused.": [(imputed_search, ValueError, INVALID)],
+    "A mechanism of your own says `scores(query, memory)`.": [
+        (own_scores, [[0.0, 0.0, 1.0]], Exception)
+    ],
+    "`probability_fn` may be a function.": [(own_probability, [[0.5, 0.5]], TypeError)],
+    "Custom objects are told to Keras.": [(names_of_a_config, False, True)],
+}
+CLAIMS = re.findall(r"^- \*\*(.*?)\*\*", section("What differs on purpose"), re.MULTILINE)
+
+
+def test_every_claim_is_shown_here():
+    assert sorted(CLAIMS) == sorted(SHOWN)
+
+
+def assert_comes(function, library, expected):
+    keras.utils.set_random_seed(0)
+    if isinstance(expected, type) and issubclass(expected, Exception):
+        with pytest.raises(expected):
+            function(library)
+    else:
+        assert function(library) == expected
+
+
+@pytest.mark.parametrize("claim", SHOWN)
+def test_it_differs_as_the_page_says(claim):
+    for function, ours, _ in SHOWN[claim]:
+        assert_comes(function, seq2seq, ours)
+
+
+@beside_tfa
+@pytest.mark.parametrize("claim", SHOWN)
+def test_tfa_does_what_the_page_says_of_it(claim):
+    for function, _, theirs in SHOWN[claim]:
+        assert_comes(function, tfa.seq2seq, theirs)
