@@ -1,5 +1,6 @@
 """docs/migration.md is true: every name has a row, every row runs, every claim is shown here."""
 
+import ast
 import inspect
 import json
 import os
@@ -57,11 +58,12 @@ def table(text, columns):
 
 
 def run(code, space):
-    """Run code; the value, if it is an expression."""
-    try:
-        return eval(compile(code, "migration.md", "eval"), space)
-    except SyntaxError:
-        exec(compile(code, "migration.md", "exec"), space)
+    """Run code; the value of its last line, if that is an expression."""
+    *lines, last = ast.parse(code).body or [ast.Pass()]
+    if not isinstance(last, ast.Expr):
+        return exec(compile(code, "migration.md", "exec"), space)
+    exec(compile(ast.Module(lines, []), "migration.md", "exec"), space)
+    return eval(compile(ast.Expression(last.value), "migration.md", "eval"), space)
 
 
 # -- the tables
@@ -114,8 +116,8 @@ def test_old_names_are_where_the_page_sends_them():
 @pytest.mark.parametrize("new, what", NEWS, ids=[row[0][:60] for row in NEWS])
 def test_what_is_new_runs(new, what, prepared):
     space = dict(prepared)
-    for block in blocks(section("What is new")):
-        run(block, space)
+    run(blocks(section("What is new"))[0], space)
+    assert space["answers"].lengths[:, 0].numpy().tolist() == [5, 3]  # and the end tokens
     assert run(new, space) is not False and what
 
 
@@ -391,3 +393,62 @@ def test_it_differs_as_the_page_says(claim):
 def test_tfa_does_what_the_page_says_of_it(claim):
     for function, _, theirs in SHOWN[claim]:
         assert_comes(function, tfa.seq2seq, theirs)
+
+
+# -- the programs
+
+
+def assert_learned(loss, ids):
+    """The best hypotheses are the targets, which are the sources."""
+    assert loss < 0.1
+    best = np.asarray(ids)[:, :4, 0]
+    assert best.tolist() == [[3, 4, 5, 2], [6, 7, 2, 2], [8, 2, 2, 2]]
+
+
+def of_contrib(stack):
+    """Imports, model, training and search, as one program for a stack."""
+    parts = blocks(section("A program for tf.contrib"))
+    return "".join(part for part in parts if part.startswith((f"# {stack}\n", "# the same")))
+
+
+def test_the_program_for_contrib_learns():
+    space = {}
+    run(of_contrib("keras_attention"), space)
+    assert_learned(float(space["loss"]), space["ids"])
+
+
+@pytest.mark.skipif("CONTRIB_PYTHON" not in os.environ, reason="needs TensorFlow 1.15")
+def test_the_program_for_contrib_learned_in_its_time():
+    program = of_contrib("TensorFlow 1.15") + "print(repr([float(loss), ids.tolist()]))"
+    command = [os.environ["CONTRIB_PYTHON"], "-W", "ignore", "-c", program]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert_learned(*json.loads(printed.splitlines()[-1]))
+
+
+def of_tfa(place):
+    space = {}
+    keras.utils.set_random_seed(0)
+    run(blocks(section("A program for tfa.seq2seq"))[place], space)
+    return space
+
+
+def test_the_program_for_tfa_learns():
+    after = of_tfa(1)
+    assert_learned(after["history"].history["loss"][-1], after["ids"])
+
+
+@beside_tfa
+def test_the_program_for_tfa_did_the_same():
+    before, after = of_tfa(0), of_tfa(1)
+    assert_learned(before["history"].history["loss"][-1], before["ids"])
+    models = before["model"], after["model"]
+    for theirs, ours in zip(*map(weights, models), strict=True):
+        ours.assign(theirs)
+    inputs = before["source"], before["given"]
+    np.testing.assert_allclose(*(model(inputs) for model in models), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(*(model.search(inputs[0]) for model in models))
+
+
+def weights(model):
+    """In an order that does not depend on the library."""
+    mechanism, cell = model.cell._attention_mechanisms[0]
