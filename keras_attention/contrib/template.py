@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable
 
 import tensorflow as tf
+from tensorflow.python.ops.variable_scope import EagerVariableStore  # no public name since TF 1
 
 __all__ = ["make_template"]
 
@@ -47,6 +48,8 @@ class _Template:
             if not tf.executing_eagerly():  # what is lifted out of the graph is made out there
                 with tf.init_scope():
                     stack.enter_context(tf.variable_creator_scope(creator))
+            # Names of tf.get_variable are those of this call, whatever others have made.
+            stack.enter_context(EagerVariableStore().as_default())
             _open.append(self)
             stack.callback(_open.pop)
             result = self._function(*args, **kwargs)

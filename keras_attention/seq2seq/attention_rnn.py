@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_attention.seq2seq._keras import no_autograph, register
 from keras_attention.seq2seq.mechanisms import honour_mask
@@ -22,7 +23,6 @@ class AttentionRNN(keras.layers.RNN):
     gave; None for the one that is bound to the mechanism. Steps under `mask` keep the state before
     them.
 
-    >>> import tensorflow as tf
     >>> from keras_attention.seq2seq import AttentionWrapper, LuongAttention
     >>> cell = AttentionWrapper(keras.layers.GRUCell(4), LuongAttention(4), 6)
     >>> rnn = AttentionRNN(cell, return_sequences=True)
@@ -35,6 +35,11 @@ class AttentionRNN(keras.layers.RNN):
             raise TypeError(
                 f"cell must be an AttentionWrapper. Received: {type(cell).__name__}; a cell that "
                 "attends to nothing goes into keras.layers.RNN."
+            )
+        if tf.nest.flatten(cell.state_size.alignment_history):
+            raise ValueError(
+                "An RNN carries tensors alone and has no place for a cell with "
+                "alignment_history=True. Decode with BasicDecoder: its last state has the history."
             )
         super().__init__(cell, *args, **kwargs)
 

@@ -85,6 +85,7 @@ class BaseDecoder(_Steps, keras.layers.Layer):
         self.maximum_iterations = maximum_iterations
         self.parallel_iterations = parallel_iterations
         self.swap_memory = swap_memory
+        self.supports_masking = True  # a mask is no surprise, and it ends here
         # On a machine with an accelerator Keras compiles with XLA whatever says it can.
         self.supports_jit = maximum_iterations is not None
 
@@ -104,6 +105,10 @@ class BaseDecoder(_Steps, keras.layers.Layer):
     def build(self, input_shape=None) -> None:
         """Nothing of its own: the cell is built at the first step."""
         self.built = True
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """Outputs have lengths, and no Keras mask."""
+        return None
 
     def call(self, inputs, initial_state=None, training=None, **kwargs):
         """-> (outputs, final state, sequence lengths): see `dynamic_decode`."""

@@ -136,3 +136,20 @@ def test_optimizers_train_a_template(optimizer):
     for _ in range(20):
         last = float(step())
     assert last < 0.5 * first
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
+def test_get_variable_gives_each_template_its_own_and_every_call_the_same(wrap):
+    def function(x):
+        with tf.compat.v1.variable_scope("scope"):
+            return tf.matmul(x, tf.compat.v1.get_variable("weights", [3, 2]))
+
+    templates = [make_template(name, function) for name in ("first", "second")]
+    first, second = (wrap(template) for template in templates)
+    expected = first(tf.ones([1, 3]))
+    np.testing.assert_array_equal(first(tf.ones([2, 3])), tf.repeat(expected, 2, axis=0))
+    second(tf.ones([1, 3]))
+    assert [len(template.variables) for template in templates] == [1, 1]
+    templates[1].variables[0].assign(tf.zeros([3, 2]))
+    np.testing.assert_array_equal(first(tf.ones([1, 3])), expected)
+    np.testing.assert_array_equal(second(tf.ones([1, 3])), tf.zeros([1, 2]))

@@ -235,6 +235,22 @@ def test_an_rnn_wants_a_cell_that_attends():
         AttentionRNN(keras.layers.GRUCell(3))
 
 
+def test_an_rnn_has_no_place_for_a_history():
+    cell = keras.layers.GRUCell(UNITS)
+    for mechanism in (LuongAttention(UNITS), [LuongAttention(UNITS), BahdanauAttention(UNITS)]):
+        with pytest.raises(ValueError, match="BasicDecoder"):
+            AttentionRNN(AttentionWrapper(cell, mechanism, alignment_history=True))
+
+
+def test_a_mask_of_the_inputs_is_no_surprise_and_ends_at_a_decoder(recwarn):
+    cell = AttentionWrapper(keras.layers.GRUCell(UNITS), LuongAttention(UNITS))
+    outputs, _, _ = BasicDecoder(cell, TrainingSampler())(
+        embedding()(TARGET_IDS), memory=normal(BATCH, SOURCE, UNITS)
+    )
+    assert not [warning for warning in recwarn if "support masking" in str(warning.message)]
+    assert getattr(outputs.rnn_output, "_keras_mask", None) is None
+
+
 def test_a_decoder_begins_the_inner_cell_as_it_is_told():
     cell = AttentionWrapper(keras.layers.LSTMCell(UNITS), LuongAttention(UNITS))
     inputs, memory = normal(BATCH, TARGET, UNITS), normal(BATCH, SOURCE, UNITS)
