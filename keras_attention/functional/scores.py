@@ -33,4 +33,8 @@ def additive(
         query += widen(bias)
     # The gradient of expand_dims is a reshape, that of indexing with None fills a new tensor.
     hidden = tf.tanh(tf.expand_dims(query, 2) + tf.expand_dims(keys, 1))  # [B, T, S, D]
-    return tf.tensordot(hidden, v, 1)
+    # What tensordot does; its gradient for unknown shapes is beyond XLA.
+    flat = tf.matmul(tf.reshape(hidden, [-1, v.shape[0]]), tf.expand_dims(v, 1))
+    scores = tf.reshape(flat, tf.shape(hidden)[:3])
+    scores.set_shape(hidden.shape[:3])
+    return scores

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import no_autograph, register
+from keras_attention.seq2seq.basic_decoder import only_one_state
 from keras_attention.seq2seq.mechanisms import honour_mask
 
 __all__ = ["AttentionRNN"]
@@ -18,7 +19,8 @@ class AttentionRNN(keras.layers.RNN):
     Args: those of `keras.layers.RNN`; `cell` is an `AttentionWrapper`.
 
     Call: `rnn(sequences [B, T, D], memory=None, memory_sequence_length=None, memory_mask=None,
-    initial_state=None, mask=None, training=None)` -> [B, A], or [B, T, A] with `return_sequences`.
+    initial_state=None, initial_cell_state=None, mask=None, training=None)` -> [B, A], or [B, T, A]
+    with `return_sequences`.
     `memory` is a tensor [B, S, D'], whose Keras mask is honoured, or what `cell.prepare_memory`
     gave; None for the one that is bound to the mechanism. Steps under `mask` keep the state before
     them.
@@ -60,9 +62,14 @@ class AttentionRNN(keras.layers.RNN):
         memory=None,
         memory_sequence_length=None,
         memory_mask=None,
+        initial_cell_state=None,
     ):
         """See the class."""
+        only_one_state(initial_state, initial_cell_state)
         with self.cell.bound_to(memory, memory_sequence_length, memory_mask):
+            if initial_cell_state is not None:
+                zeros = self.cell.get_initial_state(batch_size=tf.shape(sequences)[0])
+                initial_state = zeros.clone(cell_state=initial_cell_state)
             return super().call(
                 sequences, initial_state=initial_state, mask=mask, training=training
             )

@@ -32,6 +32,7 @@ from keras_attention.seq2seq.mechanisms import (
     hardmax,
     honour_mask,
     is_raw,
+    prepared,
 )
 from keras_attention.seq2seq.monotonic import (
     BahdanauMonotonicAttention,
@@ -186,6 +187,12 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
                     "attention_mechanism must be an AttentionMechanism or a list of them. "
                     f"Received: {type(mechanism).__name__}"
                 )
+        missing = [n for n in ("state_size", "output_size") if not hasattr(cell, n)]
+        if missing or not callable(cell):
+            raise TypeError(
+                "cell must be an RNN cell, such as keras.layers.LSTMCell (a layer over sequences, "
+                f"such as LSTM, is none). Received: {type(cell).__name__}, without {missing}"
+            )
         for argument, value in (
             ("cell_input_fn", cell_input_fn),
             ("attention_fn", attention_fn),
@@ -240,11 +247,11 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
 
     def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
         """One memory for all mechanisms: what to hand over as `memory=` at each call."""
-        prepared = [
+        memories = [
             mechanism.prepare_memory(memory, memory_sequence_length, memory_mask)
             for mechanism in self._mechanisms
         ]
-        return prepared if self._is_multi else prepared[0]
+        return memories if self._is_multi else memories[0]
 
     def _per_mechanism(self, memory, lengths=None, mask=None) -> list:
         """One prepared memory per mechanism; None where the bound one is meant."""
@@ -378,11 +385,14 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
 
     def _note_widths(self, memory) -> None:
         """What a memory, prepared, raw or bound, tells about the sizes of the weights."""
+
+        def values(mechanism, part):
+            if part is None:
+                return mechanism.values
+            return part if is_raw(part) else prepared(part).values
+
         parts = [None] * len(self._mechanisms) if memory is None else self._parts(memory)
-        self._value_widths = tuple(
-            (part if is_raw(part) else m.values if part is None else part[1]).shape[-1]
-            for m, part in zip(self._mechanisms, parts)
-        )
+        self._value_widths = tuple(values(*pair).shape[-1] for pair in zip(self._mechanisms, parts))
 
     # -- the step
 

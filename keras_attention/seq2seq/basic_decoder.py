@@ -98,6 +98,7 @@ class BasicDecoder(BaseDecoder):
         **kwargs,
     ):
         """Start the sampler on `inputs`, and the cell in `initial_state`."""
+        only_one_state(initial_state, initial_cell_state)
         memory = prepare(self.cell, memory, memory_sequence_length, memory_mask)
         finished, first = self.sampler.initialize(inputs, **kwargs)
         if initial_state is None:
@@ -140,7 +141,20 @@ class BasicDecoder(BaseDecoder):
 
 def prepare(cell, memory, lengths, mask):
     """What every step looks at, made once before the loop: a raw memory is masked and projected."""
+    if memory is None:
+        return None
+    if hasattr(cell, "_per_mechanism"):
+        return cell._pack(cell._per_mechanism(memory, lengths, mask))
     return cell.prepare_memory(memory, lengths, mask) if is_raw(memory) else memory
+
+
+def only_one_state(initial_state, initial_cell_state) -> None:
+    """An initial state has a cell state in it."""
+    if initial_state is not None and initial_cell_state is not None:
+        raise ValueError(
+            "Give initial_state or initial_cell_state: the one is a part of the other. Received: "
+            "both; initial_state.clone(cell_state=...) joins them."
+        )
 
 
 def first_state(cell, rows, memory, cell_state):

@@ -10,7 +10,12 @@ import tensorflow as tf
 from keras_attention.functional import widen
 from keras_attention.seq2seq._keras import deserialize, register, same_structure, serialize
 from keras_attention.seq2seq._panels import in_panels
-from keras_attention.seq2seq.basic_decoder import build_cell, first_state, prepare
+from keras_attention.seq2seq.basic_decoder import (
+    build_cell,
+    first_state,
+    only_one_state,
+    prepare,
+)
 from keras_attention.seq2seq.beam_search_ops import (
     gather_tree,
     gather_tree_from_array,
@@ -215,6 +220,7 @@ class BeamSearchDecoder(BaseDecoder):
         self._embed = self.embedding_fn
         if embedding is not None:
             self._embed = lambda ids: tf.nn.embedding_lookup(embedding, ids)
+        only_one_state(initial_state, initial_cell_state)
         memory = prepare(self.cell, memory, memory_sequence_length, memory_mask)
         if initial_state is None:
             rows = tf.size(start_tokens) * self.beam_width
@@ -241,9 +247,10 @@ class BeamSearchDecoder(BaseDecoder):
             tf.zeros([self._batch_size], tf.int32), self.beam_width, on_value=True, off_value=False
         )  # [B, K]
         cell_state = tf.nest.map_structure(self._split, cell_state)
-        attention = _attention_probs(cell_state)
         coverage = tf.get_static_value(self.coverage_penalty_weight) != 0.0
-        if (coverage or self.output_alignments) and attention is None:
+        needed = coverage or self.output_alignments
+        attention = _attention_probs(cell_state) if needed else None
+        if needed and attention is None:
             raise ValueError(
                 "Coverage penalty and output_alignments need a cell that attends: an "
                 "AttentionWrapper, or one whose state has `alignments`. Received: "

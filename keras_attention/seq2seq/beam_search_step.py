@@ -182,6 +182,12 @@ def _attention_probs(state) -> tf.Tensor | None:
         return None
     if len(found) == 1:
         return found[0]
+    lengths = {alignments.shape[-1] for alignments in found} - {None}
+    if len(lengths) > 1:
+        raise ValueError(
+            "Coverage penalty and output_alignments need mechanisms that look at memories of one "
+            f"length, for they take the mean of the alignments. Received: lengths {sorted(lengths)}"
+        )
     return tf.add_n([widen(alignments) for alignments in found]) / len(found)
 
 

@@ -38,12 +38,27 @@ def is_raw(memory: Any) -> bool:
     return hasattr(memory, "shape")
 
 
+def prepared(memory: Any) -> Memory:
+    """What `prepare_memory` gave, whatever has become of its type."""
+    if len(memory) != 3 or not all(map(is_raw, memory)):
+        raise ValueError(
+            "memory must be a tensor [B, S, D], or what prepare_memory gave. Received: "
+            f"{type(memory).__name__} of {len(memory)}"
+        )
+    return Memory(*memory)
+
+
 def honour_mask(arguments: dict) -> dict:
     """The arguments of a call, with the Keras mask of a raw memory if nothing else is said."""
     memory = arguments.get("memory")
     lengths, mask = (arguments.get(f"memory_{name}") for name in ("sequence_length", "mask"))
     if lengths is not None and mask is not None:
         raise ValueError(_LENGTHS_AND_MASK)
+    if memory is None and not (lengths is None and mask is None):
+        raise ValueError(
+            "memory_sequence_length and memory_mask belong to a memory that is handed over with "
+            "them as memory=. Received: no memory. A bound one has its own: see setup_memory."
+        )
     implicit = getattr(memory, "_keras_mask", None) if tf.is_tensor(memory) else None
     if implicit is None or lengths is not None or mask is not None:
         return arguments
@@ -143,6 +158,11 @@ class AttentionMechanism(keras.layers.Layer):
                     message="memory_sequence_length must not be longer than the memory [B, S, D]. "
                     "Is the memory time major?",
                 ),
+                tf.debugging.assert_equal(
+                    tf.size(lengths),
+                    tf.shape(memory)[0],
+                    message="memory_sequence_length must hold one length for each row of memory.",
+                ),
             ]
             with tf.control_dependencies([check for check in checks if check is not None]):
                 memory_mask = tf.sequence_mask(tf.identity(lengths), steps)
@@ -150,6 +170,11 @@ class AttentionMechanism(keras.layers.Layer):
             mask = tf.ones(tf.shape(memory)[:2], tf.bool)
         else:
             mask = tf.cast(memory_mask, tf.bool)
+            if not mask.shape.is_compatible_with(memory.shape[:2]):
+                raise ValueError(
+                    "memory_mask must be [B, S], True where the memory [B, S, D] may be seen. "
+                    f"Received: memory_mask of shape {mask.shape}, memory of shape {memory.shape}"
+                )
             memory = tf.where(mask[..., None], memory, tf.zeros([], memory.dtype))
         self._build_for(memory)
         keys = memory if self.memory_layer is None else self.memory_layer(memory)
@@ -187,8 +212,15 @@ class AttentionMechanism(keras.layers.Layer):
 
     def _memory(self, memory: Any, lengths: Any = None, mask: Any = None) -> Memory:
         """What a call may look at: what was prepared, or shall be now, or is bound."""
+        if isinstance(mask, (tuple, list)):  # Keras' masks of the parts of a prepared memory
+            mask = None
         if isinstance(memory, (tuple, list)):
-            return Memory(*memory)
+            if not (lengths is None and mask is None):
+                raise ValueError(
+                    "This memory was prepared, and is masked as it was then: give lengths or mask "
+                    "to prepare_memory, or hand over the tensor [B, S, D] with them."
+                )
+            return prepared(memory)
         if memory is not None:
             # Lengths are never implicit; a mask may be, and then they win.
             return self.prepare_memory(memory, lengths, mask if lengths is None else None)
@@ -227,7 +259,7 @@ class AttentionMechanism(keras.layers.Layer):
                 inputs = [*inputs, self._symbol]  # an edge of the model's graph
         if mask is not None and lengths is not None:
             raise ValueError(_LENGTHS_AND_MASK)
-        outputs = super().__call__(inputs, *args, **honour_mask(kwargs))
+        outputs = super().__call__(inputs, *args, **(kwargs if setup else honour_mask(kwargs)))
         if setup:
             self._symbol = outputs if isinstance(outputs, KerasTensor) else None
         return outputs

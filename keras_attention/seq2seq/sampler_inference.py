@@ -40,6 +40,11 @@ class GreedyEmbeddingSampler(Sampler):
     def initialize(self, embedding, start_tokens=None, end_token=None):
         """-> (finished [N] bool, the embeddings of the start tokens)."""
         self._embed = embedder(self.embedding_fn, embedding, self)
+        if start_tokens is None or end_token is None:
+            raise ValueError(
+                f"{type(self).__name__} needs start_tokens [N] and end_token. Received: "
+                f"start_tokens={start_tokens}, end_token={end_token}"
+            )
         self.start_tokens = tf.convert_to_tensor(start_tokens, tf.int32, name="start_tokens")
         self.end_token = tf.convert_to_tensor(end_token, tf.int32, name="end_token")
         if self.start_tokens.shape.rank != 1:

@@ -401,6 +401,9 @@ def test_what_cannot_be_a_part_is_refused():
     for argument in ("cell_input_fn", "attention_fn"):
         with pytest.raises(TypeError, match=argument):
             wrap(**{argument: 3})
+    for cell in (keras.layers.LSTM(UNITS), None):
+        with pytest.raises(TypeError, match="RNN cell"):
+            AttentionWrapper(cell, MECHANISMS["luong"](UNITS))
 
 
 def test_a_step_without_a_memory_is_refused():

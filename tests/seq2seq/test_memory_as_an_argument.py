@@ -235,6 +235,84 @@ def test_an_rnn_wants_a_cell_that_attends():
         AttentionRNN(keras.layers.GRUCell(3))
 
 
+def test_an_rnn_begins_the_inner_cell_as_it_is_told():
+    cell = AttentionWrapper(keras.layers.LSTMCell(UNITS), LuongAttention(UNITS))
+    inputs, memory = normal(BATCH, TARGET, UNITS), normal(BATCH, SOURCE, UNITS)
+    begin = [normal(BATCH, UNITS), normal(BATCH, UNITS)]
+    expected = BasicDecoder(cell, TrainingSampler())(
+        inputs, memory=memory, initial_cell_state=begin
+    )[0]
+    rnn = AttentionRNN(cell, return_sequences=True)
+    found = rnn(inputs, memory=memory, initial_cell_state=[tf.constant(part) for part in begin])
+    np.testing.assert_allclose(found, expected.rnn_output, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [LuongAttention, BahdanauAttention])
+def test_an_rnn_learns_compiled(kind):
+    cell = AttentionWrapper(keras.layers.GRUCell(UNITS), kind(UNITS))
+    rnn = AttentionRNN(cell)
+    inputs, memory = normal(BATCH, TARGET, UNITS), normal(BATCH, SOURCE, UNITS)
+    rnn(inputs, memory=memory)
+
+    def gradients(inputs, memory):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(rnn(inputs, memory=memory)))
+        return tape.gradient(loss, rnn.trainable_variables)
+
+    unknown = [tf.TensorSpec([None, None, UNITS])] * 2
+    compiled = tf.function(gradients, input_signature=unknown, jit_compile=True, autograph=False)
+    for found, expected in zip(compiled(inputs, memory), gradients(inputs, memory)):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["mechanism", "wrapper", "decoder", "rnn"])
+def test_lengths_beside_a_memory_that_has_its_own_are_refused(way):
+    cell = AttentionWrapper(keras.layers.GRUCell(UNITS), LuongAttention(UNITS))
+    prepared = cell.prepare_memory(normal(BATCH, SOURCE, UNITS))
+    inputs = normal(BATCH, TARGET, UNITS)
+    state = cell.get_initial_state(batch_size=BATCH, memory=prepared)
+    answer = {
+        "mechanism": lambda **kwargs: cell.attention_mechanism([inputs[:, 0], None], **kwargs),
+        "wrapper": lambda **kwargs: cell(inputs[:, 0], state, **kwargs),
+        "decoder": lambda **kwargs: BasicDecoder(cell, TrainingSampler())(inputs, **kwargs),
+        "rnn": lambda **kwargs: AttentionRNN(cell)(inputs, **kwargs),
+    }[way]
+    with pytest.raises(ValueError, match="was prepared"):
+        answer(memory=prepared, memory_sequence_length=[1] * BATCH)
+    with pytest.raises(ValueError, match="no memory"):
+        answer(memory_sequence_length=[1] * BATCH)
+    with pytest.raises(ValueError, match="what prepare_memory gave"):
+        answer(memory=[[[1.0] * UNITS] * SOURCE] * BATCH)
+    with pytest.raises(ValueError, match=r"memory_mask must be \[B, S\]"):
+        answer(memory=normal(BATCH, SOURCE, UNITS), memory_mask=np.ones([1, SOURCE], bool))
+
+
+def test_an_initial_state_and_one_for_the_cell_exclude_each_other():
+    cell = keras.layers.GRUCell(UNITS)
+    state = tf.zeros([BATCH, UNITS])
+    with pytest.raises(ValueError, match="clone"):
+        BasicDecoder(cell, TrainingSampler())(
+            normal(BATCH, TARGET, UNITS), initial_state=state, initial_cell_state=state
+        )
+
+
+def test_two_mechanisms_may_be_searched_over_memories_of_two_lengths():
+    mechanisms = [LuongAttention(UNITS), BahdanauAttention(UNITS)]
+    cell = AttentionWrapper(keras.layers.GRUCell(UNITS), mechanisms)
+    raw = [normal(BATCH, SOURCE, UNITS), normal(BATCH, SOURCE + 2, UNITS)]
+    head = keras.layers.Dense(VOCABULARY)
+    table = normal(VOCABULARY, UNITS)
+
+    def search(memory, **settings):
+        decoder = BeamSearchDecoder(cell, 2, output_layer=head, maximum_iterations=3, **settings)
+        return decoder(table, [1] * BATCH, 2, memory=memory)[0].predicted_ids
+
+    prepared = [m.prepare_memory(part) for m, part in zip(mechanisms, raw)]
+    np.testing.assert_array_equal(search(raw), search(prepared))
+    with pytest.raises(ValueError, match="one length"):
+        search(raw, coverage_penalty_weight=0.1)
+
+
 def test_an_rnn_has_no_place_for_a_history():
     cell = keras.layers.GRUCell(UNITS)
     for mechanism in (LuongAttention(UNITS), [LuongAttention(UNITS), BahdanauAttention(UNITS)]):
