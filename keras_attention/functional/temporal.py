@@ -1,0 +1,35 @@
+"""Temporal attention (Paulus et al., 2017): what was looked at before counts for less now."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional.dtypes import widen
+from keras_attention.functional.normalizers import softmax
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def temporal_softmax(scores: Any, mask: Any = None, state: Any = None) -> tuple:
+    """Each slot's exp(score) over the sum of its earlier ones, made to sum to 1 over S (eq. 3, 4).
+
+    A normaliser with a state: scores [..., T, S] of T queries in a row, mask broadcastable to them,
+    state [..., S] -> weights [..., T, S], state [..., S], float32 or wider. The state is log sum of
+    exp(score) over the queries so far, of raw scores; None before the first query, which gets a
+    plain softmax.
+
+    >>> scores = tf.math.log([[[1.0, 3.0], [1.0, 3.0], [1.0, 1.0]]])
+    >>> weights, state = temporal_softmax(scores)
+    >>> weights.numpy().round(3).tolist(), tf.exp(state).numpy().round(3).tolist()
+    ([[[0.25, 0.75], [0.5, 0.5], [0.75, 0.25]]], [[3.0, 7.0]])
+    """
+    scores = widen(scores)
+    log_0 = tf.constant(scores.dtype.min / 2, scores.dtype)  # finite, for the sake of gradients
+    if state is None:
+        shape = tf.shape(scores)
+        state = tf.fill(tf.concat([shape[:-2], shape[-1:]], 0), log_0)
+    state = tf.maximum(widen(state), log_0)[..., None, :]  # a narrow type made it -inf
+    sums = tf.math.cumulative_logsumexp(tf.concat([state, scores], -2), axis=-2)  # [..., T + 1, S]
+    history = sums[..., :-1, :]
+    history = tf.where(history > log_0 / 2, history, 0.0)
+    return softmax(scores - history, mask), sums[..., -1, :]
