@@ -34,6 +34,33 @@ def hardmax(scores, mask=None):
     return weights
 
 
+def _bisected(scores, mask, weigh):
+    """weigh(scores - tau) with the tau for which it sums to 1, found by halving.  [..., S]."""
+    scores = np.asarray(scores, np.float64)
+    mask = np.broadcast_to(True if mask is None else mask, scores.shape)
+    weights = np.zeros_like(scores)
+    for row in np.ndindex(scores.shape[:-1]):
+        seen = mask[row]
+        if seen.any():
+            z = scores[row][seen] - scores[row][seen].max()
+            low, high = -2.0, 0.0
+            for _ in range(100):
+                tau = (low + high) / 2
+                low, high = (tau, high) if weigh(z - tau).sum() > 1 else (low, tau)
+            weights[row][seen] = weigh(z - tau)
+    return weights
+
+
+def sparsemax(scores, mask=None):
+    """max(score - tau, 0), summing to 1.  [..., S]."""
+    return _bisected(scores, mask, lambda z: np.maximum(z, 0))
+
+
+def entmax15(scores, mask=None):
+    """max((score - tau) / 2, 0)^2, summing to 1.  [..., S]."""
+    return _bisected(scores, mask, lambda z: np.maximum(z / 2, 0) ** 2)
+
+
 def monotonic(p, previous):
     """A pointer at j with probability previous_j walks on until it stops.  [..., S] -> [..., S]."""
     attention = np.zeros(np.shape(p))

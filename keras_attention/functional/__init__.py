@@ -1,26 +1,142 @@
 """Attention as pure functions: tensors in, tensors out, no weights."""
 
+from keras_attention.functional.addressing import (
+    address,
+    content_weights,
+    interpolate,
+    read_memory,
+    rotate,
+    sharpen,
+    write_memory,
+)
 from keras_attention.functional.attend import Memory, attend
+from keras_attention.functional.dilations import receptive_field, tc_dilations
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.gates import gated_tanh, glu
+from keras_attention.functional.glimpse import glimpse
 from keras_attention.functional.likelihood import cross_entropy, log_normalizer
-from keras_attention.functional.masks import padding
-from keras_attention.functional.monotonic import monotonic_attention, safe_cumprod
-from keras_attention.functional.normalizers import hardmax, softmax
-from keras_attention.functional.scores import additive, dot
+from keras_attention.functional.masks import (
+    atrous,
+    block,
+    causal,
+    chosen,
+    directional,
+    fixed,
+    padding,
+    strided,
+    window,
+)
+from keras_attention.functional.monotonic import (
+    monotonic_attention,
+    monotonic_hard,
+    monotonic_parallel,
+    monotonic_recursive,
+    safe_cumprod,
+)
+from keras_attention.functional.normalizers import (
+    entmax15,
+    hardmax,
+    sampled,
+    softmax,
+    sparsemax,
+)
+from keras_attention.functional.pairwise import average, concatenation
+from keras_attention.functional.penalties import redundancy
+from keras_attention.functional.places import flatten_places, pool_places
+from keras_attention.functional.pointing import copy_mixture, taken_before
+from keras_attention.functional.positions import (
+    alibi,
+    distance_decay,
+    relative_index,
+    rotary,
+    sinusoid,
+)
+from keras_attention.functional.reinforce import entropy, log_prob_of_choice, reinforce
+from keras_attention.functional.scores import (
+    additive,
+    biaffine,
+    concat,
+    cosine,
+    dot,
+    general,
+    location,
+    scaled_dot,
+)
+from keras_attention.functional.temporal import temporal_softmax
 from keras_attention.functional.top_k import top_k
+from keras_attention.functional.windows import (
+    cyclic_shift,
+    relative_position_index,
+    shifted_window_mask,
+    window_merge,
+    window_partition,
+)
 
 __all__ = [
     "Memory",
     "additive",
+    "address",
+    "alibi",
+    "atrous",
     "attend",
+    "average",
+    "biaffine",
+    "block",
+    "causal",
+    "chosen",
+    "concat",
+    "concatenation",
+    "content_weights",
+    "copy_mixture",
+    "cosine",
     "cross_entropy",
+    "cyclic_shift",
+    "directional",
+    "distance_decay",
     "dot",
+    "entmax15",
+    "entropy",
+    "fixed",
+    "flatten_places",
+    "gated_tanh",
+    "general",
+    "glimpse",
+    "glu",
     "hardmax",
+    "interpolate",
+    "location",
     "log_normalizer",
+    "log_prob_of_choice",
     "monotonic_attention",
+    "monotonic_hard",
+    "monotonic_parallel",
+    "monotonic_recursive",
     "padding",
+    "pool_places",
+    "read_memory",
+    "receptive_field",
+    "redundancy",
+    "reinforce",
+    "relative_index",
+    "relative_position_index",
+    "rotary",
+    "rotate",
     "safe_cumprod",
+    "sampled",
+    "scaled_dot",
+    "sharpen",
+    "shifted_window_mask",
+    "sinusoid",
     "softmax",
+    "sparsemax",
+    "strided",
+    "taken_before",
+    "tc_dilations",
+    "temporal_softmax",
     "top_k",
     "widen",
+    "window",
+    "window_merge",
+    "window_partition",
+    "write_memory",
 ]

@@ -1,4 +1,10 @@
-"""Masks: boolean, True = may look, joined with `&`."""
+"""Masks: boolean, True = may look, joined with `&`.
+
+B batch, T queries, S memory slots; i is the place of a query, j that of a slot. A mask of places is
+[1, T, S]: `causal(T) & padding(lengths, S)[:, None]` is [B, T, S]. Lengths may be tensors.
+"""
+
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,3 +18,134 @@ def padding(lengths: tf.Tensor, steps: int | tf.Tensor | None = None) -> tf.Tens
     [[1, 1, 0], [0, 0, 0]]
     """
     return tf.sequence_mask(lengths, steps)
+
+
+def causal(length: Any, offset: Any = 0) -> tf.Tensor:
+    """j <= i: nothing that comes later (Vaswani et al., 2017, 3.2.3).  T -> [1, T, offset + T].
+
+    `offset` slots stand before the first query, as in a decoder that keeps its keys.
+
+    >>> causal(2, offset=1)[0].numpy().astype(int).tolist()
+    [[1, 1, 0], [1, 1, 1]]
+    """
+    return _slots_after_queries(length, offset) <= 0
+
+
+def directional(length: Any, forward: bool = True) -> tf.Tensor:
+    """j < i, or j > i: only one side, and never itself (Shen et al., 2018, DiSAN).  -> [1, T, T].
+
+    The first query forward, and the last one backward, may see nothing.
+
+    >>> directional(2)[0].numpy().astype(int).tolist()
+    [[0, 0], [1, 0]]
+    """
+    distance = _slots_after_queries(length)
+    return distance < 0 if forward else distance > 0
+
+
+def window(length: Any, radius: Any, offset: Any = 0) -> tf.Tensor:
+    """|i - j| <= radius: restricted attention, r = 2 radius + 1 (Vaswani et al., 2017, section 4).
+
+    T -> [1, T, offset + T]. All of T queries see all of T slots from radius T - 1 on. Raises
+    ValueError for a radius below 0.
+
+    >>> window(3, 1)[0].numpy().astype(int).tolist()
+    [[1, 1, 0], [1, 1, 1], [0, 1, 1]]
+    """
+    _at_least(0, radius=radius)
+    return tf.abs(_slots_after_queries(length, offset)) <= radius
+
+
+def atrous(length: Any, rate: Any, offset: Any = 0) -> tf.Tensor:
+    """(i - j) mod rate = 0: every rate-th place from here.  T -> [1, T, offset + T].
+
+    Its union with `window` is the sparse attention of Su (kexue.fm, 2019). Raises ValueError for a
+    rate below 1.
+
+    >>> atrous(4, 2)[0, 1].numpy().astype(int).tolist()
+    [0, 1, 0, 1]
+    """
+    _at_least(1, rate=rate)
+    return _slots_after_queries(length, offset) % rate == 0
+
+
+def block(length: Any, size: Any, offset: Any = 0) -> tf.Tensor:
+    """floor(i / size) = floor(j / size): only its own block.  T -> [1, T, offset + T].
+
+    Raises ValueError for a size below 1.
+
+    >>> block(3, 2)[0].numpy().astype(int).tolist()
+    [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    """
+    _at_least(1, size=size)
+    queries, slots = _places(length, offset)
+    return (queries // size)[:, None] == (slots // size)[None, None]
+
+
+def strided(length: Any, stride: Any, hop: int | None = None, offset: Any = 0) -> tf.Tensor:
+    """The last `stride` places, and every stride-th one before (Child et al., 2019, section 4.3).
+
+    T -> [1, T, offset + T]. Hop 1 is i - stride <= j <= i, hop 2 is j <= i with (i - j) mod
+    stride = 0, None their union. Two hops reach whatever is causal. Raises ValueError for a stride
+    below 1, or another hop.
+
+    >>> strided(5, 2)[0, 4].numpy().astype(int).tolist()
+    [1, 0, 1, 1, 1]
+    """
+    hops = window(length, stride, offset), atrous(length, stride, offset)
+    return causal(length, offset) & _hop(hops, hop)
+
+
+def fixed(
+    length: Any, stride: Any, summary: Any = 1, hop: int | None = None, offset: Any = 0
+) -> tf.Tensor:
+    """Its own block, and the last `summary` places of each (Child et al., 2019, section 4.3).
+
+    T -> [1, T, offset + T], always j <= i. Hop 1 is floor(i / stride) = floor(j / stride), hop 2
+    is j mod stride >= stride - summary, None their union. Raises ValueError for a stride or a
+    summary below 1, or another hop.
+
+    >>> fixed(5, 2)[0, 4].numpy().astype(int).tolist()
+    [0, 1, 0, 1, 1]
+    """
+    _at_least(1, summary=summary)
+    own = block(length, stride, offset)
+    summaries = _places(length, offset)[1] % stride >= stride - summary
+    return causal(length, offset) & _hop((own, summaries[None, None]), hop)
+
+
+def chosen(queries: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
+    """Both were selected, and they are not the same token (Shen et al., 2018, ReSAN).
+
+    bool [B, S], [B, S] -> [B, S, S].
+
+    >>> chosen(tf.constant([[True, True]]), tf.constant([[True, False]])).numpy().tolist()
+    [[[False, False], [True, False]]]
+    """
+    pairs = queries[:, :, None] & slots[:, None, :]
+    return pairs & (_slots_after_queries(tf.shape(queries)[1]) != 0)
+
+
+def _places(length, offset=0):
+    """Where the queries and the slots stand.  [T], [offset + T]."""
+    return tf.range(length) + offset, tf.range(length + offset)
+
+
+def _slots_after_queries(length, offset=0):
+    """j - i.  [1, T, offset + T]."""
+    queries, slots = _places(length, offset)
+    return slots[None, None] - queries[:, None]
+
+
+def _hop(hops, hop):
+    if hop not in (None, 1, 2):
+        raise ValueError(f"hop must be 1, 2, or None for their union. Received: hop={hop!r}")
+    return hops[0] | hops[1] if hop is None else hops[hop - 1]
+
+
+def _at_least(lowest, **sizes):
+    """Numbers are checked here; what is a tensor in a graph is not known yet."""
+    for name, size in sizes.items():
+        known = tf.get_static_value(size) if tf.is_tensor(size) else size
+        if known is not None and known < lowest:
+            raise ValueError(f"{name} must be at least {lowest}. Received: {name}={size}")

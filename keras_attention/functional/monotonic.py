@@ -5,6 +5,7 @@ At every slot it stops with probability p, or walks on. [..., S] in and out.
 
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -69,6 +70,56 @@ def _hard(p, previous):
 
 
 _MODES = {"recursive": _recursive, "parallel": _parallel, "hard": _hard}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def monotonic_recursive(scores: Any, mask: Any = None, state: Any = None) -> tuple:
+    """A normaliser with a state: T queries in a row move the pointer on, each from the last.
+
+    scores [..., T, S], mask broadcastable to them, state [..., S] -> weights [..., T, S], state
+    [..., S]: where the pointer stood at the last query; None is at the first slot. A query stops
+    at a slot it may see with p = sigmoid(score).
+
+    >>> weights, state = monotonic_recursive(tf.zeros([1, 2, 2]))
+    >>> weights.numpy().tolist(), state.numpy().tolist()
+    ([[[0.5, 0.25], [0.25, 0.25]]], [[0.25, 0.25]])
+    """
+    return _walk(tf.sigmoid(widen(scores)), mask, state, "recursive")
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def monotonic_parallel(scores: Any, mask: Any = None, state: Any = None) -> tuple:
+    """`monotonic_recursive` by the closed form: fast, inexact below products of 1e-10.
+
+    >>> monotonic_parallel(tf.zeros([1, 1, 2]))[0].numpy().round(6).tolist()
+    [[[0.5, 0.25]]]
+    """
+    return _walk(tf.sigmoid(widen(scores)), mask, state, "parallel")
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def monotonic_hard(scores: Any, mask: Any = None, state: Any = None) -> tuple:
+    """`monotonic_recursive` that stops at the first slot with a score above 0.
+
+    >>> monotonic_hard(tf.constant([[[-1.0, 1.0, 1.0], [1.0, -1.0, 1.0]]]))[0].numpy().tolist()
+    [[[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]]
+    """
+    scores = widen(scores)
+    return _walk(tf.cast(scores > 0, scores.dtype), mask, state, "hard")
+
+
+def _walk(stops, mask, state, mode):
+    if mask is not None:
+        stops = tf.where(mask, stops, 0.0)
+    if state is None:
+        first = tf.one_hot(0, tf.shape(stops)[-1], dtype=stops.dtype)
+        state = tf.zeros_like(tf.reduce_sum(stops, -2)) + first
+    rank = stops.shape.rank
+    by_query = tf.transpose(stops, [rank - 2, *range(rank - 2), rank - 1])  # [T, ..., S]
+    state = tf.cast(state, stops.dtype)
+    weights = tf.scan(lambda last, p: monotonic_attention(p, last, mode), by_query, state)
+    state = tf.concat([state[None], weights], 0)[-1]  # without queries it stands where it stood
+    return tf.transpose(weights, [*range(1, rank - 1), 0, rank - 1]), state
 
 
 def _last_axis_first(x):

@@ -4,7 +4,10 @@ Each is `(scores, mask) -> weights`, [..., S] in and out, float32 or wider. The 
 True = may look; a row that may see nothing is all zeros.
 """
 
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
@@ -24,8 +27,7 @@ def softmax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
     >>> softmax(tf.zeros([1, 2]), tf.constant([[False, False]])).numpy().tolist()
     [[0.0, 0.0]]
     """
-    weights = tf.nn.softmax(_masked(widen(scores), mask))
-    return weights if mask is None else tf.where(mask, weights, 0.0)
+    return _visible(tf.nn.softmax(_masked(widen(scores), mask)), mask)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -36,6 +38,104 @@ def hardmax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
     [[0.0, 1.0, 0.0]]
     """
     scores = widen(scores)
-    best = tf.argmax(_masked(scores, mask), axis=-1, output_type=tf.int32)
-    weights = tf.one_hot(best, tf.shape(scores)[-1], dtype=scores.dtype)
+    candidates = _masked(scores, mask)
+    if not scores.shape[-1]:  # argmax wants at least one: the worst, and after all others
+        one_more = [[0, 0]] * (scores.shape.rank - 1) + [[0, 1]]
+        candidates = tf.pad(candidates, one_more, constant_values=scores.dtype.min)
+    best = tf.argmax(candidates, axis=-1, output_type=tf.int32)
+    return _visible(tf.one_hot(best, tf.shape(scores)[-1], dtype=scores.dtype), mask)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def sampled(scores: tf.Tensor, mask: tf.Tensor | None = None, seed: Any = None) -> tf.Tensor:
+    """One at a slot drawn with its softmax probability, zero elsewhere.  [..., S] -> [..., S].
+
+    Hard attention (Xu et al., 2015, section 4.1). Two ints as `seed` [2] give the same draw every
+    time; None gives a new one, that `tf.random.set_seed` repeats outside of XLA. A draw has no
+    gradient: see `reinforce`.
+
+    >>> sampled(tf.zeros([1, 3]), tf.constant([[False, True, False]])).numpy().tolist()
+    [[0.0, 1.0, 0.0]]
+    """
+    scores = widen(scores)
+    if seed is None:
+        bound = tf.int32.max
+        seed = tf.random.uniform([2], minval=-bound, maxval=bound, dtype=tf.int32)
+    tiny = np.finfo(scores.dtype.as_numpy_dtype).tiny
+    uniform = tf.random.stateless_uniform(tf.shape(scores), seed, tiny, 1.0, scores.dtype)
+    # The best of scores with Gumbel noise is a draw from their softmax, also under XLA.
+    return hardmax(scores - tf.math.log(-tf.math.log(uniform)), mask)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def sparsemax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+    """The point of the simplex nearest to the scores: max(score - tau, 0).  [..., S] -> [..., S].
+
+    Low scores weigh exactly 0 (Martins and Astudillo, 2016, algorithm 1). With the scores sorted,
+    k the last r with 1 + r z_r > z_1 + ... + z_r, tau = (z_1 + ... + z_k - 1) / k.
+
+    >>> sparsemax(tf.constant([[1.0, 0.8, 0.1, -1.0]])).numpy().round(6).tolist()
+    [[0.6000000238418579, 0.4000000059604645, 0.0, 0.0]]
+    """
+    z = _below_best(scores, mask)
+    z_r, r = _sorted(z)
+    support = _support(z, z_r, 1 + r * z_r > tf.cumsum(z_r, -1))
+    tau = (tf.reduce_sum(support * z, -1, keepdims=True) - 1) / _size(support)
+    return _visible(tf.nn.relu(z - tau), mask)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def entmax15(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+    """Between softmax and sparsemax: max(score / 2 - tau, 0)^2.  [..., S] -> [..., S].
+
+    Exact and by sorting (Peters et al., 2019, algorithm 2). Over the k best of the halved scores,
+    tau = mean - sqrt((1 - k variance) / k); k is the last for which tau stays below z_k.
+
+    >>> entmax15(tf.constant([[0.0, 0.0, -2.0]])).numpy().round(6).tolist()
+    [[0.5, 0.5, 0.0]]
+    """
+    z = _below_best(scores, mask) / 2
+    z_r, r = _sorted(z)
+    mean, square = tf.cumsum(z_r, -1) / r, tf.cumsum(tf.square(z_r), -1) / r
+    support = _support(z, z_r, _entmax15_threshold(mean, square, r) < z_r)
+    k = _size(support)
+    mean = tf.reduce_sum(support * z, -1, keepdims=True) / k
+    square = tf.reduce_sum(support * tf.square(z), -1, keepdims=True) / k
+    return _visible(tf.square(tf.nn.relu(z - _entmax15_threshold(mean, square, k))), mask)
+
+
+def _entmax15_threshold(mean, square, count):
+    """The tau that makes the squares above it sum to 1; without one, the mean of too many."""
+    inside = (1 - count * (square - tf.square(mean))) / count
+    # Where it is the answer it is at least 1 / count^2, and its root has a gradient.
+    return mean - tf.sqrt(tf.maximum(inside, np.finfo(inside.dtype.as_numpy_dtype).tiny))
+
+
+def _below_best(scores, mask):
+    """Scores less the best, [..., S]: nothing more than 2 below it is ever in the support."""
+    scores = _masked(widen(scores), mask)
+    best = tf.stop_gradient(tf.reduce_max(scores, -1, keepdims=True))
+    return tf.maximum(scores - best, -3.0)
+
+
+def _sorted(z):
+    """z from the best down, and the rank of each from 1."""
+    z = tf.sort(tf.stop_gradient(z), -1, "DESCENDING")
+    return z, tf.cast(tf.range(1, tf.shape(z)[-1] + 1), z.dtype)
+
+
+def _support(z, z_r, holds):
+    """One where z is among the leading ones for which something holds: they share one formula.
+
+    That the support moves has no gradient, so the rest is differentiated as it stands.
+    """
+    lowest = tf.reduce_min(tf.where(holds, z_r, 0.0), -1, keepdims=True)
+    return tf.cast(tf.stop_gradient(z) >= lowest, z.dtype)
+
+
+def _size(support):
+    return tf.maximum(tf.reduce_sum(support, -1, keepdims=True), 1)
+
+
+def _visible(weights, mask):
     return weights if mask is None else tf.where(mask, weights, 0.0)

@@ -3,11 +3,15 @@
 B batch, T queries, S memory slots, D width. Scores are float32 or wider.
 """
 
+import keras
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
 
+_SHORTEST = 1e-6  # what is shorter has no direction: rounding would point it anywhere
 
+
+@keras.saving.register_keras_serializable("keras_attention")
 def dot(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     """q·k (Luong et al., 2015, eq. 8).  [B, T, D], [B, S, D] -> [B, T, S].
 
@@ -15,6 +19,48 @@ def dot(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     [[[1.0, 2.0]]]
     """
     return tf.matmul(widen(query), widen(keys), transpose_b=True)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def scaled_dot(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """q·k / sqrt(D) (Vaswani et al., 2017, eq. 1).  [B, T, D], [B, S, D] -> [B, T, S].
+
+    >>> scaled_dot(tf.fill([1, 1, 4], 3.0), tf.ones([1, 2, 4])).numpy().tolist()
+    [[[6.0, 6.0]]]
+    """
+    query = widen(query)
+    return dot(query * tf.math.rsqrt(tf.cast(tf.shape(query)[-1], query.dtype)), keys)
+
+
+def general(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """q·(W k) (Luong et al., 2015, eq. 8).  [B, T, D], [B, S, D'], W [D, D'] -> [B, T, S].
+
+    >>> swap = tf.constant([[0.0, 1.0], [1.0, 0.0]])
+    >>> general(tf.constant([[[1.0, 2.0]]]), tf.constant([[[3.0, 0.0]]]), swap).numpy().tolist()
+    [[[6.0]]]
+    """
+    return dot(tf.matmul(widen(query), widen(kernel)), keys)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+def cosine(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """q·k / (|q| |k|) (Graves et al., 2014, eq. 6).  [B, T, D], [B, S, D] -> [B, T, S] in [-1, 1].
+
+    A vector shorter than 1e-6 has no direction: its cosine is 0 and has no gradient. Content
+    addressing multiplies by a sharpness before its softmax (eq. 5).
+
+    >>> query, keys = tf.constant([[[0.0, 5.0]]]), tf.constant([[[0.0, 2.0], [0.0, 0.0]]])
+    >>> cosine(query, keys).numpy().round(6).tolist()
+    [[[1.0, 0.0]]]
+    """
+    return dot(_direction(widen(query)), _direction(widen(keys)))
+
+
+def _direction(x):
+    squares = tf.reduce_sum(tf.square(x), -1, keepdims=True)
+    has_one = squares > _SHORTEST**2
+    # The inner where keeps the infinite slope of rsqrt at 0 out of the gradient.
+    return tf.where(has_one, x * tf.math.rsqrt(tf.where(has_one, squares, 1.0)), 0.0)
 
 
 def additive(
@@ -38,3 +84,53 @@ def additive(
     scores = tf.reshape(flat, tf.shape(hidden)[:3])
     scores.set_shape(hidden.shape[:3])
     return scores
+
+
+def concat(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+    """v·tanh(W [q; k]) (Luong et al., 2015, eq. 8): `additive` with the two halves of W.
+
+    [B, T, D], [B, S, D'], W as a Dense layer keeps it [D + D', U], [U] -> [B, T, S].
+
+    >>> kernel = tf.constant([[1.0], [100.0]])
+    >>> query, keys = tf.zeros([1, 1, 1]), tf.constant([[[1.0], [-1.0]]])
+    >>> concat(query, keys, kernel, v=tf.constant([3.0])).numpy().tolist()
+    [[[3.0, -3.0]]]
+    """
+    of_query, of_keys = tf.split(widen(kernel), [query.shape[-1], keys.shape[-1]])
+    return additive(tf.matmul(widen(query), of_query), tf.matmul(widen(keys), of_keys), v)
+
+
+def location(query: tf.Tensor, kernel: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
+    """W q, a score for each place that does not look at it (Luong et al., 2015, 3.1).
+
+    [B, T, D], W [D, S_max], S -> [B, T, S]. A shorter source takes the first S scores. A longer
+    one gets half of the lowest number from S_max on, which weighs nothing beside any other.
+
+    >>> scores = location(tf.ones([1, 1, 1]), tf.constant([[4.0, 5.0]]), steps=3)
+    >>> tf.nn.softmax(scores).numpy().round(3).tolist()
+    [[[0.26899999380111694, 0.7310000061988831, 0.0]]]
+    """
+    scores = tf.matmul(widen(query), widen(kernel))  # [B, T, S_max]
+    beyond = tf.maximum(steps - tf.shape(scores)[-1], 0)
+    never = scores.dtype.min / 2
+    return tf.pad(scores[..., :steps], [[0, 0], [0, 0], [0, beyond]], constant_values=never)
+
+
+def biaffine(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """[q; 1]·L [k; 1] (Verga et al., 2018): a bilinear form, two linear ones, a bias.
+
+    [B, T, D], [B, S, D'], L [D + 1, D' + 1] -> [B, T, S]; or R relations at once,
+    L [R, D + 1, D' + 1] -> [B, R, T, S], with R where heads stand.
+
+    >>> kernel = tf.constant([[2.0, 10.0], [100.0, 1000.0]])
+    >>> biaffine(tf.constant([[[3.0]]]), tf.constant([[[5.0]]]), kernel).numpy().tolist()
+    [[[1560.0]]]
+    """
+    query, keys, kernel = _with_one(widen(query)), _with_one(widen(keys)), widen(kernel)
+    if kernel.shape.rank == 3:
+        query, keys = tf.expand_dims(query, 1), tf.expand_dims(keys, 1)
+    return tf.matmul(tf.matmul(query, kernel), keys, transpose_b=True)
+
+
+def _with_one(x):
+    return tf.concat([x, tf.ones_like(x[..., :1])], -1)

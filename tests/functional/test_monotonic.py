@@ -1,8 +1,15 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.functional import monotonic_attention, safe_cumprod
+from keras_attention.functional import (
+    monotonic_attention,
+    monotonic_hard,
+    monotonic_parallel,
+    monotonic_recursive,
+    safe_cumprod,
+)
 from tests import oracles
 
 MODES = ["recursive", "parallel", "hard"]
@@ -90,3 +97,67 @@ def test_the_safe_product_has_a_gradient_at_zero(dtype):
         product = safe_cumprod(x)
     assert product.dtype == dtype
     assert np.isfinite(tf.cast(tape.gradient(product, x), tf.float32)).all()
+
+
+NORMALIZERS = {
+    "recursive": monotonic_recursive,
+    "parallel": monotonic_parallel,
+    "hard": monotonic_hard,
+}
+each_normalizer = pytest.mark.parametrize("mode", NORMALIZERS)
+
+
+def walk(mode, scores, mask):
+    """The pointer of the oracle at each of the queries in a row.  [B, T, S]."""
+    stops = scores > 0 if mode == "hard" else 1 / (1 + np.exp(-scores))
+    stops = np.where(mask, stops, 0.0)
+    state = np.zeros_like(stops[:, 0])
+    state[:, 0] = 1
+    steps = []
+    for t in range(scores.shape[1]):
+        state = oracles.monotonic(stops[:, t], state)
+        steps.append(state)
+    return np.stack(steps, 1)
+
+
+@each_normalizer
+def test_as_a_normalizer_the_pointer_goes_on_from_query_to_query(mode):
+    scores = np.random.normal(size=(3, 4, 6))
+    mask = oracles.padding([6, 4, 0], 6)[:, None]
+    weights, state = NORMALIZERS[mode](scores, mask)
+    expected = walk(mode, scores, mask)
+    np.testing.assert_allclose(weights, expected, atol=1e-10)
+    np.testing.assert_array_equal(state, weights[:, -1])
+    assert (weights.numpy()[2] == 0).all()
+
+
+@each_normalizer
+def test_all_queries_at_once_are_the_repeated_step(mode):
+    scores = np.random.normal(size=(3, 4, 6))
+    whole, last = NORMALIZERS[mode](scores)
+    state, steps = None, []
+    for t in range(4):
+        weights, state = NORMALIZERS[mode](scores[:, t : t + 1], None, state)
+        steps.append(weights)
+    np.testing.assert_allclose(np.concatenate(steps, 1), whole)
+    np.testing.assert_allclose(state, last)
+
+
+@each_normalizer
+def test_a_normalizer_with_a_state_is_known_to_keras_and_runs_in_any_graph(mode):
+    saved = keras.saving.serialize_keras_object(NORMALIZERS[mode])
+    assert keras.saving.deserialize_keras_object(saved) is NORMALIZERS[mode]
+    scores = tf.random.normal([2, 3, 5])
+    unknown = [tf.TensorSpec([None, None, None])]
+    expected = NORMALIZERS[mode](scores)[0]
+    for call in (
+        tf.function(lambda x: NORMALIZERS[mode](x), input_signature=unknown),
+        tf.function(lambda x: NORMALIZERS[mode](x), jit_compile=True, autograph=False),
+    ):
+        np.testing.assert_allclose(call(scores)[0], expected, atol=1e-6)
+
+
+@each_normalizer
+def test_without_queries_the_pointer_stands_where_it_stood(mode):
+    weights, state = NORMALIZERS[mode](np.zeros((1, 0, 2)), None, np.array([[0.25, 0.5]]))
+    assert weights.shape == (1, 0, 2) and state.numpy().tolist() == [[0.25, 0.5]]

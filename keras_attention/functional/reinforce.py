@@ -1,0 +1,41 @@
+"""REINFORCE: what a loss must be for its gradient to teach a random choice (Williams, 1992)."""
+
+import tensorflow as tf
+
+from keras_attention.functional.dtypes import widen
+
+
+def reinforce(log_prob: tf.Tensor, reward: tf.Tensor, baseline: tf.Tensor | float = 0.0):
+    """-(reward - baseline) log p(choice), where only log p has a gradient.  [...], [...] -> [...].
+
+    The gradient of its mean is that of -E[reward], whatever the baseline (which may not depend on
+    the choice): no gradient passes through the reward or the choice itself.
+
+    >>> reinforce(tf.constant([-1.0]), tf.constant([3.0]), baseline=1.0).numpy().tolist()
+    [2.0]
+    """
+    log_prob, reward = widen(log_prob), widen(reward)
+    advantage = tf.cast(reward, log_prob.dtype) - tf.cast(baseline, log_prob.dtype)
+    return -tf.stop_gradient(advantage) * log_prob
+
+
+def log_prob_of_choice(choice: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """log p of the slot that was drawn from the weights.  [..., S], [..., S] -> [...].
+
+    The choice is one-hot and a constant, or all zeros (log 1). Of the weights themselves instead,
+    the sum of weight * log(weight), with no gradient: nothing was chosen, nothing is to learn.
+
+    >>> float(tf.exp(log_prob_of_choice(tf.constant([0.0, 1.0]), tf.constant([0.75, 0.25]))))
+    0.25
+    """
+    return tf.reduce_sum(tf.math.xlogy(tf.stop_gradient(widen(choice)), widen(weights)), -1)
+
+
+def entropy(weights: tf.Tensor) -> tf.Tensor:
+    """-sum of w log w, at most log S, reached when all are equal.  [..., S] -> [...].
+
+    >>> round(float(entropy(tf.constant([0.5, 0.5, 0.0])) / tf.math.log(2.0)), 6)
+    1.0
+    """
+    weights = widen(weights)
+    return -tf.reduce_sum(tf.math.xlogy(weights, weights), -1)
