@@ -1,0 +1,169 @@
+"""Directional self-attention whose weights are vectors: one softmax for every feature."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional import directional, softmax, widen
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class DirectionalAttention(keras.layers.Layer):
+    """Each step looks at those before it (or after it), a weight for every feature, then a gate.
+
+    (Shen et al., 2018, DiSAN, section "Directional Self-Attention".) With h_i = elu(W_h x_i + b_h),
+
+        f(h_i, h_j) = c tanh((W_1 h_i + W_2 h_j + b) / c), a vector in R^D
+        s_j = sum over i < j (backward: i > j) of softmax_i(f(h_i, h_j)) * h_i
+        F = sigmoid(W_f1 s_j + W_f2 h_j + b_f)        u_j = F * h_j + (1 - F) * s_j
+
+    The softmax runs over the steps, for every feature apart; no step sees itself. What has nothing
+    to look at, as the first step of a sentence, gets s = 0.
+
+    Args:
+        units: D of h, s and u.
+        backward: look at what comes later instead of at what came before.
+        bound: c.
+
+    Call: `(inputs [B, S, D'], mask=None, return_weights=False)` -> u [B, S, D]; with
+    `return_weights` also the weights [B, S, D, S], the looking step first. `mask` [B, S], boolean,
+    True = may be seen; without one, the Keras mask of the inputs, which is forwarded. Takes
+    memory for B S S D numbers.
+
+    Raises ValueError for units or a bound of 0 or less.
+
+    >>> forward = DirectionalAttention(4)
+    >>> updated, weights = forward(tf.ones([1, 3, 2]), return_weights=True)
+    >>> updated.shape, weights[0, :, 0].numpy().tolist()
+    (TensorShape([1, 3, 4]), [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    """
+
+    def __init__(self, units: int, backward: bool = False, bound: float = 5.0, **kwargs):
+        super().__init__(**kwargs)
+        if units < 1 or bound <= 0:
+            raise ValueError(
+                "units must be at least 1, and bound more than 0. Received: "
+                f"units={units}, bound={bound}"
+            )
+        self.units, self.backward, self.bound = units, backward, bound
+        self.supports_masking = True
+        policy = self.dtype_policy
+        self.project = keras.layers.Dense(units, "elu", dtype=policy)  # W_h
+        self.seen = keras.layers.Dense(units, use_bias=False, dtype=policy)  # W_1
+        self.looking = keras.layers.Dense(units, dtype=policy)  # W_2 and b
+        self.gate = keras.layers.Dense(units, "sigmoid", dtype=policy)  # [W_f1; W_f2] and b_f
+
+    def build(self, input_shape) -> None:
+        """Four projections."""
+        self.project.build((None, None, input_shape[-1]))
+        for layer, width in ((self.seen, 1), (self.looking, 1), (self.gate, 2)):
+            layer.build((None, None, width * self.units))
+        self.built = True
+
+    def call(self, inputs, mask=None, return_weights=False) -> Any:
+        """See the class."""
+        hidden = self.project(inputs)  # [B, S, D]
+        weights = softmax(self._scores(hidden), self._may_see(hidden, mask))
+        weights = tf.cast(weights, hidden.dtype)  # [B, S, D, S]
+        attended = tf.einsum("bjdi,bid->bjd", weights, hidden)
+        gate = self.gate(tf.concat([attended, hidden], -1))
+        updated = gate * hidden + (1 - gate) * attended
+        return (updated, weights) if return_weights else updated
+
+    def _scores(self, hidden):
+        """f(h_i, h_j) as [B, j, D, i]: the steps to choose from come last, as in every softmax."""
+        seen = tf.linalg.matrix_transpose(widen(self.seen(hidden)))[:, None]  # [B, 1, D, S]
+        looking = widen(self.looking(hidden))[..., None]  # [B, S, D, 1]
+        return self.bound * tf.tanh((seen + looking) / self.bound)
+
+    def _may_see(self, hidden, mask):
+        """[1 or B, j, 1, i]: i < j, or i > j, of what the mask leaves."""
+        directed = directional(tf.shape(hidden)[1], not self.backward)[:, :, None]
+        return directed if mask is None else directed & tf.cast(mask, tf.bool)[:, None, None]
+
+    def get_config(self) -> dict:
+        config = {"units": self.units, "backward": self.backward, "bound": self.bound}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class Source2Token(keras.layers.Layer):
+    """A sentence as one vector: every feature chooses its own words (Shen et al., 2018, eq. 6).
+
+        f(x_i) = W elu(W_1 x_i + b_1) + b, a vector        s = sum_i softmax_i(f(x_i)) * x_i
+
+    Call: `(inputs [B, S, D], mask=None, return_weights=False)` -> [B, D]; with `return_weights`
+    also the weights [B, S, D], which sum to 1 over S. `mask` [B, S], boolean, True = may be seen;
+    without one, the Keras mask of the inputs, which ends here.
+
+    >>> Source2Token()(tf.ones([2, 3, 4])).shape
+    TensorShape([2, 4])
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        """Two projections, as wide as the inputs."""
+        width = input_shape[-1]
+        self.hidden = keras.layers.Dense(width, "elu", dtype=self.dtype_policy)
+        self.score = keras.layers.Dense(width, dtype=self.dtype_policy)
+        self.hidden.build((None, None, width))
+        self.score.build((None, None, width))
+        self.built = True
+
+    def call(self, inputs, mask=None, return_weights=False) -> Any:
+        """See the class."""
+        scores = tf.linalg.matrix_transpose(self.score(self.hidden(inputs)))  # [B, D, S]
+        if mask is not None:
+            mask = tf.cast(mask, tf.bool)[:, None]
+        weights = tf.linalg.matrix_transpose(tf.cast(softmax(scores, mask), inputs.dtype))
+        pooled = tf.reduce_sum(weights * inputs, 1)
+        return (pooled, weights) if return_weights else pooled
+
+    def compute_mask(self, inputs, previous_mask=None) -> None:
+        """One vector a sentence: nothing left to mask."""
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class DiSAN(keras.layers.Layer):
+    """A sentence encoder of attention alone: both directions, then `Source2Token`.
+
+    [forward_u; backward_u] of two `DirectionalAttention`, pooled (Shen et al., 2018, DiSAN).
+
+    Args:
+        units: D of each direction.
+
+    Call: `(inputs [B, S, D'], mask=None)` -> [B, 2 D]. `mask` as in its parts.
+
+    >>> DiSAN(4)(tf.ones([2, 3, 5])).shape
+    TensorShape([2, 8])
+    """
+
+    def __init__(self, units: int, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.supports_masking = True
+        self.forward = DirectionalAttention(units, dtype=self.dtype_policy)
+        self.backward = DirectionalAttention(units, backward=True, dtype=self.dtype_policy)
+        self.pool = Source2Token(dtype=self.dtype_policy)
+
+    def build(self, input_shape) -> None:
+        """Its three parts."""
+        self.forward.build(input_shape)
+        self.backward.build(input_shape)
+        self.pool.build((*input_shape[:-1], 2 * self.units))
+        self.built = True
+
+    def call(self, inputs, mask=None) -> tf.Tensor:
+        """See the class."""
+        ways = [self.forward(inputs, mask=mask), self.backward(inputs, mask=mask)]
+        return self.pool(tf.concat(ways, -1), mask=mask)
+
+    def compute_mask(self, inputs, previous_mask=None) -> None:
+        """One vector a sentence: nothing left to mask."""
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units}

@@ -1,0 +1,105 @@
+"""Hierarchical attention: words make sentences, and sentences a document."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.layers import _cells
+from keras_attention.layers.pooling import AttentionPooling
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class HierarchicalAttention(keras.layers.Layer):
+    """A document as one vector: words make sentences, sentences the document (Yang et al., 2016).
+
+    Word encoder, `AttentionPooling`, sentence encoder, `AttentionPooling`, each with weights of
+    its own. In the paper both encoders are `Bidirectional(GRU(50, return_sequences=True))` and
+    units is 100.
+
+    Args:
+        word_encoder: layer [N, S, D] -> [N, S, D'] that takes a `mask`, or None for the words as
+            they are.
+        sentence_encoder: the same for the vectors of the sentences.
+        units: width of what the two queries are compared with.
+
+    Call: `(inputs [B, L, S, D], mask=None, return_weights=False)`, L sentences of S words
+    -> [B, D'']; with `return_weights` also the weights of the sentences [B, L] and of the words in
+    them [B, L, S]. `mask` [B, L, S], boolean, True = a word; without one, the Keras mask of the
+    inputs. A sentence without words is none: it gets no weight.
+
+    Raises ValueError for units below 1, or inputs of another rank.
+
+    >>> encoder = keras.layers.GRU(6, return_sequences=True)
+    >>> document, sentences, words = HierarchicalAttention(encoder, None, 8)(
+    ...     tf.ones([2, 3, 5, 4]), return_weights=True
+    ... )
+    >>> document.shape, sentences.shape, words.shape
+    (TensorShape([2, 6]), TensorShape([2, 3]), TensorShape([2, 3, 5]))
+    """
+
+    def __init__(self, word_encoder: Any, sentence_encoder: Any, units: int = 100, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.supports_masking = True
+        self.word_encoder, self.sentence_encoder = word_encoder, sentence_encoder
+        self.word_pooling = AttentionPooling(units, dtype=self.dtype_policy)
+        self.sentence_pooling = AttentionPooling(units, dtype=self.dtype_policy)
+
+    def build(self, input_shape) -> None:
+        """Both levels."""
+        if len(input_shape) != 4:
+            raise ValueError(
+                "inputs must be [B, L, S, D], L sentences of S embedded words. Received: inputs "
+                f"of shape {tuple(input_shape)}"
+            )
+        width = input_shape[-1]
+        levels = (
+            (self.word_encoder, self.word_pooling),
+            (self.sentence_encoder, self.sentence_pooling),
+        )
+        for encoder, pooling in levels:
+            shape = (None, None, width)
+            if encoder is not None:
+                if not encoder.built:
+                    encoder.build(shape)
+                width = encoder.compute_output_shape(shape)[-1]
+            pooling.build((None, None, width))
+        self.built = True
+
+    def call(self, inputs, mask=None, return_weights=False) -> Any:
+        """See the class."""
+        batch, sentences, steps = tf.unstack(tf.shape(inputs)[:3])
+        if mask is None:
+            mask = tf.ones([batch, sentences, steps], tf.bool)
+        mask = tf.cast(mask, tf.bool)
+        words = tf.reshape(inputs, [batch * sentences, steps, inputs.shape[-1]])
+        words, on_words = self._level(
+            self.word_encoder, self.word_pooling, words, tf.reshape(mask, [-1, steps])
+        )
+        vectors = tf.reshape(words, [batch, sentences, words.shape[-1]])
+        document, on_sentences = self._level(
+            self.sentence_encoder, self.sentence_pooling, vectors, tf.reduce_any(mask, -1)
+        )
+        if not return_weights:
+            return document
+        return document, on_sentences, tf.reshape(on_words, tf.shape(mask))
+
+    @staticmethod
+    def _level(encoder, pooling, steps, mask):
+        if encoder is not None:
+            steps = encoder(steps, mask=mask)
+        return pooling(steps, mask=mask, return_weights=True)
+
+    def compute_mask(self, inputs, previous_mask=None) -> None:
+        """The masked words are gone."""
+
+    def get_config(self) -> dict:
+        encoders = {name: getattr(self, name) for name in ("word_encoder", "sentence_encoder")}
+        saved = {n: e and _cells.serialize(e) for n, e in encoders.items()}
+        return {**super().get_config(), **saved, "units": self.units}
+
+    @classmethod
+    def from_config(cls, config):
+        names = ("word_encoder", "sentence_encoder")
+        return cls(**{**config, **{name: _cells.deserialize(config[name]) for name in names}})

@@ -1,0 +1,120 @@
+"""A recurrent cell that looks back at all of its own states."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional import additive, attend, softmax
+from keras_attention.layers import _cells
+
+
+class LSTMNState(NamedTuple):
+    """What an LSTMN carries from step to step, flat, as `keras.layers.RNN` wants it.
+
+    The newest of the M slots comes last.
+    """
+
+    hidden: Any  # [N, M * D], the tape of h
+    cell: Any  # [N, M * D], the tape of c
+    keys: Any  # [N, M * D], W_h h
+    filled: Any  # [N, M], 1 where a step has been written
+    summary: Any  # [N, D], h~ of the last step
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class LSTMNCell(keras.layers.Layer):
+    """An LSTM with a tape instead of one state (Cheng et al., 2016, eq. 4 to 10).
+
+    At step t it attends over the steps i < t, for h and c with the same weights:
+
+        a_i = v . tanh(W_h h_i + W_x x_t + W_s h~_{t-1})        s = softmax_i(a)
+        h~_t = sum s_i h_i        c~_t = sum s_i c_i
+        h_t, c_t = LSTM(x_t, (h~_t, c~_t))
+
+    The first step has nothing to look at, and zeros for h~ and c~. With `memory_length=1` it is
+    `keras.layers.LSTM`, for step t - 1 gets all the weight.
+
+    Args:
+        units: D.
+        memory_length: M, the steps a state holds: the last M are looked at, and all of them if no
+            sequence is longer.
+        feed_summary: let h~_{t-1} into the score. The paper's equations do, the authors' encoder
+            does not.
+        normalize: `(scores, mask) -> weights`.
+
+    Call: `(inputs [N, D'], state) -> (h [N, D], LSTMNState)`, in `keras.layers.RNN` or by hand.
+    Each step costs time and memory for M D numbers. Masked steps write nothing.
+
+    Raises ValueError for units or a memory_length below 1.
+
+    >>> cell = LSTMNCell(4, memory_length=10)
+    >>> keras.layers.RNN(cell, return_sequences=True)(tf.ones([2, 5, 3])).shape
+    TensorShape([2, 5, 4])
+    """
+
+    def __init__(
+        self,
+        units: int,
+        memory_length: int,
+        feed_summary: bool = True,
+        normalize: Callable = softmax,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if units < 1 or memory_length < 1:
+            raise ValueError(
+                "units and memory_length must be at least 1. Received: "
+                f"units={units}, memory_length={memory_length}"
+            )
+        self.units, self.memory_length = units, memory_length
+        self.feed_summary, self.normalize = feed_summary, normalize
+        policy = self.dtype_policy
+        self.lstm = keras.layers.LSTMCell(units, dtype=policy)
+        self.keys = keras.layers.Dense(units, use_bias=False, dtype=policy)  # W_h
+        self.query = keras.layers.Dense(units, use_bias=False, dtype=policy)  # [W_x; W_s]
+        tape = memory_length * units
+        self.state_size = LSTMNState(tape, tape, tape, memory_length, units)
+        self.output_size = units
+
+    def build(self, input_shape) -> None:
+        """The LSTM, and what the score needs."""
+        width = input_shape[-1]
+        self.lstm.build((None, width))
+        self.keys.build((None, self.units))
+        self.query.build((None, width + (self.units if self.feed_summary else 0)))
+        self.v = self.add_weight(shape=(self.units,), name="v")
+        self.built = True
+
+    def get_initial_state(self, batch_size: Any = None) -> LSTMNState:
+        """An empty tape."""
+        dtype = self.compute_dtype
+        return LSTMNState(*(tf.zeros([batch_size, size], dtype) for size in self.state_size))
+
+    def call(self, inputs, states, training=None) -> tuple[tf.Tensor, LSTMNState]:
+        """See the class."""
+        state = LSTMNState(*states)
+        hidden, cell, keys = (
+            tf.reshape(tape, [-1, self.memory_length, self.units]) for tape in state[:3]
+        )
+        fed = [inputs, tf.cast(state.summary, inputs.dtype)] if self.feed_summary else [inputs]
+        query = self.query(tf.concat(fed, -1))[:, None]  # [N, 1, D]
+        scores = additive(query, keys, self.v)
+        both = tf.concat([hidden, cell], -1)  # one set of weights for both tapes
+        context, _ = attend(scores, both, state.filled[:, None] > 0.5, self.normalize)
+        summary, carried = tf.split(context[:, 0], 2, axis=-1)
+        output, (h, c) = self.lstm(inputs, [summary, carried])
+        tapes = ((hidden, h), (cell, c), (keys, self.keys(h)))
+        tapes = [tf.reshape(_cells.push(*pair), tf.shape(state.hidden)) for pair in tapes]
+        filled = _cells.push(state.filled, tf.ones_like(state.filled[:, 0]))
+        return output, LSTMNState(*tapes, filled, summary)
+
+    def get_config(self) -> dict:
+        names = ("units", "memory_length", "feed_summary")
+        config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**config, "normalize": _cells.serialize(self.normalize)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "normalize": _cells.deserialize(config["normalize"])})

@@ -1,0 +1,170 @@
+"""Attention of a summariser: spread over the source, and back over what it said itself."""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional import attend, directional, general, softmax, temporal_softmax
+from keras_attention.layers import _cells
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TemporalAttention(keras.layers.Layer):
+    """Intra-temporal attention (Paulus et al., 2017, eq. 1 to 5): look less where you have looked.
+
+        e_ti = h_t W e_i        e'_ti = exp(e_ti) / sum_{j<t} exp(e_ji), at t = 1 exp(e_ti)
+        a_ti = e'_ti / sum_i e'_ti        c_t = sum_i a_ti e_i
+
+    Call: `(query [B, T, D], memory [B, S, D'], memory_mask=None, history=None,
+    return_weights=False)` -> c [B, T, D']; with `return_weights` also a [B, T, S], and the history
+    [B, S] to go on with.
+        memory_mask: [B, S], boolean, True = may be seen; None: the Keras mask of the memory.
+        history: what an earlier call gave, None at the first step. One step at a time gives what
+            all steps at once give. Float32 or wider under any policy.
+
+    >>> layer, query, memory = TemporalAttention(), tf.random.normal([1, 3, 4]), tf.ones([1, 5, 2])
+    >>> first, _, history = layer(query[:, :1], memory, return_weights=True)
+    >>> others = layer(query[:, 1:], memory, history=history)
+    >>> bool(tf.reduce_all(tf.concat([first, others], 1) == layer(query, memory)))
+    True
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def build(self, query_shape, memory_shape=None) -> None:
+        """W."""
+        shape = (query_shape[-1], memory_shape[-1])
+        self.kernel = self.add_weight(shape=shape, name="kernel")
+        self.built = True
+
+    def call(self, query, memory, memory_mask=None, history=None, return_weights=False) -> Any:
+        """See the class."""
+        scores = general(query, memory, self.kernel)
+        if memory_mask is not None:
+            memory_mask = tf.cast(memory_mask, tf.bool)[:, None]
+        weights, history = temporal_softmax(scores, memory_mask, history)
+        weights = tf.cast(weights, memory.dtype)
+        context = tf.matmul(weights, memory)
+        return (context, weights, history) if return_weights else context
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class IntraDecoderAttention(keras.layers.Layer):
+    """Each state of a decoder looks back at those before it (Paulus et al., 2017, eq. 6 to 8).
+
+        e_tt' = h_t W h_t', t' < t        a = softmax_t'(e)        c_t = sum a_tt' h_t'
+
+    Strictly before: c_1 = 0.
+
+    Call: `(states [B, T, D], mask=None, return_weights=False)` -> c [B, T, D]; with
+    `return_weights` also a [B, T, T]. `mask` [B, T], boolean, True = may be seen; without one, the
+    Keras mask of the states, which is forwarded. `IntraDecoderCell` does it step by step.
+
+    >>> context, weights = IntraDecoderAttention()(tf.ones([1, 3, 2]), return_weights=True)
+    >>> weights[0].numpy().tolist()
+    [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        """W."""
+        shape = (input_shape[-1], input_shape[-1])
+        self.kernel = self.add_weight(shape=shape, name="kernel")
+        self.built = True
+
+    def call(self, states, mask=None, return_weights=False) -> Any:
+        """See the class."""
+        before = directional(tf.shape(states)[1])
+        if mask is not None:
+            before &= tf.cast(mask, tf.bool)[:, None]
+        context, weights = attend(general(states, states, self.kernel), states, before)
+        return (context, weights) if return_weights else context
+
+    def look_back(self, state: tf.Tensor, past: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """One step of `call`: state [N, D], past [N, M, D], mask [N, M] -> c [N, D]."""
+        kernel = tf.cast(self.kernel, state.dtype)
+        context, _ = attend(general(state[:, None], past, kernel), past, mask[:, None], softmax)
+        return context[:, 0]
+
+
+class IntraDecoderState(NamedTuple):
+    """What the cell carries, flat, as `keras.layers.RNN` wants it; the newest slot comes last."""
+
+    cell: Any  # the inner cell's own
+    past: Any  # [N, M * D], its outputs so far
+    filled: Any  # [N, M], 1 where a step has been written
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class IntraDecoderCell(keras.layers.Layer):
+    """A cell whose output comes with what it finds in its own past: `IntraDecoderAttention`.
+
+    One step: `h_t, state = cell(x_t)`; output [h_t; c_t].
+
+    Args:
+        cell: any Keras cell without dropout.
+        memory_length: M, the steps a state holds: the last M are looked at, and all of them if no
+            sequence is longer.
+
+    Call: `(inputs [N, D'], state) -> (output [N, 2 D], IntraDecoderState)`, in `keras.layers.RNN`
+    or by hand. Its `attention` gives the same for all states of a sequence at once.
+
+    Raises ValueError for a memory_length below 1, or a cell with dropout.
+
+    >>> cell = IntraDecoderCell(keras.layers.GRUCell(4), memory_length=10)
+    >>> keras.layers.RNN(cell, return_sequences=True)(tf.ones([2, 5, 3])).shape
+    TensorShape([2, 5, 8])
+    """
+
+    def __init__(self, cell: Any, memory_length: int, **kwargs):
+        super().__init__(**kwargs)
+        if memory_length < 1:
+            raise ValueError(
+                f"memory_length must be at least 1. Received: memory_length={memory_length}"
+            )
+        self.cell, self.memory_length = _cells.without_dropout(cell), memory_length
+        self.attention = IntraDecoderAttention(dtype=self.dtype_policy)
+        tape = memory_length * cell.output_size
+        self.state_size = IntraDecoderState(cell.state_size, tape, memory_length)
+        self.output_size = 2 * cell.output_size
+
+    def build(self, input_shape) -> None:
+        """The cell and its attention."""
+        if not self.cell.built:
+            self.cell.build((None, input_shape[-1]))
+        self.attention.build((None, None, self.cell.output_size))
+        self.built = True
+
+    def get_initial_state(self, batch_size: Any = None) -> IntraDecoderState:
+        """The cell's, and an empty tape."""
+        dtype, sizes = self.compute_dtype, self.state_size
+        return IntraDecoderState(
+            _cells.begin(self.cell, batch_size, dtype),
+            tf.zeros([batch_size, sizes.past], dtype),
+            tf.zeros([batch_size, sizes.filled], dtype),
+        )
+
+    def call(self, inputs, states, training=None) -> tuple[tf.Tensor, IntraDecoderState]:
+        """See the class."""
+        state = IntraDecoderState(*states)
+        output, cell = self.cell(inputs, state.cell)
+        past = tf.reshape(state.past, [-1, self.memory_length, output.shape[-1]])
+        context = self.attention.look_back(output, past, state.filled > 0.5)
+        past = tf.reshape(_cells.push(past, output), tf.shape(state.past))
+        filled = _cells.push(state.filled, tf.ones_like(state.filled[:, 0]))
+        joined = tf.concat([output, tf.cast(context, output.dtype)], -1)
+        return joined, IntraDecoderState(cell, past, filled)
+
+    def get_config(self) -> dict:
+        config = {"cell": _cells.serialize(self.cell), "memory_length": self.memory_length}
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "cell": _cells.deserialize(config["cell"])})
