@@ -1,0 +1,143 @@
+"""gMLP: places meet in a gate (Liu, Dai, So and Le, 2021, Pay Attention to MLPs)."""
+
+import keras
+import tensorflow as tf
+
+from keras_attention.layers.mixing import _length, _real
+from keras_attention.layers.multi_head import MultiHeadAttention
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class SpatialGatingUnit(keras.layers.Layer):
+    """Half of the features, gated by what the other half says at all places: Z1 * (W LN(Z2) + b).
+
+    (Liu et al., 2021, eq. 2 and 3.)  [B, S, 2D] -> [B, S, D]. W starts near 0 and b at 1, so a new
+    unit passes Z1.
+
+    Args:
+        length: the longest S; default that of the input at build. A shorter input uses the
+            weights of its places.
+        causal: a step is gated by itself and those before it alone.
+        epsilon: of the norm.
+
+    Call: `(x, mask=None, gate=None)`, mask [B, S] bool, True = counts; `gate` [B, S, D] is added
+    to the gate.
+
+    Raises ValueError for an odd last axis, for an S longer than `length` or unknown without it.
+
+    >>> unit = SpatialGatingUnit()
+    >>> unit(tf.constant([[[2.0, 3.0, 1.0, -1.0]]])).numpy().round(3).tolist()
+    [[[2.0, 3.0]]]
+    """
+
+    def __init__(
+        self, length: int | None = None, causal: bool = False, epsilon: float = 1e-6, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.length, self.causal, self.epsilon = length, causal, epsilon
+        self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy)
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        """W [S, S], b [S] and the norm of Z2."""
+        if input_shape[-1] % 2:
+            raise ValueError(
+                "The last axis is split into two halves, so 2D must be even. Received: shape "
+                f"{tuple(input_shape)}"
+            )
+        length = _length(self.length, input_shape)
+        near_zero = keras.initializers.RandomNormal(stddev=1e-6)
+        self.w = self.add_weight(shape=(length, length), initializer=near_zero, name="w")
+        self.b = self.add_weight(shape=(length,), initializer="ones", name="b")
+        self.normalize.build((None, None, input_shape[-1] // 2))
+        self.built = True
+
+    def call(self, x, mask=None, gate=None):
+        """See the class."""
+        steps = tf.shape(x)[1]
+        w, b = tf.cast(self.w, x.dtype)[:steps, :steps], tf.cast(self.b, x.dtype)[:steps, None]
+        if self.causal:
+            w = tf.linalg.band_part(w, -1, 0)
+        passed, gates = tf.split(x, 2, axis=-1)
+        gates = tf.matmul(w, _real(self.normalize(gates), mask)) + b
+        return passed * (gates if gate is None else gates + gate)
+
+    def get_config(self):
+        own = {"length": self.length, "causal": self.causal, "epsilon": self.epsilon}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class GatedMLPBlock(keras.layers.Layer):
+    """gMLP: widen, let the places meet in a gate, narrow: Y = X + SGU(gelu(LN(X) U)) V.
+
+    (Liu et al., 2021, eq. 1.)  [B, S, D] -> [B, S, D]. With `attention_width` it is their aMLP: a
+    tiny attention of one head adds to the gate.
+
+    Args:
+        width: d_ffn, even; the paper takes 6D.
+        length: the longest S; default that of the input at build.
+        causal: a step depends on itself and those before it alone.
+        attention_width: of the tiny attention, the paper's is 64; 0: none.
+        epsilon: of the norms.
+
+    Call: `(x, mask=None)`, mask [B, S] bool, True = counts.
+
+    Raises ValueError for a width that is odd or below 2, for an S longer than `length` or unknown
+    without it.
+
+    >>> GatedMLPBlock(width=48)(tf.zeros([1, 9, 8])).shape
+    TensorShape([1, 9, 8])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        length: int | None = None,
+        causal: bool = False,
+        attention_width: int = 0,
+        epsilon: float = 1e-6,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if width < 2 or width % 2 or attention_width < 0:
+            raise ValueError(
+                "width must be even and at least 2, attention_width at least 0. Received: "
+                f"width={width}, attention_width={attention_width}"
+            )
+        self.width, self.length, self.causal = width, length, causal
+        self.attention_width, self.epsilon = attention_width, epsilon
+        policy = self.dtype_policy
+        self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=policy)
+        self.u = keras.layers.Dense(width, "gelu", dtype=policy, name="u")
+        self.gate = SpatialGatingUnit(length, causal, epsilon, dtype=policy)
+        self.attention = None
+        if attention_width:
+            self.attention = MultiHeadAttention(
+                1, attention_width, output_width=width // 2, dtype=policy
+            )
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        """U [D, d_ffn], V [d_ffn/2, D], with biases; the gate and perhaps the attention."""
+        depth = input_shape[-1]
+        self.v = keras.layers.Dense(depth, dtype=self.dtype_policy, name="v")
+        self.normalize.build(input_shape)
+        self.u.build(input_shape)
+        self.gate.build((*input_shape[:2], self.width))
+        self.v.build((None, None, self.width // 2))
+        if self.attention is not None:
+            self.attention.build((None, None, depth))
+        self.built = True
+
+    def call(self, x, mask=None):
+        """See the class."""
+        normal = self.normalize(x)
+        extra = None
+        if self.attention is not None:
+            extra = self.attention(normal, mask=mask, causal=self.causal)
+        return x + self.v(self.gate(self.u(normal), mask=mask, gate=extra))
+
+    def get_config(self):
+        names = "width length causal attention_width epsilon".split()
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
