@@ -12,6 +12,52 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_attention.functional import (
+    attend,
+    causal,
+    cosine,
+    dot,
+    entmax15,
+    monotonic_recursive,
+    scaled_dot,
+    softmax,
+    sparsemax,
+)
+from keras_attention.layers import (
+    AdditiveScore,
+    Attention,
+    AttentionPooling,
+    BiaffineScore,
+    ConcatenationNonLocal,
+    CopyHead,
+    DirectionalAttention,
+    DiSAN,
+    DotProductNonLocal,
+    EmbeddedGaussianNonLocal,
+    GatedCausalConv,
+    GatedMLPBlock,
+    GaussianNonLocal,
+    GeneralScore,
+    HardAttention,
+    HierarchicalAttention,
+    IntraDecoderAttention,
+    IntraDecoderCell,
+    LocalMonotonicAttention,
+    LocalPredictiveAttention,
+    LocationScore,
+    LSTMNCell,
+    MixerBlock,
+    NTMCell,
+    PointerHead,
+    ReinforceLoss,
+    SAGANAttention,
+    SNAILAttentionBlock,
+    SNAILTCBlock,
+    Source2Token,
+    StructuredSelfAttention,
+    TokenSelector,
+    WindowAttention,
+)
 from keras_attention.seq2seq import (
     AttentionRNN,
     AttentionWrapper,
@@ -72,6 +118,91 @@ def run(layer, query, values, mask):
     return layer(query, memory=values, memory_mask=mask)
 
 
+def mix(layer, query, values, mask):
+    """All places of one sequence look at each other."""
+    return layer(values, mask=mask)
+
+
+def mix_image(layer, query, values, mask):
+    """An image of one column."""
+    return layer(values[:, :, None], mask=mask[:, :, None])[:, :, 0]
+
+
+def pool(layer, query, values, mask):
+    """All that one sequence comes to, as its one step."""
+    return layer(values, mask=mask)[:, None]
+
+
+def pool_words(layer, query, values, mask):
+    """A document whose sentences have one word each."""
+    return layer(values[:, :, None], mask=mask[:, :, None])[:, None]
+
+
+def look(layer, query, values, mask):
+    return layer(query, values, memory_mask=mask)
+
+
+def look_back(layer, query, values, mask):
+    """Of a sequence at itself, and not ahead."""
+    return layer(values, values, mask=causal(tf.shape(values)[1]), memory_mask=mask)
+
+
+def score(layer, query, values, mask):
+    return attend(layer(query, values), values, mask[:, None])[0]
+
+
+def select(layer, query, values, mask):
+    selection = layer(values, mask=mask)
+    return tf.cast(selection.probability * selection.log_prob[:, None], layer.compute_dtype)
+
+
+def weigh_loss(layer, query, values, mask):
+    """Whatever the reward, which has no gradient in the part that teaches."""
+    log_prob = tf.reduce_sum(tf.where(mask[..., None], values, 0.0), -1)
+    reward = tf.ones_like(log_prob[:, 0])
+    return tf.cast(layer(reward, log_prob, log_prob**2)[:, None], layer.compute_dtype)
+
+
+def bahdanau(dtype, **settings):
+    score = AdditiveScore(use_bias=True, dtype=dtype)
+    return Attention(score, query_units=3, key_units=3, dtype=dtype, **settings)
+
+
+def point(layer, query, values, mask):
+    """What is pointed at."""
+    logits = layer(query, values, memory_mask=mask)
+    return attend(logits, values, mask[:, None])[0]
+
+
+def copy(layer, query, values, mask):
+    """Sources of different words, some of them twice."""
+    attention = softmax(dot(query, values), mask[:, None])
+    ids = tf.range(tf.shape(values)[1]) % 4 + tf.range(tf.shape(values)[0])[:, None]
+    return tf.cast(layer(query, attention, ids)[0], values.dtype)
+
+
+def steps_of(cell, dtype):
+    return keras.layers.RNN(cell(dtype), return_sequences=True, dtype=dtype)
+
+
+def ntm(dtype):
+    return NTMCell(WIDTH, keras.layers.GRUCell(3, dtype=dtype), 6, 3, 2, 2, dtype=dtype)
+
+
+def han(dtype):
+    encoder = keras.layers.GRU(3, return_sequences=True, dtype=dtype)
+    return HierarchicalAttention(None, encoder, 6, dtype=dtype)
+
+
+def intra_decoder(dtype):
+    return IntraDecoderCell(keras.layers.LSTMCell(3, dtype=dtype), 3, dtype=dtype)
+
+
+def non_local(instantiation, dtype, **settings):
+    # The variance of a batch normalisation must not be drawn below 0, as these tests do.
+    return instantiation(3, batch_norm=False, dtype=dtype, **settings)
+
+
 ROWS = {
     "luong": Row(lambda dtype: LuongAttention(WIDTH, dtype=dtype), ask),
     "luong_scaled": Row(lambda dtype: LuongAttention(WIDTH, scale=True, dtype=dtype), ask),
@@ -86,6 +217,59 @@ ROWS = {
     "wrapper_luong": Row(functools.partial(wrapper, LuongAttention), decode),
     "wrapper_bahdanau": Row(functools.partial(wrapper, BahdanauAttention), decode),
     "rnn_bahdanau": Row(functools.partial(rnn, BahdanauAttention), run),
+    "non_local_gaussian": Row(functools.partial(non_local, GaussianNonLocal), mix),
+    "non_local_embedded": Row(functools.partial(non_local, EmbeddedGaussianNonLocal, pool=2), mix),
+    "non_local_dot": Row(functools.partial(non_local, DotProductNonLocal), mix_image),
+    "non_local_concatenation": Row(functools.partial(non_local, ConcatenationNonLocal), mix),
+    "sagan": Row(lambda dtype: SAGANAttention("official", dtype=dtype), mix),
+    "window": Row(lambda dtype: WindowAttention(2, (3, 1), (1, 0), dtype=dtype), mix_image),
+    "mixer": Row(lambda dtype: MixerBlock(6, 8, length=16, dtype=dtype), mix),
+    "gmlp": Row(lambda dtype: GatedMLPBlock(4, 16, attention_width=2, dtype=dtype), mix),
+    "gated_causal_conv": Row(lambda dtype: GatedCausalConv(3, 2, dtype=dtype), mix),
+    "snail_tc": Row(lambda dtype: SNAILTCBlock(5, 3, dtype=dtype), mix),
+    "snail_attention": Row(lambda dtype: SNAILAttentionBlock(3, 2, dtype=dtype), mix),
+    "directional": Row(lambda dtype: DirectionalAttention(3, dtype=dtype), mix),
+    "directional_backward": Row(
+        lambda dtype: DirectionalAttention(3, backward=True, dtype=dtype), mix
+    ),
+    "source2token": Row(lambda dtype: Source2Token(dtype=dtype), pool),
+    "disan": Row(lambda dtype: DiSAN(3, dtype=dtype), pool),
+    "pooling": Row(lambda dtype: AttentionPooling(6, dtype=dtype), pool),
+    "hierarchical": Row(han, pool_words),
+    "structured": Row(lambda dtype: StructuredSelfAttention(3, 6, 1.0, dtype=dtype), mix),
+    "lstmn": Row(functools.partial(steps_of, lambda dtype: LSTMNCell(WIDTH, 3, dtype=dtype)), mix),
+    "temporal": Row(
+        lambda dtype: Attention(GeneralScore(dtype=dtype), temporal_softmax, dtype=dtype), look
+    ),
+    "intra_decoder": Row(lambda dtype: IntraDecoderAttention(dtype=dtype), mix),
+    "intra_decoder_cell": Row(functools.partial(steps_of, intra_decoder), mix),
+    "pointer": Row(lambda dtype: PointerHead(6, dtype=dtype), point),
+    "copy": Row(lambda dtype: CopyHead(keras.layers.Dense(6, dtype=dtype), 4, dtype=dtype), copy),
+    "ntm": Row(functools.partial(steps_of, ntm), mix),
+}
+ROWS |= {
+    "attention_scaled": Row(lambda dtype: Attention(scaled_dot, value_units=3, dtype=dtype), look),
+    "attention_causal": Row(lambda dtype: Attention(cosine, dtype=dtype), look_back),
+    "attention_additive": Row(functools.partial(bahdanau, normalize=entmax15), look),
+    "attention_general": Row(
+        lambda dtype: Attention(GeneralScore(dtype=dtype), sparsemax, dtype=dtype), look
+    ),
+    "attention_location": Row(
+        lambda dtype: Attention(LocationScore(4, dtype=dtype), dtype=dtype), look
+    ),
+    "attention_monotonic": Row(
+        lambda dtype: Attention(normalize=monotonic_recursive, dtype=dtype), look
+    ),
+    "score_biaffine": Row(lambda dtype: BiaffineScore(dtype=dtype), score),
+    "local_monotonic": Row(
+        lambda dtype: LocalMonotonicAttention(bahdanau(dtype), 1, dtype=dtype), look
+    ),
+    "local_predictive": Row(
+        lambda dtype: LocalPredictiveAttention(bahdanau(dtype), 2, dtype=dtype), look
+    ),
+    "hard": Row(lambda dtype: HardAttention(bahdanau(dtype), dtype=dtype), look),
+    "reinforce_loss": Row(lambda dtype: ReinforceLoss(dtype=dtype), weigh_loss),
+    "token_selector": Row(lambda dtype: TokenSelector(dtype=dtype), select),
 }
 each = pytest.mark.parametrize("name", ROWS)
 
@@ -181,7 +365,7 @@ def test_mixed_precision_computes_narrow_and_stays_close(name, policy):
     narrow = probe(name, policy, wide.get_weights())
     found = narrow(example())
     assert found.dtype == policy.removeprefix("mixed_")
-    assert {weight.dtype for weight in narrow.weights} == {"float32"}
+    assert {weight.dtype for weight in narrow.weights} <= {"float32"}  # some have none
     expected = wide(example())
     np.testing.assert_allclose(tf.cast(found, tf.float32), expected, atol=0.1, rtol=0.1)
 
@@ -191,7 +375,7 @@ def test_xla_says_what_eager_says(name):
     model = probe(name)
     call = tf.function(model, jit_compile=True, autograph=False)
     inputs = tuple(map(tf.constant, example()))
-    np.testing.assert_allclose(call(inputs), model(inputs), atol=1e-5)
+    np.testing.assert_allclose(call(inputs), model(inputs), atol=1e-5, rtol=1e-6)
 
 
 @each
@@ -202,7 +386,7 @@ def test_a_graph_with_unknown_lengths_says_what_eager_says(name):
     call = tf.function(model, input_signature=signature)
     for sizes in ({}, {"batch": 1, "targets": 4, "steps": 1}):
         inputs = example(**sizes)
-        np.testing.assert_allclose(call(inputs), model(inputs), atol=1e-5)
+        np.testing.assert_allclose(call(inputs), model(inputs), atol=1e-5, rtol=1e-6)
 
 
 # -- masks

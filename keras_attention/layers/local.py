@@ -1,0 +1,167 @@
+"""Local attention: a query looks at a window of the memory, around a place of its own."""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional import widen
+from keras_attention.layers.attention import Attention
+
+
+class _LocalAttention(keras.layers.Layer):
+    """What local-m and local-p share: the window |s - p_t| <= D around the places they choose.
+
+    Places count the real slots of a row from 0, so padding on either side moves nothing.
+    """
+
+    def __init__(self, attention: Attention | None = None, radius: float = 10, **kwargs):
+        super().__init__(**kwargs)
+        if not radius >= 1:
+            raise ValueError(
+                "radius D must be at least 1, or a window may be empty. math.inf is global "
+                f"attention. Received: radius={radius}"
+            )
+        self.attention = Attention(dtype=self.dtype_policy) if attention is None else attention
+        self.radius = radius
+        self.supports_masking = True
+
+    def build(self, query_shape, memory_shape) -> None:
+        """The attention within the window."""
+        if not self.attention.built:
+            self.attention.build(query_shape, memory_shape)
+        self.built = True
+
+    def call(
+        self, query, memory, mask=None, memory_mask=None, start=0, return_weights=False
+    ) -> Any:
+        """See the class."""
+        memory, mask = self.attention.prepare(memory, mask, memory_mask)
+        real = tf.cast(memory.mask, tf.int32)
+        places = self._places(query, tf.reduce_sum(real, 1), start)  # [B, T]
+        slots = tf.cast(tf.cumsum(real, 1) - 1, places.dtype)  # [B, S]
+        distance = tf.abs(tf.expand_dims(slots, 1) - tf.expand_dims(places, 2))  # [B, T, S]
+        near = distance <= tf.cast(self.radius, distance.dtype)
+        weights, _ = self.attention.weigh(query, memory, mask & near)
+        weights = self._favour(weights, tf.cast(distance, weights.dtype))
+        context = self.attention.read(weights, memory)
+        return (context, tf.cast(weights, context.dtype)) if return_weights else context
+
+    def project_memory(self, memory, mask=None) -> Any:
+        """Keys and values once per source: `Attention.project_memory`."""
+        return self.attention.project_memory(memory, mask)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """That of the query."""
+        return getattr(inputs, "_keras_mask", None)
+
+    def get_config(self) -> dict:
+        attention = keras.saving.serialize_keras_object(self.attention)
+        return {**super().get_config(), "attention": attention, "radius": self.radius}
+
+    @classmethod
+    def from_config(cls, config):
+        attention = keras.saving.deserialize_keras_object(config["attention"])
+        return cls(**{**config, "attention": attention})
+
+    def get_build_config(self) -> dict:
+        return self.attention.get_build_config()
+
+    def build_from_config(self, config) -> None:
+        self.attention.build_from_config(config)
+        if "query" in config["widths"]:
+            self.build((None, None, config["widths"]["query"]), None)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class LocalMonotonicAttention(_LocalAttention):
+    """local-m: query t looks at the slots t - D to t + D (Luong et al., 2015, section 3.2).
+
+    For sources that run along with the target. A query beyond the end of the source looks at the
+    window around its last slot.
+
+    Args:
+        attention: what weighs the slots in the window; `Attention()`, by dot, if None.
+        radius: D, 10 in the paper; `math.inf` is global attention.
+
+    Call: `(query [B, T, D'], memory, mask=None, memory_mask=None, start=0, return_weights=False)`
+    -> context [B, T, D'']; with `return_weights` also the weights [B, T, S]. `start`, a number or
+    [B], is the t of the first query, from 0; the others are those of `Attention`. Raises
+    ValueError for D < 1.
+
+    >>> layer = LocalMonotonicAttention(radius=1)
+    >>> _, weights = layer(tf.zeros([1, 2, 1]), tf.ones([1, 4, 1]), return_weights=True)
+    >>> weights[0].numpy().round(2).tolist()
+    [[0.5, 0.5, 0.0, 0.0], [0.33000001311302185, 0.33000001311302185, 0.33000001311302185, 0.0]]
+    """
+
+    def _places(self, query, lengths, start):
+        start = tf.reshape(tf.cast(start, tf.int32), [-1, 1])
+        times = start + tf.range(tf.shape(query)[1])
+        places = tf.minimum(times, tf.expand_dims(lengths - 1, 1))
+        return tf.cast(places, widen(query).dtype)
+
+    def _favour(self, weights, distance):
+        return weights
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class LocalPredictiveAttention(_LocalAttention):
+    """local-p: each query predicts the place it looks at (Luong et al., 2015, eq. 9 and 10).
+
+        p_t = S sigmoid(v_p · tanh(W_p h_t)), S the true length, places from 0
+        a_t(s) = normalise_s(score(h_t, m_s)) exp(-(s - p_t)^2 / (2 sigma^2)), sigma = D / 2
+
+    The normaliser works within |s - p_t| <= D. The weights are not normalised after the Gaussian
+    and sum to less than 1. The edge of the window has no gradient: p_t learns by the Gaussian
+    alone, so from its beginning at S/2 a small D learns little. D = 10 is the paper's.
+
+    Args:
+        attention: what weighs the slots in the window; `Attention()`, by dot, if None.
+        radius: D; `math.inf` is global attention.
+        units: height of W_p; the width of the query if None.
+
+    Call: `(query [B, T, D'], memory, mask=None, memory_mask=None, return_weights=False)` ->
+    context [B, T, D'']; with `return_weights` also the weights [B, T, S]. See `Attention`. Raises
+    ValueError for D < 1, or units < 1.
+
+    >>> layer = LocalPredictiveAttention(radius=1)  # p_t = 1.5 for a query of zeros
+    >>> _, weights = layer(tf.zeros([1, 1, 1]), tf.ones([1, 3, 1]), return_weights=True)
+    >>> weights[0].numpy().round(3).tolist()
+    [[0.0, 0.30300000309944153, 0.30300000309944153]]
+    """
+
+    def __init__(
+        self,
+        attention: Attention | None = None,
+        radius: float = 10,
+        units: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(attention, radius, **kwargs)
+        if units is not None and units < 1:
+            raise ValueError(f"units must be at least 1. Received: units={units}")
+        self.units = units
+
+    def build(self, query_shape, memory_shape) -> None:
+        """W_p and v_p."""
+        width = query_shape[-1]
+        units = self.units or width
+        self.w_p = self.add_weight(shape=(width, units), name="w_p")
+        self.v_p = self.add_weight(shape=(units, 1), name="v_p")
+        super().build(query_shape, memory_shape)
+
+    def _places(self, query, lengths, start):
+        hidden = tf.tanh(tf.matmul(query, self.w_p))
+        share = tf.sigmoid(widen(tf.matmul(hidden, self.v_p)))[..., 0]  # [B, T]
+        return tf.cast(tf.expand_dims(lengths, 1), share.dtype) * share
+
+    def _favour(self, weights, distance):
+        if math.isinf(self.radius):
+            return weights
+        sigma = self.radius / 2
+        return weights * tf.exp(-tf.square(distance) / (2 * sigma**2))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units}
