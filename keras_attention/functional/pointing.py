@@ -14,7 +14,7 @@ def copy_mixture(
 ) -> tf.Tensor:
     """p(y) = p_gen p_vocab(y) + (1 - p_gen) sum of attention where the source says y.
 
-    (Paulus et al., 2017, eq. 11; See et al., 2017, eq. 9.)
+    (Paulus et al., 2017, section 2.3; See et al., 2017, eq. 9.)
 
     probabilities [B, T, V], attention [B, T, S], source_ids [B, S] int, p_gen [B, T, 1]
     -> [B, T, V + copy_slots], float32 or wider. The extended vocabulary: ids from V on stand for

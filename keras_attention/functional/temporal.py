@@ -16,7 +16,8 @@ def temporal_softmax(scores: Any, mask: Any = None, state: Any = None) -> tuple:
     A normaliser with a state: scores [..., T, S] of T queries in a row, mask broadcastable to them,
     state [..., S] -> weights [..., T, S], state [..., S], float32 or wider. The state is log sum of
     exp(score) over the queries so far, of raw scores; None before the first query, which gets a
-    plain softmax.
+    plain softmax. Paulus' attention over the source is
+    `layers.Attention(layers.GeneralScore(), normalize=temporal_softmax)`.
 
     >>> scores = tf.math.log([[[1.0, 3.0], [1.0, 3.0], [1.0, 1.0]]])
     >>> weights, state = temporal_softmax(scores)

@@ -8,6 +8,11 @@ from keras_attention.layers.glimpse import GlimpseNetwork
 from keras_attention.layers.hard import Choice, HardAttention, ReinforceLoss
 from keras_attention.layers.hierarchical import HierarchicalAttention
 from keras_attention.layers.intra import LSTMNCell, LSTMNState
+from keras_attention.layers.intra_decoder import (
+    IntraDecoderAttention,
+    IntraDecoderCell,
+    IntraDecoderState,
+)
 from keras_attention.layers.local import LocalMonotonicAttention, LocalPredictiveAttention
 from keras_attention.layers.memory import NTMCell, NTMState
 from keras_attention.layers.mixing import MixerBlock
@@ -52,6 +57,9 @@ __all__ = [
     "GlimpseNetwork",
     "HardAttention",
     "HierarchicalAttention",
+    "IntraDecoderAttention",
+    "IntraDecoderCell",
+    "IntraDecoderState",
     "LSTMNCell",
     "LSTMNState",
     "LocalMonotonicAttention",

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import directional, softmax, widen
+from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -56,6 +57,7 @@ class DirectionalAttention(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """Four projections."""
+        fit(inputs=("B S D'", input_shape))
         self.project.build((None, None, input_shape[-1]))
         for layer, width in ((self.seen, 1), (self.looking, 1), (self.gate, 2)):
             layer.build((None, None, width * self.units))
@@ -89,7 +91,7 @@ class DirectionalAttention(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Source2Token(keras.layers.Layer):
-    """A sentence as one vector: every feature chooses its own words (Shen et al., 2018, eq. 6).
+    """A sentence as one vector: every feature chooses its own words (Shen et al., 2018, DiSAN).
 
         f(x_i) = W elu(W_1 x_i + b_1) + b, a vector        s = sum_i softmax_i(f(x_i)) * x_i
 
@@ -107,6 +109,7 @@ class Source2Token(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """Two projections, as wide as the inputs."""
+        fit(inputs=("B S D", input_shape))
         width = input_shape[-1]
         self.hidden = keras.layers.Dense(width, "elu", dtype=self.dtype_policy)
         self.score = keras.layers.Dense(width, dtype=self.dtype_policy)

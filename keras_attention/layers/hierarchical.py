@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.layers import _cells
+from keras_attention.layers._shapes import fit
 from keras_attention.layers.pooling import AttentionPooling
 
 
@@ -48,11 +49,7 @@ class HierarchicalAttention(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """Both levels."""
-        if len(input_shape) != 4:
-            raise ValueError(
-                "inputs must be [B, L, S, D], L sentences of S embedded words. Received: inputs "
-                f"of shape {tuple(input_shape)}"
-            )
+        fit(inputs=("B L S D", input_shape))
         width = input_shape[-1]
         levels = (
             (self.word_encoder, self.word_pooling),

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_attention.functional import additive, attend, softmax
 from keras_attention.layers import _cells
+from keras_attention.layers._shapes import fit
 
 
 class LSTMNState(NamedTuple):
@@ -25,7 +26,7 @@ class LSTMNState(NamedTuple):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class LSTMNCell(keras.layers.Layer):
-    """An LSTM with a tape instead of one state (Cheng et al., 2016, eq. 4 to 10).
+    """An LSTM with a tape instead of one state (Cheng et al., 2016, LSTMN).
 
     At step t it attends over the steps i < t, for h and c with the same weights:
 
@@ -80,6 +81,7 @@ class LSTMNCell(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """The LSTM, and what the score needs."""
+        fit(inputs=("N D'", input_shape))
         width = input_shape[-1]
         self.lstm.build((None, width))
         self.keys.build((None, self.units))

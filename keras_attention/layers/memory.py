@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional import addressing, widen
 from keras_attention.layers import _cells
+from keras_attention.layers._shapes import fit
 
 
 class NTMState(NamedTuple):
@@ -94,6 +95,7 @@ class NTMCell(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """The controller, what heads draw from it, and where they begin."""
+        fit(inputs=("N D", input_shape))
         reads = self.read_heads * self.width
         if not self.controller.built:
             self.controller.build((None, input_shape[-1] + reads))
@@ -102,10 +104,8 @@ class NTMCell(keras.layers.Layer):
         self.first_places = self.add_weight(
             shape=(self._heads, self.slots), initializer=_first_slot, name="first_places"
         )
-        self.first_reads = self.add_weight(
-            shape=(reads,), initializer=keras.initializers.RandomNormal(stddev=0.05),
-            name="first_reads",
-        )  # fmt: skip
+        small = keras.initializers.RandomNormal(stddev=0.05)
+        self.first_reads = self.add_weight(shape=(reads,), initializer=small, name="first_reads")
         self.built = True
 
     def get_initial_state(self, batch_size: Any = None) -> NTMState:

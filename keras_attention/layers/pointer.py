@@ -7,13 +7,14 @@ import tensorflow as tf
 
 from keras_attention.functional import additive, copy_mixture, widen
 from keras_attention.layers import _cells
+from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class PointerHead(keras.layers.Layer):
     """An attention whose scores are the answer: a step of the source (Vinyals et al., 2015).
 
-        u_j = v . tanh(W_1 e_j + W_2 d_i)        p(C_i = j) = softmax_j(u_j)        (eq. 3)
+        u_j = v . tanh(W_1 e_j + W_2 d_i)        p(C_i = j) = softmax_j(u_j)
 
     Nothing is mixed and nothing is forbidden: a hull closes where it began. For a tour that visits
     every slot once, `taken` says which are gone (`functional.taken_before` for known answers). An
@@ -48,6 +49,7 @@ class PointerHead(keras.layers.Layer):
 
     def build(self, query_shape, memory_shape=None) -> None:
         """Two projections and v."""
+        fit(query=("B T D", query_shape), memory=("B S D'", memory_shape))
         self.query.build((None, None, query_shape[-1]))
         self.keys.build((None, None, memory_shape[-1]))
         self.v = self.add_weight(shape=(self.units,), name="v")
@@ -82,7 +84,7 @@ class CopyHead(keras.layers.Layer):
         p_gen = 1 - sigmoid(W_u x + b_u)
         p(y) = p_gen softmax(output_layer(x))_y + (1 - p_gen) sum of attention where the source is y
 
-    (Paulus et al., 2017, eq. 9 to 11, where x = [h_t; context; decoder context] and u = 1 means to
+    (Paulus et al., 2017, section 2.3, where x = [h_t; context; decoder context] and u = 1 means to
     copy; See et al., 2017.)
 
     Args:
@@ -116,6 +118,11 @@ class CopyHead(keras.layers.Layer):
 
     def build(self, inputs_shape, attention_shape=None, source_ids_shape=None) -> None:
         """The switch, and the output layer if it is not."""
+        fit(
+            inputs=("B T D", inputs_shape),
+            attention=("B T S", attention_shape),
+            source_ids=("B S", source_ids_shape),
+        )
         if not self.output_layer.built:
             self.output_layer.build(inputs_shape)
         self.switch.build(inputs_shape)
@@ -129,10 +136,8 @@ class CopyHead(keras.layers.Layer):
         return mixture, p_gen
 
     def get_config(self) -> dict:
-        config = {"copy_slots": self.copy_slots}
-        return {
-            **super().get_config(), **config, "output_layer": _cells.serialize(self.output_layer)
-        }  # fmt: skip
+        saved = _cells.serialize(self.output_layer)
+        return {**super().get_config(), "output_layer": saved, "copy_slots": self.copy_slots}
 
     @classmethod
     def from_config(cls, config):

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import attend, redundancy
+from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -101,6 +102,7 @@ class StructuredSelfAttention(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """Two projections without bias."""
+        fit(inputs=("B S D", input_shape))
         self.hidden.build((None, None, input_shape[-1]))
         self.queries.build((None, None, self.units))
         self.built = True

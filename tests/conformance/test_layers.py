@@ -22,6 +22,7 @@ from keras_attention.functional import (
     scaled_dot,
     softmax,
     sparsemax,
+    temporal_softmax,
 )
 from keras_attention.layers import (
     AdditiveScore,
@@ -53,7 +54,6 @@ from keras_attention.layers import (
     SAGANAttention,
     SNAILAttentionBlock,
     SNAILTCBlock,
-    Source2Token,
     StructuredSelfAttention,
     TokenSelector,
     WindowAttention,
@@ -229,10 +229,6 @@ ROWS = {
     "snail_tc": Row(lambda dtype: SNAILTCBlock(5, 3, dtype=dtype), mix),
     "snail_attention": Row(lambda dtype: SNAILAttentionBlock(3, 2, dtype=dtype), mix),
     "directional": Row(lambda dtype: DirectionalAttention(3, dtype=dtype), mix),
-    "directional_backward": Row(
-        lambda dtype: DirectionalAttention(3, backward=True, dtype=dtype), mix
-    ),
-    "source2token": Row(lambda dtype: Source2Token(dtype=dtype), pool),
     "disan": Row(lambda dtype: DiSAN(3, dtype=dtype), pool),
     "pooling": Row(lambda dtype: AttentionPooling(6, dtype=dtype), pool),
     "hierarchical": Row(han, pool_words),

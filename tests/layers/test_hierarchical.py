@@ -84,16 +84,13 @@ def test_a_document_without_words_is_zero_and_its_gradients_finite():
         assert np.isfinite(gradient).all()
 
 
-def test_it_trains_on_ids_of_any_size_and_survives_saving(tmp_path):
+def test_it_takes_ids_of_any_size_and_survives_saving(tmp_path):
     ids = keras.Input((None, None), dtype="int32")
     embedded = keras.layers.Embedding(9, 5, mask_zero=True)(ids)
-    words = keras.layers.GRU(3, return_sequences=True)
-    document = HierarchicalAttention(words, None, units=6)(embedded)
-    assert document.shape == (None, 3)
-    model = keras.Model(ids, keras.layers.Dense(1)(document))
-    model.compile("adam", "mse", jit_compile=False)
+    document = HierarchicalAttention(two_way(3), two_way(2), units=6)(embedded)
+    assert document.shape == (None, 4)
+    model = keras.Model(ids, document)
     short, padded = [[[3, 5], [4, 0]]], [[[3, 5, 0], [4, 0, 0], [0, 0, 0]]]
-    model.fit(np.array(short), np.ones((1, 1)), verbose=0)
     expected = model(np.array(short))
     np.testing.assert_allclose(model(np.array(padded)), expected, atol=1e-6)
     model.save(tmp_path / "model.keras")

@@ -1,28 +1,19 @@
-"""Attention of a summariser: spread over the source, and over what it said itself."""
+"""Temporal attention over a source, composed: a general score and a normaliser with a state."""
 
-import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
-from keras_attention.layers import IntraDecoderAttention, IntraDecoderCell, TemporalAttention
-from tests import oracles
+from keras_attention.functional import temporal_softmax
+from keras_attention.layers import Attention, GeneralScore
 
 MASK = np.arange(5) < np.array([5, 3])[:, None]
 
 
-def drawn(layer, *shapes):
-    inputs = [np.random.normal(size=shape).astype("float32") for shape in shapes]
-    layer(*inputs)
-    layer.set_weights([np.random.normal(size=weight.shape) for weight in layer.weights])
-    return layer, *inputs
-
-
-def test_the_reference_of_temporal_attention():
+def test_the_reference():
     """Scores are those of the reference if W is the identity and the memory one-hot."""
-    layer = TemporalAttention()
+    layer = Attention(GeneralScore(), normalize=temporal_softmax)
     scores = tf.constant([[[1.0, 2.0, 0.0], [1.0, 2.0, 0.0], [0.0, 1.0, 3.0]]])
-    layer(scores, scores)
+    layer(scores, tf.eye(3)[None])
     layer.set_weights([np.eye(3)])
     context, weights, _ = layer(scores, tf.eye(3)[None], return_weights=True)
     expected = [
@@ -34,97 +25,13 @@ def test_the_reference_of_temporal_attention():
     np.testing.assert_allclose(context, weights, atol=1e-6)
 
 
-def test_its_first_step_is_general_attention():
-    layer, query, memory = drawn(TemporalAttention(), (2, 1, 3), (2, 5, 4))
-    _, weights, _ = layer(query, memory, memory_mask=MASK, return_weights=True)
-    scores = np.einsum("btd,de,bse->bts", query, layer.kernel.numpy(), memory)
-    np.testing.assert_allclose(weights[:, 0], oracles.softmax(scores[:, 0], MASK), atol=1e-5)
-
-
 def test_all_steps_at_once_are_one_step_at_a_time():
-    layer, query, memory = drawn(TemporalAttention(), (2, 4, 3), (2, 5, 4))
-    history, contexts = None, []
+    layer = Attention(GeneralScore(), normalize=temporal_softmax)
+    query, memory = tf.random.normal([2, 4, 3]), tf.random.normal([2, 5, 4])
+    expected = layer(query, memory, memory_mask=MASK)
+    state, contexts = None, []
     for step in range(4):
         now = query[:, step : step + 1]
-        context, _, history = layer(
-            now, memory, memory_mask=MASK, history=history, return_weights=True
-        )
+        context, _, state = layer(now, memory, memory_mask=MASK, state=state, return_weights=True)
         contexts.append(context)
-    expected = layer(query, memory, memory_mask=MASK)
     np.testing.assert_allclose(tf.concat(contexts, 1), expected, atol=1e-5)
-
-
-def test_the_mask_of_the_memory_is_honoured():
-    query = keras.Input((None, 3))
-    ids = keras.Input((None,), dtype="int32")
-    memory = keras.layers.Embedding(9, 4, mask_zero=True)(ids)
-    model = keras.Model([query, ids], TemporalAttention()(query, memory))
-    assert getattr(model.output, "_keras_mask", None) is None  # it is no mask of the queries
-    asked = np.random.normal(size=(1, 2, 3))
-    short, padded = np.array([[3, 5]]), np.array([[3, 5, 0, 0]])
-    np.testing.assert_allclose(model([asked, short]), model([asked, padded]), atol=1e-6)
-
-
-def test_looking_back_is_the_loop_over_what_came_before():
-    layer, states = drawn(IntraDecoderAttention(), (2, 5, 3))
-    context, weights = layer(states, mask=MASK, return_weights=True)
-    kernel = layer.kernel.numpy()
-    for row, step in np.ndindex(2, 5):
-        past = states[row, :step][MASK[row, :step]]
-        expected = np.zeros(3)
-        if len(past):
-            shares = oracles.softmax(past @ kernel.T @ states[row, step])
-            np.testing.assert_allclose(weights[row, step, : len(past)], shares, atol=1e-5)
-            expected = shares @ past
-        np.testing.assert_allclose(context[row, step], expected, atol=1e-5)
-    assert not np.any(context[:, 0])
-
-
-def test_no_state_sees_itself_or_what_follows():
-    layer, states = drawn(IntraDecoderAttention(), (1, 4, 3))
-    states = tf.constant(states)
-    _, weights = layer(states, return_weights=True)
-    assert not np.any(np.asarray(weights[0])[np.triu_indices(4)])
-    with tf.GradientTape() as tape:
-        tape.watch(states)
-        outputs = tf.reduce_sum(tf.square(layer(states)), -1)
-    jacobian = np.abs(tape.jacobian(outputs, states)[0, :, 0]).sum(-1)
-    assert not jacobian[np.triu_indices(4, 1)].any()
-
-
-@pytest.mark.parametrize("inner", [keras.layers.GRUCell, keras.layers.LSTMCell])
-@pytest.mark.parametrize("memory_length", [2, 5, 8])
-def test_the_cell_says_what_the_layer_says_of_all_its_states(inner, memory_length):
-    cell = IntraDecoderCell(inner(3), memory_length)
-    rnn, inputs = drawn(keras.layers.RNN(cell, return_sequences=True), (2, 5, 4))
-    plain = keras.layers.RNN(cell.cell, return_sequences=True)
-    states = plain(inputs)
-    found = rnn(inputs)
-    np.testing.assert_allclose(found[..., :3], states, atol=1e-6)
-    steps = range(5) if memory_length >= 5 else range(memory_length + 1)
-    for step in steps:
-        np.testing.assert_allclose(found[:, step, 3:], cell.attention(states)[:, step], atol=1e-5)
-    if memory_length < 5:  # beyond, the oldest are forgotten
-        expected = cell.attention(states[:, -memory_length - 1 :])[:, -1]
-        np.testing.assert_allclose(found[:, -1, 3:], expected, atol=1e-5)
-
-
-def test_padding_freezes_the_tape_and_a_state_goes_on_where_it_was_left():
-    cell = IntraDecoderCell(keras.layers.LSTMCell(3), 5)
-    rnn, inputs = drawn(keras.layers.RNN(cell, return_sequences=True, return_state=True), (2, 5, 4))
-    whole = rnn(inputs)[0]
-    first, *state = rnn(inputs[:, :2], mask=tf.constant([[True, True], [True, True]]))
-    padded, *state = rnn(
-        np.pad(inputs[:, :2], [[0, 0], [0, 3], [0, 0]]), mask=tf.constant([[1, 1, 0, 0, 0]] * 2) > 0
-    )
-    rest = rnn(inputs[:, 2:], initial_state=state)[0]
-    np.testing.assert_allclose(tf.concat([first, rest], 1), whole, atol=1e-6)
-
-
-def test_cells_that_cannot_be_held_are_refused():
-    with pytest.raises(ValueError, match="without dropout.*Received: cell="):
-        IntraDecoderCell(keras.layers.GRUCell(3, dropout=0.5), 5)
-    with pytest.raises(ValueError, match="a Keras RNN cell, with a state_size"):
-        IntraDecoderCell(keras.layers.Dense(3), 5)
-    with pytest.raises(ValueError, match="memory_length=0"):
-        IntraDecoderCell(keras.layers.GRUCell(3), 0)

@@ -1,54 +1,13 @@
-"""Attention of a summariser: spread over the source, and back over what it said itself."""
+"""A decoder that looks back over what it said itself."""
 
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import attend, directional, general, softmax, temporal_softmax
+from keras_attention.functional import attend, directional, general
 from keras_attention.layers import _cells
-
-
-@keras.saving.register_keras_serializable("keras_attention")
-class TemporalAttention(keras.layers.Layer):
-    """Intra-temporal attention (Paulus et al., 2017, eq. 1 to 5): look less where you have looked.
-
-        e_ti = h_t W e_i        e'_ti = exp(e_ti) / sum_{j<t} exp(e_ji), at t = 1 exp(e_ti)
-        a_ti = e'_ti / sum_i e'_ti        c_t = sum_i a_ti e_i
-
-    Call: `(query [B, T, D], memory [B, S, D'], memory_mask=None, history=None,
-    return_weights=False)` -> c [B, T, D']; with `return_weights` also a [B, T, S], and the history
-    [B, S] to go on with.
-        memory_mask: [B, S], boolean, True = may be seen; None: the Keras mask of the memory.
-        history: what an earlier call gave, None at the first step. One step at a time gives what
-            all steps at once give. Float32 or wider under any policy.
-
-    >>> layer, query, memory = TemporalAttention(), tf.random.normal([1, 3, 4]), tf.ones([1, 5, 2])
-    >>> first, _, history = layer(query[:, :1], memory, return_weights=True)
-    >>> others = layer(query[:, 1:], memory, history=history)
-    >>> bool(tf.reduce_all(tf.concat([first, others], 1) == layer(query, memory)))
-    True
-    """
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def build(self, query_shape, memory_shape=None) -> None:
-        """W."""
-        shape = (query_shape[-1], memory_shape[-1])
-        self.kernel = self.add_weight(shape=shape, name="kernel")
-        self.built = True
-
-    def call(self, query, memory, memory_mask=None, history=None, return_weights=False) -> Any:
-        """See the class."""
-        scores = general(query, memory, self.kernel)
-        if memory_mask is not None:
-            memory_mask = tf.cast(memory_mask, tf.bool)[:, None]
-        weights, history = temporal_softmax(scores, memory_mask, history)
-        weights = tf.cast(weights, memory.dtype)
-        context = tf.matmul(weights, memory)
-        return (context, weights, history) if return_weights else context
+from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -74,6 +33,7 @@ class IntraDecoderAttention(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """W."""
+        fit(states=("B T D", input_shape))
         shape = (input_shape[-1], input_shape[-1])
         self.kernel = self.add_weight(shape=shape, name="kernel")
         self.built = True
@@ -89,7 +49,7 @@ class IntraDecoderAttention(keras.layers.Layer):
     def look_back(self, state: tf.Tensor, past: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """One step of `call`: state [N, D], past [N, M, D], mask [N, M] -> c [N, D]."""
         kernel = tf.cast(self.kernel, state.dtype)
-        context, _ = attend(general(state[:, None], past, kernel), past, mask[:, None], softmax)
+        context, _ = attend(general(state[:, None], past, kernel), past, mask[:, None])
         return context[:, 0]
 
 
@@ -136,6 +96,7 @@ class IntraDecoderCell(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """The cell and its attention."""
+        fit(inputs=("N D'", input_shape))
         if not self.cell.built:
             self.cell.build((None, input_shape[-1]))
         self.attention.build((None, None, self.cell.output_size))
