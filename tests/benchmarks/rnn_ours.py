@@ -20,18 +20,22 @@ class Model:
 
     def __init__(self, settings, arrays):
         units, vocabulary = settings["units"], settings["vocabulary"]
-        self.source_embedding = keras.layers.Embedding(vocabulary, units)
-        self.target_embedding = keras.layers.Embedding(vocabulary, units)
+        how = {"dtype": {"bfloat16": "mixed_bfloat16"}.get(settings["dtype"], settings["dtype"])}
+        self.source_embedding = keras.layers.Embedding(vocabulary, units, **how)
+        self.target_embedding = keras.layers.Embedding(vocabulary, units, **how)
         self.encoder = [
-            keras.layers.LSTM(units, return_sequences=True, return_state=True) for _ in range(2)
+            keras.layers.LSTM(units, return_sequences=True, return_state=True, **how)
+            for _ in range(2)
         ]
-        self.mechanism = BahdanauAttention(units)
+        self.mechanism = BahdanauAttention(units, **how)
+        cells = [keras.layers.LSTMCell(units, **how) for _ in range(2)]
         self.cell = AttentionWrapper(
-            keras.layers.StackedRNNCells([keras.layers.LSTMCell(units) for _ in range(2)]),
+            keras.layers.StackedRNNCells(cells, **how),
             self.mechanism,
             attention_layer_size=units,
+            **how,
         )
-        self.output_layer = keras.layers.Dense(vocabulary)
+        self.output_layer = keras.layers.Dense(vocabulary, **how)
         self._load(arrays, units)
 
     def _load(self, arrays, units):
@@ -107,14 +111,14 @@ def beam(settings, arrays):
         begin = model.cell.get_initial_state(batch_size=batch, memory=memory)
         h, c = tf.unstack(state)
         begin = tile_batch(begin.clone(cell_state=[[h, c], [h, c]]), width)
-        found, _, _ = decoder(
+        found, last, _ = decoder(
             model.target_embedding.embeddings.value,
             start_tokens=tf.ones([batch], tf.int32),
             end_token=settings["end_id"],
             initial_state=begin,
             memory=memory,
         )
-        return found.predicted_ids
+        return tf.transpose(found.predicted_ids, [0, 2, 1]), last.log_probs
 
     return lambda: search(**data)
 

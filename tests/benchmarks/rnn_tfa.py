@@ -105,13 +105,13 @@ def beam(settings, arrays):
         )
         model.mechanism([memory, lengths], setup_memory=True)
         begin = model.cell.get_initial_state(batch_size=batch * width, dtype=tf.float32)
-        found, _, _ = decoder(
+        found, last, _ = decoder(
             model.target_embedding.embeddings,
             start_tokens=tf.ones([batch], tf.int32),
             end_token=settings["end_id"],
             initial_state=begin.clone(cell_state=([h, c], [h, c])),
         )
-        return found.predicted_ids
+        return tf.transpose(found.predicted_ids, [0, 2, 1]), last.log_probs
 
     return lambda: search(**data)
 

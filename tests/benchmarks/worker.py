@@ -1,7 +1,8 @@
 """One side of a comparison: a warm process that answers JSON lines and is timed by its own CPU.
 
 It offers tasks, `{name: make}`: `make(settings, arrays)` gives a function without arguments that
-does the work once and returns what both sides must agree on. Runs under any TensorFlow 2.
+does the work once and returns what the sides must agree on: an array, or a tuple of arrays. Runs
+in any environment that has NumPy.
 """
 
 import json
@@ -10,13 +11,11 @@ import sys
 import time
 
 import numpy as np
-import tensorflow as tf
 
 
 def serve(tasks: dict) -> None:
     """Build a task, run it n times, forget it, as asked, until stdin is closed."""
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    _one_thread()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not end up between the answers
     built = {}
@@ -27,24 +26,44 @@ def serve(tasks: dict) -> None:
             with np.load(request["arrays"]) as arrays:
                 run = tasks[request["task"]](request["settings"], dict(arrays))
             begin = time.process_time()
-            answer["outcome"] = [run().numpy().tolist()]
+            answer["outcome"] = [_lists(run())]
             answer["cpu"] = time.process_time() - begin  # tracing, and compiling, with it
-            answer["outcome"] += [run().numpy().tolist() for _ in range(request["repeats"])]
+            answer["outcome"] += [_lists(run()) for _ in range(request["repeats"])]
             built[request["name"]] = run
         elif request["do"] == "run":
             begin = time.process_time()
             for _ in range(request["steps"]):
-                built[request["name"]]().numpy()
+                _fetch(built[request["name"]]())
             answer["cpu"] = time.process_time() - begin
         elif request["do"] == "forget":
             del built[request["name"]]
         print(json.dumps(answer), file=answers, flush=True)
 
 
+def _one_thread() -> None:
+    """Whichever of the two libraries the tasks have imported."""
+    if "tensorflow" in sys.modules:
+        threading = sys.modules["tensorflow"].config.threading
+        threading.set_intra_op_parallelism_threads(1)
+        threading.set_inter_op_parallelism_threads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _fetch(result):
+    parts = result if isinstance(result, tuple) else (result,)
+    return [np.asarray(part) for part in parts]
+
+
+def _lists(result):
+    lists = [part.tolist() for part in _fetch(result)]
+    return lists if isinstance(result, tuple) else lists[0]
+
+
 def descend(variables: list, gradients: list, rate: float = 0.1) -> None:
     """Plain SGD on tf.Variables; of an embedding, only the rows that were used."""
     for variable, gradient in zip(variables, gradients):
-        if isinstance(gradient, tf.IndexedSlices):
-            variable.scatter_sub(tf.IndexedSlices(rate * gradient.values, gradient.indices))
+        if hasattr(gradient, "indices"):
+            variable.scatter_sub(type(gradient)(rate * gradient.values, gradient.indices))
         else:
             variable.assign_sub(rate * gradient)
