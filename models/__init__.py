@@ -2,8 +2,8 @@
 
 import importlib
 
-_FILES = {"RNNSeq2Seq": "rnn_seq2seq"}
-__all__ = ["RNNSeq2Seq"]
+_FILES = {"RNNSeq2Seq": "rnn_seq2seq", "Transformer": "transformer"}
+__all__ = ["RNNSeq2Seq", "Transformer"]
 
 
 def __getattr__(name: str):

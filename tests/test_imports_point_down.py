@@ -62,7 +62,7 @@ def allowed(importer):
         return {"contrib", *BESIDE}
     if importer == "":  # keras_attention/__init__.py is the door to all of it
         return {*FLOORS, *BESIDE}
-    return set(BESIDE)
+    return {*BESIDE, "functional"}  # tensors in, tensors out: anybody may ask it
 
 
 def part_of(file):

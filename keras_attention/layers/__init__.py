@@ -1,8 +1,11 @@
 """Keras layers that own weights, one family a file."""
 
 from keras_attention.layers.attention import Attention
+from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.bridge import Bridge
+from keras_attention.layers.decoder_cell import DecoderState, TransformerCell
 from keras_attention.layers.directional import DirectionalAttention, DiSAN, Source2Token
+from keras_attention.layers.embeddings import PositionEmbedding, TiedEmbedding
 from keras_attention.layers.gated_mlp import GatedMLPBlock, SpatialGatingUnit
 from keras_attention.layers.glimpse import GlimpseNetwork
 from keras_attention.layers.hard import Choice, HardAttention, ReinforceLoss
@@ -16,6 +19,7 @@ from keras_attention.layers.intra_decoder import (
 from keras_attention.layers.local import LocalMonotonicAttention, LocalPredictiveAttention
 from keras_attention.layers.memory import NTMCell, NTMState
 from keras_attention.layers.mixing import MixerBlock
+from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 from keras_attention.layers.non_local import (
     ConcatenationNonLocal,
     DotProductNonLocal,
@@ -35,6 +39,7 @@ from keras_attention.layers.snail import (
     SNAILDenseBlock,
     SNAILTCBlock,
 )
+from keras_attention.layers.transformer import TransformerBlock, TransformerStack
 from keras_attention.layers.windows import WindowAttention
 
 __all__ = [
@@ -43,13 +48,16 @@ __all__ = [
     "AttentionPooling",
     "BiaffineScore",
     "Bridge",
+    "Cache",
     "Choice",
     "ConcatenationNonLocal",
     "CopyHead",
+    "DecoderState",
     "DiSAN",
     "DirectionalAttention",
     "DotProductNonLocal",
     "EmbeddedGaussianNonLocal",
+    "FeedForward",
     "GatedCausalConv",
     "GatedMLPBlock",
     "GaussianNonLocal",
@@ -66,13 +74,16 @@ __all__ = [
     "LocalPredictiveAttention",
     "LocationScore",
     "MixerBlock",
+    "MultiHeadAttention",
     "NTMCell",
     "NTMState",
     "NonLocal",
     "PatchEmbedding",
     "PatchMerging",
     "PointerHead",
+    "PositionEmbedding",
     "ReinforceLoss",
+    "Residual",
     "SAGANAttention",
     "SNAILAttentionBlock",
     "SNAILDenseBlock",
@@ -81,6 +92,10 @@ __all__ = [
     "Source2Token",
     "SpatialGatingUnit",
     "StructuredSelfAttention",
+    "TiedEmbedding",
     "TokenSelector",
+    "TransformerBlock",
+    "TransformerCell",
+    "TransformerStack",
     "WindowAttention",
 ]

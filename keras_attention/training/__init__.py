@@ -5,13 +5,16 @@ from keras_attention.training.checkpoint import TrainingCheckpoint
 from keras_attention.training.clipping import clip_by_global_norm, global_norm
 from keras_attention.training.clipping_optimizer import ClipByGlobalNorm
 from keras_attention.training.embeddings import read_embeddings
-from keras_attention.training.metrics import Perplexity, token_objective
+from keras_attention.training.metrics import Perplexity, TokenCrossentropy, token_objective
+from keras_attention.training.schedules import InverseSquareRoot
 from keras_attention.training.summaries import Summaries
 
 __all__ = [
     "ClipByGlobalNorm",
+    "InverseSquareRoot",
     "Perplexity",
     "Summaries",
+    "TokenCrossentropy",
     "TrainingCheckpoint",
     "average_checkpoints",
     "average_weights",

@@ -1,0 +1,98 @@
+"""What stands between the attentions: residual connections with norms, and feed-forward layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class Residual(keras.layers.Layer):
+    """A residual connection, dropout and layer normalisation around any sublayer.
+
+        post: LayerNorm(x + Dropout(sublayer(x)))        pre: x + Dropout(sublayer(LayerNorm(x)))
+
+    (post: Vaswani et al., 2017, section 3.1; pre: Xiong et al., 2020.) The sublayer is an argument
+    of the call, a function, so that it may take what else it needs.
+
+    Args: `norm` "post" or "pre", `dropout` share, `epsilon` of the norm.
+
+    Call: `(x [B, T, D], sublayer=function)` -> [B, T, D].
+
+    >>> Residual()(tf.ones([1, 2, 3]), sublayer=lambda x: 2 * x).shape
+    TensorShape([1, 2, 3])
+    """
+
+    def __init__(self, norm: str = "post", dropout: float = 0.0, epsilon: float = 1e-6, **kwargs):
+        super().__init__(**kwargs)
+        if norm not in ("post", "pre"):
+            raise ValueError(f"norm must be 'post' or 'pre'. Received: norm={norm!r}")
+        self.norm, self.epsilon = norm, epsilon
+        self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        """The norm's scale and shift."""
+        self.normalize.build(input_shape)
+        self.built = True
+
+    def call(self, x, sublayer: Callable[[tf.Tensor], Any], training=None):
+        """See the class."""
+        if self.norm == "pre":
+            return x + self.dropout(sublayer(self.normalize(x)), training=training)
+        return self.normalize(x + self.dropout(sublayer(x), training=training))
+
+    def compute_output_shape(self, input_shape, sublayer=None):
+        return input_shape
+
+    def get_config(self):
+        own = {"norm": self.norm, "dropout": self.dropout.rate, "epsilon": self.epsilon}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class FeedForward(keras.layers.Layer):
+    """Two layers applied to each step alone: W2 relu(W1 x + b1) + b2.
+
+    (Vaswani et al., 2017, eq. 2.)  [..., D] -> [..., D].
+
+    Args: `width` of the hidden layer, `activation` (a name or function), `dropout` after it.
+
+    >>> FeedForward(8)(tf.ones([1, 2, 3])).shape
+    TensorShape([1, 2, 3])
+    """
+
+    def __init__(self, width: int, activation: Any = "relu", dropout: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        if width < 1:
+            raise ValueError(f"width must be at least 1. Received: width={width}")
+        self.width = width
+        self.activation = keras.activations.get(activation)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.hidden = keras.layers.Dense(width, self.activation, dtype=self.dtype_policy)
+        self.output_layer: Any = None
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        """W1 [D, width] and W2 [width, D]."""
+        self.output_layer = keras.layers.Dense(input_shape[-1], dtype=self.dtype_policy)
+        self.hidden.build(input_shape)
+        self.output_layer.build((*input_shape[:-1], self.width))
+        self.built = True
+
+    def call(self, x, training=None):
+        """[..., D] -> [..., D]."""
+        return self.output_layer(self.dropout(self.hidden(x), training=training))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        own = {
+            "width": self.width,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout.rate,
+        }
+        return {**super().get_config(), **own}

@@ -1,0 +1,151 @@
+"""A causal stack as a cell: one step of it, with the cache of earlier steps as its state."""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_attention.layers.transformer import TransformerStack
+
+
+class DecoderState(NamedTuple):
+    """What a causal stack remembers of K hypotheses for each of B sources, up to L steps.
+
+    A step writes the keys and values of hypothesis k at time t into slot t*K + k, where they stay.
+    Which slots a hypothesis descends from is its ancestry, so that hypotheses change places
+    without anything of the cache being moved.
+    """
+
+    time: Any  # int32 scalar, the steps taken
+    caches: Any  # N x Cache, with M = L*K slots
+    ancestry: Any  # [B, K, L] int32: its slot of K at each step taken, -1 beyond
+    alignments: Any  # [B*K, S]: what the last step looked at; () without a memory
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TransformerCell(keras.layers.Layer):
+    """One step of a causal `TransformerStack`: `(inputs [N, D], state) -> (output [N, D], state)`.
+
+    N = B*K rows lie hypotheses-inside-sources. The repeated step gives what the stack gives for
+    the whole sequence.
+
+    Args:
+        stack: the stack, whose weights the cell shares.
+        alignment_layer, alignment_head: which cross-attention is called the alignment: a layer of
+            the stack, and one of its heads, or None for their mean.
+
+    Call: `cell(inputs, state, memory=None, beam_width=1)`. `memory` is `prepare_memory(values)`.
+    `get_initial_state(batch_size, max_length, beam_width=1, memory=None)` has room for
+    `max_length` steps; one more is an InvalidArgumentError (and undefined where nothing can be
+    raised: XLA, GPU). Searches call `reorder(state, parents)`.
+
+    >>> cell = TransformerCell(TransformerStack(2, heads=2, ff_width=8, causal=True))
+    >>> state = cell.get_initial_state(batch_size=1, max_length=5)
+    >>> output, state = cell(tf.ones([1, 4]), state)
+    >>> output.shape, int(state.time)
+    (TensorShape([1, 4]), 1)
+    """
+
+    def __init__(
+        self,
+        stack: TransformerStack,
+        alignment_layer: int = -1,
+        alignment_head: int | None = None,
+        **kwargs,
+    ):
+        kwargs.setdefault("dtype", stack.dtype_policy)
+        super().__init__(**kwargs)
+        self.stack = stack
+        self.alignment_layer, self.alignment_head = alignment_layer, alignment_head
+
+    @property
+    def output_size(self) -> int:
+        """D."""
+        return self.stack._widths[0]
+
+    def build(self, input_shape) -> None:
+        """The stack's weights."""
+        if not self.stack.built:
+            self.stack.build((None, *input_shape))
+        self.built = True
+
+    def prepare_memory(self, values, memory_sequence_length=None, memory_mask=None):
+        """What every step looks at.  [B, S, D'], lengths [B] or mask [B, S] -> N x `Memory`."""
+        if memory_mask is None and memory_sequence_length is not None:
+            memory_mask = tf.sequence_mask(memory_sequence_length, tf.shape(values)[1])
+        return self.stack.project_memory(values, memory_mask)
+
+    def get_initial_state(
+        self, batch_size=None, max_length=None, beam_width=1, memory=None, dtype=None
+    ) -> DecoderState:
+        """The state before the first step of B sources with K hypotheses each."""
+        if max_length is None:
+            raise ValueError(
+                "get_initial_state needs max_length, how many steps there is room for. Received: "
+                "max_length=None"
+            )
+        slots = max_length * beam_width
+        shape = tf.stack([batch_size, beam_width, max_length])
+        alignments = ()
+        if memory is not None:
+            steps = tf.shape(memory[0].keys)[2]
+            alignments = tf.zeros([batch_size * beam_width, steps])
+            alignments.set_shape([None, memory[0].keys.shape[2]])
+        ancestry = tf.fill(shape, -1)
+        ancestry.set_shape([None, beam_width, tf.get_static_value(max_length)])
+        return DecoderState(
+            time=tf.constant(0),
+            caches=tuple(
+                b.self_attention.empty_cache(batch_size, slots) for b in self.stack.blocks
+            ),
+            ancestry=ancestry,
+            alignments=alignments,
+        )
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, inputs, state, **kwargs):
+        return super().__call__(inputs, state, **kwargs)
+
+    def call(self, inputs, state, memory=None, beam_width=1, training=None):
+        """See the class."""
+        time, caches, ancestry, _ = state
+        batch, _, length = tf.unstack(tf.shape(ancestry))
+        hypotheses = ancestry.shape[1]
+        x = tf.reshape(inputs, [batch, hypotheses, inputs.shape[-1]])
+        now = tf.range(length) == time  # [L]
+        ancestry = tf.where(now, tf.range(hypotheses)[:, None], ancestry)  # [B, K, L]
+        seen = ancestry[..., None] == tf.range(hypotheses)  # [B, K, L, K]
+        mask = tf.reshape(seen, [batch, 1, hypotheses, length * hypotheses])
+        x, weights, caches = self.stack.step(x, caches, time, time * hypotheses, mask, memory)
+        alignments = ()
+        if memory is not None:
+            alignments = self.alignment(weights)
+            alignments = tf.reshape(alignments, [-1, tf.shape(alignments)[2]])
+        output = tf.reshape(x, [-1, x.shape[-1]])
+        return output, DecoderState(time + 1, caches, ancestry, alignments)
+
+    def alignment(self, weights) -> tf.Tensor:
+        """Of all cross-attentions, N x [B, H, T, S], that which is called the alignment.
+
+        -> [B, T, S].
+        """
+        weights = weights[self.alignment_layer]
+        if self.alignment_head is None:
+            return tf.reduce_mean(weights, 1)
+        return weights[:, self.alignment_head]
+
+    def reorder(self, state: DecoderState, parents) -> DecoderState:
+        """Hypothesis k goes on from hypothesis `parents[b, k]`.  [B, K]."""
+        return state._replace(ancestry=tf.gather(state.ancestry, parents, batch_dims=1))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "stack": keras.saving.serialize_keras_object(self.stack),
+            "alignment_layer": self.alignment_layer,
+            "alignment_head": self.alignment_head,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "stack": keras.saving.deserialize_keras_object(config["stack"])})

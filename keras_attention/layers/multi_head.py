@@ -1,0 +1,253 @@
+"""Multi-head attention, and its cache for decoding step by step."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional.attend import Memory
+from keras_attention.functional.dtypes import widen
+from keras_attention.functional.normalizers import softmax
+
+
+class Cache(NamedTuple):
+    """Keys and values of the steps already taken, in slots that never move."""
+
+    keys: Any  # [B, G, M, Dk], float32 or wider
+    values: Any  # [B, G, M, Dv]
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class MultiHeadAttention(keras.layers.Layer):
+    """H attentions side by side, each in a space of its own.
+
+        head_h = softmax(x W^Q_h (y W^K_h)^T / sqrt(Dk) + bias) y W^V_h
+        output = [head_1; ..; head_H] W^O
+
+    (Vaswani et al., 2017, section 3.2.2.) With fewer key heads G than query heads H, each serves
+    H / G of them: grouped-query attention (Ainslie et al., 2023), with G = 1 multi-query attention
+    (Shazeer, 2019).
+
+    Args:
+        num_heads: H.
+        key_width: Dk, of each head; default D / H of the query, which must be whole.
+        value_width: Dv, of each head; default Dk.
+        output_width: D of the output; default that of the query.
+        num_key_heads: G, a divisor of H; default H.
+        use_bias: give the four projections a bias.
+        dropout: share of the attention weights dropped.
+
+    Call: `(query [B, T, D], memory=None, mask=None, bias=None, causal=False,
+    return_weights=False)` -> [B, T, D], and with `return_weights` also [B, H, T, S] as they are
+    before dropout.
+        memory: [B, S, D'] to look at, or what `project_memory` made of it; None: the query itself.
+        mask: boolean, True = may look: [B, S], [B, T, S] or [B, H, T, S]. Without one, the Keras
+            mask of the memory.
+        bias: added to the scaled scores, broadcastable to [B, H, T, S]; or a function from the
+            scaled query heads [B, H, T, Dk] to it, for relative positions.
+        causal: step t sees s <= t.
+    A query that may see nothing gets zeros (and the output's bias).
+
+    Raises ValueError for widths below 1, heads that do not divide, or a mask of another rank.
+
+    >>> layer = MultiHeadAttention(num_heads=2, key_width=4)
+    >>> output, weights = layer(tf.ones([1, 3, 8]), causal=True, return_weights=True)
+    >>> output.shape, weights[0, 0, 1].numpy().tolist()
+    (TensorShape([1, 3, 8]), [0.5, 0.5, 0.0])
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_width: int | None = None,
+        value_width: int | None = None,
+        output_width: int | None = None,
+        num_key_heads: int | None = None,
+        use_bias: bool = True,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads, self.num_key_heads = num_heads, num_key_heads or num_heads
+        self.key_width, self.value_width = key_width, value_width
+        self.output_width, self.use_bias = output_width, use_bias
+        sizes = (num_heads, num_key_heads, key_width, value_width, output_width)
+        if min(1 if size is None else size for size in sizes) < 1:
+            raise ValueError(
+                "Heads and widths must be at least 1. Received: "
+                f"num_heads={num_heads}, num_key_heads={num_key_heads}, key_width={key_width}, "
+                f"value_width={value_width}, output_width={output_width}"
+            )
+        if num_heads % self.num_key_heads:
+            raise ValueError(
+                "num_key_heads G must divide num_heads H. Received: "
+                f"H={num_heads}, G={num_key_heads}"
+            )
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.supports_masking = True
+
+    def build(self, query_shape, memory_shape=None) -> None:
+        """W^Q, W^K, W^V and W^O; `memory_shape` is needed where D' is not D."""
+        self._widths = width, memory_width = query_shape[-1], (memory_shape or query_shape)[-1]
+        if self.key_width is None and width % self.num_heads:
+            raise ValueError(
+                "num_heads H must divide the width D of the query, or key_width be given. "
+                f"Received: H={self.num_heads}, D={width}"
+            )
+        self._key_width = self.key_width or width // self.num_heads
+        self._value_width = self.value_width or self._key_width
+        self.query = self._dense("query", width, self.num_heads * self._key_width)
+        self.key = self._dense("key", memory_width, self.num_key_heads * self._key_width)
+        self.value = self._dense("value", memory_width, self.num_key_heads * self._value_width)
+        self.output_layer = self._dense(
+            "output", self.num_heads * self._value_width, self.output_width or width
+        )
+        self.built = True
+
+    def _dense(self, name, width, output_width):
+        layer = keras.layers.Dense(
+            output_width, use_bias=self.use_bias, dtype=self.dtype_policy, name=name
+        )
+        layer.build((None, None, width))
+        return layer
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, query, memory=None, **kwargs):
+        if not self.built and not isinstance(memory, Memory):
+            shape = None if memory is None else tuple(memory.shape)
+            with tf.init_scope():
+                self.build(tuple(query.shape), shape)
+        return super().__call__(query, memory=memory, **kwargs)
+
+    def call(
+        self,
+        query,
+        memory=None,
+        mask=None,
+        bias=None,
+        causal=False,
+        return_weights=False,
+        training=None,
+    ):
+        """See the class."""
+        if not isinstance(memory, Memory):
+            memory = self.project_memory(query if memory is None else memory)
+        mask = _joined(memory.mask if mask is None else mask, query, memory.keys, causal)
+        weights = self.weigh(self.split_query(query), memory.keys, mask, bias)
+        output = self.read(self.dropout(weights, training=training), memory.values)
+        return (output, weights) if return_weights else output
+
+    # -- the parts, from which variants are composed
+
+    def project_memory(self, memory, mask=None) -> Memory:
+        """Keys and values once per source.  [B, S, D'] -> [B, G, S, Dk], [B, G, S, Dv]."""
+        if mask is None:
+            mask = getattr(memory, "_keras_mask", None)
+        keys = _split(self.key(memory), self.num_key_heads)
+        return Memory(widen(keys), _split(self.value(memory), self.num_key_heads), mask)
+
+    def split_query(self, query) -> tf.Tensor:
+        """The scaled query of every head.  [B, T, D] -> [B, H, T, Dk]."""
+        return _split(self.query(query), self.num_heads) * self._key_width**-0.5
+
+    def weigh(self, query, keys, mask=None, bias: Any | Callable = None) -> tf.Tensor:
+        """What each head looks at.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
+        query = widen(query)
+        scores = tf.matmul(self._grouped(query), widen(keys), transpose_b=True)
+        scores = tf.reshape(scores, tf.concat([tf.shape(query)[:3], [-1]], 0))
+        if bias is not None:
+            scores += widen(bias(query) if callable(bias) else bias)
+        return softmax(scores, mask)
+
+    def read(self, weights, values) -> tf.Tensor:
+        """The heads' contexts, joined.  [B, H, T, S], [B, G, S, Dv] -> [B, T, D]."""
+        context = tf.matmul(self._grouped(tf.cast(weights, values.dtype)), values)
+        shape = tf.shape(weights)
+        context = tf.reshape(context, [shape[0], self.num_heads, -1, self._value_width])
+        context = tf.transpose(context, [0, 2, 1, 3])
+        flat = tf.reshape(context, [shape[0], shape[2], self.num_heads * self._value_width])
+        return self.output_layer(tf.cast(flat, self.compute_dtype))
+
+    def _grouped(self, x):
+        """Heads that share keys stand below each other.  [B, H, T, X] -> [B, G, H/G*T, X]."""
+        if self.num_key_heads == self.num_heads:
+            return x
+        shape = tf.shape(x)
+        rows = self.num_heads // self.num_key_heads * shape[2]
+        return tf.reshape(x, [shape[0], self.num_key_heads, rows, shape[3]])
+
+    # -- decoding step by step
+
+    def empty_cache(self, batch_size, slots) -> Cache:
+        """Room for M slots, zeros."""
+
+        def zeros(width, dtype):
+            return tf.zeros([batch_size, self.num_key_heads, slots, width], dtype)
+
+        keys = widen(tf.zeros([], self.compute_dtype)).dtype
+        return Cache(zeros(self._key_width, keys), zeros(self._value_width, self.compute_dtype))
+
+    def step(self, query, cache: Cache, slot, mask, bias=None):
+        """Write T steps to the cache at `slot`, ..., `slot + T - 1`, then look at it under `mask`.
+
+        query [B, T, D], mask broadcastable to [B, H, T, M] -> [B, T, D], the cache.
+        """
+        new = self.project_memory(query)
+        cache = Cache(*(write_slots(old, x, slot) for old, x in zip(cache, new)))
+        weights = self.weigh(self.split_query(query), cache.keys, mask, bias)
+        return self.read(weights, cache.values), cache
+
+    # -- what Keras asks
+
+    def compute_mask(self, query, memory=None, mask=None, previous_mask=None):
+        return previous_mask
+
+    def get_build_config(self):
+        return {"widths": self._widths} if self.built else {}
+
+    def build_from_config(self, config):
+        if config:
+            self.build(*((None, None, width) for width in config["widths"]))
+
+    def get_config(self):
+        names = "num_heads key_width value_width output_width num_key_heads use_bias".split()
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **own, "dropout": self.dropout.rate}
+
+
+def write_slots(slots, new, first) -> tf.Tensor:
+    """Put T rows in the place of slots `first`, ..., `first + T - 1`.
+
+    [B, G, M, X], [B, G, T, X] -> [B, G, M, X].
+    """
+    batch, heads, _, _ = tf.unstack(tf.shape(slots))
+    count = tf.shape(new)[2]
+    grid = tf.meshgrid(tf.range(batch), tf.range(heads), first + tf.range(count), indexing="ij")
+    return tf.ensure_shape(tf.tensor_scatter_nd_update(slots, tf.stack(grid, -1), new), slots.shape)
+
+
+def _split(x, heads):
+    """[B, T, H*X] -> [B, H, T, X]."""
+    shape = tf.shape(x)
+    x = tf.reshape(x, [shape[0], shape[1], heads, x.shape[-1] // heads])
+    return tf.transpose(x, [0, 2, 1, 3])
+
+
+def _joined(mask, query, keys, causal):
+    """One mask that broadcasts to [B, H, T, S], or None."""
+    if mask is not None:
+        mask = tf.cast(mask, tf.bool)
+        if mask.shape.rank not in (2, 3, 4):
+            raise ValueError(
+                f"mask must be [B, S], [B, T, S] or [B, H, T, S]. Received: shape {mask.shape}"
+            )
+        if mask.shape.rank == 2:
+            mask = mask[:, None, None]
+        elif mask.shape.rank == 3:
+            mask = mask[:, None]
+    if causal:
+        steps, slots = tf.range(tf.shape(query)[1]), tf.range(tf.shape(keys)[2])
+        before = (steps[:, None] >= slots)[None, None]
+        mask = before if mask is None else mask & before
+    return mask

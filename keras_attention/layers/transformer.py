@@ -1,0 +1,286 @@
+"""The Transformer's two stacks (Vaswani et al., 2017)."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional.attend import Memory
+from keras_attention.layers.blocks import FeedForward, Residual
+from keras_attention.layers.embeddings import PositionEmbedding
+from keras_attention.layers.multi_head import Cache, MultiHeadAttention
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TransformerBlock(keras.layers.Layer):
+    """One layer of a stack: self-attention, perhaps cross-attention, and feed-forward.
+
+    Each is a sublayer of a `Residual`. Vaswani et al. (2017), section 3.1.
+
+    Args:
+        heads: H. `key_width`, `key_heads`: see `MultiHeadAttention`, for self-attention and cross.
+        ff_width: of the feed-forward's hidden layer.
+        cross: look at a memory, too.
+        dropout: of what each sublayer gives.
+        norm: "post" or "pre".
+        activation: of the feed-forward.
+        attention_bias: give the projections of the attentions a bias.
+
+    Call: `(x [B, T, D], memory=None, mask=None, causal=False)` -> ([B, T, D], the weights
+    [B, H, T, S] of the cross-attention, or None). `memory` is [B, S, D'] or what
+    `cross_attention.project_memory` gave.
+
+    >>> block = TransformerBlock(heads=2, ff_width=8, cross=True)
+    >>> x, weights = block(tf.ones([1, 3, 4]), memory=tf.ones([1, 5, 4]))
+    >>> x.shape, weights.shape
+    (TensorShape([1, 3, 4]), TensorShape([1, 2, 3, 5]))
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        ff_width: int,
+        key_width: int | None = None,
+        key_heads: int | None = None,
+        cross: bool = False,
+        dropout: float = 0.0,
+        norm: str = "post",
+        activation: Any = "relu",
+        attention_bias: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+
+        def attention(name):
+            return MultiHeadAttention(
+                heads, key_width, num_key_heads=key_heads, use_bias=attention_bias,
+                dtype=policy, name=name,
+            )  # fmt: skip
+
+        def residual(name):
+            return Residual(norm, dropout, dtype=policy, name=name)
+
+        self.self_attention = attention("self_attention")
+        self.self_residual = residual("self_residual")
+        self.cross_attention = attention("cross_attention") if cross else None
+        self.cross_residual = residual("cross_residual") if cross else None
+        self.feed_forward = FeedForward(ff_width, activation, dtype=policy)
+        self.feed_forward_residual = residual("feed_forward_residual")
+        self.supports_masking = True
+        self._config = dict(
+            heads=heads, ff_width=ff_width, key_width=key_width, key_heads=key_heads, cross=cross,
+            dropout=dropout, norm=norm, attention_bias=attention_bias,
+            activation=keras.activations.serialize(keras.activations.get(activation)),
+        )  # fmt: skip
+
+    def build(self, input_shape, memory_shape=None) -> None:
+        """Every sublayer; `memory_shape` is needed where D' is not D."""
+        self._widths = input_shape[-1], (memory_shape or input_shape)[-1]
+        x, memory = ((None, None, width) for width in self._widths)
+        for layer in (self.self_attention, self.self_residual):
+            layer.build(x)
+        if self.cross_attention is not None:
+            self.cross_attention.build(x, memory)
+            self.cross_residual.build(x)
+        for layer in (self.feed_forward, self.feed_forward_residual):
+            layer.build(x)
+        self.built = True
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, x, memory=None, **kwargs):
+        if not self.built and not isinstance(memory, Memory):
+            with tf.init_scope():
+                self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
+        return super().__call__(x, memory=memory, **kwargs)
+
+    def call(self, x, memory=None, mask=None, causal=False, training=None):
+        """See the class."""
+
+        def look(x):
+            return self.self_attention(x, mask=mask, causal=causal, training=training)
+
+        return self._above(
+            self.self_residual(x, sublayer=look, training=training), memory, training
+        )
+
+    def step(self, x, cache: Cache, slot, mask, memory=None):
+        """T steps behind those in the cache: see `MultiHeadAttention.step`.
+
+        -> [B, T, D], the weights of the cross-attention or None, the cache.
+        """
+
+        def look(x):
+            nonlocal cache
+            output, cache = self.self_attention.step(x, cache, slot, mask)
+            return output
+
+        return *self._above(self.self_residual(x, sublayer=look), memory, False), cache
+
+    def _above(self, x, memory, training):
+        """Cross-attention and feed-forward."""
+        weights = None
+
+        def read(x):
+            nonlocal weights
+            output, weights = self.cross_attention(
+                x, memory=memory, return_weights=True, training=training
+            )
+            return output
+
+        if self.cross_attention is not None and memory is not None:
+            x = self.cross_residual(x, sublayer=read, training=training)
+        x = self.feed_forward_residual(x, sublayer=self.feed_forward, training=training)
+        return x, weights
+
+    def get_build_config(self):
+        return {"widths": self._widths} if self.built else {}
+
+    def build_from_config(self, config):
+        if config and not self.built:
+            self.build(*((None, None, width) for width in config["widths"]))
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TransformerStack(keras.layers.Layer):
+    """N blocks, with positions and dropout below them and, pre-norm, one more norm above.
+
+    The encoder as it is; with `causal=True` a language model; with `cross=True` and `causal=True`
+    the decoder.
+
+    Args:
+        layers: N.
+        positions: "sinusoid", "learned" (of `max_length`), or None.
+        position_layout: of the sinusoid, see `functional.sinusoid`.
+        causal: step t sees s <= t.
+        Others: those of `TransformerBlock`.
+
+    Call: `(x [B, T, D], memory=None, mask=None, return_weights=False)` -> [B, T, D]; with
+    `return_weights` also a list of N cross-attentions [B, H, T, S]. `mask` [B, T] or [B, T, T] is
+    boolean, True = may look; without one, the Keras mask of `x`. `memory` [B, S, D'] (with
+    `memory_mask`), or what `project_memory` gave.
+
+    >>> encoder = TransformerStack(layers=2, heads=2, ff_width=8)
+    >>> decoder = TransformerStack(layers=2, heads=2, ff_width=8, causal=True, cross=True)
+    >>> decoder(tf.ones([1, 3, 4]), memory=encoder(tf.ones([1, 5, 4]))).shape
+    TensorShape([1, 3, 4])
+    """
+
+    def __init__(
+        self,
+        layers: int = 6,
+        heads: int = 8,
+        ff_width: int = 2048,
+        dropout: float = 0.1,
+        norm: str = "post",
+        positions: str | None = "sinusoid",
+        position_layout: str = "interleaved",
+        max_length: int | None = None,
+        causal: bool = False,
+        cross: bool = False,
+        key_width: int | None = None,
+        key_heads: int | None = None,
+        activation: Any = "relu",
+        attention_bias: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1. Received: layers={layers}")
+        policy = self.dtype_policy
+        self.causal, self.position_layout = causal, position_layout
+        self.positions = None
+        if positions is not None:
+            self.positions = PositionEmbedding(positions, max_length, position_layout, dtype=policy)
+        self.dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.blocks = [
+            TransformerBlock(
+                heads, ff_width, key_width, key_heads, cross, dropout, norm, activation,
+                attention_bias, dtype=policy, name=f"block_{number}",
+            )
+            for number in range(layers)
+        ]  # fmt: skip
+        for block in self.blocks:
+            setattr(self, block.name, block)  # tf.train.Checkpoint sees into no list of Keras 3
+        self.normalize = None
+        if norm == "pre":
+            self.normalize = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy)
+        self.supports_masking = True
+        self._config = dict(
+            layers=layers, heads=heads, ff_width=ff_width, dropout=dropout, norm=norm,
+            positions=positions, position_layout=position_layout, max_length=max_length,
+            causal=causal, cross=cross, key_width=key_width, key_heads=key_heads,
+            activation=self.blocks[0].get_config()["activation"], attention_bias=attention_bias,
+        )  # fmt: skip
+
+    def build(self, input_shape, memory_shape=None) -> None:
+        """Every weight; `memory_shape` is needed where D' is not D."""
+        self._widths = input_shape[-1], (memory_shape or input_shape)[-1]
+        x, memory = ((None, None, width) for width in self._widths)
+        for block in self.blocks:
+            block.build(x, memory)
+        for layer in (self.positions, self.normalize):
+            if layer is not None:
+                layer.build(x)
+        self.built = True
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, x, memory=None, **kwargs):
+        if not self.built and not isinstance(memory, tuple):
+            with tf.init_scope():
+                self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
+        return super().__call__(x, memory=memory, **kwargs)
+
+    def call(
+        self, x, memory=None, mask=None, memory_mask=None, return_weights=False, training=None
+    ):
+        """See the class."""
+        if self.positions is not None:
+            x = self.positions(x)
+        x = self.dropout(x, training=training)
+        if memory is not None and not isinstance(memory, tuple):
+            memory = self.project_memory(memory, memory_mask)
+        looked_at = []
+        for block, part in zip(self.blocks, memory or [None] * len(self.blocks)):
+            x, weights = block(x, part, mask=mask, causal=self.causal, training=training)
+            looked_at.append(weights)
+        x = x if self.normalize is None else self.normalize(x)
+        return (x, looked_at) if return_weights else x
+
+    def project_memory(self, memory, mask=None) -> tuple[Memory, ...]:
+        """What each block looks at, once per source.  [B, S, D'] -> N x `Memory`."""
+        if not self.blocks[0].cross_attention:
+            raise ValueError("A stack without cross=True looks at no memory. Received: a memory.")
+        return tuple(block.cross_attention.project_memory(memory, mask) for block in self.blocks)
+
+    def step(self, x, caches, time, slot, mask, memory=None):
+        """The step at position `time`, for T hypotheses that are written to `slot`, ...
+
+        x [B, T, D], mask broadcastable to [B, H, T, M] -> [B, T, D], the weights of every
+        cross-attention [B, H, T, S], the caches.
+        """
+        if self.positions is not None:
+            x += self.positions.at(time[None, None], x.shape[-1], x.dtype)
+        looked_at, written = [], []
+        for block, cache, part in zip(self.blocks, caches, memory or [None] * len(self.blocks)):
+            x, weights, cache = block.step(x, cache, slot, mask, part)
+            looked_at.append(weights)
+            written.append(cache)
+        x = x if self.normalize is None else self.normalize(x)
+        return x, looked_at, tuple(written)
+
+    def compute_output_shape(self, input_shape, memory_shape=None):
+        return input_shape
+
+    def get_build_config(self):
+        return {"widths": self._widths} if self.built else {}
+
+    def build_from_config(self, config):
+        if config and not self.built:
+            self.build(*((None, None, width) for width in config["widths"]))
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
