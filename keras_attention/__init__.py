@@ -11,6 +11,7 @@
 | `text`       | strings to ids and back, inside the graph                               |
 | `data`       | files of text pairs to padded batches                                   |
 | `export`     | a SavedModel that any TensorFlow can serve                              |
+| `visualize`  | heat maps, maps of heads, coloured documents, also for TensorBoard      |
 """
 
 from keras_attention import (
@@ -23,6 +24,7 @@ from keras_attention import (
     seq2seq,
     text,
     training,
+    visualize,
 )
 
 __version__ = "0.1.0"
@@ -36,4 +38,5 @@ __all__ = [
     "seq2seq",
     "text",
     "training",
+    "visualize",
 ]

@@ -1,0 +1,134 @@
+"""A document coloured by what a hierarchical attention looked at (Yang et al., 2016, figure 5)."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_attention.visualize.fonts import font_families, matplotlib_or_say_how
+from keras_attention.visualize.maps import _array, _text, page
+
+
+def document_html(
+    sentences: Sequence[Sequence[str]],
+    word_weights: Any,
+    sentence_weights: Any,
+    title: str = "",
+    separator: str = " ",
+) -> str:
+    """The document as a page of HTML: sentences marked red by p_s, words blue by sqrt(p_s) p_w.
+
+    (Yang et al., 2016, section 3.3: the root keeps important words of unimportant sentences in
+    sight.) The strongest colour is that of the largest value; the mouse is told the weights.
+
+    Args:
+        sentences: L lists of words.
+        word_weights: for each sentence the weights p_w of its words; what stands beyond the last
+            word, as in a padded array [L, T], is left out.
+        sentence_weights: p_s, [L], or longer.
+        title: above the document.
+        separator: between words; "" for Chinese.
+
+    Every text is escaped. Raises ValueError where there are fewer weights than words.
+
+    >>> "&lt;b&gt;" in document_html([["<b>", "good"]], [[0.2, 0.8]], [1.0])
+    True
+    """
+    sentences, words, of_sentences, of_words = _checked(sentences, word_weights, sentence_weights)
+    lines = []
+    for tokens, weights, p_s, red, blues in zip(
+        sentences, words, sentence_weights, of_sentences, of_words
+    ):
+        marked = html.escape(separator).join(
+            f'<span title="{weight:.4g}" style="background: {_css((0, 0, 255), blue)}">'
+            f"{html.escape(token)}</span>"
+            for token, weight, blue in zip(tokens, weights, blues)
+        )
+        mark = f'<span title="{p_s:.4g}" style="background: {_css((255, 0, 0), red)}">'
+        lines.append(f'<p dir="auto">{mark}&emsp;</span> {marked}</p>')
+    return page("\n".join(lines), title)
+
+
+def document_figure(
+    sentences: Sequence[Sequence[str]],
+    word_weights: Any,
+    sentence_weights: Any,
+    title: str = "",
+    separator: str = " ",
+    width: float = 8.0,
+) -> Any:
+    """The same as a figure of matplotlib, `width` inches wide; long sentences are broken.
+
+    Args, colours and errors are those of `document_html`.
+
+    >>> figure = document_figure([["very", "good"]], [[0.2, 0.8]], [1.0])
+    >>> [text.get_text() for text in figure.texts]
+    ['   ', 'very', 'good']
+    """
+    sentences, _, of_sentences, of_words = _checked(sentences, word_weights, sentence_weights)
+    matplotlib_or_say_how()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    families = font_families([word for words in sentences for word in words] + [title])
+    figure = Figure((width, 1.0))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    line, margin, right = 0.32, 0.15, width - 0.15  # inches
+    placed, x, y = [], margin, margin + (line if title else 0.0)
+
+    def put(text, color, strength, gap):
+        """Place a text behind the last one, or on a new line where it would stick out."""
+        nonlocal x, y
+        box = {"facecolor": (*color, strength), "edgecolor": "none", "pad": 1.5}
+        shown = figure.text(
+            0, 0, text, fontfamily=families, va="baseline", parse_math=False, bbox=box
+        )
+        inches = shown.get_window_extent(renderer).width / figure.dpi
+        if x > margin and x + inches > right:
+            x, y = margin + 0.35, y + line
+        placed.append((shown, x, y))
+        x += inches + gap
+
+    space = 0.08 if separator else 0.03
+    for words, red, blues in zip(sentences, of_sentences, of_words):
+        put("   ", (1, 0, 0), red, 0.1)
+        for word, blue in zip(words, blues):
+            put(word, (0, 0, 1), blue * 0.7, space)  # black letters stay readable
+        x, y = margin, y + line
+    height = y + margin
+    figure.set_size_inches(width, height)
+    for shown, left, top in placed:
+        shown.set_position((left / width, 1 - (top + 0.7 * line) / height))
+    if title:
+        figure.suptitle(title, fontfamily=families, parse_math=False)
+    return figure
+
+
+def _checked(sentences, word_weights, sentence_weights):
+    """Words as strings, their weights, and how strong each sentence's and word's colour is."""
+    sentences = [[_text(word) for word in words] for words in sentences]
+    p_s = _array(sentence_weights)
+    if not sentences or p_s.ndim != 1 or min(len(p_s), len(word_weights)) < len(sentences):
+        raise ValueError(
+            "There must be at least one sentence, sentence_weights [L] and word_weights for each. "
+            f"Received: {len(sentences)} sentences, sentence_weights of shape {p_s.shape}, "
+            f"word_weights for {len(word_weights)}"
+        )
+    p_w = [_array(weights) for weights in word_weights][: len(sentences)]
+    for number, (words, weights) in enumerate(zip(sentences, p_w)):
+        if weights.ndim != 1 or len(weights) < len(words):
+            raise ValueError(
+                "Each word of a sentence needs a weight. Received: "
+                f"{len(words)} words, weights of shape {weights.shape} in sentence {number}"
+            )
+    p_s = p_s[: len(sentences)]
+    p_w = [weights[: len(words)] for words, weights in zip(sentences, p_w)]
+    of_words = [np.sqrt(np.maximum(p, 0)) * np.maximum(weights, 0) for p, weights in zip(p_s, p_w)]
+    largest = max([1e-9, *(np.max(part) for part in of_words if part.size)])
+    reds = np.maximum(p_s, 0) / max(np.max(p_s), 1e-9)
+    return sentences, p_w, reds, [part / largest for part in of_words]
+
+
+def _css(color, strength):
+    return f"rgba({', '.join(map(str, color))}, {strength:.3f})"

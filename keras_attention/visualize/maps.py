@@ -1,0 +1,194 @@
+"""Heat maps: which source token (column) each target token (row) looked at."""
+
+import html
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_attention.visualize.fonts import font_families, matplotlib_or_say_how
+
+_VISIBLE = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "": "\u2205"}
+
+
+def heat_map(
+    weights: Any,
+    source: Sequence | None = None,
+    target: Sequence | None = None,
+    title: str = "",
+    axes: Any = None,
+) -> Any:
+    """Draw the weights of T targets over S sources.  [T, S] -> a figure of matplotlib.
+
+    Args:
+        weights: any array or tensor [T, S].
+        source: S tokens, strings or anything with a string; default: their numbers.
+        target: T tokens.
+        title: above the map.
+        axes: of matplotlib, to draw there and not into a figure of its own.
+
+    The colours run from 0 (or the lowest weight, if negative) to the largest weight. Characters
+    that the usual font lacks come from another installed one; if none has them, a warning says
+    what to install. The figure belongs to no window: save it with `save`, or show it in a notebook.
+
+    Raises ValueError for weights that are not [T, S], and tokens that are not S and T.
+
+    >>> figure = heat_map([[0.9, 0.1], [0.2, 0.8]], ["I", "am"], ["je", "suis"])
+    >>> figure.axes[0].images[0].get_array().data.tolist()
+    [[0.9, 0.1], [0.2, 0.8]]
+    """
+    weights, source, target = _checked(weights, source, target)
+    matplotlib_or_say_how()
+    from matplotlib.figure import Figure
+
+    figure = axes.figure if axes is not None else Figure(_inches(source, target), layout="tight")
+    axes = figure.add_subplot() if axes is None else axes
+    _draw(axes, weights, source, target, title, font_families([*source, *target, title]))
+    return figure
+
+
+def head_maps(
+    weights: Any,
+    source: Sequence | None = None,
+    target: Sequence | None = None,
+    titles: Sequence[str] | None = None,
+    columns: int = 4,
+) -> Any:
+    """One heat map for each head, side by side.  [H, T, S] -> a figure of matplotlib.
+
+    Args as those of `heat_map`; `titles` of the H heads, default their numbers.
+
+    Raises ValueError for weights that are not [H, T, S], and as `heat_map`.
+
+    >>> len([axes for axes in head_maps(np.ones([3, 2, 2]) / 2).axes if axes.images])
+    3
+    """
+    weights = _array(weights)
+    titles = [f"head {h}" for h in range(len(weights))] if titles is None else list(titles)
+    if weights.ndim != 3 or not len(weights) or len(titles) != len(weights) or columns < 1:
+        raise ValueError(
+            "head_maps needs weights [H, T, S] of at least one head, H titles, and columns of at "
+            f"least 1. Received: shape {weights.shape}, {len(titles)} titles, columns={columns}"
+        )
+    _, source, target = _checked(weights[0], source, target)
+    matplotlib_or_say_how()
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(weights))
+    rows = -(-len(weights) // columns)
+    width, height = _inches(source, target)
+    figure = Figure((width * columns, height * rows), layout="constrained")
+    families = font_families([*source, *target, *titles])
+    for place, (head, title) in enumerate(zip(weights, titles), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        _draw(axes, head, source, target, title, families)
+    return figure
+
+
+def heat_map_html(
+    weights: Any, source: Sequence | None = None, target: Sequence | None = None, title: str = ""
+) -> str:
+    """The same as a table in HTML, read with the fonts of the browser.  [T, S] -> str.
+
+    A cell says its weight to the mouse. Raises ValueError as `heat_map`.
+
+    >>> "&lt;s&gt;" in heat_map_html([[1.0]], ["<s>"], ["a"])
+    True
+    """
+    weights, source, target = _checked(weights, source, target)
+    largest = max(np.max(weights), 1e-9)
+    head = "".join(f"<th>{html.escape(token)}</th>" for token in source)
+    rows = "".join(
+        f"<tr><th>{html.escape(token)}</th>"
+        + "".join(
+            f'<td title="{weight:.4g}" style="background: rgba(0, 0, 255, '
+            f'{max(weight, 0) / largest:.3f})">&nbsp;</td>'
+            for weight in row
+        )
+        + "</tr>"
+        for token, row in zip(target, weights)
+    )
+    return page(f"<table><tr><th></th>{head}</tr>{rows}</table>", title)
+
+
+def page(body: str, title: str = "") -> str:
+    """A whole HTML document around `body`, which is HTML; `title` is text.
+
+    >>> page("<p>", "a & b").count("a &amp; b")
+    2
+    """
+    title = html.escape(title)
+    heading = f"<h1>{title}</h1>" if title else ""
+    return (
+        f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>{title}</title></head>'
+        f'<body style="font-family: sans-serif">{heading}{body}</body></html>\n'
+    )
+
+
+def save(picture: Any, path: str | os.PathLike) -> None:
+    """Write a figure as PNG, or what its ending says, or a page of HTML, to `path`.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "map.png"
+    ...     save(heat_map([[1.0, 0.0]]), path)
+    ...     path.read_bytes()[1:4]
+    b'PNG'
+    """
+    if isinstance(picture, str):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(picture)
+    else:
+        picture.savefig(path)
+
+
+def _draw(axes, weights, source, target, title, families):
+    image = axes.imshow(weights, cmap="viridis", vmin=min(0.0, np.min(weights)), aspect="auto")
+    for axis, tokens in ((axes.xaxis, source), (axes.yaxis, target)):
+        labels = axis.set_ticks(range(len(tokens)), tokens, fontfamily=families)
+        for tick in labels:
+            tick.label1.set_parse_math(False)  # a dollar is a token
+            tick.label2.set_parse_math(False)
+    axes.xaxis.tick_top()
+    if max(map(len, source)) > 2:
+        axes.tick_params("x", rotation=90)
+    if title:
+        axes.set_title(title, fontfamily=families, parse_math=False)
+    axes.figure.colorbar(image, ax=axes)
+
+
+def _array(weights):
+    return np.asarray(weights).astype(np.float64)  # also of bfloat16
+
+
+def _checked(weights, source, target):
+    """Weights [T, S] as an array, and S and T tokens as strings in which a space can be seen."""
+    weights = _array(weights)
+    if weights.ndim != 2 or not weights.size:
+        raise ValueError(
+            "A heat map needs weights [T, S] with T and S at least 1. Received: shape "
+            f"{weights.shape}"
+        )
+    named = []
+    for axis, length, tokens in (("S", weights.shape[1], source), ("T", weights.shape[0], target)):
+        tokens = range(length) if tokens is None else list(tokens)
+        if len(tokens) != length:
+            raise ValueError(
+                f"There must be one token for each of the weights along {axis}; cut off the "
+                f"weights of the padding. Received: {len(tokens)} tokens, {axis}={length}"
+            )
+        named.append([_text(token) for token in tokens])
+    return weights, *named
+
+
+def _text(token):
+    token = token.decode("utf-8", "replace") if isinstance(token, bytes) else str(token)
+    return _VISIBLE.get(token, token)
+
+
+def _inches(source, target):
+    """Room for every token."""
+    width = 1.5 + 0.12 * max(map(len, target)) + 0.32 * len(source)
+    height = 0.6 + 0.12 * max(map(len, source)) + 0.32 * len(target)
+    return min(max(width, 2.5), 100.0), min(max(height, 1.5), 100.0)
