@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.layers import WindowAttention
+from keras_attention.layers import FeedForward, PatchEmbedding, PatchMerging, WindowAttention
 from tests import oracles
 
 
@@ -122,6 +122,32 @@ def test_an_image_of_unknown_size_says_the_same_as_of_a_known_one():
         x = tf.random.normal([batch, height, width, 4])
         mask = tf.random.uniform([batch, height, width]) < 0.7
         np.testing.assert_allclose(graph(x, mask), layer(x, mask=mask), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "width, depths, published",
+    [
+        (96, (2, 2, 6, 2), 28_288_354),
+        (96, (2, 2, 18, 2), 49_606_258),
+        (128, (2, 2, 18, 2), 87_768_224),
+    ],
+    ids="TSB",
+)
+def test_a_swin_of_these_layers_has_the_published_number_of_weights(width, depths, published):
+    embedding = PatchEmbedding(width, 4)
+    embedding.build((None, 224, 224, 3))
+    total = embedding.count_params() + 2 * width
+    for stage, depth in enumerate(depths):
+        wide = width * 2**stage
+        attention, forward = WindowAttention(wide // 32, 7, 3), FeedForward(4 * wide, "gelu")
+        attention.build((None, 56 // 2**stage, 56 // 2**stage, wide))
+        forward.build((None, None, wide))
+        total += depth * (attention.count_params() + forward.count_params() + 4 * wide)
+        if stage < 3:
+            merging = PatchMerging()
+            merging.build((None, None, None, wide))
+            total += merging.count_params()
+    assert total + 2 * wide + wide * 1000 + 1000 == published
 
 
 def test_weights_of_every_window_sum_to_one_and_dropout_leaves_them():
