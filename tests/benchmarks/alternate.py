@@ -139,13 +139,13 @@ def flops(rows, products):
     return 2 * rows * sum(a * b for a, b in products)
 
 
-def our_sides(worker, task, modes=MODES, machine=None, products=None) -> list[Side]:
-    """A side for each of our modes, and with `products` the bare chain of these in the same."""
+def our_sides(worker, task, modes, machine=None, products=None) -> list[Side]:
+    """A side for each of these modes of ours, and with `products` their bare chain in the same."""
     sides = []
-    for name, mode in modes.items():
-        sides.append(Side(OURS + name, worker, task, mode))
+    for name in modes:
+        sides.append(Side(OURS + name, worker, task, MODES[name]))
         if products:
-            sides.append(Side(CHAIN + name, machine, "chain", {**products, **mode}))
+            sides.append(Side(CHAIN + name, machine, "chain", {**products, **MODES[name]}))
     return sides
 
 

@@ -39,6 +39,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--legacy-python", default=os.environ.get("LEGACY_PYTHON"))
     parser.add_argument("--torch-python", help="has PyTorch")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="of ours")
     parser.add_argument("--quick", action="store_true", help="one size of each, few rounds")
     parser.add_argument("--only", choices=["train", "beam"])
     options = parser.parse_args()
@@ -55,15 +56,15 @@ def main():
     print("CPU time, one thread; `first` is the first call, tracing and compiling included.")
     if options.only != "beam":
         for units, vocabulary in TRAIN[: 1 if options.quick else None]:
-            train(units, vocabulary, workers, rounds)
+            train(units, vocabulary, workers, options.modes, rounds)
     if options.only != "train":
         for size in BEAM[: 1 if options.quick else None]:
-            beam(*size, workers, rounds)
+            beam(*size, workers, options.modes, rounds)
     for worker in workers.values():
         worker.close()
 
 
-def train(units, vocabulary, workers, rounds):
+def train(units, vocabulary, workers, modes, rounds):
     """A training step."""
     random = np.random.default_rng(0)
     inputs = train_inputs(vocabulary, random)
@@ -76,7 +77,7 @@ def train(units, vocabulary, workers, rounds):
     sides = [Side(name, workers["TFA"], "train", how) for name, how in peers.items()]
     if "torch" in workers:
         sides.append(Side("torch", workers["torch"], "train"))
-    modes = {name: MODES[name] for name in ("graph", "XLA")}
+    modes = [mode for mode in modes if mode != "bfloat16"]
     sides += [*our_sides(workers["ours"], "train", modes), large_product(workers["machine"])]
     arrays = {**make_weights(units, vocabulary, random), **inputs}
     timings = measure(sides, settings, arrays, rounds, seconds=0.5, repeats=2)
@@ -87,7 +88,7 @@ def train(units, vocabulary, workers, rounds):
     table(title, "losses", train_flops(units, vocabulary, inputs), timings, same_losses)
 
 
-def beam(vocabulary, batch, steps, width, workers, rounds):
+def beam(vocabulary, batch, steps, width, workers, modes, rounds):
     """A beam search of which no hypothesis ends early."""
     units, random = 512, np.random.default_rng(0)
     inputs = beam_inputs(units, batch, random)
@@ -113,7 +114,7 @@ def beam(vocabulary, batch, steps, width, workers, rounds):
         "TFA, autograph as by default": {"autograph": True},
     }
     sides = [Side(name, workers["TFA"], "beam", how) for name, how in peers.items()]
-    sides += our_sides(workers["ours"], "beam", MODES, workers["machine"], products)
+    sides += our_sides(workers["ours"], "beam", modes, workers["machine"], products)
     sides.append(large_product(workers["machine"]))
     timings = measure(sides, settings, arrays, rounds, seconds=0.3)
     work = flops(products["encoder_rows"], products["encoder"])

@@ -39,6 +39,7 @@ def main():
     options.add_argument("--torch-python", help="has ctranslate2")
     options.add_argument("--onmt-python", help="has OpenNMT-tf")
     options.add_argument("--keras-hub-python")
+    options.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="of ours")
     options.add_argument("--quick", action="store_true", help="few rounds")
     options.add_argument("--only", type=int, choices=[batch for _, batch in SIZES])
     options = options.parse_args()
@@ -64,12 +65,12 @@ def main():
     for vocabulary, batch in SIZES:
         if options.only in (None, batch):
             rounds = (5 if options.quick else 11) if batch == 1 else (3 if options.quick else 7)
-            search(vocabulary, batch, machine, ours, peers, rounds)
+            search(vocabulary, batch, machine, ours, options.modes, peers, rounds)
     for worker in {machine, ours, *(peer for peer, _ in peers.values())}:
         worker.close()
 
 
-def search(vocabulary, batch, machine, ours, peers, rounds):
+def search(vocabulary, batch, machine, ours, modes, peers, rounds):
     """One size: every side's time, then ours against each."""
     random = np.random.default_rng(0)
     source = case.source(vocabulary, batch, STEPS, random)
@@ -89,7 +90,7 @@ def search(vocabulary, batch, machine, ours, peers, rounds):
         "rows": batch * WIDTH,
     }
     sides = [Side(name, worker, "beam", extra) for name, (worker, extra) in peers.items()]
-    sides += our_sides(ours, "beam", MODES, machine, products)
+    sides += our_sides(ours, "beam", modes, machine, products)
     sides.append(large_product(machine))
     timings = measure(sides, settings, arrays, rounds, seconds=0.3)
     work = flops(batch * STEPS, products["encoder"])

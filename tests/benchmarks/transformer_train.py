@@ -17,7 +17,17 @@ import sys
 
 import numpy as np
 import transformer_case as case
-from alternate import Side, Worker, flops, large_product, measure, our_sides, same_losses, table
+from alternate import (
+    MODES,
+    Side,
+    Worker,
+    flops,
+    large_product,
+    measure,
+    our_sides,
+    same_losses,
+    table,
+)
 
 VOCABULARY, BATCH, STEPS = 8000, 32, 32
 
@@ -27,6 +37,7 @@ def main():
     options.add_argument("--torch-python", help="has PyTorch")
     options.add_argument("--onmt-python", help="has OpenNMT-tf")
     options.add_argument("--keras-hub-python")
+    options.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="of ours")
     options.add_argument("--quick", action="store_true", help="few rounds")
     options = options.parse_args()
     if not options.keras_hub_python and importlib.util.find_spec("keras_hub"):
@@ -45,7 +56,7 @@ def main():
         worker = Worker(options.torch_python, "transformer_torch.py")
         for dtype in ("float32", "bfloat16"):
             sides.append(Side(f"torch, {dtype}", worker, "train", {"dtype": dtype}))
-    sides += our_sides(Worker(sys.executable, "transformer_ours.py"), "train")
+    sides += our_sides(Worker(sys.executable, "transformer_ours.py"), "train", options.modes)
     sides.append(large_product(machine))
 
     random = np.random.default_rng(0)
