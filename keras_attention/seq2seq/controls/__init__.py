@@ -1,0 +1,50 @@
+"""Controls: what a search may say next, as small functions on log-probabilities and a state.
+
+Each function here returns a `Control`; `combine` makes one of several. They forbid by -inf, and
+leave the log p of what they allow as the model gave it, but for `temperature` and
+`repetition_penalty`, whose purpose is to change it. The letters: N = B*K rows, the K hypotheses of
+each of B sources side by side; V tokens of the vocabulary; T and P positions.
+
+>>> import tensorflow as tf
+>>> control = combine(temperature(0.7), top_k(40), no_repeat_ngram(3), length_between(maximum=30))
+>>> state = control.init(Search(2, 5, max_length=64, end_id=2, vocab_size=100))
+>>> state = control.advance(state, tf.fill([10], 1))  # the start token of each hypothesis
+>>> control.apply(tf.nn.log_softmax(tf.random.normal([10, 100])), state).shape
+TensorShape([10, 100])
+"""
+
+from keras_attention.seq2seq.controls.combined import check, combine
+from keras_attention.seq2seq.controls.control import Control, Search
+from keras_attention.seq2seq.controls.length import exact_length, length_between, relative_length
+from keras_attention.seq2seq.controls.phrases import ban, ban_phrases, must_contain
+from keras_attention.seq2seq.controls.positions import allowed_at, force, prefix
+from keras_attention.seq2seq.controls.repetition import (
+    no_repeat_ngram,
+    repetition_pattern,
+    repetition_penalty,
+)
+from keras_attention.seq2seq.controls.sampling import min_p, temperature, top_k, top_p, typical
+
+__all__ = [
+    "Control",
+    "Search",
+    "allowed_at",
+    "ban",
+    "ban_phrases",
+    "check",
+    "combine",
+    "exact_length",
+    "force",
+    "length_between",
+    "min_p",
+    "must_contain",
+    "no_repeat_ngram",
+    "prefix",
+    "relative_length",
+    "repetition_pattern",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical",
+]

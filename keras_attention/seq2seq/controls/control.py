@@ -1,0 +1,43 @@
+"""What a control is, and what it is told."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class Search(NamedTuple):
+    """What a control is told before a search begins."""
+
+    batch_size: Any  # B, a number or a scalar
+    beam_width: int  # K
+    max_length: Any  # the longest answer in tokens, the end token counted: a number or a scalar
+    end_id: int
+    vocab_size: int | None  # V, where known
+    source_lengths: Any = None  # [B] int32: real tokens of each source without its end token
+    ends_by: Any = None  # a number or [B]: what the controls together allow an answer to have
+
+
+class Control(NamedTuple):
+    """What a search may say next: three functions and what is known of their answers.
+
+    N = B*K rows, the hypotheses of a source side by side. The state is a nest of tensors [N, ...]
+    which follows the hypotheses like the state of a cell. `advance` is told every token that enters
+    the model, so the start token first: what counts tokens begins at -1. Rows that have ended are
+    fed the end token, and what becomes of them does not matter.
+
+    A fact is only ever used to refuse what contradicts it, before a search begins (`check`). Those
+    about lengths count the end token, and may be arrays [B].
+    """
+
+    init: Callable[[Search], Any]  # -> state
+    apply: Callable[[tf.Tensor, Any], tf.Tensor]  # log p [N, V], state -> log p, -inf: forbidden
+    advance: Callable[[Any, tf.Tensor], Any]  # state, tokens [N] int32 -> state
+    name: str = "control"  # as a caller wrote it
+    shortest: Any = None  # the fewest tokens that an answer can have
+    longest: Any = None  # the most
+    banned: frozenset = frozenset()  # what can never be said, the end token apart
+    needed: frozenset = frozenset()  # what must be said
+    cut_off: Any = None  # the fewest tokens of an answer without an end, if fewer than `shortest`
+    ends_by: Callable[[Search], Any] | None = None  # `longest` where the search must tell it
+    parts: tuple = ()  # what it was combined of

@@ -1,0 +1,151 @@
+"""Controls of how daring a search is: temperature, and which tail of log p is cut off.
+
+All cut off without raising what is left: a sampler draws from it renormalised, a score stays the
+model's own log p. Settings are numbers, or scalar tensors that are known at run time alone.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention import functional
+from keras_attention.seq2seq._keras import no_autograph
+from keras_attention.seq2seq.controls._rows import called, demand, keep
+from keras_attention.seq2seq.controls.control import Control
+
+
+@no_autograph
+def temperature(t: Any) -> Control:
+    """log softmax(logits / t): below 1 the likely becomes likelier, above 1 all more alike.
+
+    Unlike the other controls here it changes log p itself, and normalises it: put it first.
+
+    Raises ValueError unless t > 0.
+
+    >>> log_p = tf.math.log([[0.25, 0.75]])
+    >>> [f"{p:.2f}" for p in tf.exp(temperature(0.5).apply(log_p, ()))[0]]
+    ['0.10', '0.90']
+    """
+    _demand_scalar(t, lambda t: t > 0, "temperature must be above 0.")
+
+    def apply(log_probs):
+        return _normalized(log_probs / tf.cast(t, log_probs.dtype))
+
+    return _stateless(apply, called("temperature", t))
+
+
+@no_autograph
+def top_k(k: Any) -> Control:
+    """The k likeliest tokens (Fan et al., 2018), all of them where V < k.
+
+    What is as likely as the k-th stays, too. Raises ValueError unless k is a whole number >= 1.
+
+    >>> top_k(1).apply(tf.constant([[-1.0, -2.0]]), ()).numpy().tolist()
+    [[-1.0, -inf]]
+    """
+    known = _demand_scalar(
+        k, lambda k: (k >= 1) & (k == np.floor(k)), "top_k needs a whole number k >= 1."
+    )
+
+    def apply(log_probs):
+        columns = log_probs.shape[-1]
+        if known is not None and columns is not None:
+            least = functional.top_k(log_probs, min(int(known), columns))[0][:, -1:]
+        else:
+            falling = tf.sort(log_probs, direction="DESCENDING")
+            last = tf.minimum(tf.cast(k, tf.int32), tf.shape(log_probs)[-1]) - 1
+            least = tf.gather(falling, [last], axis=1)
+        return keep(log_probs, log_probs >= least)
+
+    return _stateless(apply, called("top_k", k))
+
+
+@no_autograph
+def top_p(p: Any) -> Control:
+    """The nucleus: the likeliest tokens, as few as have a mass of p (Holtzman et al., 2020).
+
+    The mass is that of what is not yet struck out. What is as likely as the last of them stays,
+    too. Raises ValueError unless 0 < p <= 1.
+
+    >>> log_p = tf.math.log([[0.5, 0.1, 0.4]])
+    >>> [f"{p:.1f}" for p in tf.exp(top_p(0.8).apply(log_p, ()))[0]]
+    ['0.5', '0.0', '0.4']
+    """
+    _demand_share(p, "top_p")
+
+    def apply(log_probs):
+        mass = tf.cast(p, log_probs.dtype)
+        probs = tf.exp(_normalized(log_probs))
+        falling = tf.sort(probs, direction="DESCENDING")
+        chosen = tf.cumsum(falling, axis=1, exclusive=True) < mass
+        least = tf.reduce_min(tf.where(chosen, falling, 1.0), 1, keepdims=True)
+        return keep(log_probs, (probs >= least) | (mass >= 1))
+
+    return _stateless(apply, called("top_p", p))
+
+
+@no_autograph
+def min_p(p: Any) -> Control:
+    """What is at least p times as likely as the likeliest token (Nguyen et al., 2024).
+
+    Raises ValueError unless 0 < p <= 1.
+
+    >>> log_p = tf.math.log([[0.6, 0.1, 0.3]])
+    >>> [f"{p:.1f}" for p in tf.exp(min_p(0.4).apply(log_p, ()))[0]]
+    ['0.6', '0.0', '0.3']
+    """
+    _demand_share(p, "min_p")
+
+    def apply(log_probs):
+        best = tf.reduce_max(log_probs, 1, keepdims=True)
+        return keep(log_probs, log_probs >= best + tf.math.log(tf.cast(p, log_probs.dtype)))
+
+    return _stateless(apply, called("min_p", p))
+
+
+@no_autograph
+def typical(p: Any) -> Control:
+    """The tokens about as surprising as one expects: those whose -log p is nearest to the entropy,
+    as few as have a mass of p (Meister et al., 2023).
+
+    The mass is that of what is not yet struck out. What is as near as the last of them stays, too.
+    Raises ValueError unless 0 < p <= 1.
+
+    >>> log_p = tf.math.log([[0.5, 0.1, 0.2, 0.2]])  # entropy 1.2; -log p: 0.7, 2.3, 1.6, 1.6
+    >>> [f"{p:.1f}" for p in tf.exp(typical(0.3).apply(log_p, ()))[0]]
+    ['0.0', '0.0', '0.2', '0.2']
+    """
+    _demand_share(p, "typical")
+
+    def apply(log_probs):
+        mass = tf.cast(p, log_probs.dtype)
+        normal = _normalized(log_probs)
+        probs = tf.exp(normal)
+        entropy = -tf.reduce_sum(tf.math.multiply_no_nan(normal, probs), 1, keepdims=True)
+        distance = tf.abs(normal + entropy)
+        order = tf.argsort(distance, stable=True)
+        before = tf.cumsum(tf.gather(probs, order, batch_dims=1), axis=1, exclusive=True)
+        near = tf.where(before < mass, tf.gather(distance, order, batch_dims=1), 0.0)
+        return keep(log_probs, (distance <= tf.reduce_max(near, 1, keepdims=True)) | (mass >= 1))
+
+    return _stateless(apply, called("typical", p))
+
+
+def _stateless(change: Callable, name: str) -> Control:
+    return Control(lambda search: (), lambda log_probs, _: change(log_probs), lambda s, _: s, name)
+
+
+def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
+    """log p whose p sum to 1; a row where everything is struck out stays so.  [N, V]."""
+    alive = tf.reduce_max(log_probs, 1, keepdims=True) > -float("inf")
+    return tf.where(alive, log_probs - functional.log_normalizer(log_probs), log_probs)
+
+
+def _demand_scalar(value: Any, holds: Callable, message: str) -> Any:
+    return demand(value, lambda known: np.ndim(known) == 0 and holds(known), message)
+
+
+def _demand_share(p: Any, name: str) -> None:
+    _demand_scalar(p, lambda p: (p > 0) & (p <= 1), f"{name} needs 0 < p <= 1.")

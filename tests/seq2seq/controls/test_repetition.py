@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attention.seq2seq import no_repeat_ngram, repetition_pattern, repetition_penalty
+from tests.seq2seq.controls.walks import STEPS, after, open_tokens, those, told, walk, words
+
+
+def repeats(answer, n):
+    grams = [answer[i : i + n] for i in range(len(answer) - n + 1)]
+    return len(grams) != len(set(grams))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 20])
+def test_no_answer_repeats_n_tokens_and_all_that_do_not_are_left(n):
+    assert walk(no_repeat_ngram(n)).answers == [those(lambda a: not repeats(words(a), n))]
+
+
+def test_of_one_word_the_second_time_nothing_but_the_end_is_left():
+    control = no_repeat_ngram(1)
+    assert open_tokens(control, after(control, 1, 2, 3)) == [[0]]
+
+
+def test_an_ngram_may_overlap_with_itself():
+    control = no_repeat_ngram(2)
+    assert open_tokens(control, after(control, 2, 2)) == [[0, 1, 3]]
+
+
+def test_what_was_said_is_multiplied_and_the_start_token_was_not_said():
+    given = np.log([[0.1, 0.2, 0.3, 0.4]]).astype(np.float32)
+    for w in (1.5, 0.5, tf.constant(1.5)):
+        control = repetition_penalty(w)
+        for said in ((), (2,), (3, 3), (1, 2, 3, 1)):
+            expected = given.copy()
+            expected[0, sorted(set(said))] *= float(w)
+            left = control.apply(tf.constant(given), after(control, *said))
+            np.testing.assert_allclose(left, expected, rtol=1e-6)
+
+
+def test_a_history_as_long_as_a_limit_that_is_a_tensor():
+    for control in (no_repeat_ngram(2), no_repeat_ngram(9)):
+
+        @tf.function(autograph=False)
+        def left(limit, control=control):
+            return control.apply(tf.zeros([1, 4]), after(control, 2, 3, 2, steps=limit))
+
+        banned = np.flatnonzero(np.isinf(left(tf.constant(6))[0])).tolist()
+        assert banned == ([3] if control.name == "no_repeat_ngram(2)" else [])
+
+
+def follows(answer, pattern):
+    """Each position that stands in the pattern repeats the one it names."""
+    return all(
+        first < 0 or token == answer[first]
+        for token, first in zip(answer, pattern)  # the end token is no repetition of a word
+    )
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [[-1, 0], [-1, -1, 0, 1], [-1, 0, 1, -1, 3], [-1] * STEPS, [-1, -1, 1, 1, 0, -1, 2], [-1]],
+)
+def test_a_pattern_leaves_the_answers_that_repeat_themselves_so(pattern):
+    found = walk(repetition_pattern(pattern))
+    assert found.answers == [those(follows, pattern)]
+    assert found.stuck == [set()]
+
+
+def test_every_source_has_its_own_pattern():
+    patterns = [[-1, 0, 0], [-1, -1, 1], [-1, -1, -1]]
+    for kind in (list, np.array, tf.constant):
+        found = walk(repetition_pattern(kind(patterns)), batch=3)
+        for answers, pattern in zip(found.answers, patterns):
+            assert answers == those(follows, pattern)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: repetition_penalty(0.0), "w > 0"),
+        (lambda: no_repeat_ngram(0), ">= 1"),
+        (lambda: no_repeat_ngram(1.5), ">= 1"),
+        (lambda: repetition_pattern([0]), "positions before t"),
+        (lambda: repetition_pattern([-1, 0, 2]), "positions before t"),
+        (lambda: repetition_pattern([-1, -2]), "positions before t"),
+        (lambda: repetition_pattern(-1), r"\[T\] or \[B, T\]"),
+        (lambda: repetition_pattern([[-1]]).init(told(batch=2)), "each of the B = 2 sources"),
+    ],
+)
+def test_repetitions_that_mean_nothing_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
