@@ -10,11 +10,14 @@ from keras_attention.functional.addressing import (
     write_memory,
 )
 from keras_attention.functional.attend import Memory, attend
+from keras_attention.functional.banded import banded_attention
+from keras_attention.functional.chunked import chunked_attention
 from keras_attention.functional.dilations import receptive_field, tc_dilations
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.gates import gated_tanh, glu
 from keras_attention.functional.glimpse import glimpse
 from keras_attention.functional.likelihood import cross_entropy, log_normalizer
+from keras_attention.functional.linear import LinearState, linear_attention, linear_step
 from keras_attention.functional.masks import (
     atrous,
     block,
@@ -52,6 +55,7 @@ from keras_attention.functional.positions import (
     sinusoid,
 )
 from keras_attention.functional.reinforce import entropy, log_prob_of_choice, reinforce
+from keras_attention.functional.relative import relative_context, relative_scores
 from keras_attention.functional.scores import (
     additive,
     biaffine,
@@ -62,6 +66,7 @@ from keras_attention.functional.scores import (
     location,
     scaled_dot,
 )
+from keras_attention.functional.sparse import fixed_attention, strided_attention
 from keras_attention.functional.temporal import temporal_softmax
 from keras_attention.functional.top_k import top_k
 from keras_attention.functional.windows import (
@@ -73,6 +78,7 @@ from keras_attention.functional.windows import (
 )
 
 __all__ = [
+    "LinearState",
     "Memory",
     "additive",
     "address",
@@ -80,10 +86,12 @@ __all__ = [
     "atrous",
     "attend",
     "average",
+    "banded_attention",
     "biaffine",
     "block",
     "causal",
     "chosen",
+    "chunked_attention",
     "concat",
     "concatenation",
     "content_weights",
@@ -97,6 +105,7 @@ __all__ = [
     "entmax15",
     "entropy",
     "fixed",
+    "fixed_attention",
     "flatten_places",
     "gated_tanh",
     "general",
@@ -104,6 +113,8 @@ __all__ = [
     "glu",
     "hardmax",
     "interpolate",
+    "linear_attention",
+    "linear_step",
     "location",
     "log_normalizer",
     "log_prob_of_choice",
@@ -117,8 +128,10 @@ __all__ = [
     "receptive_field",
     "redundancy",
     "reinforce",
+    "relative_context",
     "relative_index",
     "relative_position_index",
+    "relative_scores",
     "rotary",
     "rotate",
     "safe_cumprod",
@@ -130,6 +143,7 @@ __all__ = [
     "softmax",
     "sparsemax",
     "strided",
+    "strided_attention",
     "taken_before",
     "tc_dilations",
     "temporal_softmax",

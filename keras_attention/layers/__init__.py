@@ -5,6 +5,7 @@ from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.bridge import Bridge
 from keras_attention.layers.decoder_cell import DecoderState, TransformerCell
 from keras_attention.layers.directional import DirectionalAttention, DiSAN, Source2Token
+from keras_attention.layers.distance import DistanceAttention, DistanceBlock, DistanceSAN
 from keras_attention.layers.embeddings import PositionEmbedding, TiedEmbedding
 from keras_attention.layers.gated_mlp import GatedMLPBlock, SpatialGatingUnit
 from keras_attention.layers.glimpse import GlimpseNetwork
@@ -16,8 +17,10 @@ from keras_attention.layers.intra_decoder import (
     IntraDecoderCell,
     IntraDecoderState,
 )
+from keras_attention.layers.linear import LinearAttention, LinearAttentionCell
 from keras_attention.layers.local import LocalMonotonicAttention, LocalPredictiveAttention
 from keras_attention.layers.memory import NTMCell, NTMState
+from keras_attention.layers.memory_efficient import MemoryEfficientAttention
 from keras_attention.layers.mixing import MixerBlock
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 from keras_attention.layers.non_local import (
@@ -30,6 +33,8 @@ from keras_attention.layers.non_local import (
 from keras_attention.layers.patches import PatchEmbedding, PatchMerging
 from keras_attention.layers.pointer import CopyHead, PointerHead
 from keras_attention.layers.pooling import AttentionPooling, StructuredSelfAttention
+from keras_attention.layers.relative import RelativeAttention
+from keras_attention.layers.restricted import RestrictedAttention
 from keras_attention.layers.sagan import SAGANAttention
 from keras_attention.layers.scores import AdditiveScore, BiaffineScore, GeneralScore, LocationScore
 from keras_attention.layers.selection import Selection, TokenSelector
@@ -39,6 +44,7 @@ from keras_attention.layers.snail import (
     SNAILDenseBlock,
     SNAILTCBlock,
 )
+from keras_attention.layers.sparse import FixedAttention, StridedAttention
 from keras_attention.layers.transformer import TransformerBlock, TransformerStack
 from keras_attention.layers.windows import WindowAttention
 
@@ -55,9 +61,13 @@ __all__ = [
     "DecoderState",
     "DiSAN",
     "DirectionalAttention",
+    "DistanceAttention",
+    "DistanceBlock",
+    "DistanceSAN",
     "DotProductNonLocal",
     "EmbeddedGaussianNonLocal",
     "FeedForward",
+    "FixedAttention",
     "GatedCausalConv",
     "GatedMLPBlock",
     "GaussianNonLocal",
@@ -70,9 +80,12 @@ __all__ = [
     "IntraDecoderState",
     "LSTMNCell",
     "LSTMNState",
+    "LinearAttention",
+    "LinearAttentionCell",
     "LocalMonotonicAttention",
     "LocalPredictiveAttention",
     "LocationScore",
+    "MemoryEfficientAttention",
     "MixerBlock",
     "MultiHeadAttention",
     "NTMCell",
@@ -83,7 +96,9 @@ __all__ = [
     "PointerHead",
     "PositionEmbedding",
     "ReinforceLoss",
+    "RelativeAttention",
     "Residual",
+    "RestrictedAttention",
     "SAGANAttention",
     "SNAILAttentionBlock",
     "SNAILDenseBlock",
@@ -91,6 +106,7 @@ __all__ = [
     "Selection",
     "Source2Token",
     "SpatialGatingUnit",
+    "StridedAttention",
     "StructuredSelfAttention",
     "TiedEmbedding",
     "TokenSelector",

@@ -33,8 +33,12 @@ from keras_attention.layers import (
     CopyHead,
     DirectionalAttention,
     DiSAN,
+    DistanceAttention,
+    DistanceBlock,
+    DistanceSAN,
     DotProductNonLocal,
     EmbeddedGaussianNonLocal,
+    FixedAttention,
     GatedCausalConv,
     GatedMLPBlock,
     GaussianNonLocal,
@@ -43,17 +47,23 @@ from keras_attention.layers import (
     HierarchicalAttention,
     IntraDecoderAttention,
     IntraDecoderCell,
+    LinearAttention,
+    LinearAttentionCell,
     LocalMonotonicAttention,
     LocalPredictiveAttention,
     LocationScore,
     LSTMNCell,
+    MemoryEfficientAttention,
     MixerBlock,
     NTMCell,
     PointerHead,
     ReinforceLoss,
+    RelativeAttention,
+    RestrictedAttention,
     SAGANAttention,
     SNAILAttentionBlock,
     SNAILTCBlock,
+    StridedAttention,
     StructuredSelfAttention,
     TokenSelector,
     WindowAttention,
@@ -185,6 +195,19 @@ def steps_of(cell, dtype):
     return keras.layers.RNN(cell(dtype), return_sequences=True, dtype=dtype)
 
 
+def mix_causal(layer, query, values, mask):
+    """No place looks at what comes later."""
+    return layer(values, mask=mask, causal=True)
+
+
+def look_heads(layer, query, values, mask):
+    return layer(query, values, mask=mask)
+
+
+def linear_cell(dtype):
+    return LinearAttentionCell(LinearAttention(2, key_width=3, dtype=dtype))
+
+
 def ntm(dtype):
     return NTMCell(WIDTH, keras.layers.GRUCell(3, dtype=dtype), 6, 3, 2, 2, dtype=dtype)
 
@@ -266,6 +289,27 @@ ROWS |= {
     "hard": Row(lambda dtype: HardAttention(bahdanau(dtype), dtype=dtype), look),
     "reinforce_loss": Row(lambda dtype: ReinforceLoss(dtype=dtype), weigh_loss),
     "token_selector": Row(lambda dtype: TokenSelector(dtype=dtype), select),
+}
+ROWS |= {
+    "relative": Row(lambda dtype: RelativeAttention(2, 1, key_width=3, dtype=dtype), mix),
+    "relative_per_head": Row(lambda dtype: RelativeAttention(2, 9, False, dtype=dtype), mix),
+    "distance": Row(lambda dtype: DistanceAttention(2, dtype=dtype), mix),
+    "distance_block": Row(lambda dtype: DistanceBlock(2, 6, forward=False, dtype=dtype), mix),
+    "distance_san": Row(lambda dtype: DistanceSAN(2, 6, dtype=dtype), pool),
+    "restricted": Row(lambda dtype: RestrictedAttention(2, 2, dtype=dtype), mix),
+    "restricted_causal": Row(
+        lambda dtype: RestrictedAttention(2, 1, num_key_heads=1, dtype=dtype), mix_causal
+    ),
+    "strided": Row(lambda dtype: StridedAttention(2, 2, dtype=dtype), mix),
+    "strided_far": Row(lambda dtype: StridedAttention(2, 2, hop=2, dtype=dtype), mix),
+    "fixed": Row(lambda dtype: FixedAttention(2, 2, dtype=dtype), mix),
+    "linear": Row(lambda dtype: LinearAttention(2, dtype=dtype), look_heads),
+    "linear_causal": Row(lambda dtype: LinearAttention(2, dtype=dtype), mix_causal),
+    "linear_cell": Row(functools.partial(steps_of, linear_cell), mix),
+    "memory_efficient": Row(lambda dtype: MemoryEfficientAttention(2, 2, dtype=dtype), look_heads),
+    "memory_efficient_causal": Row(
+        lambda dtype: MemoryEfficientAttention(2, 2, num_key_heads=1, dtype=dtype), mix_causal
+    ),
 }
 each = pytest.mark.parametrize("name", ROWS)
 

@@ -1,0 +1,94 @@
+"""Restricted attention in time and memory that grow with T, not with T * T."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.functional.dtypes import widen
+from keras_attention.functional.normalizers import softmax
+from keras_attention.functional.shapes import sizes
+
+
+def banded_attention(
+    query: tf.Tensor,
+    keys: tf.Tensor,
+    values: tf.Tensor,
+    radius: int,
+    mask: tf.Tensor | None = None,
+    causal: bool = False,
+    normalize: Callable = softmax,
+) -> tf.Tensor:
+    """Each step looks at the steps with |i - j| <= radius (Vaswani et al., 2017, section 4).
+
+    query, keys [B, H, T, Dk], values [B, H, T, Dv], mask [B, T] bool, True = may be looked at
+    -> context [B, H, T, Dv]. No more than dot product, `window(T, radius)` and `normalize`, but
+    in blocks of `radius` steps, each with its two neighbours (with `causal`, only the one before):
+    O(T radius). The query comes scaled. Raises ValueError for a radius below 0.
+
+    >>> eye = tf.eye(4)[None, None]  # with these values the context shows the weights
+    >>> banded_attention(0 * eye, eye, eye, radius=1, causal=True)[0, 0].numpy().tolist()[2:]
+    [[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.5, 0.5]]
+    """
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0. Received: radius={radius}")
+    steps = sizes(query)[2]
+    size = block_size(radius, steps)
+    around = 1 if causal else 2
+    query = in_blocks(widen(query), size)  # [B, H, N, size, Dk]
+    keys, values = (beside(in_blocks(x, size), causal) for x in (widen(keys), values))
+    scores = tf.matmul(query, keys, transpose_b=True)  # [B, H, N, size, 2 or 3 size]
+    band = _band(size, around, radius, causal) & _real(steps, size, causal)
+    if mask is not None:
+        seen = in_blocks(tf.cast(mask, tf.bool)[:, None, :, None], size)
+        band &= tf.linalg.matrix_transpose(beside(seen, causal))  # [B, 1, N, 1, 2 or 3 size]
+    weights = tf.cast(normalize(scores, band), values.dtype)
+    return out_of_blocks(tf.matmul(weights, values), steps)
+
+
+def block_size(radius: int, steps: Any) -> Any:
+    """As long as the radius, no longer than the sequence, and at least 1."""
+    if isinstance(steps, int):
+        return max(1, min(radius, steps))
+    return tf.maximum(1, tf.minimum(radius, steps))
+
+
+def in_blocks(x: tf.Tensor, size: Any) -> tf.Tensor:
+    """[B, H, T, D] -> [B, H, N, size, D], zeros (or False) after the last step."""
+    batch, heads, steps, width = sizes(x)
+    blocks = -(-steps // size)
+    x = tf.pad(x, [[0, 0], [0, 0], [0, blocks * size - steps], [0, 0]])
+    return tf.reshape(x, [batch, heads, blocks, size, width])
+
+
+def out_of_blocks(x: tf.Tensor, steps: Any) -> tf.Tensor:
+    """[B, H, N, size, D] -> [B, H, T, D]."""
+    batch, heads, blocks, size, width = sizes(x)
+    x = tf.reshape(x, [batch, heads, blocks * size, width])
+    return tf.slice(x, [0, 0, 0, 0], [batch, heads, steps, width])
+
+
+def beside(x: tf.Tensor, causal: bool) -> tf.Tensor:
+    """Every block between its neighbours.  [B, H, N, size, D] -> [B, H, N, 3 size, D].
+
+    With `causal`, only after the one before it: [B, H, N, 2 size, D].
+    """
+    shape = sizes(x)
+    x = tf.pad(x, [[0, 0], [0, 0], [1, 0 if causal else 1], [0, 0], [0, 0]])
+    # The gradient of tf.slice is a pad; that of x[:, :, i:j] costs ten times as much.
+    shifted = [tf.slice(x, [0, 0, i, 0, 0], shape) for i in range(2 if causal else 3)]
+    return tf.concat(shifted, 3)
+
+
+def _band(size, around, radius, causal):
+    """What a step of any block may look at in the blocks beside it.  [size, 2 or 3 size]."""
+    distance = tf.range((around + 1) * size) - size - tf.range(size)[:, None]
+    band = tf.abs(distance) <= radius
+    return band & (distance <= 0) if causal else band
+
+
+def _real(steps, size, causal):
+    """Neither before the first step nor after the last.  [N, 1, 2 or 3 size]."""
+    blocks = -(-steps // size)
+    places = tf.range(blocks)[:, None] * size + tf.range((2 if causal else 3) * size) - size
+    return ((places >= 0) & (places < steps))[:, None]

@@ -1,0 +1,88 @@
+"""Linear attention: a kernel instead of a softmax, so that T steps cost O(T)."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_attention.functional.banded import in_blocks, out_of_blocks
+from keras_attention.functional.dtypes import widen
+from keras_attention.functional.shapes import sizes
+
+
+class LinearState(NamedTuple):
+    """All that causal linear attention remembers of the steps before, float32 or wider."""
+
+    products: Any  # [B, H, Dk, Dv], the sum of phi(k) v^T
+    keys: Any  # [B, H, Dk], the sum of phi(k)
+
+
+def positive(x: tf.Tensor) -> tf.Tensor:
+    """phi(x) = elu(x) + 1 (Katharopoulos et al., 2020, eq. 7).  Float32 or wider.
+
+    >>> positive([-50.0, 0.0, 2.0]).numpy().tolist()
+    [0.0, 1.0, 3.0]
+    """
+    return tf.nn.elu(widen(x)) + 1
+
+
+def linear_attention(
+    query: tf.Tensor,
+    keys: tf.Tensor,
+    values: tf.Tensor,
+    mask: tf.Tensor | None = None,
+    causal: bool = False,
+    block: int = 64,
+) -> tf.Tensor:
+    """Weights in proportion to phi(q)·phi(k) (Katharopoulos et al., 2020, eqs. 5 and 9).
+
+        context_i = phi(q_i) sum_j phi(k_j) v_j^T / (phi(q_i)·sum_j phi(k_j)),  phi(x) = elu(x) + 1
+
+    query [B, H, T, Dk], keys [B, H, S, Dk], values [B, H, S, Dv], mask [B, S] bool, True = may be
+    looked at -> context [B, H, T, Dv]. The sums are over all of S at once, and no weights exist;
+    with `causal` (S = T) over j <= i, by blocks of `block` steps: within a block as weights, from
+    the blocks before as sums. The query is not scaled.
+
+    >>> eye = tf.eye(3)[None, None]
+    >>> linear_attention(0 * eye, 0 * eye, eye, causal=True)[0, 0, 1].numpy().tolist()
+    [0.5, 0.5, 0.0]
+    """
+    dtype = tf.convert_to_tensor(values).dtype
+    query, keys, values = positive(query), positive(keys), widen(values)
+    if mask is not None:
+        keys = tf.where(tf.cast(mask, tf.bool)[:, None, :, None], keys, 0.0)
+    if causal:
+        above, below = _causal(query, keys, values, block)
+    else:
+        products = tf.matmul(keys, values, transpose_a=True)  # [B, H, Dk, Dv]
+        total = tf.reduce_sum(keys, 2)[..., None]  # [B, H, Dk, 1]
+        above, below = tf.matmul(query, products), tf.matmul(query, total)
+    return tf.cast(tf.math.divide_no_nan(above, below), dtype)
+
+
+def _causal(query, keys, values, block):
+    """Numerator [B, H, T, Dv] and denominator [B, H, T, 1] of every step."""
+    steps = sizes(query)[2]
+    query, keys, values = (in_blocks(x, block) for x in (query, keys, values))
+    products = tf.matmul(keys, values, transpose_a=True)  # [B, H, N, Dk, Dv]
+    before = tf.cumsum(products, 2, exclusive=True)
+    keys_before = tf.cumsum(tf.reduce_sum(keys, 3, keepdims=True), 2, exclusive=True)
+    within = tf.matmul(query, keys, transpose_b=True)  # [B, H, N, block, block]
+    within = tf.linalg.band_part(within, -1, 0)
+    above = tf.matmul(query, before) + tf.matmul(within, values)
+    below = tf.matmul(query, keys_before, transpose_b=True)
+    below += tf.reduce_sum(within, -1, keepdims=True)
+    return out_of_blocks(above, steps), out_of_blocks(below, steps)
+
+
+def linear_step(
+    query: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, state: LinearState
+) -> tuple[tf.Tensor, LinearState]:
+    """One step of causal linear attention as an RNN (Katharopoulos et al., 2020, eqs. 16 to 20).
+
+    query, keys [B, H, Dk], values [B, H, Dv], the state -> context [B, H, Dv], the next state.
+    """
+    query, keys, wide = positive(query), positive(keys), widen(values)
+    state = LinearState(state.products + keys[..., None] * wide[..., None, :], state.keys + keys)
+    above = tf.einsum("bhk,bhkv->bhv", query, state.products)
+    below = tf.reduce_sum(query * state.keys, -1, keepdims=True)
+    return tf.cast(tf.math.divide_no_nan(above, below), values.dtype), state

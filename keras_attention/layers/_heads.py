@@ -1,0 +1,48 @@
+"""What the variants of multi-head attention share: heads of one sequence, and their return."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.functional.shapes import sizes
+
+
+def own_heads(layer, inputs, memory=None, mask=None) -> tuple[tuple, Any]:
+    """A sequence that looks at itself, by the projections of a `MultiHeadAttention`.
+
+    [B, T, D], mask [B, T] -> (query, keys [B, H, T, Dk], values [B, H, T, Dv]), the mask or that of
+    Keras. The query is scaled, and key heads stand as often as queries share them.
+
+    Raises ValueError for a memory, or a mask of another rank.
+    """
+    if memory is not None:
+        raise ValueError(
+            f"{type(layer).__name__} looks at the query [B, T, D] itself, for places only mean "
+            "something within one sequence: leave memory out. Received: a memory"
+        )
+    keys, values, own_mask = layer.project_memory(inputs)
+    mask = own_mask if mask is None else mask
+    if mask is not None and len(mask.shape) != 2:
+        raise ValueError(
+            f"{type(layer).__name__} needs a mask [B, T], for it makes no [T, T] weights. "
+            f"Received: shape {mask.shape}"
+        )
+    return (layer.split_query(inputs), *spread(layer, keys, values)), mask
+
+
+def spread(layer, *arrays) -> list[tf.Tensor]:
+    """Key heads, as often as query heads share them.  [B, G, S, X] -> [B, H, S, X]."""
+    times = layer.num_heads // layer.num_key_heads
+    return [x if times == 1 else tf.repeat(x, times, axis=1) for x in arrays]
+
+
+def join_heads(layer, context) -> tf.Tensor:
+    """W^O of the heads side by side.  [B, H, T, Dv] -> [B, T, D]."""
+    batch, heads, steps, width = sizes(context)
+    flat = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [batch, steps, heads * width])
+    return layer.output_layer(tf.cast(flat, layer.compute_dtype))
+
+
+def distances(slots: tf.Tensor, first: Any, steps: Any) -> tf.Tensor:
+    """i - j, from the steps first, first + 1, ... back to every slot of a cache.  [T, M]."""
+    return first + tf.range(steps)[:, None] - tf.range(tf.shape(slots)[2])

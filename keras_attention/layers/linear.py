@@ -1,0 +1,149 @@
+"""Multi-head linear attention, and the same as a recurrent cell."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional.attend import Memory
+from keras_attention.functional.dtypes import widen
+from keras_attention.functional.linear import (
+    LinearState,
+    linear_attention,
+    linear_step,
+    positive,
+)
+from keras_attention.layers._heads import join_heads, spread
+from keras_attention.layers._shapes import fit
+from keras_attention.layers.multi_head import MultiHeadAttention
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class LinearAttention(MultiHeadAttention):
+    """Heads with weights in proportion to phi(q)·phi(k), phi = elu + 1, in O(T + S).
+
+    (Katharopoulos et al., 2020, eqs. 5, 7 and 9.) See `linear_attention`. Causal, it is a
+    recurrent network: see `LinearAttentionCell`.
+
+    Args:
+        num_heads: H.
+        others: `key_width`, `value_width`, `output_width`, `num_key_heads` and `use_bias` of
+            `MultiHeadAttention`.
+
+    Call: `(query [B, T, D], memory=None, mask=None, causal=False)` -> [B, T, D]. `memory` as in
+    `MultiHeadAttention`; `mask` [B, S] boolean, True = may be looked at, or the Keras mask of the
+    memory; `causal`, only without a memory: step t sees s <= t. A query that may see nothing gets
+    zeros (and the output's bias).
+
+    Raises ValueError for a dropout, a mask of another rank, or `causal` with a memory.
+
+    >>> LinearAttention(num_heads=2)(tf.ones([1, 5, 8]), causal=True).shape
+    TensorShape([1, 5, 8])
+    """
+
+    def __init__(self, num_heads: int, **kwargs):
+        super().__init__(num_heads, **kwargs)
+        if self.dropout.rate:
+            raise ValueError(
+                "dropout must be 0, for no weights exist to be dropped. Received: "
+                f"dropout={self.dropout.rate}"
+            )
+
+    def call(self, query, memory=None, mask=None, causal=False) -> tf.Tensor:
+        """See the class."""
+        if causal and memory is not None:
+            raise ValueError("causal is for a query [B, T, D] alone. Received: a memory")
+        if not isinstance(memory, Memory):
+            memory = self.project_memory(query if memory is None else memory)
+        mask = memory.mask if mask is None else mask
+        if mask is not None and len(mask.shape) != 2:
+            raise ValueError(
+                "mask must be [B, S], for there are no [T, S] weights. Received: shape "
+                f"{mask.shape}"
+            )
+        keys, values = spread(self, memory.keys, memory.values)
+        context = linear_attention(self.split_query(query), keys, values, mask, causal)
+        return join_heads(self, context)
+
+    def split_query(self, query) -> tf.Tensor:
+        """The query of every head, not scaled.  [B, T, D] -> [B, H, T, Dk], float32 or wider."""
+        return widen(super().split_query(query)) * self._key_width**0.5
+
+    def weigh(self, query, keys, mask=None, bias=None) -> tf.Tensor:
+        """The weights that the call does without.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
+        if bias is not None:
+            raise ValueError("Linear attention has no scores to bias. Received: a bias")
+        (keys,) = spread(self, keys)
+        shares = tf.matmul(positive(query), positive(keys), transpose_b=True)
+        shares = shares if mask is None else tf.where(mask, shares, 0.0)
+        return tf.math.divide_no_nan(shares, tf.reduce_sum(shares, -1, keepdims=True))
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class LinearAttentionCell(keras.layers.Layer):
+    """Causal `LinearAttention` step by step, with a state that does not grow.
+
+        products_t = products_{t-1} + phi(k_t) v_t^T        keys_t = keys_{t-1} + phi(k_t)
+        context_t = phi(q_t) products_t / (phi(q_t)·keys_t)
+
+    (Katharopoulos et al., 2020, eqs. 16 to 20.) Repeated, it gives what the layer gives with
+    `causal=True`.
+
+    Args:
+        attention: the `LinearAttention`, whose weights the cell shares.
+
+    Call: `(inputs [N, D], state) -> (output [N, D], LinearState)`, by hand, where the state is
+    float32 or wider, or in `keras.layers.RNN`, which keeps it in the compute dtype.
+
+    >>> cell = LinearAttentionCell(LinearAttention(num_heads=2, key_width=4))
+    >>> keras.layers.RNN(cell, return_sequences=True)(tf.ones([1, 5, 8])).shape
+    TensorShape([1, 5, 8])
+    """
+
+    def __init__(self, attention: LinearAttention, **kwargs):
+        kwargs.setdefault("dtype", attention.dtype_policy)
+        super().__init__(**kwargs)
+        self.attention = attention
+        if attention.key_width is None:
+            raise ValueError(
+                "The attention of a cell must have a key_width, which is the size of its state. "
+                "Received: key_width=None"
+            )
+        heads, keys = attention.num_heads, attention.key_width
+        self.state_size = LinearState((heads, keys, attention.value_width or keys), (heads, keys))
+
+    @property
+    def output_size(self) -> int | None:
+        """D."""
+        return self.attention.output_layer.units if self.attention.built else None
+
+    def build(self, input_shape) -> None:
+        """The weights of the attention."""
+        fit(inputs=("N D", input_shape))
+        if not self.attention.built:
+            self.attention.build((None, *input_shape))
+        self.built = True
+
+    def get_initial_state(self, batch_size: Any = None) -> LinearState:
+        """Nothing seen."""
+        dtype = widen(tf.zeros([], self.compute_dtype)).dtype
+        return LinearState(*(tf.zeros([batch_size, *size], dtype) for size in self.state_size))
+
+    def call(self, inputs, state) -> tuple[tf.Tensor, LinearState]:
+        """See the class."""
+        attention, state, inputs = self.attention, LinearState(*state), inputs[:, None]
+        dtype = state.keys.dtype  # Keras' RNN wants back what it gave
+        keys, values, _ = attention.project_memory(inputs)
+        heads = (attention.split_query(inputs), *spread(attention, keys, values))
+        context, state = linear_step(*(x[:, :, 0] for x in heads), LinearState(*map(widen, state)))
+        output = join_heads(attention, context[:, :, None])[:, 0]
+        return output, LinearState(*(tf.cast(x, dtype) for x in state))
+
+    def get_config(self) -> dict:
+        attention = keras.saving.serialize_keras_object(self.attention)
+        return {**super().get_config(), "attention": attention}
+
+    @classmethod
+    def from_config(cls, config):
+        attention = keras.saving.deserialize_keras_object(config.pop("attention"))
+        return cls(attention, **config)
