@@ -34,14 +34,14 @@ def demand_ids(ids: Any, of: str) -> tuple[int, ...]:
     return tuple(int(token) for token in whole)
 
 
-def demand_in_vocabulary(ids: Any, search: Search, name: str) -> None:
-    """ValueError for an id that the vocabulary, if its size is known, does not have."""
-    if search.vocab_size is not None:
-        demand(
-            list(ids) if isinstance(ids, (tuple, frozenset)) else ids,
-            lambda x: x < search.vocab_size,
-            f"{name} needs ids below the size of the vocabulary, V = {search.vocab_size}.",
-        )
+def demand_in_vocabulary(ids: Any, size: int | None, name: str) -> None:
+    """ValueError for an id that the vocabulary, if its size is known, does not have.
+
+    A search may not know it: `init` asks with what it was told, `apply` with the width of log p.
+    """
+    if size is not None:
+        message = f"{name} needs ids below the size of the vocabulary, V = {size}."
+        demand(ids, lambda x: x < size, message)
 
 
 def fact(known: Any) -> Any:

@@ -38,10 +38,11 @@ def ban(tokens: Iterable[int]) -> Control:
     name = called("ban", list(ids))
 
     def init(search: Search) -> tuple:
-        demand_in_vocabulary(ids, search, name)
+        demand_in_vocabulary(ids, search.vocab_size, name)
         return ()
 
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
+        demand_in_vocabulary(ids, log_probs.shape[-1], name)
         banned = _among(vocabulary(log_probs), ids)
         return strike(log_probs, tf.ones_like(log_probs[:, 0], tf.bool), banned)
 
@@ -71,11 +72,12 @@ def ban_phrases(phrases: Iterable[Sequence[int]]) -> Control:
     last = np.array([phrase[-1] for phrase in phrases], np.int32)
 
     def init(search: Search) -> _Recent:
-        demand_in_vocabulary(_ids(phrases), search, name)
+        demand_in_vocabulary(_ids(phrases), search.vocab_size, name)
         at = fill(search, -1)
         return _Recent(at, tf.repeat(at[:, None], before, axis=1))
 
     def apply(log_probs: tf.Tensor, state: _Recent) -> tf.Tensor:
+        demand_in_vocabulary(_ids(phrases), log_probs.shape[-1], name)
         same = (state.tokens[:, None] == begins) | (begins == -2)  # [N, P, L - 1]
         begun = tf.reduce_all(same, 2)
         return keep(log_probs, ~marked(log_probs, tf.zeros_like(begun, tf.int32) + last, begun))
@@ -131,7 +133,7 @@ def must_contain(phrases: Iterable[Sequence[int]]) -> Control:
         return tf.reduce_sum(tf.where(same, tf.range(1, len(machine.tokens) + 1), 0), 1)
 
     def init(search: Search) -> _Saying:
-        demand_in_vocabulary(_ids(phrases), search, name)
+        demand_in_vocabulary(_ids(phrases), search.vocab_size, name)
         if search.end_id in _ids(phrases):
             raise ValueError(
                 f"{name} must not hold the end token: an answer has nothing after it. "
@@ -144,6 +146,7 @@ def must_contain(phrases: Iterable[Sequence[int]]) -> Control:
         return _Saying(nothing - 1, fill(search, search.end_id), nothing, nothing, room)
 
     def apply(log_probs: tf.Tensor, state: _Saying) -> tf.Tensor:
+        demand_in_vocabulary(_ids(phrases), log_probs.shape[-1], name)
         after = tf.gather(machine.step, state.node)  # [N, A + 1]
         said = state.said[:, None] | tf.gather(machine.said, after)
         still = tf.gather_nd(need, tf.stack([after, said], 2))

@@ -63,15 +63,17 @@ def prefix(ids: Any, pad_id: int = 0) -> Control:
     >>> control.apply(tf.zeros([2, 3]), state).numpy().tolist()
     [[-inf, -inf, 0.0], [0.0, 0.0, 0.0]]
     """
-    name = called("prefix", ids)
-    if not tf.is_tensor(ids):
-        ids = np.asarray(ids, np.int32)
-    if len(ids.shape) not in (1, 2):
-        raise ValueError(f"prefix needs ids [P] or [B, P]. Received: shape {tuple(ids.shape)}")
-    demand(ids, lambda x: (x >= 0) | (x == pad_id), f"The ids of {name} must not be negative.")
-    known = static(ids)
+    name, known = called("prefix", ids), static(ids)
+    rank = np.ndim(known) if known is not None else ids.shape.rank
+    if rank not in (1, 2):
+        raise ValueError(f"prefix needs ids [P] or [B, P]. Received: {rank} axes")
+    demand(
+        ids,
+        lambda x: (x == np.floor(x)) & ((x >= 0) | (x == pad_id)),
+        f"The ids of {name} must be whole numbers and not be negative.",
+    )
     if known is not None:
-        return _forced(np.where(known == pad_id, -1, known), name)
+        return _forced(np.where(known == pad_id, -1, known).astype(np.int32), name)
     return _forced(tf.where(ids == pad_id, -1, tf.cast(ids, tf.int32)), name)
 
 
@@ -93,7 +95,7 @@ def _forced(table: Any, name: str) -> Control:
 
     def init(search: Search) -> _Forced:
         if known is not None:
-            demand_in_vocabulary(known, search, name)
+            demand_in_vocabulary(known, search.vocab_size, name)
             demand(
                 known,
                 lambda x: x != search.end_id,
@@ -105,6 +107,8 @@ def _forced(table: Any, name: str) -> Control:
         return _Forced(fill(search, -1), fill(search, search.end_id), rows, until)
 
     def apply(log_probs: tf.Tensor, state: _Forced) -> tf.Tensor:
+        if known is not None:
+            demand_in_vocabulary(known, log_probs.shape[-1], name)
         token = row_of(state.table, state.at)
         too_early = (token < 0) & (state.at < state.until)
         return only(strike(log_probs, too_early, is_end(log_probs, state.end)), token)
@@ -141,12 +145,15 @@ def allowed_at(mask: Any) -> Control:
         facts["banned"] = frozenset(np.flatnonzero(~ever).tolist())
     steps = tf.shape(mask)[-2]
 
-    def init(search: Search) -> _Masked:
-        if None not in (shape[-1], search.vocab_size) and shape[-1] != search.vocab_size:
+    def demand_all(size: int | None) -> None:
+        if None not in (shape[-1], size) and shape[-1] != size:
             raise ValueError(
-                f"{name} must say something of each of the V = {search.vocab_size} tokens. "
+                f"{name} must say something of each of the V = {size} tokens. "
                 f"Received: shape {shape}"
             )
+
+    def init(search: Search) -> _Masked:
+        demand_all(search.vocab_size)
         sources = 0
         if len(shape) == 3:
             sources = tf.range(search.batch_size if shape[0] is None else shape[0])
@@ -155,6 +162,7 @@ def allowed_at(mask: Any) -> Control:
         )
 
     def apply(log_probs: tf.Tensor, state: _Masked) -> tf.Tensor:
+        demand_all(log_probs.shape[-1])
         place = tf.clip_by_value(state.at, 0, steps - 1)
         if len(shape) == 2:
             allowed = tf.gather(mask, place)

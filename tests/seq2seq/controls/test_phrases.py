@@ -174,7 +174,10 @@ def test_ids_that_the_vocabulary_does_not_have_are_refused_by_name(control):
     with pytest.raises(ValueError) as refusal:
         control.init(told())
     assert str(refusal.value).startswith(f"{control.name} needs ids below") and "4" in control.name
-    control.init(told(vocabulary=None))  # nothing is known of it
+    state = control.init(told(vocabulary=None))  # nothing is known of it before the first step
+    with pytest.raises(ValueError) as again:
+        control.apply(tf.zeros([1, 4]), state)
+    assert str(again.value) == str(refusal.value)
 
 
 def test_nothing_can_be_said_after_the_end():
