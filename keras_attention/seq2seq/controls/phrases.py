@@ -151,9 +151,11 @@ def must_contain(phrases: Iterable[Sequence[int]]) -> Control:
         said = state.said[:, None] | tf.gather(machine.said, after)
         still = tf.gather_nd(need, tf.stack([after, said], 2))
         left = tf.maximum(state.room - state.at - 1, 0)  # after this token
-        allowed = tf.gather(still <= left[:, None], symbols(vocabulary(log_probs)), axis=1)
-        end = is_end(log_probs, state.end)
-        return strike(keep(log_probs, allowed), state.said != everything, end)
+        late = still > left[:, None]  # [N, A + 1]
+        ids = tf.zeros_like(after[:, 1:]) + machine.tokens
+        log_probs = keep(log_probs, ~marked(log_probs, ids, late[:, 1:]))
+        log_probs = strike(log_probs, late[:, 0], symbols(vocabulary(log_probs)) == 0)
+        return strike(log_probs, state.said != everything, is_end(log_probs, state.end))
 
     def advance(state: _Saying, tokens: tf.Tensor) -> _Saying:
         node = tf.gather_nd(machine.step, tf.stack([state.node, symbols(tokens)], 1))

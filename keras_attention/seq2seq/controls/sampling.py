@@ -77,11 +77,8 @@ def top_p(p: Any) -> Control:
 
     def apply(log_probs):
         mass = tf.cast(p, log_probs.dtype)
-        probs = tf.exp(_normalized(log_probs))
-        falling = tf.sort(probs, direction="DESCENDING")
-        chosen = tf.cumsum(falling, axis=1, exclusive=True) < mass
-        least = tf.reduce_min(tf.where(chosen, falling, 1.0), 1, keepdims=True)
-        return keep(log_probs, (probs >= least) | (mass >= 1))
+        normal = _normalized(log_probs)
+        return keep(log_probs, normal >= _last_needed(normal, tf.exp(normal), mass))
 
     return _stateless(apply, called("top_p", p))
 
@@ -124,13 +121,37 @@ def typical(p: Any) -> Control:
         normal = _normalized(log_probs)
         probs = tf.exp(normal)
         entropy = -tf.reduce_sum(tf.math.multiply_no_nan(normal, probs), 1, keepdims=True)
-        distance = tf.abs(normal + entropy)
-        order = tf.argsort(distance, stable=True)
-        before = tf.cumsum(tf.gather(probs, order, batch_dims=1), axis=1, exclusive=True)
-        near = tf.where(before < mass, tf.gather(distance, order, batch_dims=1), 0.0)
-        return keep(log_probs, (distance <= tf.reduce_max(near, 1, keepdims=True)) | (mass >= 1))
+        nearness = -tf.abs(normal + entropy)
+        return keep(log_probs, nearness >= _last_needed(nearness, probs, mass))
 
     return _stateless(apply, called("typical", p))
+
+
+_FEW = 64  # tokens which mostly have the mass; a whole vocabulary takes long to sort
+
+
+def _last_needed(goodness: tf.Tensor, probs: tf.Tensor, mass: tf.Tensor) -> tf.Tensor:
+    """The goodness of the last token that the best need for a mass.  [N, V], [N, V] -> [N, 1]."""
+
+    def among(best):
+        values, ids = best
+        its = tf.gather(probs, ids, batch_dims=1)
+        before = tf.cumsum(its, axis=1, exclusive=True)
+        last = tf.reduce_min(tf.where(before < mass, values, float("inf")), 1, keepdims=True)
+        return last, before[:, -1:] + its[:, -1:]
+
+    columns = goodness.shape[-1]
+    size = tf.shape(goodness)[-1] if columns is None else columns
+
+    def among_all():
+        return tf.where(mass < 1, among(tf.math.top_k(goodness, size))[0], -float("inf"))
+
+    if columns is None or columns <= _FEW:
+        return among_all()
+    last, reached = among(functional.top_k(goodness, _FEW))
+    nothing_left = tf.reduce_max(probs, 1, keepdims=True) <= 0
+    enough = tf.reduce_all((reached >= mass) | nothing_left) & (mass < 1)
+    return tf.cond(enough, lambda: last, among_all)
 
 
 def _stateless(change: Callable, name: str) -> Control:

@@ -97,10 +97,16 @@ def test_a_cut_after_another_measures_what_the_first_left():
     assert np.flatnonzero(np.isfinite(left[0])).tolist() == [0]
 
 
-def test_over_a_large_vocabulary_too_exactly_k_are_left():
-    log_p = log_softmax(np.random.normal(size=(2, 3000))).astype(np.float32)
-    left = top_k(7).apply(tf.constant(log_p), ())
-    check_cut(left, log_p, the_k_best, 7)
+@cuts
+def test_over_a_large_vocabulary_too_whether_few_tokens_have_the_mass_or_many(
+    control, definition, settings
+):
+    for spread in (0.5, 8.0):
+        log_p = log_softmax(spread * np.random.normal(size=(2, 3000))).astype(np.float32)
+        for setting in settings:
+            check_cut(control(setting).apply(tf.constant(log_p), ()), log_p, definition, setting)
+        compiled = tf.function(control(settings[1]).apply, autograph=False, jit_compile=True)
+        check_cut(compiled(tf.constant(log_p), ()), log_p, definition, settings[1])
 
 
 HALVES = np.array([0.5**i for i in range(1, 11)] + [0.5**10])  # 1/2, 1/4, ..., and the rest
