@@ -25,10 +25,10 @@ def product(settings, arrays):
 def chain(settings, arrays):
     """`encoder` and `step` are lists of (width in, width out), for `encoder_rows` and `rows`.
 
-    As a search had best keep them: in panels under XLA, transposed in graph mode for few rows.
+    As a search had best keep them: in panels under XLA, and in bfloat16 transposed for few rows.
     """
     random, dtype, jit = np.random.default_rng(0), tf.as_dtype(settings["dtype"]), settings["jit"]
-    turn = not jit and settings["rows"] < 16
+    turn = dtype == tf.bfloat16 and not jit and settings["rows"] < 16
 
     def weights(shapes):
         for rows, columns in shapes:
