@@ -157,11 +157,9 @@ def _backward(grid, query, keys, values, context, log_sum, upstream):
 
 def _chunks(steps, chunk):
     """The length of a chunk, no longer than it must be, and how many there are: at least 1."""
-    if isinstance(steps, int):
-        size = max(1, min(chunk, steps))
-        return size, max(1, -(-steps // size))
-    size = tf.maximum(1, tf.minimum(chunk, steps))
-    return size, tf.maximum(1, -(-steps // size))
+    least, most = (max, min) if isinstance(steps, int) else (tf.maximum, tf.minimum)
+    size = least(1, most(chunk, steps))
+    return size, least(1, -(-steps // size))
 
 
 def _pad(x, steps):
