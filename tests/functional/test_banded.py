@@ -63,19 +63,6 @@ def test_another_normaliser_may_take_the_place_of_softmax():
     np.testing.assert_allclose(found, dense(*arrays, window(7, 2)[None], sparsemax), atol=1e-6)
 
 
-def test_unknown_lengths_in_a_graph_and_under_xla():
-    unknown = tf.TensorSpec([None, 2, None, 3], tf.float64)
-    graph = tf.function(
-        lambda *x: banded_attention(*x, 2), input_signature=[unknown] * 3, autograph=False
-    )
-    compiled = tf.function(lambda *x: banded_attention(*x, 2), jit_compile=True)
-    for steps in (1, 5, 6):
-        arrays = heads(steps)
-        expected = banded_attention(*arrays, 2)
-        np.testing.assert_allclose(graph(*arrays), expected, atol=1e-12)
-    np.testing.assert_allclose(compiled(*arrays), expected, atol=1e-12)
-
-
 def test_twice_the_steps_cost_twice_the_products_and_full_attention_four_times():
     def products(attention, steps):
         arrays = [tf.TensorSpec([1, 2, steps, 3]) for _ in range(3)]

@@ -66,16 +66,3 @@ def test_half_precision_sums_in_single():
         assert found.dtype == tf.float16
         wide = [tf.cast(x, tf.float64) for x in arrays]
         np.testing.assert_allclose(found, dense(*wide, seen), atol=2e-3)
-
-
-def test_unknown_lengths_in_a_graph_and_under_xla():
-    def attention(*arrays):
-        return linear_attention(*arrays, causal=True, block=4)
-
-    unknown = [tf.TensorSpec([None, 2, None, width], tf.float64) for width in (3, 3, 4)]
-    graph = tf.function(attention, input_signature=unknown)
-    compiled = tf.function(attention, jit_compile=True)
-    for steps in (1, 5, 8):
-        arrays = heads(steps)
-        np.testing.assert_allclose(graph(*arrays), attention(*arrays), atol=1e-12)
-    np.testing.assert_allclose(compiled(*arrays), attention(*arrays), atol=1e-12)

@@ -91,17 +91,6 @@ def test_the_scores_are_far_fewer_than_those_of_all_pairs(attention):
     assert largest <= 1024 * 4 * 32  # near and far, both about the root of 1024
 
 
-@pytest.mark.parametrize("attention", [strided_attention, fixed_attention])
-def test_unknown_lengths_in_a_graph_and_under_xla(attention):
-    unknown = tf.TensorSpec([None, 2, None, 3], tf.float64)
-    graph = tf.function(lambda *x: attention(*x, 3), input_signature=[unknown] * 3, autograph=False)
-    compiled = tf.function(lambda *x: attention(*x, 3), jit_compile=True)
-    for steps in (1, 5, 6):
-        arrays = heads(steps)
-        np.testing.assert_allclose(graph(*arrays), attention(*arrays, 3), atol=1e-12)
-    np.testing.assert_allclose(compiled(*arrays), attention(*arrays, 3), atol=1e-12)
-
-
 def test_sizes_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="Received: stride=0"):
         strided_attention(*heads(3), stride=0)
