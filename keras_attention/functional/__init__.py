@@ -36,6 +36,7 @@ from keras_attention.functional.monotonic import (
     monotonic_recursive,
     safe_cumprod,
 )
+from keras_attention.functional.noise import gumbel, uniform
 from keras_attention.functional.normalizers import (
     entmax15,
     hardmax,
@@ -111,6 +112,7 @@ __all__ = [
     "general",
     "glimpse",
     "glu",
+    "gumbel",
     "hardmax",
     "interpolate",
     "linear_attention",
@@ -148,6 +150,7 @@ __all__ = [
     "tc_dilations",
     "temporal_softmax",
     "top_k",
+    "uniform",
     "widen",
     "window",
     "window_merge",

@@ -17,6 +17,7 @@ from keras_attention.seq2seq.basic_decoder import (
     prepare,
 )
 from keras_attention.seq2seq.beam_search_ops import (
+    gather_beams,
     gather_tree,
     gather_tree_from_array,
     tile_batch,
@@ -25,9 +26,13 @@ from keras_attention.seq2seq.beam_search_step import (
     BeamSearchDecoderOutput,
     BeamSearchDecoderState,
     _attention_probs,
-    _beam_search_step,
-    _mask_probs,  # noqa: F401  code for tfa.seq2seq imports it from here
+    _beam_search_step,  # noqa: F401  code for tfa.seq2seq imports it from here
+    _get_scores,
+    _mask_probs,  # noqa: F401  and this
+    _search_step,
+    _SearchState,
 )
+from keras_attention.seq2seq.choosers import Chooser, best
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = [
@@ -79,7 +84,11 @@ class BeamSearchDecoder(BaseDecoder):
         reorder_tensor_arrays: put alignment histories in the order of the final hypotheses.
         output_all_scores: scores of all continuations, [B, K, V], instead of the chosen ones.
         output_alignments: steps also give alignments, and the final ones follow the beams.
-        normalize: whether the cell gives logits; False if it gives log-probabilities already.
+        normalize: whether the cell gives logits; False if it gives log-probabilities already, of
+            which some may be -inf.
+        chooser: which hypotheses go on: see `choosers`; default the K best.
+        n_best: how many hypotheses are wanted. A source whose n best have finished, and cannot be
+            overtaken by what is still being said, is done; default K, all of them.
 
     Call: `decoder(embedding, start_tokens=[B], end_token=e, initial_state=None, memory=None)` ->
     `(FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths [B, K])`. `memory`, as in
@@ -109,6 +118,8 @@ class BeamSearchDecoder(BaseDecoder):
         output_all_scores: bool = False,
         output_alignments: bool = False,
         normalize: bool = True,
+        chooser: Chooser | None = None,
+        n_best: int | None = None,
         **kwargs,
     ):
         kwargs.setdefault("dtype", getattr(cell, "dtype_policy", None))  # states are the cell's
@@ -130,6 +141,8 @@ class BeamSearchDecoder(BaseDecoder):
         self.output_all_scores = output_all_scores
         self.output_alignments = output_alignments
         self.normalize = normalize
+        self.chooser = best() if chooser is None else chooser
+        self.n_best = n_best
         self._step_cell = cell
         self._project = output_layer
         self._alignment_steps = None
@@ -238,15 +251,14 @@ class BeamSearchDecoder(BaseDecoder):
         inputs = self._embed(start)
         build_cell(self.cell, inputs[:, 0], memory)
         state = self._initial_search_state(initial_state)
-        return state.finished, inputs, state
+        return state.beams.finished, inputs, state
 
     def _initial_search_state(self, cell_state) -> BeamSearchDecoderState:
         floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
         self._score_dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
-        first = tf.one_hot(
-            tf.zeros([self._batch_size], tf.int32), self.beam_width, on_value=True, off_value=False
-        )  # [B, K]
-        cell_state = tf.nest.map_structure(self._split, cell_state)
+        live = tf.constant(self.chooser.live(self.beam_width))
+        first = tf.broadcast_to(live, [self._batch_size, self.beam_width])
+        cell_state = self._split_state(cell_state)
         coverage = tf.get_static_value(self.coverage_penalty_weight) != 0.0
         needed = coverage or self.output_alignments
         attention = _attention_probs(cell_state) if needed else None
@@ -258,7 +270,9 @@ class BeamSearchDecoder(BaseDecoder):
             )
         if attention is not None:
             self._alignment_steps, self._alignment_dtype = attention.shape[-1:], attention.dtype
-        return BeamSearchDecoderState(
+            if attention.shape.rank == 2:  # of a cell that keeps its state to itself
+                attention = self._split(attention)
+        beams = BeamSearchDecoderState(
             cell_state=cell_state,
             log_probs=tf.where(
                 first,
@@ -271,39 +285,88 @@ class BeamSearchDecoder(BaseDecoder):
                 tf.zeros_like(attention, self._score_dtype) if coverage else ()
             ),
         )
+        choice = self.chooser.init(self._batch_size, self.beam_width)
+        return _SearchState(beams, tf.zeros_like(first), choice)
+
+    def _split_state(self, cell_state):
+        """[B*K, ...] -> [B, K, ...], unless the cell reorders its state by itself."""
+        if self._reorder is not None:
+            return cell_state
+        return tf.nest.map_structure(self._split, cell_state)
+
+    @property
+    def _reorder(self):
+        return getattr(self.cell, "reorder", None)
 
     def step(self, time, inputs, state, training=None, name=None):
         """Extend every hypothesis by every token and keep the best K."""
         with tf.name_scope(name or "BeamSearchDecoderStep"):
-            cell_state = tf.nest.map_structure(self._merge, state.cell_state)
+            cell_state = state.beams.cell_state
+            if self._reorder is None:
+                cell_state = tf.nest.map_structure(self._merge, cell_state)
             inputs = tf.nest.map_structure(self._merge, inputs)
             output, next_state = self._step_cell(inputs, cell_state, training=training)
             cell_state = same_structure(cell_state, next_state)
             if self.output_layer is not None:
                 output = self._project(output)
-            logits = self._split(output)
-            cell_state = tf.nest.map_structure(self._split, cell_state)
-            outputs, state = _beam_search_step(
-                time=time,
-                logits=logits,
-                next_cell_state=cell_state,
-                beam_state=state,
-                batch_size=self._batch_size,
-                beam_width=self.beam_width,
-                end_token=self.end_token,
-                length_penalty_weight=self.length_penalty_weight,
-                coverage_penalty_weight=self.coverage_penalty_weight,
-                output_all_scores=self.output_all_scores,
-                normalize=self.normalize,
+            cell_state = self._split_state(cell_state)
+            outputs, state = _search_step(
+                time,
+                self._split(output),
+                cell_state,
+                state,
+                self.chooser,
+                self.end_token,
+                self.length_penalty_weight,
+                self.coverage_penalty_weight,
+                self.output_all_scores,
+                self.normalize,
+                self._reorder,
             )
             if self.output_alignments:
-                # The chosen hypotheses' states came along with their parents' alignments.
-                alignments = _attention_probs(state.cell_state)
+                # What a token looked at is what the parent of its hypothesis has just looked at.
+                alignments = _attention_probs(cell_state)
+                if alignments.shape.rank == 2:
+                    alignments = self._split(alignments)
+                alignments = gather_beams(alignments, outputs.parent_ids)
                 outputs = AlignedBeamSearchDecoderOutput(*outputs, alignments)
-            return outputs, state, self._embed(outputs.predicted_ids), state.finished
+            finished = state.beams.finished
+            if self.n_best is not None:
+                finished |= self._certain(state)[:, None]
+            return outputs, state, self._embed(outputs.predicted_ids), finished
+
+    def _certain(self, state) -> tf.Tensor:
+        """Whether the n best hypotheses have finished and nothing can overtake them.  [B].
+
+        A hypothesis only loses log p. Under a length penalty its score may rise as it grows: at
+        most to that of its log p now at the greatest length.
+        """
+        beams = state.beams
+        lengths = beams.lengths[..., None]
+        weights = (self.length_penalty_weight, self.coverage_penalty_weight)
+        coverage = beams.accumulated_attention_probs
+
+        def scores(lengths, whole, *weights):
+            return _get_scores(beams.log_probs[..., None], lengths, *weights, whole, coverage)[
+                ..., 0
+            ]
+
+        never = tf.constant(-float("inf"), beams.log_probs.dtype)
+        whole = beams.finished & ~state.stuck
+        reached = tf.where(whole, scores(lengths, whole, *weights), never)
+        limit = tf.int64.max if self.maximum_iterations is None else self.maximum_iterations
+        longest = tf.maximum(lengths, tf.cast(limit, lengths.dtype))
+        bound = tf.maximum(
+            scores(lengths, whole, weights[0], 0.0), scores(longest, whole, weights[0], 0.0)
+        )
+        bound = tf.where(beams.finished, never, bound)
+        worst = tf.math.top_k(reached, self.n_best)[0][:, -1]
+        return (worst > never) & (worst >= tf.reduce_max(bound, 1))
 
     def finalize(self, outputs, final_state, sequence_lengths):
         """Trace the hypotheses back, and what was recorded along them."""
+        stuck, final_state = final_state.stuck, final_state.beams
+        final_state = final_state._replace(finished=final_state.finished & ~stuck)
         parents = _walkable(outputs.predicted_ids, outputs.parent_ids)
         steps, batch, beams = tf.unstack(tf.shape(parents))
         # Finished hypotheses may still change places: the way back begins at the last step.

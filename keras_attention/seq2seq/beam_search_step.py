@@ -1,11 +1,14 @@
-"""One step of beam search, on tensors alone: score every continuation, keep the best K."""
+"""One step of a search, on tensors alone: score the continuations, go on with the chosen."""
 
 import collections
+import functools
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_attention.functional import log_normalizer, top_k, widen
+from keras_attention.functional import log_normalizer, widen
 from keras_attention.seq2seq.beam_search_ops import gather_beams
+from keras_attention.seq2seq.choosers import Continuations, best
 
 
 class BeamSearchDecoderState(
@@ -29,6 +32,22 @@ class BeamSearchDecoderOutput(
     __slots__ = ()
 
 
+class _SearchState(NamedTuple):
+    """What a search carries beside its hypotheses."""
+
+    beams: BeamSearchDecoderState
+    stuck: Any  # [B, K] bool: ended because the controls left it nothing to say
+    choice: Any  # the chooser's own
+
+    @property
+    def lengths(self):
+        return self.beams.lengths
+
+
+# What a stuck hypothesis is behind any that is not; not more, or float32 could not rank the stuck.
+_HANDICAP = 1e4
+
+
 def _beam_search_step(
     time,
     logits,
@@ -40,85 +59,97 @@ def _beam_search_step(
     length_penalty_weight,
     coverage_penalty_weight,
     output_all_scores=False,
-    normalize=True,
 ):
-    """Choose the K best continuations.  logits [B, K, V] -> output, state.
+    """Choose the K best continuations.  logits [B, K, V] -> output, state."""
+    state = _SearchState(beam_state, tf.zeros_like(beam_state.finished), ())
+    output, state = _search_step(
+        time,
+        logits,
+        next_cell_state,
+        state,
+        best(),
+        end_token,
+        length_penalty_weight,
+        coverage_penalty_weight,
+        output_all_scores,
+    )
+    return output, state.beams
 
-    The best of a row in logits are its best in probability, so each row offers its K best tokens
-    (and the end token, whose score counts another length) and V is never scored as a whole.
+
+def _search_step(
+    time,
+    logits,
+    next_cell_state,
+    state,
+    chooser,
+    end_token,
+    length_penalty_weight=0.0,
+    coverage_penalty_weight=0.0,
+    output_all_scores=False,
+    normalize=True,
+    reorder=None,
+):
+    """Let the chooser choose which hypotheses go on.  logits [B, K, V] -> output, state.
+
+    `normalize`: whether these are logits, or log-probabilities already. `reorder(cell_state,
+    parents)`: how the cell's state follows, if not by a gather of its leaves [B, K, ...].
     """
+    beams = state.beams
     end_token = tf.convert_to_tensor(end_token, tf.int32)
-    logits = tf.cast(logits, beam_state.log_probs.dtype)
+    logits = tf.cast(logits, beams.log_probs.dtype)
     never = tf.constant(-float("inf"), logits.dtype)
-    norm = log_normalizer(logits) if normalize else 0.0
-    finished, lengths = beam_state.finished, beam_state.lengths
+    finished, stuck = beams.finished, state.stuck
+    if not normalize:  # under controls a row may have nothing left to say: it ends here
+        silent = tf.reduce_max(logits, -1) == never
+        stuck |= silent & ~finished
     coverage = ()
     if tf.get_static_value(coverage_penalty_weight) != 0.0:
         attention = tf.cast(_attention_probs(next_cell_state), logits.dtype)
+        attention = tf.reshape(attention, tf.shape(beams.accumulated_attention_probs))
         attention *= tf.cast(~finished, logits.dtype)[..., None]
-        coverage = beam_state.accumulated_attention_probs + attention
+        coverage = beams.accumulated_attention_probs + attention
+    over = finished | stuck
 
     def scored(ids, log_probs):
         """ids [B, K, C] or [1, 1, C], log p of the token [B, K, C] -> total log p, score."""
         ends = ids == end_token
         frozen = tf.where(ends, tf.zeros([], log_probs.dtype), never)
-        log_probs = tf.where(finished[..., None], frozen, log_probs)
-        total = beam_state.log_probs[..., None] + log_probs
-        grows = tf.cast(~ends & ~finished[..., None], lengths.dtype)
+        log_probs = tf.where(over[..., None], frozen, log_probs)
+        total = beams.log_probs[..., None] + log_probs
+        grows = tf.cast(~ends & ~over[..., None], beams.lengths.dtype)
         scores = _get_scores(
             total,
-            lengths[..., None] + grows,
+            beams.lengths[..., None] + grows,
             length_penalty_weight,
             coverage_penalty_weight,
             finished,
             coverage,
         )
+        if not normalize:
+            scores -= _HANDICAP * tf.cast(stuck, scores.dtype)[..., None]
         return total, scores
 
-    ids, candidates = _candidates(logits, beam_width, end_token)
-    total, scores = scored(ids, candidates - norm)
-    # An end token that is among the best as well is no other continuation.
-    repeated = tf.concat(
-        [ids[..., :-1] == end_token, tf.zeros_like(ids[..., -1:], tf.bool)], axis=2
-    )
-    total, scores = tf.where(repeated, never, total), tf.where(repeated, never, scores)
-
-    choices = tf.shape(ids)[2]
-    flat = [batch_size, beam_width * choices]
-    next_scores, chosen = tf.math.top_k(tf.reshape(scores, flat), k=beam_width)  # [B, K]
-    next_scores.set_shape([None, beam_width])
-    chosen.set_shape([None, beam_width])
-    parents = chosen // choices
-
-    def of_chosen(x):
-        return tf.gather(tf.reshape(x, flat), chosen, batch_dims=1)
-
-    next_ids, next_log_probs = of_chosen(ids), of_chosen(total)
-    parent_finished = gather_beams(finished, parents)
-    next_state = BeamSearchDecoderState(
-        cell_state=tf.nest.map_structure(lambda leaf: _follow(leaf, parents), next_cell_state),
-        log_probs=next_log_probs,
-        finished=parent_finished | (next_ids == end_token) | (next_log_probs == never),
-        lengths=gather_beams(lengths, parents) + tf.cast(~parent_finished, lengths.dtype),
+    norm = log_normalizer(logits) if normalize else tf.zeros([], logits.dtype)
+    continuations = Continuations(time, logits, norm, over, end_token, scored)
+    choice, chooser_state = chooser.choose(continuations, state.choice)
+    parents = choice.parents
+    parent_over = gather_beams(over, parents)
+    follow = functools.partial(tf.nest.map_structure, lambda leaf: _follow(leaf, parents))
+    next_beams = BeamSearchDecoderState(
+        cell_state=reorder(next_cell_state, parents) if reorder else follow(next_cell_state),
+        log_probs=choice.log_probs,
+        finished=parent_over | (choice.ids == end_token) | (choice.log_probs == never),
+        lengths=gather_beams(beams.lengths, parents) + tf.cast(~parent_over, beams.lengths.dtype),
         accumulated_attention_probs=()
         if isinstance(coverage, tuple)
         else gather_beams(coverage, parents),
     )
+    scores = choice.scores
     if output_all_scores:
         everything = tf.range(tf.shape(logits)[2])[None, None]
-        next_scores = scored(everything, logits - norm)[1]
-    return BeamSearchDecoderOutput(next_scores, next_ids, parents), next_state
-
-
-def _candidates(logits, beam_width, end_token):
-    """The K+1 likeliest tokens of each row, and the end token.  [B, K, V] -> ids, logits."""
-    vocabulary = logits.shape[-1]
-    if vocabulary is None:
-        raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
-    values, ids = top_k(logits, min(beam_width + 1, vocabulary))
-    end = tf.gather(logits, end_token, axis=2)[..., None]  # [B, K, 1]
-    end_ids = tf.zeros_like(ids[..., :1]) + end_token
-    return tf.concat([ids, end_ids], 2), tf.concat([values, end], 2)
+        scores = scored(everything, logits - norm)[1]
+    next_state = _SearchState(next_beams, gather_beams(stuck, parents), chooser_state)
+    return BeamSearchDecoderOutput(scores, choice.ids, parents), next_state
 
 
 def _follow(leaf, parents):

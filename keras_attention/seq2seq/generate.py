@@ -1,16 +1,18 @@
 """`generate`: the best answers of any model that can `encode` and has a `cell`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from keras_attention.functional import widen
+from keras_attention.seq2seq import _frozen
 from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
-from keras_attention.seq2seq.beam_search_ops import tile_batch
+from keras_attention.seq2seq.beam_search_ops import gather_beams, tile_batch
 from keras_attention.seq2seq.beam_search_step import _get_scores
-from keras_attention.seq2seq.controls import Control
+from keras_attention.seq2seq.choosers import Chooser, best
+from keras_attention.seq2seq.controls import Control, Search, check, combine
 
 __all__ = ["Model", "SearchResult", "generate"]
 
@@ -23,7 +25,9 @@ class Model(Protocol):
     pad_id: int
 
     def encode(self, source: Any) -> tuple[Any, Any]:
-        """-> (memory, state): what every step may look at (or None), and the first state."""
+        """-> (memory, state): what every step may look at (or None), and the first state; None for
+        a cell that begins with `get_initial_state(batch_size, max_length, beam_width, memory)`.
+        """
 
     def embed(self, tokens: tf.Tensor) -> tf.Tensor:
         """Target ids [N] -> inputs of the cell [N, D]."""
@@ -31,7 +35,12 @@ class Model(Protocol):
     def project(self, output: tf.Tensor) -> tf.Tensor:
         """Outputs of the cell [..., D'] -> logits [..., V]."""
 
-    cell: Callable  # (inputs, state, memory=, beam_width=) -> (output, state)
+    # (inputs, state, memory=, beam_width=) -> (output, state); and perhaps
+    # reorder(state, parents [B, K]) -> state, if it need not be gathered
+    cell: Callable
+
+    # A model may also have `projection() -> project`, which does before the loop what can be done
+    # before it.
 
 
 class SearchResult(NamedTuple):
@@ -41,6 +50,7 @@ class SearchResult(NamedTuple):
     lengths: tf.Tensor  # [B, K] int32, the end token counted
     scores: tf.Tensor  # [B, K] float32: log p / length penalty + coverage; -inf: no such answer
     alignments: Any  # [B, K, T, S], zeros after the end token; None if not asked for
+    finished: Any = None  # [B, K] bool: it says its end token; False: cut off, or stuck in controls
 
 
 class _TokenState(NamedTuple):
@@ -55,60 +65,91 @@ def generate(
     *,
     beam_width: int = 1,
     max_length: Any = 64,
-    length_penalty: float = 0.0,
-    coverage_penalty: float = 0.0,
+    length_penalty: Any = 0.0,
+    coverage_penalty: Any = 0.0,
     n_best: int | None = None,
     return_alignments: bool = False,
-    control: Control | None = None,
+    controls: Control | Sequence[Control] = (),
+    chooser: Chooser | None = None,
 ) -> SearchResult:
-    """Search for the answers that a model finds best.
+    """Search for the answers that a model finds best, or draw from those it could give.
 
     score = log p(answer | source) / ((5 + T) / 6)^length_penalty + coverage_penalty *
     sum_s log min(sum_t alignment_ts, 1), where T counts the end token (Wu et al., 2016, eq. 14).
 
     Args:
         model: see `Model`.
-        source: what `model.encode` takes, for B sources.
-        beam_width: K hypotheses per source; 1 is greedy.
+        source: what `model.encode` takes, for B sources: ids [B, S], or a nest of such tensors.
+        beam_width: K hypotheses per source; 1 is greedy. There may be fewer answers than K: then
+            the places of those missing are empty, their length is 0 and their score -inf.
         max_length: the longest answer in tokens, the end token counted; an int or a scalar.
-        length_penalty, coverage_penalty: 0 is none.
-        n_best: how many answers to return, at most (and by default) K.
+        length_penalty, coverage_penalty: 0 is none; numbers or scalars.
+        n_best: how many answers to return, at most (and by default) K. A search for fewer than K
+            ends as soon as these are certain.
         return_alignments: also return what each token looked at.
-        control: a `Control` that says which tokens are allowed.
+        controls: what may be said, and how likely: see `controls`.
+        chooser: who picks the next tokens: `best()` (the default: beam search), `sample()`,
+            `stochastic()`, `diverse()`.
 
-    Returns a `SearchResult`. An answer cut off at `max_length` has no end token.
+    Returns a `SearchResult`. An answer cut off at `max_length` has no end token; where controls
+    leave nothing to say an answer stops, comes after all others, and is no more `finished`.
 
-    Raises ValueError for a beam width below 1, a max_length below 1, or n_best not in 1..K.
+    Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, and for
+    controls that contradict each other, naming both.
     """
+    chooser = best() if chooser is None else chooser
+    controls = [controls] if isinstance(controls, Control) else list(controls)
     n_best = beam_width if n_best is None else n_best
     _check(beam_width, max_length, n_best)
+    check(controls, max_length)
+    control = combine(*controls) if controls else None
     memory, state = model.encode(source)
-    batch_size = tf.shape(tf.nest.flatten(state)[0])[0]
-    state = _TokenState(
-        tile_batch(state, beam_width), () if control is None else control.init(beam_width)
+    batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
+    if state is None:
+        state = model.cell.get_initial_state(
+            batch_size=batch_size, max_length=max_length, beam_width=beam_width, memory=memory
+        )
+    else:
+        state = tile_batch(state, beam_width)
+    search = Search(
+        batch_size, beam_width, max_length, model.end_id, None, _source_lengths(model, source)
     )
+    state = _TokenState(state, () if control is None else control.init(search))
     decoder = BeamSearchDecoder(
-        _token_cell(model, memory, beam_width, control),
+        _TokenCell(model, memory, beam_width, control),
         beam_width,
         embedding_fn=tf.identity,
         length_penalty_weight=length_penalty,
         coverage_penalty_weight=coverage_penalty,
         output_alignments=return_alignments,
         normalize=control is None,
+        chooser=chooser,
+        n_best=n_best if n_best < beam_width else None,
         maximum_iterations=max_length,
         autocast=False,  # the state has the types of the model, whatever the global policy is
     )
-    found, final, lengths = decoder(
-        None,
-        start_tokens=tf.fill([batch_size], model.start_id),
-        end_token=model.end_id,
-        initial_state=state,
-        training=False,
-    )
+    with _frozen.weights(model):
+        found, final, lengths = decoder(
+            None,
+            start_tokens=tf.fill([batch_size], model.start_id),
+            end_token=model.end_id,
+            initial_state=state,
+            training=False,
+        )
     alignments = found.beam_search_decoder_output.alignments if return_alignments else None
     return _result(
         model, found.predicted_ids, alignments, final, length_penalty, coverage_penalty, n_best
     )
+
+
+def _source_lengths(model, source):
+    """How many real tokens each source has, its end token not counted.  [B], or None."""
+    parts = tf.nest.flatten(source)
+    ids = tf.convert_to_tensor(parts[0])
+    if len(parts) > 1 or ids.shape.rank != 2 or not ids.dtype.is_integer:
+        return None
+    real = (ids != model.pad_id) & (ids != model.end_id)
+    return tf.reduce_sum(tf.cast(real, tf.int32), 1)
 
 
 def _check(beam_width, max_length, n_best) -> None:
@@ -123,25 +164,44 @@ def _check(beam_width, max_length, n_best) -> None:
         )
 
 
-def _token_cell(model, memory, beam_width, control):
-    """The model's step from token to next token's log p:  [N], state -> [N, V], state.
+class _TokenCell:
+    """A model's step from token to next token's log p:  [N], state -> [N, V], state.
 
     With a control the step begins by telling it the token, so that its state lies with the
     cell's and follows the hypotheses. What is forbidden is struck out of the probabilities
     without raising the others: a score stays the model's own log p.
     """
-    looks = {} if memory is None else {"memory": memory, "beam_width": beam_width}
 
-    def step(tokens, state, training=None):
-        output, cell_state = model.cell(model.embed(tokens), state.cell, training=False, **looks)
-        logits = widen(model.project(output))
+    dtype_policy = None
+
+    def __init__(self, model, memory, beam_width, control):
+        self._model, self._control, self._beam_width = model, control, beam_width
+        self._project = getattr(model, "projection", lambda: model.project)()
+        self._looks = {} if memory is None else {"memory": memory, "beam_width": beam_width}
+        if hasattr(model.cell, "reorder"):
+            self.reorder = self._reorder
+
+    def __call__(self, tokens, state, training=None):
+        model, control = self._model, self._control
+        output, cell_state = model.cell(
+            model.embed(tokens), state.cell, training=False, **self._looks
+        )
+        logits = widen(self._project(output))
         if control is None:
             return logits, _TokenState(cell_state, ())
         control_state = control.advance(state.control, tokens)
         log_probs = control.apply(tf.nn.log_softmax(logits), control_state)
         return log_probs, _TokenState(cell_state, control_state)
 
-    return step
+    def _reorder(self, state, parents):
+        """The cell's own way for its state; a gather for the control's [N, ...]."""
+
+        def follow(leaf):
+            rows = tf.reshape(leaf, tf.concat([[-1, self._beam_width], tf.shape(leaf)[1:]], 0))
+            return tf.reshape(gather_beams(rows, parents), tf.shape(leaf))
+
+        control = tf.nest.map_structure(follow, state.control)
+        return _TokenState(self._model.cell.reorder(state.cell, parents), control)
 
 
 def _result(model, ids, alignments, final, length_penalty, coverage_penalty, n_best):
@@ -155,8 +215,14 @@ def _result(model, ids, alignments, final, length_penalty, coverage_penalty, n_b
         tf.ones_like(final.finished),  # an answer cut off at the limit has looked at as much, too
         final.accumulated_attention_probs,
     )[..., 0]
-    scores, order = tf.math.top_k(tf.cast(scores, tf.float32), n_best)
-    lengths = tf.gather(lengths, order, batch_dims=1)
+    # What ended neither with the end token nor at the limit had nothing left that it might say.
+    stuck = ~final.finished & (lengths < tf.shape(ids)[1])
+    scores, finished = tf.cast(scores, tf.float32), final.finished
+    order = _best_first(scores, stuck)[:, :n_best]
+    scores, lengths, finished = (
+        tf.gather(x, order, batch_dims=1) for x in (scores, lengths, finished)
+    )
+    finished &= scores > -float("inf")
     lengths = tf.where(scores > -float("inf"), lengths, 0)
     ids = tf.gather(tf.transpose(ids, [0, 2, 1]), order, batch_dims=1)  # [B, K, T]
     real = tf.sequence_mask(lengths, tf.shape(ids)[2])
@@ -164,4 +230,16 @@ def _result(model, ids, alignments, final, length_penalty, coverage_penalty, n_b
     if alignments is not None:
         alignments = tf.gather(tf.transpose(alignments, [0, 2, 1, 3]), order, batch_dims=1)
         alignments = tf.where(real[..., None], alignments, tf.zeros([], alignments.dtype))
-    return SearchResult(ids, lengths, scores, alignments)
+    return SearchResult(ids, lengths, scores, alignments, finished)
+
+
+def _best_first(scores, last):
+    """The places of a row by falling score, those that are to come last behind the others.
+
+    [B, K], [B, K] bool -> [B, K].
+    """
+    count = scores.shape[1]
+    _, order = tf.math.top_k(scores, count)
+    behind = tf.cast(tf.gather(last, order, batch_dims=1), tf.int32)
+    _, places = tf.math.top_k(-tf.range(count) - count * behind, count)
+    return tf.gather(order, places, batch_dims=1)

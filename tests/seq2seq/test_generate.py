@@ -132,7 +132,7 @@ def test_exact_length_finds_the_best_answer_of_that_length_and_no_other():
     lengths = np.arange(20) % 5
     model = TableModel(Table.random(20, 5, len(ADDS)))
     control = exact_length(lengths, END, ADDS)
-    result = generate(model, np.arange(20), beam_width=60, max_length=9, control=control)
+    result = generate(model, np.arange(20), beam_width=60, max_length=9, controls=control)
     for b, found in enumerate(answers_of(result)):
         expected = {
             answer: oracles.log_prob(answer, model.cell.of(b), START)
@@ -149,7 +149,7 @@ def test_exact_length_is_always_met(width):
     lengths = np.random.randint(0, 9, 40)
     model = TableModel(Table.random(40, 10, len(ADDS), spread=5.0))
     control = exact_length(lengths, END, ADDS)
-    result = generate(model, np.arange(40), beam_width=width, max_length=20, control=control)
+    result = generate(model, np.arange(40), beam_width=width, max_length=20, controls=control)
     assert result.ids.shape[2] <= lengths.max() + 1  # what is impossible keeps no search going
     for b, found in enumerate(answers_of(result)):
         assert found
@@ -163,7 +163,7 @@ def test_a_controlled_search_is_the_same_in_a_graph_and_under_xla(jit):
 
     def run(lengths):
         control = exact_length(lengths, END, ADDS)
-        return generate(model, np.arange(6), beam_width=3, max_length=8, control=control)[:3]
+        return generate(model, np.arange(6), beam_width=3, max_length=8, controls=control)[:3]
 
     lengths = tf.constant([0, 1, 2, 3, 4, 5])
     expected = answers_of(run(lengths))

@@ -1,0 +1,244 @@
+"""Who picks the next token: the one part in which greedy, beam and sampled decoding differ.
+
+A chooser sees what every hypothesis could say next (`Continuations`) and says which K go on
+(`Choice`). B sources, K hypotheses each, V tokens.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_attention.functional import gumbel, top_k
+
+__all__ = ["Choice", "Chooser", "Continuations", "best", "diverse", "sample", "stochastic"]
+
+
+class Continuations(NamedTuple):
+    """What every hypothesis of every source could say next."""
+
+    time: tf.Tensor  # scalar int32
+    logits: tf.Tensor  # [B, K, V]: logits, or log p under controls, where -inf is forbidden
+    norm: Any  # [B, K, 1]: what makes `logits - norm` the log p that is scored
+    finished: tf.Tensor  # [B, K] bool: says nothing but the end token, at no cost
+    end_token: tf.Tensor  # scalar
+    # ids [B, K, C], log p of them [B, K, C] -> log p of the hypotheses with them, their scores
+    scored: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class Choice(NamedTuple):
+    """The K that go on: which token, behind which parent, with which total log p and score."""
+
+    ids: tf.Tensor  # [B, K]
+    parents: tf.Tensor  # [B, K]
+    log_probs: tf.Tensor  # [B, K]
+    scores: tf.Tensor  # [B, K]
+
+
+class Chooser(NamedTuple):
+    """`live(K)`: [K] bool, which hypotheses a source begins with. `init(B, K)`: the chooser's state,
+    a nest. `choose(continuations, state)`: the `Choice` and the next state, whose leaves [B, K]
+    belong to the chosen.
+    """
+
+    live: Callable[[int], Any]
+    init: Callable[[Any, int], Any]
+    choose: Callable[[Continuations, Any], tuple[Choice, Any]]
+    groups: int = 1
+
+
+def best() -> Chooser:
+    """The K best of all continuations: beam search, and with K = 1 greedy search."""
+
+    def choose(continuations, state):
+        ids, total, scores = _candidates(continuations)
+        return _pick(ids, total, scores, ids.shape[1]), state
+
+    return Chooser(_first, lambda batch_size, beam_width: (), choose)
+
+
+def sample(seed: Any = None) -> Chooser:
+    """K independent draws from what the model says, each token by its probability.
+
+    What controls forbid or reshape is drawn from as they leave it, renormalised.
+    `seed`: an int or two, for the same draws again; None for new ones at every call.
+    """
+
+    def init(batch_size, beam_width):
+        return _seed(seed)
+
+    def choose(continuations, state):
+        logits = continuations.logits
+        ids = tf.argmax(logits + _noise(state, continuations), -1, tf.int32)
+        ids = tf.where(continuations.finished, continuations.end_token, ids)[..., None]  # [B, K, 1]
+        log_probs = tf.gather(logits, ids, batch_dims=2) - continuations.norm
+        total, scores = continuations.scored(ids, log_probs)
+        own = tf.zeros_like(ids[..., 0]) + tf.range(ids.shape[1])
+        return Choice(ids[..., 0], own, total[..., 0], scores[..., 0]), state
+
+    return Chooser(lambda beam_width: [True] * beam_width, init, choose)
+
+
+def stochastic(seed: Any = None) -> Chooser:
+    """K draws without replacement from all answers (Kool et al., 2019, algorithm 1).
+
+    Beam search over log-probabilities that carry Gumbel noise: a hypothesis hands its noise to the
+    best of its continuations, and smaller ones to the others. `seed` as in `sample`.
+    """
+
+    def init(batch_size, beam_width):
+        first = tf.where(_first(beam_width), 0.0, -float("inf"))
+        return _seed(seed), tf.tile(first[None], [batch_size, 1])
+
+    def choose(continuations, state):
+        seed, perturbed = state  # [2], [B, K]
+        logits, finished = continuations.logits, continuations.finished[..., None]
+        everything = tf.range(tf.shape(logits)[2])[None, None]
+        total, scores = continuations.scored(everything, logits - continuations.norm)  # [B, K, V]
+        noise = _noise(seed, continuations)
+        noisy = _truncated(total + noise, perturbed[..., None])
+        # A finished hypothesis has one continuation, which keeps what it has.
+        noisy = tf.where(finished & (total > -float("inf")), perturbed[..., None], noisy)
+        values, flat = top_k(_rows(noisy), logits.shape[1])
+        width = tf.shape(logits)[2]
+        parents, ids = flat // width, flat % width
+        chosen = [tf.gather(_rows(x), flat, batch_dims=1) for x in (total, scores)]
+        dead = values == -float("inf")
+        chosen = [tf.where(dead, -float("inf"), x) for x in chosen]
+        return Choice(ids, parents, *chosen), (seed, values)
+
+    return Chooser(_first, init, choose)
+
+
+def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
+    """Diverse beam search (Vijayakumar et al., 2018): K hypotheses in `groups` beams of their own.
+
+    The beams choose one after the other; a token costs `strength` for every time that a beam before
+    has chosen it at this step. It counts in the choice alone, not in the score. With `at`, a step
+    (a scalar or [B]), it costs at that step alone.
+
+    Raises ValueError for no groups, or a negative strength; the search, for groups that do not
+    divide K.
+    """
+    if (
+        groups < 1
+        or tf.get_static_value(tf.convert_to_tensor(strength)) is not None
+        and strength < 0
+    ):
+        raise ValueError(
+            "groups must be at least 1 and strength not negative. Received: "
+            f"groups={groups}, strength={strength}"
+        )
+
+    def live(beam_width):
+        width = _group_width(beam_width, groups)
+        return [place % width == 0 for place in range(beam_width)]
+
+    def choose(continuations, state):
+        ids, total, scores = _candidates(continuations)  # [B, K, C]
+        width = _group_width(ids.shape[1], groups)
+        weight = tf.cast(strength, scores.dtype)
+        if at is not None:
+            now = tf.cast(tf.equal(continuations.time, at), scores.dtype)
+            weight = (
+                tf.where(now > 0, weight, 0.0)[..., None, None]
+                if now.shape.rank
+                else (tf.where(now > 0, weight, 0.0))
+            )
+        said, choices = None, []
+        for group in range(groups):
+            mine = slice(group * width, (group + 1) * width)
+            cost = 0.0
+            if said is not None:
+                repeats = ids[:, mine, :, None] == said[:, None, None]  # [B, K', C, chosen]
+                cost = tf.reduce_sum(tf.cast(repeats, scores.dtype), -1)
+                cost = tf.where(cost > 0, cost * weight, 0.0)  # an infinite strength is none here
+                cost = tf.where(continuations.finished[:, mine, None], 0.0, cost)
+            picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, cost)
+            choices.append(picked._replace(parents=picked.parents + group * width))
+            said = picked.ids if said is None else tf.concat([said, picked.ids], 1)
+        return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), state
+
+    return Chooser(live, lambda batch_size, beam_width: (), choose, groups)
+
+
+def _group_width(beam_width, groups):
+    if beam_width % groups:
+        raise ValueError(
+            "The groups must divide the beam width K. Received: "
+            f"groups={groups}, beam_width={beam_width}"
+        )
+    return beam_width // groups
+
+
+def _first(beam_width):
+    return [place == 0 for place in range(beam_width)]
+
+
+def _candidates(continuations):
+    """The K+1 likeliest tokens of each row, and the end token: ids, total log p, scores [B, K, C].
+
+    The best of a row in logits are its best in probability, so V is never scored as a whole; the
+    end token is scored for another length.
+    """
+    logits, end_token = continuations.logits, continuations.end_token
+    never = tf.constant(-float("inf"), logits.dtype)
+    vocabulary = logits.shape[-1]
+    if vocabulary is None:
+        raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
+    values, ids = top_k(logits, min(logits.shape[1] + 1, vocabulary))
+    end = tf.gather(logits, end_token, axis=2)[..., None]  # [B, K, 1]
+    # An end token that is among the best as well is no other continuation.
+    repeated = tf.concat([ids == end_token, tf.zeros_like(end, tf.bool)], 2)
+    ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + end_token], 2)
+    total, scores = continuations.scored(ids, tf.concat([values, end], 2) - continuations.norm)
+    return ids, tf.where(repeated, never, total), tf.where(repeated, never, scores)
+
+
+def _pick(ids, total, scores, count, cost=0.0) -> Choice:
+    """The best `count` of [B, K, C], where `cost` counts in the choice alone."""
+    choices = ids.shape[2]
+    _, chosen = tf.math.top_k(_rows(scores - cost), count)  # [B, count]
+    chosen.set_shape([None, count])
+
+    def of_chosen(x):
+        return tf.gather(_rows(x), chosen, batch_dims=1)
+
+    return Choice(of_chosen(ids), chosen // choices, of_chosen(total), of_chosen(scores))
+
+
+def _rows(x):
+    """[B, K, C] -> [B, K*C]."""
+    return tf.reshape(x, [tf.shape(x)[0], -1 if None in x.shape[1:] else x.shape[1] * x.shape[2]])
+
+
+def _truncated(noisy, limit):
+    """Gumbels, given that the largest of a row is `limit`: Kool et al., 2019, appendix B.3.
+
+    [B, K, V], [B, K, 1] -> [B, K, V].
+    """
+    largest = tf.reduce_max(noisy, -1, keepdims=True)
+    alive = (noisy > -float("inf")) & (limit > -float("inf"))
+    # What is dead gets numbers that can be computed with, and -inf in the end.
+    noisy, limit, largest = (
+        tf.where(alive, x, tf.zeros([], x.dtype)) for x in (noisy, limit, largest)
+    )
+    below = tf.minimum(noisy - largest, 0.0)
+    v = limit - noisy + tf.math.log1p(-tf.exp(tf.minimum(below, -1e-7)))
+    v = tf.where(below == 0.0, tf.constant(-float("inf"), v.dtype), v)
+    smaller = limit - tf.maximum(v, 0.0) - tf.math.log1p(tf.exp(-tf.abs(v)))
+    return tf.where(alive, smaller, tf.constant(-float("inf"), smaller.dtype))
+
+
+def _seed(seed):
+    """Two numbers, [2]."""
+    if seed is None:
+        return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
+    seed = tf.cast(seed, tf.int32)
+    return seed if seed.shape.rank else tf.stack([seed, 0])
+
+
+def _noise(seed, continuations):
+    """Gumbel noise for every continuation, its own at every step.  [B, K, V]."""
+    logits = continuations.logits
+    return tf.cast(gumbel(seed, continuations.time, tf.shape(logits)), logits.dtype)
