@@ -45,7 +45,8 @@ from keras_attention.layers.snail import (
     SNAILTCBlock,
 )
 from keras_attention.layers.sparse import FixedAttention, StridedAttention
-from keras_attention.layers.transformer import TransformerBlock, TransformerStack
+from keras_attention.layers.transformer import TransformerStack
+from keras_attention.layers.transformer_block import TransformerBlock
 from keras_attention.layers.windows import WindowAttention
 
 __all__ = [

@@ -29,7 +29,8 @@ class Residual(keras.layers.Layer):
         if norm not in ("post", "pre"):
             raise ValueError(f"norm must be 'post' or 'pre'. Received: norm={norm!r}")
         self.norm, self.epsilon = norm, epsilon
-        self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy)
+        # In the type of its weights, in which it computes under any policy.
+        self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.variable_dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
@@ -41,8 +42,10 @@ class Residual(keras.layers.Layer):
     def call(self, x, sublayer: Callable[[tf.Tensor], Any], training=None):
         """See the class."""
         if self.norm == "pre":
-            return x + self.dropout(sublayer(self.normalize(x)), training=training)
-        return self.normalize(x + self.dropout(sublayer(x), training=training))
+            normal = tf.cast(self.normalize(x), self.compute_dtype)
+            return x + self.dropout(sublayer(normal), training=training)
+        x = self.normalize(x + self.dropout(sublayer(x), training=training))
+        return tf.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape, sublayer=None):
         return input_shape

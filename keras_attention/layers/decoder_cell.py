@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.layers.multi_head import MultiHeadAttention
 from keras_attention.layers.transformer import TransformerStack
 
 
@@ -36,10 +37,13 @@ class TransformerCell(keras.layers.Layer):
 
     Call: `cell(inputs, state, memory=None, beam_width=1)`. `memory` is `prepare_memory(values)`.
     `get_initial_state(batch_size, max_length, beam_width=1, memory=None)` has room for
-    `max_length` steps; one more is an InvalidArgumentError (and undefined where nothing can be
-    raised: XLA, GPU). Searches call `reorder(state, parents)`.
+    `max_length` steps; one more is an InvalidArgumentError (and undefined under XLA, which cannot
+    raise any). Searches call `reorder(state, parents)`.
+    A variant of self-attention for which a slot of the cache is a step (one with distances, say)
+    decodes one hypothesis at a time: ValueError for more.
 
     >>> cell = TransformerCell(TransformerStack(2, heads=2, ff_width=8, causal=True))
+    >>> cell.build((None, 4))
     >>> state = cell.get_initial_state(batch_size=1, max_length=5)
     >>> output, state = cell(tf.ones([1, 4]), state)
     >>> output.shape, int(state.time)
@@ -54,6 +58,7 @@ class TransformerCell(keras.layers.Layer):
         **kwargs,
     ):
         kwargs.setdefault("dtype", stack.dtype_policy)
+        kwargs.setdefault("autocast", False)  # a state stays as wide as it is
         super().__init__(**kwargs)
         self.stack = stack
         self.alignment_layer, self.alignment_head = alignment_layer, alignment_head
@@ -79,10 +84,11 @@ class TransformerCell(keras.layers.Layer):
         self, batch_size=None, max_length=None, beam_width=1, memory=None, dtype=None
     ) -> DecoderState:
         """The state before the first step of B sources with K hypotheses each."""
-        if max_length is None:
+        if max_length is None or not self.stack.built:
             raise ValueError(
-                "get_initial_state needs max_length, how many steps there is room for. Received: "
-                "max_length=None"
+                "get_initial_state needs max_length, how many steps there is room for, and the "
+                "widths of a stack that is built: build or call it, or the cell, before. Received: "
+                f"max_length={max_length}, built={self.stack.built}"
             )
         slots = max_length * beam_width
         shape = tf.stack([batch_size, beam_width, max_length])
@@ -108,10 +114,16 @@ class TransformerCell(keras.layers.Layer):
 
     def call(self, inputs, state, memory=None, beam_width=1, training=None):
         """See the class."""
-        time, caches, ancestry, _ = state
+        time, caches, ancestry, before = state
         batch, _, length = tf.unstack(tf.shape(ancestry))
         hypotheses = ancestry.shape[1]
-        x = tf.reshape(inputs, [batch, hypotheses, inputs.shape[-1]])
+        self._check(hypotheses)
+        room = tf.debugging.Assert(
+            time < length, ["More steps than max_length were taken:", length]
+        )
+        with tf.control_dependencies([] if room is None else [room]):
+            x = tf.cast(inputs, self.compute_dtype)
+        x = tf.reshape(x, [batch, hypotheses, inputs.shape[-1]])
         now = tf.range(length) == time  # [L]
         ancestry = tf.where(now, tf.range(hypotheses)[:, None], ancestry)  # [B, K, L]
         seen = ancestry[..., None] == tf.range(hypotheses)  # [B, K, L, K]
@@ -121,8 +133,18 @@ class TransformerCell(keras.layers.Layer):
         if memory is not None:
             alignments = self.alignment(weights)
             alignments = tf.reshape(alignments, [-1, tf.shape(alignments)[2]])
+            alignments = tf.cast(alignments, before.dtype)
         output = tf.reshape(x, [-1, x.shape[-1]])
         return output, DecoderState(time + 1, caches, ancestry, alignments)
+
+    def _check(self, hypotheses):
+        """Slots are steps only where each step has one."""
+        attention = type(self.stack.blocks[0].self_attention)
+        if hypotheses > 1 and attention.step is not MultiHeadAttention.step:
+            raise ValueError(
+                f"{attention.__name__} decodes one hypothesis at a time, for it takes the slots of "
+                f"the cache for steps. Received: beam_width={hypotheses}"
+            )
 
     def alignment(self, weights) -> tf.Tensor:
         """Of all cross-attentions, N x [B, H, T, S], that which is called the alignment.

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_attention.functional.attend import Memory
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.normalizers import softmax
+from keras_attention.layers._shapes import fit_heads
 
 
 class Cache(NamedTuple):
@@ -68,6 +69,7 @@ class MultiHeadAttention(keras.layers.Layer):
         dropout: float = 0.0,
         **kwargs,
     ):
+        kwargs.setdefault("autocast", False)  # the keys of a memory are as wide as they are
         super().__init__(**kwargs)
         self.num_heads, self.num_key_heads = num_heads, num_key_heads or num_heads
         self.key_width, self.value_width = key_width, value_width
@@ -131,6 +133,7 @@ class MultiHeadAttention(keras.layers.Layer):
         training=None,
     ):
         """See the class."""
+        fit_heads(query, memory, mask)
         if not isinstance(memory, Memory):
             memory = self.project_memory(query if memory is None else memory)
         mask = _joined(memory.mask if mask is None else mask, query, memory.keys, causal)
@@ -157,7 +160,7 @@ class MultiHeadAttention(keras.layers.Layer):
         scores = tf.matmul(self._grouped(query), widen(keys), transpose_b=True)
         scores = tf.reshape(scores, tf.concat([tf.shape(query)[:3], [-1]], 0))
         if bias is not None:
-            scores += widen(bias(query) if callable(bias) else bias)
+            scores += tf.cast(bias(query) if callable(bias) else bias, scores.dtype)
         return softmax(scores, mask)
 
     def read(self, weights, values) -> tf.Tensor:
@@ -200,8 +203,9 @@ class MultiHeadAttention(keras.layers.Layer):
 
     # -- what Keras asks
 
-    def compute_mask(self, query, memory=None, mask=None, previous_mask=None):
-        return previous_mask
+    def compute_mask(self, query, previous_mask=None):
+        """That of the query, whatever `mask` is: it may be of the memory, or of pairs."""
+        return getattr(query, "_keras_mask", None)
 
     def get_build_config(self):
         return {"widths": self._widths} if self.built else {}
@@ -224,6 +228,7 @@ def write_slots(slots, new, first) -> tf.Tensor:
     batch, heads, _, _ = tf.unstack(tf.shape(slots))
     count = tf.shape(new)[2]
     grid = tf.meshgrid(tf.range(batch), tf.range(heads), first + tf.range(count), indexing="ij")
+    new = tf.cast(new, slots.dtype)
     return tf.ensure_shape(tf.tensor_scatter_nd_update(slots, tf.stack(grid, -1), new), slots.shape)
 
 
@@ -238,10 +243,6 @@ def _joined(mask, query, keys, causal):
     """One mask that broadcasts to [B, H, T, S], or None."""
     if mask is not None:
         mask = tf.cast(mask, tf.bool)
-        if mask.shape.rank not in (2, 3, 4):
-            raise ValueError(
-                f"mask must be [B, S], [B, T, S] or [B, H, T, S]. Received: shape {mask.shape}"
-            )
         if mask.shape.rank == 2:
             mask = mask[:, None, None]
         elif mask.shape.rank == 3:

@@ -1,0 +1,182 @@
+"""One layer of a Transformer (Vaswani et al., 2017)."""
+
+import inspect
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional.attend import Memory
+from keras_attention.layers.blocks import FeedForward, Residual
+from keras_attention.layers.multi_head import Cache, MultiHeadAttention
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TransformerBlock(keras.layers.Layer):
+    """One layer of a stack: self-attention, perhaps cross-attention, and feed-forward.
+
+    Each is a sublayer of a `Residual`. Vaswani et al. (2017), section 3.1.
+
+    Args:
+        heads: H. `key_width`, `key_heads`: see `MultiHeadAttention`, for self-attention and cross.
+        ff_width: of the feed-forward's hidden layer.
+        cross: look at a memory, too.
+        dropout: of what each sublayer gives.
+        norm: "post" or "pre".
+        activation: of the feed-forward.
+        attention_bias: give the projections of the attentions a bias.
+        self_attention: a variant of `MultiHeadAttention` that takes the place of the
+            self-attention, with a width, heads and a bias of its own. It serves as a pattern, of
+            which the block makes a new one; it looks at what `causal` asks, or is causal by itself.
+
+    Call: `(x [B, T, D], memory=None, mask=None, causal=False)` -> ([B, T, D], the weights
+    [B, H, T, S] of the cross-attention, or None). `memory` is [B, S, D'] or what
+    `cross_attention.project_memory` gave.
+
+    Raises ValueError for `causal` with a self-attention that has no such argument.
+
+    >>> block = TransformerBlock(heads=2, ff_width=8, cross=True)
+    >>> x, weights = block(tf.ones([1, 3, 4]), memory=tf.ones([1, 5, 4]))
+    >>> x.shape, weights.shape
+    (TensorShape([1, 3, 4]), TensorShape([1, 2, 3, 5]))
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        ff_width: int,
+        key_width: int | None = None,
+        key_heads: int | None = None,
+        cross: bool = False,
+        dropout: float = 0.0,
+        norm: str = "post",
+        activation: Any = "relu",
+        attention_bias: bool = False,
+        self_attention: MultiHeadAttention | None = None,
+        **kwargs,
+    ):
+        kwargs.setdefault("autocast", False)  # the keys of a memory are as wide as they are
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+
+        def attention(name):
+            return MultiHeadAttention(
+                heads, key_width, num_key_heads=key_heads, use_bias=attention_bias,
+                dtype=policy, name=name,
+            )  # fmt: skip
+
+        def residual(name):
+            return Residual(norm, dropout, dtype=policy, name=name)
+
+        self.self_attention = attention("self_attention")
+        if self_attention is not None:
+            pattern = {**self_attention.get_config(), "dtype": policy, "name": "self_attention"}
+            self.self_attention = type(self_attention).from_config(pattern)
+        self._directed = "causal" in inspect.signature(self.self_attention.call).parameters
+        self.self_residual = residual("self_residual")
+        self.cross_attention = attention("cross_attention") if cross else None
+        self.cross_residual = residual("cross_residual") if cross else None
+        self.feed_forward = FeedForward(ff_width, activation, dtype=policy)
+        self.feed_forward_residual = residual("feed_forward_residual")
+        self.supports_masking = True
+        self._config = dict(
+            heads=heads, ff_width=ff_width, key_width=key_width, key_heads=key_heads, cross=cross,
+            dropout=dropout, norm=norm, attention_bias=attention_bias,
+            activation=keras.activations.serialize(keras.activations.get(activation)),
+            self_attention=serialize_attention(self_attention),
+        )  # fmt: skip
+
+    def build(self, input_shape, memory_shape=None) -> None:
+        """Every sublayer; `memory_shape` is needed where D' is not D."""
+        self._widths = input_shape[-1], (memory_shape or input_shape)[-1]
+        x, memory = ((None, None, width) for width in self._widths)
+        for layer in (self.self_attention, self.self_residual):
+            layer.build(x)
+        if self.cross_attention is not None:
+            self.cross_attention.build(x, memory)
+            self.cross_residual.build(x)
+        for layer in (self.feed_forward, self.feed_forward_residual):
+            layer.build(x)
+        self.built = True
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, x, memory=None, **kwargs):
+        if not self.built and not isinstance(memory, Memory):
+            with tf.init_scope():
+                self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
+        return super().__call__(x, memory=memory, **kwargs)
+
+    def call(self, x, memory=None, mask=None, causal=False, training=None):
+        """See the class."""
+
+        if causal and not self._directed:
+            raise ValueError(
+                f"{type(self.self_attention).__name__} has no argument `causal`: if it is causal "
+                "by itself leave causal=False. Received: causal=True"
+            )
+        directed = {"causal": causal} if self._directed else {}
+
+        def look(x):
+            return self.self_attention(x, mask=mask, training=training, **directed)
+
+        return self._above(
+            self.self_residual(x, sublayer=look, training=training), memory, training
+        )
+
+    def step(self, x, cache: Cache, slot, mask, memory=None):
+        """T steps behind those in the cache: see `MultiHeadAttention.step`.
+
+        -> [B, T, D], the weights of the cross-attention or None, the cache.
+        """
+
+        def look(x):
+            nonlocal cache
+            output, cache = self.self_attention.step(x, cache, slot, mask)
+            return output
+
+        return *self._above(self.self_residual(x, sublayer=look), memory, False), cache
+
+    def _above(self, x, memory, training):
+        """Cross-attention and feed-forward."""
+        weights = None
+
+        def read(x):
+            nonlocal weights
+            output, weights = self.cross_attention(
+                x, memory=memory, return_weights=True, training=training
+            )
+            return output
+
+        if self.cross_attention is not None and memory is not None:
+            x = self.cross_residual(x, sublayer=read, training=training)
+        x = self.feed_forward_residual(x, sublayer=self.feed_forward, training=training)
+        return x, weights
+
+    def get_build_config(self):
+        return {"widths": self._widths} if self.built else {}
+
+    def build_from_config(self, config):
+        if config and not self.built:
+            self.build(*((None, None, width) for width in config["widths"]))
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**with_attention(config))
+
+
+def serialize_attention(attention):
+    """The pattern of a self-attention as JSON, without the shapes of its weights; None as it is."""
+    if attention is None:
+        return None
+    config = keras.saving.serialize_keras_object(attention)
+    config.pop("build_config", None)
+    return config
+
+
+def with_attention(config):
+    """The config of a block or stack with its pattern as a layer again."""
+    pattern = keras.saving.deserialize_keras_object(config["self_attention"])
+    return {**config, "self_attention": pattern}
