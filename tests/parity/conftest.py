@@ -1,3 +1,8 @@
 """The scripts that run in the peers' own environments are no tests, and cannot be imported here."""
 
-collect_ignore = ["checkpoint_tf1.py", "checkpoint_tfa.py", "contrib_outputs.py"]
+collect_ignore = [
+    "checkpoint_tf1.py",
+    "checkpoint_tfa.py",
+    "contrib_outputs.py",
+    "torch_outputs.py",
+]
