@@ -47,9 +47,6 @@ class Residual(keras.layers.Layer):
         x = self.normalize(x + self.dropout(sublayer(x), training=training))
         return tf.cast(x, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape, sublayer=None):
-        return input_shape
-
     def get_config(self):
         own = {"norm": self.norm, "dropout": self.dropout.rate, "epsilon": self.epsilon}
         return {**super().get_config(), **own}

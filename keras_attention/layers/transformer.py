@@ -151,9 +151,6 @@ class TransformerStack(keras.layers.Layer):
         """The norm above a pre-norm stack."""
         return x if self.normalize is None else tf.cast(self.normalize(x), self.compute_dtype)
 
-    def compute_output_shape(self, input_shape, memory_shape=None):
-        return input_shape
-
     def get_build_config(self):
         return {"widths": self._widths} if self.built else {}
 

@@ -68,8 +68,9 @@ class TransformerBlock(keras.layers.Layer):
         def residual(name):
             return Residual(norm, dropout, dtype=policy, name=name)
 
-        self.self_attention = attention("self_attention")
-        if self_attention is not None:
+        if self_attention is None:
+            self.self_attention = attention("self_attention")
+        else:
             pattern = {**self_attention.get_config(), "dtype": policy, "name": "self_attention"}
             self.self_attention = type(self_attention).from_config(pattern)
         self._directed = "causal" in inspect.signature(self.self_attention.call).parameters
