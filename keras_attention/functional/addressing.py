@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.scores import cosine
+from keras_attention.functional.shapes import fit
 
 _UNSEEN = 1e-12  # what a weight of 0 counts as: its logarithm is finite
 
@@ -107,6 +108,13 @@ def write_memory(
     >>> write_memory(memory, first, erase=all_of_it, add=new).numpy().tolist()
     [[[7.0], [3.0]]]
     """
+    places, numbers = "B H S", "B H D"
+    fit(
+        memory=("B S D", memory),
+        weights=(places, weights),
+        erase=(numbers, erase),
+        add=(numbers, add),
+    )
     weights, erase, add = (tf.cast(x, memory.dtype) for x in (weights, erase, add))
     kept = 1 - tf.expand_dims(weights, -1) * tf.expand_dims(erase, 2)  # [B, H, S, D]
     return memory * _product_over_heads(kept) + tf.matmul(weights, add, transpose_a=True)

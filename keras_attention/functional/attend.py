@@ -5,10 +5,16 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_attention.functional.normalizers import softmax
+from keras_attention.functional.shapes import fit
 
 
 class Memory(NamedTuple):
-    """What a query may look at, projected once per source and handed over at every call."""
+    """What a query may look at, projected once per source and handed over at every call.
+
+    >>> memory = Memory(keys=tf.ones([1, 3, 4]), values=tf.ones([1, 3, 2]), mask=None)
+    >>> memory.values.shape
+    TensorShape([1, 3, 2])
+    """
 
     keys: Any  # [B, S, D]
     values: Any  # [B, S, D']
@@ -19,11 +25,14 @@ def attend(scores, values, mask=None, normalize=softmax) -> tuple[tf.Tensor, tf.
     """Normalise the scores and sum the values by them.
 
     scores [B, T, S], values [B, S, D], mask broadcastable to [B, T, S]
-    -> context [B, T, D], weights [B, T, S].
+    -> context [B, T, D], weights [B, T, S]. Raises ValueError for shapes that do not fit.
 
     >>> context, weights = attend(tf.zeros([1, 1, 2]), tf.constant([[[1.0], [3.0]]]))
     >>> float(context[0, 0, 0])
     2.0
     """
+    values = tf.convert_to_tensor(values)
+    if values.shape.rank == 3:  # others may be broadcast
+        fit(scores=("B T S", scores), values=("B S D'", values), mask=("B? T? S?", mask))
     weights = tf.cast(normalize(scores, mask), values.dtype)
     return tf.matmul(weights, values), weights

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import sizes
+from keras_attention.functional.shapes import fit, sizes
 
 
 def banded_attention(
@@ -32,6 +32,12 @@ def banded_attention(
     """
     if radius < 0:
         raise ValueError(f"radius must be at least 0. Received: radius={radius}")
+    fit(
+        query=("B H T Dk", query),
+        keys=("B H T Dk", keys),
+        values=("B H T Dv", values),
+        mask=("B? T", mask),
+    )
     steps = sizes(query)[2]
     size = block_size(radius, steps)
     around = 1 if causal else 2

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import sizes
+from keras_attention.functional.shapes import fit, sizes
 
 
 def chunked_attention(
@@ -32,6 +32,7 @@ def chunked_attention(
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1. Received: chunk={chunk}")
+    fit(query=("B H T Dk", query), keys=("B H S Dk", keys), values=("B H S Dv", values))
     grid = _Grid(query, keys, mask, causal, chunk)
     dtype = tf.convert_to_tensor(values).dtype
 

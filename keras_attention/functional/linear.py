@@ -6,11 +6,15 @@ import tensorflow as tf
 
 from keras_attention.functional.banded import in_blocks, out_of_blocks
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import sizes
+from keras_attention.functional.shapes import fit, sizes
 
 
 class LinearState(NamedTuple):
-    """All that causal linear attention remembers of the steps before, float32 or wider."""
+    """All that causal linear attention remembers of the steps before, float32 or wider.
+
+    >>> LinearState(products=tf.zeros([1, 2, 4, 4]), keys=tf.zeros([1, 2, 4])).keys.shape
+    TensorShape([1, 2, 4])
+    """
 
     products: Any  # [B, H, Dk, Dv], the sum of phi(k) v^T
     keys: Any  # [B, H, Dk], the sum of phi(k)
@@ -40,12 +44,22 @@ def linear_attention(
     query [B, H, T, Dk], keys [B, H, S, Dk], values [B, H, S, Dv], mask [B, S] bool, True = may be
     looked at -> context [B, H, T, Dv]. The sums are over all of S at once, and no weights exist;
     with `causal` (S = T) over j <= i, by blocks of `block` steps: within a block as weights, from
-    the blocks before as sums. The query is not scaled.
+    the blocks before as sums. The query is not scaled. Raises ValueError for a block below 1, and
+    shapes that do not fit.
 
     >>> eye = tf.eye(3)[None, None]
     >>> linear_attention(0 * eye, 0 * eye, eye, causal=True)[0, 0, 1].numpy().tolist()
     [0.5, 0.5, 0.0]
     """
+    slots = "T" if causal else "S"
+    fit(
+        query=("B H T Dk", query),
+        keys=(f"B H {slots} Dk", keys),
+        values=(f"B H {slots} Dv", values),
+        mask=(f"B? {slots}", mask),
+    )
+    if block < 1:
+        raise ValueError(f"block must be at least 1. Received: block={block}")
     dtype = tf.convert_to_tensor(values).dtype
     query, keys, values = positive(query), positive(keys), widen(values)
     if mask is not None:
@@ -80,6 +94,13 @@ def linear_step(
     """One step of causal linear attention as an RNN (Katharopoulos et al., 2020, eqs. 16 to 20).
 
     query, keys [B, H, Dk], values [B, H, Dv], the state -> context [B, H, Dv], the next state.
+
+    >>> state = LinearState(tf.zeros([1, 1, 2, 1]), tf.zeros([1, 1, 2]))
+    >>> x = tf.zeros([1, 1, 2])
+    >>> for value in (1.0, 3.0):
+    ...     context, state = linear_step(x, x, tf.fill([1, 1, 1], value), state)
+    >>> context.numpy().tolist()
+    [[[2.0]]]
     """
     query, keys, wide = positive(query), positive(keys), widen(values)
     state = LinearState(state.products + keys[..., None] * wide[..., None, :], state.keys + keys)

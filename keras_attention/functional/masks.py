@@ -59,7 +59,7 @@ def window(length: Any, radius: Any, offset: Any = 0) -> tf.Tensor:
 def atrous(length: Any, rate: Any, offset: Any = 0) -> tf.Tensor:
     """(i - j) mod rate = 0: every rate-th place from here.  T -> [1, T, offset + T].
 
-    Its union with `window` is the sparse attention of Su (kexue.fm, 2019). Raises ValueError for a
+    Its union with `window` is a sparse attention (Su, 2019, kexue.fm). Raises ValueError for a
     rate below 1.
 
     >>> atrous(4, 2)[0, 1].numpy().astype(int).tolist()

@@ -76,6 +76,8 @@ _MODES = {"recursive": _recursive, "parallel": _parallel, "hard": _hard}
 def monotonic_recursive(scores: Any, mask: Any = None, state: Any = None) -> tuple:
     """A normaliser with a state: T queries in a row move the pointer on, each from the last.
 
+    (Raffel et al., 2017, eq. 8 to 11.)
+
     scores [..., T, S], mask broadcastable to them, state [..., S] -> weights [..., T, S], state
     [..., S]: where the pointer stood at the last query; None is at the first slot. A query stops
     at a slot it may see with p = sigmoid(score).
@@ -91,6 +93,8 @@ def monotonic_recursive(scores: Any, mask: Any = None, state: Any = None) -> tup
 def monotonic_parallel(scores: Any, mask: Any = None, state: Any = None) -> tuple:
     """`monotonic_recursive` by the closed form: fast, inexact below products of 1e-10.
 
+    (Raffel et al., 2017, eq. 12 to 14.)
+
     >>> monotonic_parallel(tf.zeros([1, 1, 2]))[0].numpy().round(6).tolist()
     [[[0.5, 0.25]]]
     """
@@ -100,6 +104,8 @@ def monotonic_parallel(scores: Any, mask: Any = None, state: Any = None) -> tupl
 @keras.saving.register_keras_serializable("keras_attention")
 def monotonic_hard(scores: Any, mask: Any = None, state: Any = None) -> tuple:
     """`monotonic_recursive` that stops at the first slot with a score above 0.
+
+    (Raffel et al., 2017, algorithm 1.)
 
     >>> monotonic_hard(tf.constant([[[-1.0, 1.0, 1.0], [1.0, -1.0, 1.0]]]))[0].numpy().tolist()
     [[[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]]

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.shapes import fit
 
 
 def copy_mixture(
@@ -27,6 +28,12 @@ def copy_mixture(
     >>> copy_mixture(generated, looks, [[0, 2, 0]], tf.constant([[[0.5]]]), 1).numpy().tolist()
     [[[0.5, 0.25, 0.25]]]
     """
+    fit(
+        probabilities=("B T V", probabilities),
+        attention=("B T S", attention),
+        source_ids=("B S", source_ids),
+        p_gen=("B T 1", p_gen),
+    )
     p_gen, attention = widen(p_gen), widen(attention)
     copied = (1 - p_gen) * attention  # [B, T, S]
     # Never below 0, whatever the rounding of a sum that should be 1.

@@ -40,6 +40,11 @@ def relative_context(weights: tf.Tensor, table: tf.Tensor, offset: Any = 0) -> t
 def _along(table, steps, slots, offset, dtype):
     """The vector of every distance from -(T + offset) to S - offset.  [1 or H, T + S + 1, D]."""
     table = tf.cast(table if table.shape.rank == 3 else table[None], dtype)
+    if table.shape[1] % 2 == 0:
+        raise ValueError(
+            "table must hold one vector for each distance from -k to k, [2k + 1, D] or "
+            f"[H, 2k + 1, D]. Received: table of shape {table.shape}"
+        )
     reach = table.shape[1] // 2
     distances = tf.range(steps + slots + 1) - steps - offset
     return tf.gather(table, tf.clip_by_value(distances, -reach, reach) + reach, axis=1)

@@ -1,12 +1,14 @@
 """Scores: how well a query fits each memory slot. No weights of their own, no mask, no softmax.
 
-B batch, T queries, S memory slots, D width. Scores are float32 or wider.
+B batch, T queries, S memory slots, D width. Scores are float32 or wider. Shapes that
+do not fit are a ValueError that names the axis.
 """
 
 import keras
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.shapes import fit
 
 _SHORTEST = 1e-6  # what is shorter has no direction: rounding would point it anywhere
 
@@ -18,7 +20,10 @@ def dot(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     >>> dot(tf.constant([[[1.0, 2.0]]]), tf.constant([[[1.0, 0.0], [0.0, 1.0]]])).numpy().tolist()
     [[[1.0, 2.0]]]
     """
-    return tf.matmul(widen(query), widen(keys), transpose_b=True)
+    query, keys = widen(query), widen(keys)
+    if query.shape.rank == keys.shape.rank == 3:  # others may be broadcast
+        fit(query=("B T D", query), keys=("B S D", keys))
+    return tf.matmul(query, keys, transpose_b=True)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -75,6 +80,7 @@ def additive(
     [[[0.25, -0.5]]]
     """
     query, keys, v = widen(query), widen(keys), widen(v)
+    fit(query=("B T D", query), keys=("B S D", keys), v=("D", v), bias=("D", bias))
     if bias is not None:
         query += widen(bias)
     # The gradient of expand_dims is a reshape, that of indexing with None fills a new tensor.
@@ -96,6 +102,12 @@ def concat(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor, v: tf.Tensor) -
     >>> concat(query, keys, kernel, v=tf.constant([3.0])).numpy().tolist()
     [[[3.0, -3.0]]]
     """
+    fit(query=("B T D", query), keys=("B S D'", keys), kernel=("D+D' U", kernel), v=("U", v))
+    if kernel.shape[0] != query.shape[-1] + keys.shape[-1]:
+        raise ValueError(
+            "kernel must be [D + D', U]. Received: kernel of shape "
+            f"{kernel.shape}, query of D={query.shape[-1]}, keys of D'={keys.shape[-1]}"
+        )
     of_query, of_keys = tf.split(widen(kernel), [query.shape[-1], keys.shape[-1]])
     return additive(tf.matmul(widen(query), of_query), tf.matmul(widen(keys), of_keys), v)
 
@@ -110,6 +122,7 @@ def location(query: tf.Tensor, kernel: tf.Tensor, steps: int | tf.Tensor) -> tf.
     >>> tf.nn.softmax(scores).numpy().round(3).tolist()
     [[[0.26899999380111694, 0.7310000061988831, 0.0]]]
     """
+    fit(query=("B T D", query), kernel=("D S_max", kernel))
     scores = tf.matmul(widen(query), widen(kernel))  # [B, T, S_max]
     beyond = tf.maximum(steps - tf.shape(scores)[-1], 0)
     never = scores.dtype.min / 2
@@ -127,6 +140,11 @@ def biaffine(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     [[[1560.0]]]
     """
     query, keys, kernel = _with_one(widen(query)), _with_one(widen(keys)), widen(kernel)
+    fit(
+        query=("B T D+1", query),
+        keys=("B S D'+1", keys),
+        kernel=("D+1 D'+1" if kernel.shape.rank == 2 else "R D+1 D'+1", kernel),
+    )
     if kernel.shape.rank == 3:
         query, keys = tf.expand_dims(query, 1), tf.expand_dims(keys, 1)
     return tf.matmul(tf.matmul(query, kernel), keys, transpose_b=True)

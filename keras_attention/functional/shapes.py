@@ -1,6 +1,55 @@
 """Lengths of axes: a number where one is known, a scalar tensor where only the graph knows it."""
 
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
+
+
+def fit(**named: tuple[str, Any]) -> None:
+    """Each argument has the axes it is said to have, and what bears one letter has one size.
+
+    `fit(query=("B T D", query), mask=("B T? S", mask))`: a tensor, its shape, or None for an
+    argument that was not given. An axis with a question mark may also be 1; one that is a number is
+    that number. A last axis D must be known; what else is None fits. Raises ValueError naming the
+    axis, what was expected and what came.
+
+    >>> fit(query=("B T D", (None, 3, 4)), memory=("B S E", (2, 5, 4)), mask=("B S", None))
+    >>> fit(query=("B T D", (None, 3, 4)), memory=("B S E", (2, 4)))
+    Traceback (most recent call last):
+    ValueError: memory must be [B, S, E]. Received: memory of shape (2, 4)
+    """
+    known: dict = {}
+    for name, (letters, thing) in named.items():
+        shape = _shape(thing)
+        if shape is None:
+            continue
+        axes = letters.split()
+        wanted = f"{name} must be [{', '.join(axis.replace('?', ' or 1') for axis in axes)}]"
+        if len(axes) != len(shape):
+            raise ValueError(f"{wanted}. Received: {name} of shape {shape}")
+        if axes[-1].startswith("D") and shape[-1] is None:
+            raise ValueError(f"{wanted} with a known {axes[-1]}. Received: {name} of shape {shape}")
+        for axis, size in zip(axes, shape):
+            if size is None or (axis.endswith("?") and size == 1):
+                continue
+            letter = axis.removesuffix("?")
+            expected, of = known.setdefault(letter, (size, name))
+            if letter.isdigit():
+                expected, of = int(letter), None
+            if size != expected:
+                which = "" if of is None else f" with {letter} = {expected}, as in {of}"
+                raise ValueError(f"{wanted}{which}. Received: {name} of shape {shape}")
+
+
+def _shape(thing):
+    """A tuple of int and None; None where there is nothing, or nothing is known."""
+    shape = getattr(thing, "shape", thing)
+    if isinstance(thing, (list, tuple)) and any(isinstance(part, (list, tuple)) for part in thing):
+        shape = np.shape(thing)  # numbers in lists
+    if shape is None or getattr(shape, "rank", 0) is None:
+        return None
+    return tuple(shape)
 
 
 def sizes(x: tf.Tensor) -> list:
@@ -19,4 +68,8 @@ def pair(value) -> tuple:
     >>> pair(7), pair((1, 2))
     ((7, 7), (1, 2))
     """
-    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if not isinstance(value, (tuple, list)):
+        return value, value
+    if len(value) != 2:
+        raise ValueError(f"One number, or one for rows and one for columns. Received: {value}")
+    return tuple(value)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.functional.banded import beside, in_blocks, out_of_blocks
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import sizes
+from keras_attention.functional.shapes import fit, sizes
 
 
 def strided_attention(
@@ -26,7 +26,7 @@ def strided_attention(
     query, keys [B, H, T, Dk], values [B, H, T, Dv], mask [B, T] bool -> context [B, H, T, Dv]. Hop
     1 is |i - j| <= stride, hop 2 is (i - j) mod stride = 0, None their union under one softmax;
     `causal` leaves j <= i. It is attention under the mask `strided(T, stride, hop)`, and without
-    `causal` the local, atrous and sparse attention of Su (kexue.fm, 2019); at O(T (stride +
+    `causal` the local, atrous and sparse attention (Su, 2019, kexue.fm); at O(T (stride +
     T / stride)). The query comes scaled.
 
     Raises ValueError for a stride below 1, or another hop.
@@ -36,6 +36,7 @@ def strided_attention(
     [0.25, 0.0, 0.25, 0.25, 0.25]
     """
     _check(hop, stride=stride)
+    _fit(query, keys, values, mask)
     steps = sizes(query)[2]
     query, keys, values = (in_blocks(x, stride) for x in (widen(query), widen(keys), values))
     count = sizes(query)[2]
@@ -89,6 +90,7 @@ def fixed_attention(
         raise ValueError(
             f"summary must be at most the stride. Received: summary={summary}, stride={stride}"
         )
+    _fit(query, keys, values, mask)
     steps = sizes(query)[2]
     query, keys, values = (in_blocks(x, stride) for x in (widen(query), widen(keys), values))
     batch, heads, count = sizes(query)[:3]
@@ -158,3 +160,12 @@ def _check(hop: Any, **at_least_one: int) -> None:
             raise ValueError(f"{name} must be at least 1. Received: {name}={size}")
     if hop not in (None, 1, 2):
         raise ValueError(f"hop must be 1, 2, or None for their union. Received: hop={hop!r}")
+
+
+def _fit(query, keys, values, mask):
+    fit(
+        query=("B H T Dk", query),
+        keys=("B H T Dk", keys),
+        values=("B H T Dv", values),
+        mask=("B? T", mask),
+    )

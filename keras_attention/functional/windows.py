@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.functional.shapes import pair, sizes
+from keras_attention.functional.shapes import fit, pair, sizes
 
 
 def window_partition(x: tf.Tensor, window: int | tuple[int, int]) -> tf.Tensor:
@@ -22,7 +22,8 @@ def window_partition(x: tf.Tensor, window: int | tuple[int, int]) -> tf.Tensor:
     [[0, 1, 4, 5], [2, 3, 6, 7]]
     """
     x = tf.convert_to_tensor(x)
-    rows, columns = pair(window)
+    rows, columns = _whole(window)
+    fit(x=("B Y X D", x))
     batch, height, width, depth = sizes(x)
     for axis, size, step in (("Y", height, rows), ("X", width, columns)):
         if isinstance(size, int) and size % step:
@@ -96,8 +97,15 @@ def relative_position_index(window: int | tuple[int, int]) -> tf.Tensor:
     >>> relative_position_index((1, 3)).numpy().tolist()
     [[2, 1, 0], [3, 2, 1], [4, 3, 2]]
     """
-    rows, columns = pair(window)
+    rows, columns = _whole(window)
     y, x = np.divmod(np.arange(rows * columns), columns)
     down = y[:, None] - y + rows - 1
     across = x[:, None] - x + columns - 1
     return tf.constant(down * (2 * columns - 1) + across, tf.int32)
+
+
+def _whole(window):
+    rows, columns = pair(window)
+    if min(rows, columns) < 1:
+        raise ValueError(f"window must be at least 1. Received: window={window}")
+    return rows, columns

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.functional.shapes import sizes
+from keras_attention.layers._shapes import fit_heads
 
 
 def own_heads(layer, inputs, memory=None, mask=None) -> tuple[tuple, Any]:
@@ -20,6 +21,7 @@ def own_heads(layer, inputs, memory=None, mask=None) -> tuple[tuple, Any]:
             f"{type(layer).__name__} looks at the query [B, T, D] itself, for places only mean "
             "something within one sequence: leave memory out. Received: a memory"
         )
+    fit_heads(inputs, mask=mask)
     keys, values, own_mask = layer.project_memory(inputs)
     mask = own_mask if mask is None else mask
     if mask is not None and len(mask.shape) != 2:

@@ -1,33 +1,48 @@
-"""One check of shapes, in the letters of the docs."""
+"""Checks of shapes that layers share, in the letters of the docs."""
 
-from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.functional.attend import Memory
+from keras_attention.functional.shapes import fit
+
+__all__ = ["fit", "fit_heads", "fit_places"]
+
+_MASKS = {2: "B? S", 3: "B? T? S?", 4: "B? H? T? S?"}
 
 
-def fit(**named: tuple[str, Sequence]) -> None:
-    """Each argument has the axes it is said to have, and what bears one letter has one size.
+def fit_heads(query: Any, memory: Any = None, mask: Any = None) -> None:
+    """What multi-head attention is called with.
 
-    `fit(query=("B T D", shape), memory=("B S D'", shape))`. A last axis D must be known; what else
-    is None fits. Raises ValueError naming the axis, what was expected and what came.
-
-    >>> fit(query=("B T D", (None, 3, 4)), memory=("B S E", (2, 5, 4)))
-    >>> fit(query=("B T D", (None, 3, 4)), memory=("B S E", (2, 4)))
-    Traceback (most recent call last):
-    ValueError: memory must be [B, S, E]. Received: memory of shape (2, 4)
+    query [B, T, D]; memory [B, S, D'], a `Memory` of heads, or None: the query itself; mask
+    [B, S], [B, T, S] or [B, H, T, S]. Raises ValueError naming the axis that does not fit.
     """
-    sizes: dict = {}
-    for name, (letters, shape) in named.items():
-        axes, shape = letters.split(), tuple(shape or ())
-        wanted = f"{name} must be [{', '.join(axes)}]"
-        if len(axes) != len(shape):
-            raise ValueError(f"{wanted}. Received: {name} of shape {shape}")
-        if axes[-1].startswith("D") and shape[-1] is None:
-            raise ValueError(f"{wanted} with a known {axes[-1]}. Received: {name} of shape {shape}")
-        for axis, size in zip(axes, shape):
-            expected, of = sizes.setdefault(axis, (size, name))
-            if size is not None and expected is not None and size != expected:
-                raise ValueError(
-                    f"{wanted} with {axis} = {expected}, as in {of}. Received: {name} of shape "
-                    f"{shape}"
-                )
-            if expected is None:
-                sizes[axis] = (size, name)
+    slots = "T" if memory is None else "S"
+    letters = "B S D'"
+    if isinstance(memory, Memory):
+        memory, letters = memory.keys, "B G S Dk"
+    of_mask = "B? S"
+    if mask is not None:
+        mask = mask if hasattr(mask, "shape") else tf.convert_to_tensor(mask)
+        if len(mask.shape) not in _MASKS:
+            raise ValueError(
+                f"mask must be [B, S], [B, T, S] or [B, H, T, S]. Received: shape {mask.shape}"
+            )
+        of_mask = _MASKS[len(mask.shape)]
+    fit(
+        query=("B T D", query),
+        memory=(letters, memory),
+        mask=(of_mask.replace("S", slots), mask),
+    )
+
+
+def fit_places(x: Any, mask: Any = None) -> None:
+    """Places of a sequence, image or film [B, ..., D], and which of them are real [B, ...].
+
+    Raises ValueError naming the axis that does not fit.
+    """
+    places = {3: "S", 4: "Y X", 5: "Z Y X"}.get(len(x.shape))
+    if places is not None:
+        lead = " ".join(f"{place}?" for place in places.split())
+        fit(x=(f"B {places} D", x), mask=(f"B? {lead}", mask))

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax
+from keras_attention.layers._shapes import fit
 
 _OF_ONE_WIDTH = (dot, scaled_dot, cosine)
 _PARTS = ("score", "normalize")
@@ -82,8 +83,7 @@ class Attention(keras.layers.Layer):
 
     def build(self, query_shape, memory_shape) -> None:
         """Projections, and the weights of the score."""
-        if len(query_shape) != 3:
-            raise ValueError(f"query must be [B, T, D]. Received: shape {query_shape}")
+        fit(query=("B T D", query_shape))
         self._widths["query"] = query_shape[-1]
         _build(self.query_layer, query_shape[-1])
         keys_width = self.key_units or memory_shape[-1]
@@ -129,17 +129,15 @@ class Attention(keras.layers.Layer):
         if mask is None:
             mask = getattr(memory, "_keras_mask", None)
         memory = tf.cast(memory, self.compute_dtype)
-        if memory.shape.rank != 3:
-            raise ValueError(f"memory must be [B, S, D]. Received: shape {memory.shape}")
+        fit(memory=("B S D", memory), memory_mask=("B? S", mask))
         if mask is None:
             mask = tf.ones(tf.shape(memory)[:2], tf.bool)
         else:
             mask = tf.cast(mask, tf.bool)
             memory = tf.where(tf.expand_dims(mask, -1), memory, tf.zeros([], memory.dtype))
         self._build_memory(memory.shape[-1])
-        keys = memory if self.key_layer is None else self.key_layer(memory)
-        values = memory if self.value_layer is None else self.value_layer(memory)
-        return Memory(keys, values, mask)
+        layers = self.key_layer, self.value_layer
+        return Memory(*(memory if layer is None else layer(memory) for layer in layers), mask)
 
     def prepare(self, memory, mask=None, memory_mask=None) -> tuple[Memory, tf.Tensor]:
         """A projected memory, and who may look where in it.  -> `Memory`, bool [B, 1 or T, S]."""
@@ -148,21 +146,20 @@ class Attention(keras.layers.Layer):
         memory = Memory(*memory)
         may_look = tf.expand_dims(tf.cast(memory.mask, tf.bool), 1)
         if not (memory_mask is None or isinstance(memory_mask, (tuple, list))):
+            fit(memory=("B S D", memory.keys), memory_mask=("B? S", memory_mask))
             may_look &= tf.expand_dims(tf.cast(memory_mask, tf.bool), 1)
         if mask is None:
             return memory, may_look
-        mask = tf.cast(mask, tf.bool)
-        if mask.shape.rank not in (None, 3):
-            raise ValueError(
-                f"mask must be [B or 1, T, S], memory_mask [B, S]. Received: mask of {mask.shape}"
-            )
-        return memory, may_look & mask
+        fit(memory=("B S D", memory.keys), mask=("B? T? S", mask))
+        return memory, may_look & tf.cast(mask, tf.bool)
 
     def weigh(self, query, memory: Memory, mask, state=None) -> tuple[tf.Tensor, Any]:
         """[B, T, D], `Memory`, [B, 1 or T, S] -> weights [B, T, S] float32 or wider, next state."""
+        fit(query=("B T D", query), memory=("B S D'", memory.keys), mask=("B? T? S", mask))
         if self.query_layer is not None:
             query = self.query_layer(query)
         scores = self.score(query, memory.keys)
+        fit(memory=("B S D'", memory.keys), score=("B T S", scores))
         result = self.normalize(scores, mask, *([] if state is None else [state]))
         return result if isinstance(result, tuple) else (result, None)
 

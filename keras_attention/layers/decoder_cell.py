@@ -15,6 +15,11 @@ class DecoderState(NamedTuple):
     A step writes the keys and values of hypothesis k at time t into slot t*K + k, where they stay.
     Which slots a hypothesis descends from is its ancestry, so that hypotheses change places
     without anything of the cache being moved.
+
+    >>> cell = TransformerCell(TransformerStack(2, heads=2, ff_width=8, causal=True))
+    >>> cell.build((None, 4))
+    >>> cell.get_initial_state(batch_size=1, max_length=5).ancestry.shape
+    TensorShape([1, 1, 5])
     """
 
     time: Any  # int32 scalar, the steps taken
@@ -27,8 +32,8 @@ class DecoderState(NamedTuple):
 class TransformerCell(keras.layers.Layer):
     """One step of a causal `TransformerStack`: `(inputs [N, D], state) -> (output [N, D], state)`.
 
-    N = B*K rows lie hypotheses-inside-sources. The repeated step gives what the stack gives for
-    the whole sequence.
+    (Vaswani et al., 2017, section 3.1.) N = B*K rows lie hypotheses-inside-sources. The repeated
+    step gives what the stack gives for the whole sequence.
 
     Args:
         stack: the stack, whose weights the cell shares.

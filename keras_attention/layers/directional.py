@@ -65,6 +65,7 @@ class DirectionalAttention(keras.layers.Layer):
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
+        fit(inputs=("B S D'", inputs), mask=("B? S", mask))
         hidden = self.project(inputs)  # [B, S, D]
         weights = softmax(self._scores(hidden), self._may_see(hidden, mask))
         weights = tf.cast(weights, hidden.dtype)  # [B, S, D, S]
@@ -119,6 +120,7 @@ class Source2Token(keras.layers.Layer):
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
+        fit(inputs=("B S D", inputs), mask=("B? S", mask))
         scores = tf.linalg.matrix_transpose(self.score(self.hidden(inputs)))  # [B, D, S]
         if mask is not None:
             mask = tf.cast(mask, tf.bool)[:, None]

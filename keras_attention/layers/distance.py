@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_attention.functional.masks import directional
 from keras_attention.functional.positions import distance_decay
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import fit, fit_heads
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.directional import Source2Token
 from keras_attention.layers.multi_head import MultiHeadAttention
@@ -50,6 +50,7 @@ class DistanceAttention(MultiHeadAttention):
                 "DistanceAttention looks at the query [B, T, D] itself, for only steps of one "
                 "sequence have distances: leave memory out. Received: a memory"
             )
+        fit_heads(query, mask=mask)
         length = tf.shape(query)[1]
         memory = self.project_memory(query)
         mask = memory.mask if mask is None else mask

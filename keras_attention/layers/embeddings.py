@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.positions import sinusoid
+from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -70,8 +71,9 @@ class PositionEmbedding(keras.layers.Layer):
     """Add to each step where it stands: x_t + PE(t).
 
     Args:
-        kind: "sinusoid" (no weights, any length; see `functional.sinusoid`), or "learned"
-            (a vector for each of the first `max_length` positions; Gehring et al., 2017).
+        kind: "sinusoid": no weights, any length, see `functional.sinusoid` (Vaswani et al., 2017,
+            section 3.5); or "learned": a vector for each of the first `max_length` positions
+            (Gehring et al., 2017).
         max_length: how many positions are learned.
         layout: of the sinusoid.
 
@@ -93,6 +95,10 @@ class PositionEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         if kind not in ("sinusoid", "learned"):
             raise ValueError(f"kind must be 'sinusoid' or 'learned'. Received: kind={kind!r}")
+        if layout not in ("interleaved", "concatenated"):
+            raise ValueError(
+                f"layout must be 'interleaved' or 'concatenated'. Received: layout={layout!r}"
+            )
         if kind == "learned" and (max_length is None or max_length < 1):
             raise ValueError(
                 "Learned positions need max_length, how many there are. Received: "
@@ -103,6 +109,7 @@ class PositionEmbedding(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """The learned positions [max_length, D]."""
+        fit(x=("B T D", input_shape))
         if self.kind == "learned":
             self.positions = self.add_weight(
                 shape=(self.max_length, input_shape[-1]),

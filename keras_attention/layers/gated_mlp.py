@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._shapes import fit
 from keras_attention.layers.mixing import _length, _real
 from keras_attention.layers.multi_head import MultiHeadAttention
 
@@ -11,8 +12,8 @@ from keras_attention.layers.multi_head import MultiHeadAttention
 class SpatialGatingUnit(keras.layers.Layer):
     """Half of the features, gated by what the other half says at all places: Z1 * (W LN(Z2) + b).
 
-    (Liu et al., 2021, eq. 2 and 3.)  [B, S, 2D] -> [B, S, D]. W starts near 0 and b at 1, so a new
-    unit passes Z1.
+    (Liu, Dai, So and Le, 2021, eq. 2 and 3.)  [B, S, 2D] -> [B, S, D]. W starts near 0 and b at 1,
+    so a new unit passes Z1.
 
     Args:
         length: the longest S; default that of the input at build. A shorter input uses the
@@ -40,6 +41,7 @@ class SpatialGatingUnit(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """W [S, S], b [S] and the norm of Z2."""
+        fit(x=("B S D", input_shape))
         if input_shape[-1] % 2:
             raise ValueError(
                 "The last axis is split into two halves, so 2D must be even. Received: shape "
@@ -54,11 +56,13 @@ class SpatialGatingUnit(keras.layers.Layer):
 
     def call(self, x, mask=None, gate=None):
         """See the class."""
+        _length(self.b.shape[0], x.shape)
         steps = tf.shape(x)[1]
         w, b = tf.cast(self.w, x.dtype)[:steps, :steps], tf.cast(self.b, x.dtype)[:steps, None]
         if self.causal:
             w = tf.linalg.band_part(w, -1, 0)
         passed, gates = tf.split(x, 2, axis=-1)
+        fit(half=("B S D", passed), gate=("B S D", gate))
         gates = tf.matmul(w, _real(self.normalize(gates), mask)) + b
         return passed * (gates if gate is None else gates + gate)
 
@@ -71,8 +75,8 @@ class SpatialGatingUnit(keras.layers.Layer):
 class GatedMLPBlock(keras.layers.Layer):
     """gMLP: widen, let the places meet in a gate, narrow: Y = X + SGU(gelu(LN(X) U)) V.
 
-    (Liu et al., 2021, eq. 1.)  [B, S, D] -> [B, S, D]. With `attention_width` it is their aMLP: a
-    tiny attention of one head adds to the gate.
+    (Liu, Dai, So and Le, 2021, eq. 1.)  [B, S, D] -> [B, S, D]. With `attention_width` it is their
+    aMLP: a tiny attention of one head adds to the gate.
 
     Args:
         width: d_ffn, even; the paper takes 6D.
@@ -120,6 +124,7 @@ class GatedMLPBlock(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """U [D, d_ffn], V [d_ffn/2, D], with biases; the gate and perhaps the attention."""
+        fit(x=("B S D", input_shape))
         depth = input_shape[-1]
         self.v = keras.layers.Dense(depth, dtype=self.dtype_policy, name="v")
         self.normalize.build(input_shape)

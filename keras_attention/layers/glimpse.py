@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.glimpse import glimpse
+from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -53,6 +54,7 @@ class GlimpseNetwork(keras.layers.Layer):
 
     def call(self, image, location):
         """See the class."""
+        fit(image=("B Y X C", image), location=("B 2", location))
         patches = glimpse(image, location, self.size, self.scales)
         flat = tf.reshape(patches, [-1, self.scales * self.size**2 * self._channels])
         where = self.where(self.place(tf.cast(location, self.compute_dtype)))

@@ -14,11 +14,18 @@ from keras_attention.functional import (
     sampled,
     widen,
 )
+from keras_attention.layers._inner import inner
+from keras_attention.layers._shapes import fit
 from keras_attention.layers.attention import Attention
 
 
 class Choice(NamedTuple):
-    """What hard attention looked at, and what `ReinforceLoss` has to know of it."""
+    """What hard attention looked at, and what `ReinforceLoss` has to know of it.
+
+    >>> choice = HardAttention()(tf.ones([2, 1, 4]), tf.ones([2, 3, 4]), return_choice=True)
+    >>> choice.context.shape, choice.log_prob.shape
+    (TensorShape([2, 1, 4]), TensorShape([2, 1]))
+    """
 
     context: Any  # [B, T, D]
     weights: Any  # [B, T, S], what the slots were drawn with
@@ -61,7 +68,7 @@ class HardAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         if not 0 <= expected <= 1:
             raise ValueError(f"expected must be from 0 to 1. Received: expected={expected}")
-        self.attention = Attention(dtype=self.dtype_policy) if attention is None else attention
+        self.attention = inner(attention, self.dtype_policy)
         self.expected, self.seed = expected, seed
         self.supports_masking = True
 
@@ -170,6 +177,8 @@ class ReinforceLoss(keras.layers.Layer):
 
     def call(self, log_likelihood, log_prob, entropy, mask=None, training=None) -> tf.Tensor:
         """See the class."""
+        fit(log_likelihood=("B", log_likelihood), log_prob=("B T", log_prob))
+        fit(log_prob=("B T", log_prob), entropy=("B T", entropy), mask=("B? T", mask))
         likelihood = widen(log_likelihood)
         log_prob, entropy = (tf.cast(x, likelihood.dtype) for x in (log_prob, entropy))
         if mask is not None:

@@ -41,6 +41,9 @@ class HierarchicalAttention(keras.layers.Layer):
 
     def __init__(self, word_encoder: Any, sentence_encoder: Any, units: int = 100, **kwargs):
         super().__init__(**kwargs)
+        for encoder in (word_encoder, sentence_encoder):
+            if not (encoder is None or isinstance(encoder, keras.layers.Layer)):
+                raise ValueError(f"An encoder must be a layer, or None. Received: {encoder!r}")
         self.units = units
         self.supports_masking = True
         self.word_encoder, self.sentence_encoder = word_encoder, sentence_encoder
@@ -60,12 +63,15 @@ class HierarchicalAttention(keras.layers.Layer):
             if encoder is not None:
                 if not encoder.built:
                     encoder.build(shape)
-                width = encoder.compute_output_shape(shape)[-1]
+                encoded = encoder.compute_output_shape(shape)
+                fit(**{f"what {encoder.name} gives": ("N S D", encoded)})
+                width = encoded[-1]
             pooling.build((None, None, width))
         self.built = True
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
+        fit(inputs=("B L S D", inputs), mask=("B L S", mask))
         batch, sentences, steps = tf.unstack(tf.shape(inputs)[:3])
         if mask is None:
             mask = tf.ones([batch, sentences, steps], tf.bool)

@@ -15,6 +15,9 @@ class LSTMNState(NamedTuple):
     """What an LSTMN carries from step to step, flat, as `keras.layers.RNN` wants it.
 
     The newest of the M slots comes last.
+
+    >>> LSTMNCell(4, memory_length=10).get_initial_state(batch_size=2).hidden.shape
+    TensorShape([2, 40])
     """
 
     hidden: Any  # [N, M * D], the tape of h

@@ -40,6 +40,7 @@ class IntraDecoderAttention(keras.layers.Layer):
 
     def call(self, states, mask=None, return_weights=False) -> Any:
         """See the class."""
+        fit(states=("B T D", states), mask=("B? T", mask))
         before = directional(tf.shape(states)[1])
         if mask is not None:
             before &= tf.cast(mask, tf.bool)[:, None]
@@ -54,7 +55,12 @@ class IntraDecoderAttention(keras.layers.Layer):
 
 
 class IntraDecoderState(NamedTuple):
-    """What the cell carries, flat, as `keras.layers.RNN` wants it; the newest slot comes last."""
+    """What the cell carries, flat, as `keras.layers.RNN` wants it; the newest slot comes last.
+
+    >>> cell = IntraDecoderCell(keras.layers.GRUCell(4), memory_length=10)
+    >>> cell.get_initial_state(batch_size=2).past.shape
+    TensorShape([2, 40])
+    """
 
     cell: Any  # the inner cell's own
     past: Any  # [N, M * D], its outputs so far
@@ -65,7 +71,7 @@ class IntraDecoderState(NamedTuple):
 class IntraDecoderCell(keras.layers.Layer):
     """A cell whose output comes with what it finds in its own past: `IntraDecoderAttention`.
 
-    One step: `h_t, state = cell(x_t)`; output [h_t; c_t].
+    One step: `h_t, state = cell(x_t)`; output [h_t; c_t] (Paulus et al., 2017, eq. 6 to 8).
 
     Args:
         cell: any Keras cell without dropout.

@@ -14,7 +14,7 @@ from keras_attention.functional.linear import (
     positive,
 )
 from keras_attention.layers._heads import join_heads, spread
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import fit, fit_heads
 from keras_attention.layers.multi_head import MultiHeadAttention
 
 
@@ -53,6 +53,7 @@ class LinearAttention(MultiHeadAttention):
         """See the class."""
         if causal and memory is not None:
             raise ValueError("causal is for a query [B, T, D] alone. Received: a memory")
+        fit_heads(query, memory, mask)
         if not isinstance(memory, Memory):
             memory = self.project_memory(query if memory is None else memory)
         mask = memory.mask if mask is None else mask
@@ -101,6 +102,10 @@ class LinearAttentionCell(keras.layers.Layer):
     """
 
     def __init__(self, attention: LinearAttention, **kwargs):
+        if not isinstance(attention, LinearAttention):
+            raise ValueError(
+                f"attention must be a LinearAttention. Received: attention={attention!r}"
+            )
         kwargs.setdefault("dtype", attention.dtype_policy)
         super().__init__(**kwargs)
         self.attention = attention

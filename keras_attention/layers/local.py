@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import widen
+from keras_attention.layers._inner import inner
+from keras_attention.layers._shapes import fit
 from keras_attention.layers.attention import Attention
 
 
@@ -23,7 +25,7 @@ class _LocalAttention(keras.layers.Layer):
                 "radius D must be at least 1, or a window may be empty. math.inf is global "
                 f"attention. Received: radius={radius}"
             )
-        self.attention = Attention(dtype=self.dtype_policy) if attention is None else attention
+        self.attention = inner(attention, self.dtype_policy)
         self.radius = radius
         self.supports_masking = True
 
@@ -38,6 +40,7 @@ class _LocalAttention(keras.layers.Layer):
     ) -> Any:
         """See the class."""
         memory, mask = self.attention.prepare(memory, mask, memory_mask)
+        fit(query=("B T D", query), memory=("B S D'", memory.keys))
         real = tf.cast(memory.mask, tf.int32)
         places = self._places(query, tf.reduce_sum(real, 1), start)  # [B, T]
         slots = tf.cast(tf.cumsum(real, 1) - 1, places.dtype)  # [B, S]

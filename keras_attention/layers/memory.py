@@ -11,7 +11,13 @@ from keras_attention.layers._shapes import fit
 
 
 class NTMState(NamedTuple):
-    """What an NTM carries from step to step, flat, as `keras.layers.RNN` wants it."""
+    """What an NTM carries from step to step, flat, as `keras.layers.RNN` wants it.
+
+    >>> cell = NTMCell(4, keras.layers.LSTMCell(8), slots=6, width=3)
+    >>> cell.build((None, 7))
+    >>> cell.get_initial_state(batch_size=2).memory.shape
+    TensorShape([2, 18])
+    """
 
     memory: Any  # [N, S * D]
     weights: Any  # [N, H * S], of the heads that read and then of those that write
@@ -50,8 +56,8 @@ class NTMCell(keras.layers.Layer):
     long sequence want clipping (the paper: each to [-10, 10]).
 
     Call: `(inputs [N, D], state) -> (output [N, D'], NTMState)`, in `keras.layers.RNN` or by hand.
-    Raises ValueError for sizes below 1, shifts longer than the memory, or a controller with
-    dropout.
+    Raises ValueError for sizes below 1, a clip of 0 or less, shifts longer than the memory, or a
+    controller with dropout.
 
     >>> cell = NTMCell(4, keras.layers.LSTMCell(8), slots=6, width=3)
     >>> keras.layers.RNN(cell, return_sequences=True)(tf.ones([2, 5, 7])).shape
@@ -75,6 +81,8 @@ class NTMCell(keras.layers.Layer):
         heads = dict(read_heads=read_heads, write_heads=write_heads)
         if min(*sizes.values(), *heads.values()) < 1:
             raise ValueError(f"Sizes and heads must be at least 1. Received: {sizes | heads}")
+        if clip <= 0:
+            raise ValueError(f"clip must be more than 0. Received: clip={clip}")
         if not 0 <= 2 * shift_range < slots:
             raise ValueError(
                 "shift_range must be at least 0, and 2 shift_range + 1 shifts at most as many as "

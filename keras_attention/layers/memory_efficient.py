@@ -7,6 +7,7 @@ from keras_attention.functional.attend import Memory
 from keras_attention.functional.chunked import chunked_attention
 from keras_attention.functional.shapes import sizes
 from keras_attention.layers._heads import join_heads, spread
+from keras_attention.layers._shapes import fit_heads
 from keras_attention.layers.multi_head import MultiHeadAttention
 
 
@@ -48,15 +49,12 @@ class MemoryEfficientAttention(MultiHeadAttention):
 
     def call(self, query, memory=None, mask=None, causal=False) -> tf.Tensor:
         """See the class."""
+        fit_heads(query, memory, mask)
         if not isinstance(memory, Memory):
             memory = self.project_memory(query if memory is None else memory)
         mask = memory.mask if mask is None else mask
         if mask is not None:
             mask = tf.cast(mask, tf.bool)
-            if mask.shape.rank not in (2, 3, 4):
-                raise ValueError(
-                    f"mask must be [B, S], [B, T, S] or [B, H, T, S]. Received: shape {mask.shape}"
-                )
             batch, *others = sizes(mask)
             mask = tf.reshape(mask, [batch, *[1] * (3 - len(others)), *others])
         keys, values = spread(self, memory.keys, memory.values)

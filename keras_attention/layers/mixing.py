@@ -7,11 +7,13 @@ weights of its places; what is masked counts as zero.
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._shapes import fit
 from keras_attention.layers.blocks import FeedForward
 
 
 def _length(length, input_shape) -> int:
     """The longest S: the one asked for, or that of the input."""
+    fit(x=("B S D", input_shape))
     known = input_shape[1]
     if length is None and known is None:
         raise ValueError(
@@ -27,6 +29,7 @@ def _length(length, input_shape) -> int:
 
 def _real(x, mask):
     """Zeros where the mask is False.  [B, S, D], [B, S] -> [B, S, D]."""
+    fit(x=("B S D", x), mask=("B? S", mask))
     if mask is None:
         return x
     return tf.where(tf.cast(mask, tf.bool)[..., None], x, tf.zeros([], x.dtype))
@@ -94,6 +97,7 @@ class MixerBlock(keras.layers.Layer):
 
     def call(self, x, mask=None):
         """See the class."""
+        _length(self.b2.shape[0], x.shape)
         steps = tf.shape(x)[1]
         w1, b1, w2, b2 = (tf.cast(w, x.dtype) for w in (self.w1, self.b1, self.w2, self.b2))
         rows = tf.linalg.matrix_transpose(_real(self.norms[0](x), mask))  # [B, D, S]

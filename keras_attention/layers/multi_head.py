@@ -13,7 +13,13 @@ from keras_attention.layers._shapes import fit_heads
 
 
 class Cache(NamedTuple):
-    """Keys and values of the steps already taken, in slots that never move."""
+    """Keys and values of the steps already taken, in slots that never move.
+
+    >>> layer = MultiHeadAttention(num_heads=2, key_width=4)
+    >>> layer.build((None, None, 8))
+    >>> layer.empty_cache(batch_size=1, slots=5).keys.shape
+    TensorShape([1, 2, 5, 4])
+    """
 
     keys: Any  # [B, G, M, Dk], float32 or wider
     values: Any  # [B, G, M, Dv]
@@ -48,9 +54,10 @@ class MultiHeadAttention(keras.layers.Layer):
         bias: added to the scaled scores, broadcastable to [B, H, T, S]; or a function from the
             scaled query heads [B, H, T, Dk] to it, for relative positions.
         causal: step t sees s <= t.
-    A query that may see nothing gets zeros (and the output's bias).
+    A query that may see nothing gets zeros (and the output's bias). The output has the Keras mask
+    of the query.
 
-    Raises ValueError for widths below 1, heads that do not divide, or a mask of another rank.
+    Raises ValueError for widths below 1, heads that do not divide, or shapes that do not fit.
 
     >>> layer = MultiHeadAttention(num_heads=2, key_width=4)
     >>> output, weights = layer(tf.ones([1, 3, 8]), causal=True, return_weights=True)

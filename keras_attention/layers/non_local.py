@@ -10,6 +10,7 @@ from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.pairwise import average, concatenation
 from keras_attention.functional.places import flatten_places, pool_places
 from keras_attention.functional.scores import dot
+from keras_attention.layers._shapes import fit_places
 
 
 class NonLocal(keras.layers.Layer):
@@ -34,6 +35,12 @@ class NonLocal(keras.layers.Layer):
     A place that may see nothing keeps its features (plus a bias, or what batch_norm shifts by).
 
     Raises ValueError for units below 1, or an input without an axis of places.
+
+    >>> class HalfAsSure(NonLocal):
+    ...     def score(self, query, keys):
+    ...         return dot(query, keys) / 2
+    >>> HalfAsSure(units=2)(tf.zeros([1, 4, 4, 8])).shape
+    TensorShape([1, 4, 4, 8])
     """
 
     normalize = staticmethod(softmax)
@@ -84,6 +91,7 @@ class NonLocal(keras.layers.Layer):
 
     def call(self, x, mask=None, return_weights=False, training=None):
         """See the class."""
+        fit_places(x, mask)
         mask = None if mask is None else tf.cast(mask, tf.bool)
         query = flatten_places(self.theta(x) if self.embeds else x)
         keys, _ = pool_places(self.phi(x) if self.embeds else x, self.pool, mask)

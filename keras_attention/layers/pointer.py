@@ -57,6 +57,12 @@ class PointerHead(keras.layers.Layer):
 
     def call(self, query, memory, memory_mask=None, taken=None) -> tf.Tensor:
         """See the class."""
+        fit(
+            query=("B T D", query),
+            memory=("B S D'", memory),
+            memory_mask=("B? S", memory_mask),
+            taken=_axes(taken),
+        )
         logits = additive(self.query(query), self.keys(memory), self.v)
         allowed = tf.ones(tf.shape(logits)[:1], tf.bool)[:, None, None]
         if memory_mask is not None:
@@ -69,11 +75,16 @@ class PointerHead(keras.layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
+def _axes(taken):
+    if taken is None:
+        return "", None
+    shape = tf.convert_to_tensor(taken).shape
+    if shape.rank not in (2, 3):
+        raise ValueError(f"taken must be [B, S] or [B, T, S]. Received: taken of shape {shape}")
+    return ("B? S" if shape.rank == 2 else "B? T? S"), shape
+
+
 def _per_step(taken):
-    if taken.shape.rank not in (2, 3):
-        raise ValueError(
-            f"taken must be [B, S] or [B, T, S]. Received: taken of shape {taken.shape}"
-        )
     return taken[:, None] if taken.shape.rank == 2 else taken
 
 
@@ -84,8 +95,8 @@ class CopyHead(keras.layers.Layer):
         p_gen = 1 - sigmoid(W_u x + b_u)
         p(y) = p_gen softmax(output_layer(x))_y + (1 - p_gen) sum of attention where the source is y
 
-    (Paulus et al., 2017, section 2.3, where x = [h_t; context; decoder context] and u = 1 means to
-    copy; See et al., 2017.)
+    (Paulus et al., 2017, section 2.3; See et al., 2017, eq. 8 and 9.) In the former x is [h_t;
+    context; decoder context], and u = 1 means to copy.
 
     Args:
         output_layer: layer [B, T, D] -> logits [B, T, V].
@@ -130,6 +141,11 @@ class CopyHead(keras.layers.Layer):
 
     def call(self, inputs, attention, source_ids) -> tuple[tf.Tensor, tf.Tensor]:
         """See the class."""
+        fit(
+            inputs=("B T D", inputs),
+            attention=("B T S", attention),
+            source_ids=("B S", source_ids),
+        )
         generated = tf.nn.softmax(widen(self.output_layer(inputs)))
         p_gen = tf.sigmoid(-widen(self.switch(inputs)))
         mixture = copy_mixture(generated, attention, source_ids, p_gen, self.copy_slots)

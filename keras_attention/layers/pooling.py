@@ -47,6 +47,8 @@ class AttentionPooling(keras.layers.Layer):
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
+        lead = " ".join("BLNM"[: max(len(inputs.shape) - 2, 0)])
+        fit(inputs=(f"{lead} S D", inputs), mask=(f"{lead} S", mask))
         scores = self.query(self.hidden(inputs))  # [..., S, 1]
         scores = tf.linalg.matrix_transpose(scores)
         if mask is not None:
@@ -109,6 +111,7 @@ class StructuredSelfAttention(keras.layers.Layer):
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
+        fit(inputs=("B S D", inputs), mask=("B? S", mask))
         scores = tf.linalg.matrix_transpose(self.queries(self.hidden(inputs)))  # [B, H, S]
         if mask is not None:
             mask = tf.cast(mask, tf.bool)[:, None]

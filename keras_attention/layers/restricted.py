@@ -13,7 +13,7 @@ from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 class RestrictedAttention(MultiHeadAttention):
     """Multi-head self-attention in which step i looks at the steps with |i - j| <= radius.
 
-    (Vaswani et al., 2017, section 4, "restricted", with r = 2 radius + 1.) The steps are cut into
+    (Vaswani et al., 2017, section 4.) Its r is 2 radius + 1 here. The steps are cut into
     blocks of `radius`, each of which looks at itself and its two neighbours: time and memory are
     O(T radius), no [T, T] scores exist. A stack of L layers connects steps L radius apart. With a
     radius of T - 1 or more it is `MultiHeadAttention`.

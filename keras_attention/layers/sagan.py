@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_attention.functional.attend import attend
 from keras_attention.functional.places import flatten_places, pool_places
 from keras_attention.functional.scores import dot
+from keras_attention.layers._shapes import fit_places
 
 
 class _Widths(NamedTuple):
@@ -31,7 +32,7 @@ class SAGANAttention(keras.layers.Layer):
         s_ij = f(x_i)·g(x_j)    beta_ji = softmax over i of s_ij    o_j = v(sum_i beta_ji h(x_i))
         y = gamma o + x, with gamma = 0 at first
 
-    (Zhang et al., 2019, eq. 1 to 3; f makes keys, g queries, h values.) Three widths circulate:
+    (Zhang et al., 2019, eq. 1 to 3.) f makes keys, g queries, h values. Three widths circulate:
 
         variant     f, g    h             pooling of f, h
         "paper"     D/8     D/8, then v   none             the text of the paper
@@ -96,6 +97,7 @@ class SAGANAttention(keras.layers.Layer):
             settings = {"training": training} if self.spectral_norm else {}
             return layer(inputs, **settings)
 
+        fit_places(x, mask)
         mask = None if mask is None else tf.cast(mask, tf.bool)
         pool = _VARIANTS[self.variant].pool
         queries = flatten_places(project(self.g, x))

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import additive, biaffine, general, location
+from keras_attention.layers._shapes import fit
 
 
 class _Score(keras.layers.Layer):
@@ -35,6 +36,7 @@ class GeneralScore(_Score):
 
     def call(self, query, keys) -> tf.Tensor:
         """See the class."""
+        fit(query=("B T D", query), keys=("B S D'", keys))
         return general(query, keys, self.kernel)
 
 
@@ -70,6 +72,7 @@ class AdditiveScore(_Score):
 
     def call(self, query, keys) -> tf.Tensor:
         """See the class."""
+        fit(query=("B T D", query), keys=("B S D", keys))
         return additive(query, keys, self.v, self.bias if self.use_bias else None)
 
     def get_config(self) -> dict:
@@ -103,6 +106,7 @@ class LocationScore(_Score):
 
     def call(self, query, keys) -> tf.Tensor:
         """See the class."""
+        fit(query=("B T D", query))
         return location(query, self.kernel, tf.shape(keys)[1])
 
     def get_config(self) -> dict:
@@ -138,6 +142,7 @@ class BiaffineScore(_Score):
 
     def call(self, query, keys) -> tf.Tensor:
         """See the class."""
+        fit(query=("B T D", query), keys=("B S D'", keys))
         return biaffine(query, keys, self.kernel)
 
     def get_config(self) -> dict:

@@ -6,10 +6,16 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import widen
+from keras_attention.layers._shapes import fit
 
 
 class Selection(NamedTuple):
-    """Which tokens were taken, and what `functional.reinforce` has to know of it."""
+    """Which tokens were taken, and what `functional.reinforce` has to know of it.
+
+    >>> selection = TokenSelector()(tf.ones([2, 3, 4]))
+    >>> selection.selected.shape, selection.log_prob.shape
+    (TensorShape([2, 3]), TensorShape([2]))
+    """
 
     selected: Any  # [B, S] bool, False where masked
     probability: Any  # [B, S], of being selected, 0 where masked
@@ -71,6 +77,7 @@ class TokenSelector(keras.layers.Layer):
 
     def call(self, inputs, mask=None, training=None) -> Selection:
         """See the class."""
+        fit(inputs=("B S D", inputs), mask=("B? S", mask))
         mask = tf.ones(tf.shape(inputs)[:2], tf.bool) if mask is None else tf.cast(mask, tf.bool)
         logits = widen(self.logit(self.hidden(_beside_the_mean(inputs, mask))))[..., 0]  # [B, S]
         probability = tf.sigmoid(logits)

@@ -8,6 +8,7 @@ from keras_attention.functional.dilations import tc_dilations
 from keras_attention.functional.gates import gated_tanh
 from keras_attention.functional.masks import causal
 from keras_attention.functional.scores import dot
+from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -47,6 +48,7 @@ class GatedCausalConv(keras.layers.Layer):
 
     def call(self, x, mask=None):
         """See the class."""
+        fit(x=("B T D", x), mask=("B? T", mask))
         if mask is not None:
             x = tf.where(tf.cast(mask, tf.bool)[..., None], x, tf.zeros([], x.dtype))
         # Conv1D invents steps for a sequence of none.
@@ -178,6 +180,7 @@ class SNAILAttentionBlock(keras.layers.Layer):
 
     def call(self, x, mask=None, return_weights=False):
         """See the class."""
+        fit(x=("B T D", x), mask=("B? T", mask))
         seen = causal(tf.shape(x)[1])
         if mask is not None:
             seen &= tf.cast(mask, tf.bool)[:, None]

@@ -27,8 +27,8 @@ class StridedAttention(MultiHeadAttention):
 
     Call: `(query [B, T, D], mask=None, causal=True)` -> [B, T, D]. `mask` [B, T] boolean, True =
     may be looked at; without one, the Keras mask of the query. With `causal=False` the hops are
-    |i - j| <= stride and (i - j) mod stride = 0: local, atrous, and sparse attention of Su
-    (kexue.fm, 2019). A step that may see nothing gets zeros (and the output's bias).
+    |i - j| <= stride and (i - j) mod stride = 0: local, atrous, and sparse attention
+    (Su, 2019, kexue.fm). A step that may see nothing gets zeros (and the output's bias).
 
     Raises ValueError for a stride below 1, another hop, a memory, or a mask of another rank.
 

@@ -15,6 +15,7 @@ from keras_attention.functional.windows import (
     window_merge,
     window_partition,
 )
+from keras_attention.layers._shapes import fit_places
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -61,9 +62,9 @@ class WindowAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.window, self.shift = pair(window), pair(shift)
-        if num_heads < 1 or min(self.window) < 1:
+        if num_heads < 1 or min(self.window) < 1 or any(int(m) != m for m in self.window):
             raise ValueError(
-                "num_heads and window must be at least 1. Received: "
+                "num_heads and window must be whole and at least 1. Received: "
                 f"num_heads={num_heads}, window={window}"
             )
         if any(not 0 <= s < max(m, 1) for s, m in zip(self.shift, self.window)):
@@ -104,6 +105,7 @@ class WindowAttention(keras.layers.Layer):
 
     def call(self, x, mask=None, return_weights=False, training=None):
         """See the class."""
+        fit_places(x, mask)
         _, height, width, depth = sizes(x)
         tall, wide = (-(-size // m) * m for size, m in zip((height, width), self.window))
         shift = [_unless(n <= m, s) for s, n, m in zip(self.shift, (height, width), self.window)]

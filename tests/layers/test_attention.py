@@ -336,7 +336,7 @@ def test_no_queries_and_no_slots():
         (lambda: Attention().project_memory(np.ones((2, 4))), r"memory must be \[B, S, D\]"),
         (
             lambda: Attention()(*draw()[:2], mask=np.ones((3, 5), bool)),
-            r"mask must be \[B or 1, T, S\]",
+            r"mask must be \[B or 1, T or 1, S\]",
         ),
     ],
 )
