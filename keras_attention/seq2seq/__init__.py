@@ -72,6 +72,7 @@ from keras_attention.seq2seq.sampler import (
     ScheduledOutputTrainingSampler,
     TrainingSampler,
 )
+from keras_attention.seq2seq.stream import Stream, stream
 
 __all__ = [
     "AlignedBeamSearchDecoderOutput",
@@ -103,6 +104,7 @@ __all__ = [
     "Search",
     "SearchResult",
     "SequenceLoss",
+    "Stream",
     "TrainingSampler",
     "allowed_at",
     "attention_wrapper",
@@ -138,6 +140,7 @@ __all__ = [
     "sampler",
     "sequence_loss",
     "stochastic",
+    "stream",
     "temperature",
     "tile_batch",
     "top_k",

@@ -98,23 +98,11 @@ def generate(
     controls that contradict each other, naming both.
     """
     chooser = best() if chooser is None else chooser
-    controls = [controls] if isinstance(controls, Control) else list(controls)
     n_best = beam_width if n_best is None else n_best
     _check(beam_width, max_length, n_best)
-    check(controls, max_length)
-    control = combine(*controls) if controls else None
-    memory, state = model.encode(source)
+    control = _control(controls, max_length)
+    memory, state = _begin(model, source, beam_width, max_length, control)
     batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
-    if state is None:
-        state = model.cell.get_initial_state(
-            batch_size=batch_size, max_length=max_length, beam_width=beam_width, memory=memory
-        )
-    else:
-        state = tile_batch(state, beam_width)
-    search = Search(
-        batch_size, beam_width, max_length, model.end_id, None, _source_lengths(model, source)
-    )
-    state = _TokenState(state, () if control is None else control.init(search))
     decoder = BeamSearchDecoder(
         _TokenCell(model, memory, beam_width, control),
         beam_width,
@@ -140,6 +128,30 @@ def generate(
     return _result(
         model, found.predicted_ids, alignments, final, length_penalty, coverage_penalty, n_best
     )
+
+
+def _control(controls, max_length) -> Control | None:
+    """One or several controls, checked, as one."""
+    controls = [controls] if isinstance(controls, Control) else list(controls)
+    check(controls, max_length)
+    return combine(*controls) if controls else None
+
+
+def _begin(model, source, beam_width, max_length, control):
+    """-> memory, `_TokenState`: what the first step looks at and begins with."""
+    memory, state = model.encode(source)
+    batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
+    if state is None:
+        state = model.cell.get_initial_state(
+            batch_size=batch_size, max_length=max_length, beam_width=beam_width, memory=memory
+        )
+    else:
+        state = tile_batch(state, beam_width)
+    if control is None:
+        return memory, _TokenState(state, ())
+    lengths = _source_lengths(model, source)
+    search = Search(batch_size, beam_width, max_length, model.end_id, None, lengths)
+    return memory, _TokenState(state, control.init(search))
 
 
 def _source_lengths(model, source):
@@ -174,9 +186,9 @@ class _TokenCell:
 
     dtype_policy = None
 
-    def __init__(self, model, memory, beam_width, control):
+    def __init__(self, model, memory, beam_width, control, project=None):
         self._model, self._control, self._beam_width = model, control, beam_width
-        self._project = getattr(model, "projection", lambda: model.project)()
+        self._project = project or getattr(model, "projection", lambda: model.project)()
         self._looks = {} if memory is None else {"memory": memory, "beam_width": beam_width}
         if hasattr(model.cell, "reorder"):
             self.reorder = self._reorder

@@ -1,0 +1,104 @@
+"""`stream` says what the search says, one token after the other."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attention.seq2seq import (
+    Stream,
+    ban,
+    best,
+    diverse,
+    generate,
+    length_between,
+    must_contain,
+    no_repeat_ngram,
+    sample,
+    stream,
+    temperature,
+)
+from models import RNNSeq2Seq, Transformer
+
+SOURCES = tf.constant([[5, 6, 7, 2], [8, 2, 0, 0], [4, 4, 9, 2]])
+LIMIT = 7
+SETTINGS = {
+    "greedy": (best(), ()),
+    "controlled": (sample(3), (temperature(2.0), length_between(3, 5), must_contain([[7, 4]]))),
+    # After one token nothing else may come, and not yet the end.
+    "stuck": (best(), (ban({*range(11)} - {2, 3}), no_repeat_ngram(1), length_between(4))),
+}
+
+
+@pytest.fixture(scope="module", params=["rnn", "transformer"])
+def model(request):
+    kinds = {
+        "rnn": lambda: RNNSeq2Seq(11, units=6),
+        "transformer": lambda: Transformer(11, layers=2, width=8, heads=2, ff_width=8),
+    }
+    made = kinds[request.param]()
+    made.build()
+    random = np.random.default_rng(1)
+    for weight in made.trainable_variables:  # far from uniform, so that answers end
+        weight.assign(random.normal(size=weight.shape))
+    return made
+
+
+@pytest.mark.parametrize("how", SETTINGS)
+def test_the_tokens_are_those_of_the_search(model, how):
+    chooser, controls = SETTINGS[how]
+    settings = dict(max_length=LIMIT, chooser=chooser, controls=controls)
+    said = list(stream(model, SOURCES, **settings))
+    found = generate(model, SOURCES, **settings)
+    assert all(tokens.shape == (3,) and tokens.dtype == np.int32 for tokens in said)
+    np.testing.assert_array_equal(np.stack(said, 1), found.ids[:, 0])
+
+
+def test_what_each_token_looked_at_is_what_the_search_tells(model):
+    said = list(stream(model, SOURCES, max_length=LIMIT, return_alignments=True))
+    found = generate(model, SOURCES, max_length=LIMIT, return_alignments=True)
+    np.testing.assert_array_equal(np.stack([ids for ids, _ in said], 1), found.ids[:, 0])
+    looked = np.stack([alignments for _, alignments in said], 1)
+    np.testing.assert_allclose(looked, found.alignments[:, 0], atol=1e-6)
+
+
+def test_one_stream_serves_sources_of_any_shape_with_few_traces(model):
+    streamer = Stream(model, max_length=3)
+    for batch, steps in ((1, 4), (3, 4), (2, 1), (1, 3), (3, 2), (2, 3)):
+        source = SOURCES[:batch, -steps:]
+        said = list(streamer(source))
+    np.testing.assert_array_equal(
+        np.stack(said, 1), generate(model, source, max_length=3).ids[:, 0]
+    )
+    assert streamer._step.experimental_get_tracing_count() <= 4
+
+
+def test_it_ends_when_all_rows_have_ended():
+    model = RNNSeq2Seq(11, units=6, cell="lstm", attention=None)
+    model.build()
+    end = np.full(11, -50.0, np.float32)
+    end[2] = 50.0
+    model.output_layer.bias.assign(end)
+    assert [tokens.tolist() for tokens in stream(model, SOURCES)] == [[2, 2, 2]]
+    with pytest.raises(ValueError, match="cell that attends"):
+        next(stream(model, SOURCES, return_alignments=True))
+
+
+def test_tokens_come_while_later_ones_are_not_decoded_yet(model):
+    iterator = stream(model, SOURCES, max_length=10**3)
+    next(iterator)  # were the whole answer decoded first, the test would take its time
+    iterator.close()
+
+
+def test_draws_without_a_seed_differ_from_call_to_call(model):
+    streamer = Stream(model, max_length=LIMIT, chooser=sample(), controls=temperature(50.0))
+    answers = {tuple(np.stack(list(streamer(SOURCES)), 1).ravel()) for _ in range(3)}
+    assert len(answers) > 1
+
+
+def test_what_cannot_be_asked_is_refused(model):
+    with pytest.raises(ValueError, match="max_length must be at least 1"):
+        Stream(model, max_length=0)
+    with pytest.raises(ValueError, match="minimum=5.*max_length=4"):
+        Stream(model, max_length=4, controls=length_between(5))
+    with pytest.raises(ValueError, match="groups must divide"):
+        list(stream(model, SOURCES, chooser=diverse(2)))
