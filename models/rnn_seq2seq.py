@@ -194,14 +194,39 @@ class RNNSeq2Seq(keras.Model):
         state = self.cell.get_initial_state(batch_size=batch_size, memory=memory)
         return memory, state.clone(cell_state=cell_state)
 
-    def decode(self, target_in, memory, state, training=None):
-        """Teacher forcing: [B, T] ids, what `encode` gave -> logits [B, T, V]."""
-        decoder = BasicDecoder(self.cell, TrainingSampler(), maximum_iterations=target_in.shape[1])
-        outputs, _, _ = decoder(
+    def decode(self, target_in, memory, state, training=None, return_alignments=False):
+        """Teacher forcing: [B, T] ids, what `encode` gave -> logits [B, T, V], and alignments
+        [B, T, S] if asked for.
+        """
+        cell = self.cell
+        if return_alignments:
+            cell, state = self._recording(memory, state)
+        decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=target_in.shape[1])
+        outputs, last, _ = decoder(
             self.embed(target_in), initial_state=state, memory=memory, training=training
         )
         # The output layer waits for the loop to end: one product instead of T.
-        return self.project(self.dropout(outputs.rnn_output, training=training))
+        logits = self.project(self.dropout(outputs.rnn_output, training=training))
+        if not return_alignments:
+            return logits
+        return logits, tf.transpose(last.alignment_history.stack(), [1, 0, 2])
+
+    def _recording(self, memory, state):
+        """The same cell, which also keeps its alignments, and its state."""
+        if self.cell is self.inner_cell:
+            raise ValueError(
+                "There are alignments only with attention. Received: attention=None, "
+                "return_alignments=True"
+            )
+        cell = AttentionWrapper(
+            self.inner_cell,
+            self.cell.attention_mechanism,
+            alignment_history=True,
+            attention_layer=self.cell._attention_layers[0],
+            dtype=self.dtype_policy,
+        )
+        empty = cell.get_initial_state(batch_size=tf.shape(state.attention)[0], memory=memory)
+        return cell, state._replace(alignment_history=empty.alignment_history)
 
     def embed(self, tokens):
         """Target ids -> inputs of the cell.  [...] -> [..., D]."""

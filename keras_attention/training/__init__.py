@@ -5,21 +5,29 @@ from keras_attention.training.checkpoint import TrainingCheckpoint
 from keras_attention.training.clipping import clip_by_global_norm, global_norm
 from keras_attention.training.clipping_optimizer import ClipByGlobalNorm
 from keras_attention.training.embeddings import read_embeddings
+from keras_attention.training.guided_alignment import (
+    GuidedAlignment,
+    WithAlignments,
+    guided_alignment,
+)
 from keras_attention.training.metrics import Perplexity, TokenCrossentropy, token_objective
 from keras_attention.training.schedules import InverseSquareRoot
 from keras_attention.training.summaries import Summaries
 
 __all__ = [
     "ClipByGlobalNorm",
+    "GuidedAlignment",
     "InverseSquareRoot",
     "Perplexity",
     "Summaries",
     "TokenCrossentropy",
     "TrainingCheckpoint",
+    "WithAlignments",
     "average_checkpoints",
     "average_weights",
     "clip_by_global_norm",
     "global_norm",
+    "guided_alignment",
     "read_embeddings",
     "token_objective",
 ]

@@ -1,0 +1,114 @@
+"""Guided alignment: attention pulled to alignments that are known (Chen et al., 2016).
+
+What an aligner of words, or the task itself, says of which source step each target step comes from
+is one more target beside the tokens:
+
+    model = Transformer(vocab_size, ..., alignment_head=0)      # or RNNSeq2Seq(vocab_size, ...)
+    guided = WithAlignments(model)
+    guided.compile(
+        "adam",
+        loss={"logits": TokenCrossentropy(), "alignments": GuidedAlignment()},
+        loss_weights={"logits": 1.0, "alignments": 0.5},
+    )
+    guided.fit((source, target_in), {"logits": target_out, "alignments": reference},
+               sample_weight={"logits": weights, "alignments": weights})
+    model.generate(source)
+
+Both train the same weights: `model` is what is kept.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.functional import widen
+
+# log of less than this is not taken: what is looked at with a weight of 0 gets a finite loss.
+_LEAST = 1e-30
+
+
+def guided_alignment(reference: Any, alignments: Any) -> tf.Tensor:
+    """-sum_s A_ts log a_ts of each target step (Chen et al., 2016, eq. 8), A_t scaled to sum to 1.
+
+    reference A [..., T, S], not negative; alignments a [..., T, S], weights over S -> [..., T],
+    float32 or wider; 0 where no alignment is given (A_t is all zeros).
+
+    >>> guided_alignment([[[0.0, 2.0], [0.0, 0.0]]], [[[0.75, 0.25], [0.5, 0.5]]]).numpy().round(4)
+    array([[1.3863, 0.    ]], dtype=float32)
+    """
+    alignments = widen(tf.convert_to_tensor(alignments))
+    reference = tf.cast(reference, alignments.dtype)
+    wanted = tf.math.divide_no_nan(reference, tf.reduce_sum(reference, -1, keepdims=True))
+    surprise = -tf.math.log(tf.maximum(alignments, tf.cast(_LEAST, alignments.dtype)))
+    return tf.reduce_sum(wanted * surprise, -1)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class GuidedAlignment(keras.losses.Loss):
+    """The mean of `guided_alignment` over the target steps for which an alignment is given.
+
+    Call: `(reference [B, T, S], alignments [B, T, S], sample_weight=None)` -> scalar. A step whose
+    row of the reference is all zeros counts nowhere, nor does one of weight 0 in `sample_weight`
+    [B, T]; without any step the loss is 0.
+
+    >>> reference = [[[0.0, 1.0], [0.0, 0.0]]]
+    >>> round(float(GuidedAlignment()(reference, [[[0.75, 0.25], [0.5, 0.5]]])), 4)
+    1.3863
+    """
+
+    def __init__(self, name="guided_alignment", **kwargs):
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """See the class."""
+        y_true = tf.convert_to_tensor(y_true)
+        given = tf.reduce_any(y_true > 0, -1)  # [B, T]
+        weight = 1.0 if sample_weight is None else tf.convert_to_tensor(sample_weight)
+        weight = tf.cast(given, tf.float32) * tf.cast(weight, tf.float32)
+        return super().__call__(y_true, y_pred, weight)
+
+    def call(self, y_true, y_pred):
+        """[B, T]."""
+        return guided_alignment(y_true, y_pred)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class WithAlignments(keras.Model):
+    """A model that also gives its alignments, so that `fit` can pull them.
+
+    Call: `guided((source, target_in))` -> {"logits": [B, T, V], "alignments": [B, T, S]}.
+
+    Args: `model`, which has `encode(source, training=) -> (memory, state)` and `decode(target_in,
+    memory, state, training=, return_alignments=True) -> (logits, alignments)`: an `RNNSeq2Seq`
+    that attends, or a `Transformer` with its alignment_layer and alignment_head. Its weights are
+    trained; it is what to save and to search with.
+    """
+
+    def __init__(self, model: keras.Model, **kwargs):
+        super().__init__(**kwargs)
+        self.model = model
+
+    def build(self, input_shape=None) -> None:
+        """The model's weights."""
+        if not self.model.built:
+            self.model.build(input_shape)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """See the class."""
+        source, target_in = inputs
+        memory, state = self.model.encode(source, training=training)
+        logits, alignments = self.model.decode(
+            target_in, memory, state, training=training, return_alignments=True
+        )
+        return {"logits": logits, "alignments": alignments}
+
+    def get_config(self):
+        model = keras.saving.serialize_keras_object(self.model)
+        return {**super().get_config(), "model": model}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
