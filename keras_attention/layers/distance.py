@@ -130,6 +130,10 @@ class DistanceBlock(keras.layers.Layer):
         fused = gate * own + (1 - gate) * attended
         return self.residual(fused, sublayer=self.feed_forward, training=training)
 
+    def compute_mask(self, x, previous_mask=None):
+        """That of x, whatever `mask` is: it may be of pairs."""
+        return getattr(x, "_keras_mask", None)
+
     def get_config(self) -> dict:
         return {**super().get_config(), **self._config}
 

@@ -151,6 +151,10 @@ class TransformerStack(keras.layers.Layer):
         """The norm above a pre-norm stack."""
         return x if self.normalize is None else tf.cast(self.normalize(x), self.compute_dtype)
 
+    def compute_mask(self, x, previous_mask=None):
+        """That of x, whatever `mask` is: it may be of pairs."""
+        return getattr(x, "_keras_mask", None)
+
     def get_build_config(self):
         return {"widths": self._widths} if self.built else {}
 

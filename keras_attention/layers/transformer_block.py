@@ -153,6 +153,10 @@ class TransformerBlock(keras.layers.Layer):
         x = self.feed_forward_residual(x, sublayer=self.feed_forward, training=training)
         return x, weights
 
+    def compute_mask(self, x, previous_mask=None):
+        """That of x, whatever `mask` is: it may be of pairs."""
+        return getattr(x, "_keras_mask", None)
+
     def get_build_config(self):
         return {"widths": self._widths} if self.built else {}
 
