@@ -40,7 +40,7 @@ class _LocalAttention(keras.layers.Layer):
     ) -> Any:
         """See the class."""
         memory, mask = self.attention.prepare(memory, mask, memory_mask)
-        fit(query=("B T D", query), memory=("B S D'", memory.keys))
+        fit(query=("B T D", query), memory=("B S D'", memory.keys), mask=("B? T? S", mask))
         real = tf.cast(memory.mask, tf.int32)
         places = self._places(query, tf.reduce_sum(real, 1), start)  # [B, T]
         slots = tf.cast(tf.cumsum(real, 1) - 1, places.dtype)  # [B, S]
