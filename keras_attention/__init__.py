@@ -3,7 +3,7 @@
 | package      | what                                                                    |
 |--------------|-------------------------------------------------------------------------|
 | `functional` | attention as pure functions                                             |
-| `layers`     | what stands around attention: the bridge from encoder to decoder        |
+| `layers`     | attention layers that own weights, and the Transformer                  |
 | `seq2seq`    | mechanisms, AttentionWrapper, decoders, beam search, `generate`         |
 | `contrib`    | the same with the signatures of tf.contrib.seq2seq and tf.contrib.rnn   |
 | `migrate`    | checkpoints of tf.contrib, TFA and Keras 2 into our models              |
