@@ -2,8 +2,13 @@
 
 import importlib
 
-_FILES = {"RNNSeq2Seq": "rnn_seq2seq", "Transformer": "transformer"}
-__all__ = ["RNNSeq2Seq", "Transformer"]
+_FILES = {
+    "RNNSeq2Seq": "rnn_seq2seq",
+    "Transformer": "transformer",
+    "TransformerLM": "language_model",
+    "TransformerTagger": "encoder",
+}
+__all__ = ["RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger"]
 
 
 def __getattr__(name: str):

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_attention.data import batches
 from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
@@ -44,7 +45,7 @@ class Transformer(keras.Model):
         norm: "post" (the paper's) or "pre".
         positions: "sinusoid", "learned" (of `max_length`) or None.
         max_length: how many positions are learned.
-        key_width: of each head; default D / H.
+        key_width, value_width: of each head; default D / H, and the key's.
         alignment_layer, alignment_head: which cross-attention a search shows as the alignments,
             and a guided alignment pulls: see `TransformerCell`.
 
@@ -72,6 +73,7 @@ class Transformer(keras.Model):
         positions: str | None = "sinusoid",
         max_length: int | None = None,
         key_width: int | None = None,
+        value_width: int | None = None,
         position_layout: str = "interleaved",
         attention_bias: bool = False,
         alignment_layer: int = -1,
@@ -82,7 +84,7 @@ class Transformer(keras.Model):
         shared = dict(
             layers=layers, heads=heads, ff_width=ff_width, dropout=dropout, norm=norm,
             positions=positions, max_length=max_length, key_width=key_width,
-            position_layout=position_layout, attention_bias=attention_bias,
+            value_width=value_width, position_layout=position_layout, attention_bias=attention_bias,
         )  # fmt: skip
         self._config = dict(
             vocab_size=vocab_size, width=width, **shared,
@@ -111,6 +113,7 @@ class Transformer(keras.Model):
 
     def encode(self, source, training=None):
         """[B, S] ids -> (memory: what each decoder layer looks at, None: the state begins empty)."""
+        self.build()
         mask = source != self.pad_id
         encoded = self.encoder(self.embedding(source), mask=mask, training=training)
         return self.decoder.project_memory(encoded, mask), None
@@ -148,10 +151,11 @@ class Transformer(keras.Model):
         """Everything, from D alone."""
         if not self.built:
             width = self._config["width"]
-            self.embedding.build()
-            for stack in (self.encoder, self.decoder):
-                stack.build((None, None, width))
-            self.cell.build((None, width))
+            with tf.init_scope():
+                self.embedding.build()
+                for stack in (self.encoder, self.decoder):
+                    stack.build((None, None, width))
+                self.cell.build((None, width))
             self.built = True
 
     def get_build_config(self):

@@ -57,6 +57,7 @@ class TransformerStack(keras.layers.Layer):
         activation: Any = "relu",
         attention_bias: bool = False,
         self_attention: MultiHeadAttention | None = None,
+        value_width: int | None = None,
         **kwargs,
     ):
         kwargs.setdefault("autocast", False)  # the keys of a memory are as wide as they are
@@ -72,7 +73,7 @@ class TransformerStack(keras.layers.Layer):
         self.blocks = [
             TransformerBlock(
                 heads, ff_width, key_width, key_heads, cross, dropout, norm, activation,
-                attention_bias, self_attention, dtype=policy, name=f"block_{number}",
+                attention_bias, self_attention, value_width, dtype=policy, name=f"block_{number}",
             )
             for number in range(layers)
         ]  # fmt: skip
@@ -89,7 +90,7 @@ class TransformerStack(keras.layers.Layer):
             positions=positions, position_layout=position_layout, max_length=max_length,
             causal=causal, cross=cross, key_width=key_width, key_heads=key_heads,
             activation=self.blocks[0].get_config()["activation"], attention_bias=attention_bias,
-            self_attention=serialize_attention(self_attention),
+            self_attention=serialize_attention(self_attention), value_width=value_width,
         )  # fmt: skip
 
     def build(self, input_shape, memory_shape=None) -> None:

@@ -18,7 +18,7 @@ class TransformerBlock(keras.layers.Layer):
     Each is a sublayer of a `Residual`. Vaswani et al. (2017), section 3.1.
 
     Args:
-        heads: H. `key_width`, `key_heads`: see `MultiHeadAttention`, for self-attention and cross.
+        heads: H. `key_width`, `value_width`, `key_heads`: see `MultiHeadAttention`, for both.
         ff_width: of the feed-forward's hidden layer.
         cross: look at a memory, too.
         dropout: of what each sublayer gives.
@@ -53,6 +53,7 @@ class TransformerBlock(keras.layers.Layer):
         activation: Any = "relu",
         attention_bias: bool = False,
         self_attention: MultiHeadAttention | None = None,
+        value_width: int | None = None,
         **kwargs,
     ):
         kwargs.setdefault("autocast", False)  # the keys of a memory are as wide as they are
@@ -61,7 +62,7 @@ class TransformerBlock(keras.layers.Layer):
 
         def attention(name):
             return MultiHeadAttention(
-                heads, key_width, num_key_heads=key_heads, use_bias=attention_bias,
+                heads, key_width, value_width, num_key_heads=key_heads, use_bias=attention_bias,
                 dtype=policy, name=name,
             )  # fmt: skip
 
@@ -84,7 +85,7 @@ class TransformerBlock(keras.layers.Layer):
             heads=heads, ff_width=ff_width, key_width=key_width, key_heads=key_heads, cross=cross,
             dropout=dropout, norm=norm, attention_bias=attention_bias,
             activation=keras.activations.serialize(keras.activations.get(activation)),
-            self_attention=serialize_attention(self_attention),
+            self_attention=serialize_attention(self_attention), value_width=value_width,
         )  # fmt: skip
 
     def build(self, input_shape, memory_shape=None) -> None:

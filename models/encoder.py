@@ -1,0 +1,132 @@
+"""A Transformer that is an encoder alone: a label for every token (as in Devlin et al., 2019).
+
+    hidden = stack(sqrt(D) E[tokens] + PE)      N x [self-attention, feed-forward]
+    p(label_t) = softmax(W hidden_t + b)
+
+`python -m models.encoder` learns to mark what stands in a sequence more than once.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
+from keras_attention.training import InverseSquareRoot, TokenCrossentropy
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TransformerTagger(keras.Model):
+    """A label for every token, from all tokens.
+
+    Call: `model(tokens [B, S]) -> logits [B, S, labels]`, ids with `pad_id` on the right; what a
+    row says of its padding means nothing. Train it with a loss of logits and weights [B, S] that
+    are 0 on padding.
+
+    Args:
+        vocab_size: V.
+        labels: how many there are.
+        layers: N.
+        width: D.
+        heads: H.
+        ff_width: of the feed-forward layers' hidden layer.
+        dropout: of the embeddings and of what every sublayer gives.
+        norm: "post" or "pre".
+        positions: "sinusoid", "learned" (of `max_length`) or None.
+        max_length: how many positions are learned.
+        self_attention: a variant to take the place of self-attention: see `TransformerBlock`.
+
+    >>> model = TransformerTagger(20, labels=3, layers=1, width=8, heads=2, ff_width=16)
+    >>> model(tf.constant([[5, 6, 7], [8, 0, 0]])).shape
+    TensorShape([2, 3, 3])
+    """
+
+    pad_id = 0
+
+    def __init__(
+        self,
+        vocab_size: int,
+        labels: int,
+        layers: int = 6,
+        width: int = 512,
+        heads: int = 8,
+        ff_width: int = 2048,
+        dropout: float = 0.1,
+        norm: str = "post",
+        positions: str | None = "sinusoid",
+        max_length: int | None = None,
+        self_attention: MultiHeadAttention | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if labels < 1:
+            raise ValueError(f"labels must be at least 1. Received: labels={labels}")
+        self.embedding = TiedEmbedding(vocab_size, width, dtype=self.dtype_policy)
+        self.stack = TransformerStack(
+            layers, heads, ff_width, dropout, norm, positions,
+            max_length=max_length, self_attention=self_attention, dtype=self.dtype_policy,
+        )  # fmt: skip
+        self.output_layer = keras.layers.Dense(labels, dtype=self.dtype_policy)
+        of_stack = self.stack.get_config()
+        names = "layers heads ff_width dropout norm positions max_length self_attention".split()
+        self._config = {name: of_stack[name] for name in names}
+        self._config |= {"vocab_size": vocab_size, "labels": labels, "width": width}
+
+    def call(self, tokens, training=None):
+        hidden = self.stack(self.embedding(tokens), mask=tokens != self.pad_id, training=training)
+        return self.output_layer(hidden)
+
+    def build(self, input_shape=None):
+        """Everything, from D alone."""
+        if not self.built:
+            hidden = (None, None, self._config["width"])
+            with tf.init_scope():
+                self.embedding.build()
+                self.stack.build(hidden)
+                self.output_layer.build(hidden)
+            self.built = True
+
+    def get_build_config(self):
+        return {"labels": self._config["labels"]}  # Keras skips an empty one
+
+    def build_from_config(self, config):
+        self.build()
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+    @classmethod
+    def from_config(cls, config):
+        attention = keras.saving.deserialize_keras_object(config["self_attention"])
+        return cls(**{**config, "self_attention": attention})
+
+
+def examples(count: int, rng: np.random.Generator, symbols: int = 30, length: int = 12):
+    """Sequences of up to S symbols; 1 for each that stands there again; 1 where there is one.
+
+    -> tokens [N, S] int32, labels [N, S] int32, weights [N, S] float32.
+    """
+    real = np.arange(length) < rng.integers(1, length + 1, (count, 1))
+    tokens = np.where(real, rng.integers(1, symbols, (count, length)), 0)
+    again = (tokens[:, :, None] == tokens[:, None]).sum(-1) > 1
+    return tokens.astype(np.int32), (again & real).astype(np.int32), real.astype(np.float32)
+
+
+def main() -> None:
+    """Mark repeated symbols in sequences never seen."""
+    rng = np.random.default_rng(0)
+    model = TransformerTagger(30, 2, layers=2, width=64, heads=4, ff_width=128, dropout=0.0)
+    model.compile(
+        keras.optimizers.Adam(InverseSquareRoot(3e-3, warmup=100)),
+        loss=TokenCrossentropy(),
+        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )
+    tokens, labels, weights = examples(20_000, rng)
+    model.fit(tokens, labels, sample_weight=weights, batch_size=64, epochs=2, verbose=2)
+    tokens, labels, weights = examples(1000, rng)
+    right = model.evaluate(tokens, labels, sample_weight=weights, verbose=0, return_dict=True)
+    once = 1 - labels[weights > 0].mean()
+    print(f"labels right: {right['accuracy']:.4f}; always 'once': {once:.4f}")
+
+
+if __name__ == "__main__":
+    main()

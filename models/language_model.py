@@ -1,0 +1,169 @@
+"""A Transformer that is a decoder alone: a language model (Liu et al., 2018).
+
+    hidden = stack(sqrt(D) E[tokens] + PE)      N x [causal self-attention, feed-forward]
+    p(y_t | y_<t) = softmax(hidden_t E^T)
+
+`python -m models.language_model` learns to go on with arithmetic progressions.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.layers import (
+    MultiHeadAttention,
+    TiedEmbedding,
+    TransformerCell,
+    TransformerStack,
+)
+from keras_attention.seq2seq import SearchResult, generate
+from keras_attention.seq2seq.controls import prefix
+from keras_attention.training import InverseSquareRoot, token_objective
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TransformerLM(keras.Model):
+    """The next token, from those before it.
+
+    Call: `model(tokens_in [B, T]) -> logits [B, T, V]`, ids that begin with `start_id`, `pad_id` on
+    the right. Train it with `compile(**token_objective())` and `fit` on what `shifted` gives.
+    `generate(prompt)` goes on.
+
+    Args:
+        vocab_size: V.
+        layers: N.
+        width: D.
+        heads: H.
+        ff_width: of the feed-forward layers' hidden layer.
+        dropout: of the embeddings and of what every sublayer gives.
+        norm: "pre" or "post".
+        positions: "sinusoid", "learned" (of `max_length`) or None.
+        max_length: how many positions are learned.
+        self_attention: a variant to take the place of self-attention: see `TransformerBlock`.
+
+    >>> model = TransformerLM(vocab_size=20, layers=1, width=8, heads=2, ff_width=16)
+    >>> model(tf.constant([[1, 5, 6]])).shape
+    TensorShape([1, 3, 20])
+    >>> found = model.generate(tf.constant([[5, 6], [7, 0]]), max_length=5)
+    >>> found.ids[:, 0, 0].numpy().tolist(), int(found.ids[0, 0, 1])
+    ([5, 7], 6)
+    """
+
+    pad_id, start_id, end_id = 0, 1, 2
+
+    def __init__(
+        self,
+        vocab_size: int,
+        layers: int = 6,
+        width: int = 512,
+        heads: int = 8,
+        ff_width: int = 2048,
+        dropout: float = 0.1,
+        norm: str = "pre",
+        positions: str | None = "sinusoid",
+        max_length: int | None = None,
+        self_attention: MultiHeadAttention | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.embedding = TiedEmbedding(vocab_size, width, dtype=self.dtype_policy)
+        self.stack = TransformerStack(
+            layers, heads, ff_width, dropout, norm, positions,
+            max_length=max_length, causal=True, self_attention=self_attention,
+            dtype=self.dtype_policy,
+        )  # fmt: skip
+        self.cell = TransformerCell(self.stack)
+        of_stack = self.stack.get_config()
+        names = "layers heads ff_width dropout norm positions max_length self_attention".split()
+        self._config = {name: of_stack[name] for name in names}
+        self._config |= {"vocab_size": vocab_size, "width": width}
+
+    def encode(self, source):
+        """There is no memory, and the state begins empty."""
+        self.build()
+        return None, None
+
+    def embed(self, tokens):
+        """Ids -> inputs of the cell, which adds the position.  [...] -> [..., D]."""
+        return self.embedding(tokens)
+
+    def project(self, output):
+        """Outputs of the cell -> logits.  [..., D] -> [..., V]."""
+        return self.embedding.logits(output)
+
+    def call(self, tokens_in, training=None):
+        # Padding stands on the right, where no earlier step looks.
+        return self.project(self.stack(self.embedding(tokens_in), training=training))
+
+    def generate(self, prompt, *, controls=(), **settings) -> SearchResult:
+        """The best texts that begin so: see `keras_attention.seq2seq.generate`.
+
+        prompt: ids [B, P] without the start token, `pad_id` on the right of the shorter ones. The
+        prompt is the beginning of what is returned, and counts towards `max_length` and the score.
+        """
+        controls = [controls] if hasattr(controls, "apply") else list(controls)
+        return generate(self, prompt, controls=[prefix(prompt, self.pad_id), *controls], **settings)
+
+    def build(self, input_shape=None):
+        """Everything, from D alone."""
+        if not self.built:
+            with tf.init_scope():
+                self.embedding.build()
+                self.cell.build((None, self._config["width"]))
+            self.built = True
+
+    def get_build_config(self):
+        return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one
+
+    def build_from_config(self, config):
+        self.build()
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+    @classmethod
+    def from_config(cls, config):
+        attention = keras.saving.deserialize_keras_object(config["self_attention"])
+        return cls(**{**config, "self_attention": attention})
+
+
+def shifted(texts, start=TransformerLM.start_id, end=TransformerLM.end_id, pad=0):
+    """Texts of ids as `fit` takes them: what goes in, what is to come out, 1 where that is real.
+
+    N sequences of ids -> [N, T + 1] int32 twice, [N, T + 1] float32.
+
+    >>> tokens_in, tokens_out, weights = shifted([[5, 6], [7]])
+    >>> tokens_in.tolist(), tokens_out.tolist(), weights.tolist()
+    ([[1, 5, 6], [1, 7, 0]], [[5, 6, 2], [7, 2, 0]], [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+    """
+    length = max(map(len, texts)) + 1
+    tokens_in, tokens_out = np.full([2, len(texts), length], pad, np.int32)
+    weights = np.zeros([len(texts), length], np.float32)
+    for row, text in enumerate(texts):
+        tokens_in[row, : len(text) + 1] = [start, *text]
+        tokens_out[row, : len(text) + 1] = [*text, end]
+        weights[row, : len(text) + 1] = 1
+    return tokens_in, tokens_out, weights
+
+
+def main() -> None:
+    """Go on with a, a + d, a + 2d, ... (mod 11), which two terms tell."""
+    terms, modulus = 8, 11
+    texts = [
+        [3 + (first + step * t) % modulus for t in range(terms)]
+        for first in range(modulus)
+        for step in range(modulus)
+    ]
+    order = np.random.default_rng(0).permutation(len(texts))
+    texts = np.array(texts)[order]
+    model = TransformerLM(3 + modulus, layers=2, width=64, heads=4, ff_width=128, dropout=0.0)
+    model.compile(keras.optimizers.Adam(InverseSquareRoot(3e-3, 50)), **token_objective())
+    tokens_in, tokens_out, weights = shifted(texts)
+    model.fit(tokens_in, tokens_out, sample_weight=weights, batch_size=32, epochs=100, verbose=0)
+    found = model.generate(tf.constant(texts[:, :2], tf.int32), max_length=terms + 1).ids[:, 0]
+    right = np.all(found.numpy() == tokens_out[:, : found.shape[1]], -1).sum()
+    print(f"exactly right: {right} of {len(texts)}")
+
+
+if __name__ == "__main__":
+    main()
