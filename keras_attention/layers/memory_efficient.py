@@ -29,8 +29,7 @@ class MemoryEfficientAttention(MultiHeadAttention):
 
     Raises ValueError for a chunk below 1, a dropout, or a mask of another rank.
 
-    >>> efficient, plain = (
-    ...     layer(num_heads=2) for layer in (MemoryEfficientAttention, MultiHeadAttention))
+    >>> efficient, plain = MemoryEfficientAttention(num_heads=2), MultiHeadAttention(num_heads=2)
     >>> x = tf.random.normal([1, 5, 8])
     >>> shapes = efficient(x).shape, plain(x).shape
     >>> efficient.set_weights(plain.get_weights())
