@@ -25,6 +25,7 @@ from keras_attention.seq2seq import (
     SearchResult,
     TrainingSampler,
     generate,
+    projector,
 )
 from keras_attention.training import token_objective
 
@@ -239,6 +240,14 @@ class RNNSeq2Seq(keras.Model):
         embeddings = tf.cast(self.target_embedding.embeddings, output.dtype)
         bias = tf.cast(self.output_bias, output.dtype)
         return tf.tensordot(output, embeddings, [[-1], [-1]]) + bias
+
+    def projection(self):
+        """`project`, with what can be done before a loop done."""
+        if self.output_layer is not None:
+            kernel, bias = self.output_layer.kernel, self.output_layer.bias
+        else:
+            kernel, bias = tf.transpose(self.target_embedding.embeddings), self.output_bias
+        return projector(kernel, bias, self.compute_dtype)
 
     def call(self, inputs, training=None):
         source, target_in = inputs

@@ -10,6 +10,7 @@ from keras_attention.seq2seq import (
     loss,
     sampler,
 )
+from keras_attention.seq2seq._projector import projector
 from keras_attention.seq2seq.attention_rnn import AttentionRNN
 from keras_attention.seq2seq.attention_wrapper import (
     AttentionMechanism,
@@ -60,7 +61,7 @@ from keras_attention.seq2seq.controls import (
     typical,
 )
 from keras_attention.seq2seq.decoder import BaseDecoder, Decoder, dynamic_decode
-from keras_attention.seq2seq.generate import SearchResult, generate
+from keras_attention.seq2seq.generate import SearchResult, alternatives, generate
 from keras_attention.seq2seq.loss import SequenceLoss, sequence_loss
 from keras_attention.seq2seq.sampler import (
     CustomSampler,
@@ -107,6 +108,7 @@ __all__ = [
     "Stream",
     "TrainingSampler",
     "allowed_at",
+    "alternatives",
     "attention_wrapper",
     "ban",
     "ban_phrases",
@@ -132,6 +134,7 @@ __all__ = [
     "must_contain",
     "no_repeat_ngram",
     "prefix",
+    "projector",
     "relative_length",
     "repetition_pattern",
     "repetition_penalty",

@@ -15,17 +15,18 @@ def weights(model: Any) -> Iterator[None]:
     """Within: the weights of a model of mixed precision are there in its compute type.
 
     Keras casts a weight wherever a layer reads it. In a loop that decodes token by token that is a
-    pass over all weights for every token.
+    pass over all weights for every token. A model that is still to be built, or that computes in
+    the type of its weights, is left as it is.
     """
-    policy = getattr(model, "dtype_policy", None)
-    mixed = policy is not None and policy.compute_dtype != policy.variable_dtype
-    if not (KERAS_3 and mixed):
+    layers = model._flatten_layers() if KERAS_3 and isinstance(model, keras.layers.Layer) else []
+    mixed = [layer for layer in layers if layer.compute_dtype != layer.variable_dtype]
+    if not mixed or not all(layer.built for layer in mixed):
         yield
         return
     with keras.StatelessScope() as scope:
-        for variable in model.trainable_variables:
-            if variable.dtype == policy.variable_dtype:
-                narrow = tf.cast(variable.value, policy.compute_dtype)
-                # Not `add_update`, which would cast it back.
-                scope.state_mapping[id(variable)] = narrow
+        for layer in mixed:
+            for variable in layer._trainable_variables:
+                if variable.dtype == layer.variable_dtype:
+                    # Not `add_update`, which would cast it back.
+                    scope.state_mapping[id(variable)] = tf.cast(variable.value, layer.compute_dtype)
         yield

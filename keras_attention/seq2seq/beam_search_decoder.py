@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_attention.functional import widen
 from keras_attention.seq2seq._keras import deserialize, register, same_structure, serialize
-from keras_attention.seq2seq._panels import in_panels
+from keras_attention.seq2seq._projector import projector_of
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
     first_state,
@@ -240,7 +240,7 @@ class BeamSearchDecoder(BaseDecoder):
             if initial_cell_state is not None:
                 initial_cell_state = tile_batch(initial_cell_state, self.beam_width)
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
-        self._project = in_panels(self.output_layer)
+        self._project = projector_of(self.output_layer)
         self._step_cell = self.cell
         if memory is not None:
             self._step_cell = functools.partial(

@@ -36,9 +36,10 @@ class Choice(NamedTuple):
 
 
 class Chooser(NamedTuple):
-    """`live(K)`: [K] bool, which hypotheses a source begins with. `init(B, K)`: the chooser's state,
-    a nest. `choose(continuations, state)`: the `Choice` and the next state, whose leaves [B, K]
-    belong to the chosen.
+    """Three functions.
+
+    `live(K)`: [K] bool, which hypotheses a source begins with. `init(B, K)`: the chooser's state, a
+    nest. `choose(continuations, state)`: the `Choice`, and the next state.
     """
 
     live: Callable[[int], Any]
@@ -120,11 +121,8 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
     Raises ValueError for no groups, or a negative strength; the search, for groups that do not
     divide K.
     """
-    if (
-        groups < 1
-        or tf.get_static_value(tf.convert_to_tensor(strength)) is not None
-        and strength < 0
-    ):
+    known = tf.get_static_value(tf.convert_to_tensor(strength))
+    if groups < 1 or (known is not None and known < 0):
         raise ValueError(
             "groups must be at least 1 and strength not negative. Received: "
             f"groups={groups}, strength={strength}"
@@ -139,12 +137,8 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
         width = _group_width(ids.shape[1], groups)
         weight = tf.cast(strength, scores.dtype)
         if at is not None:
-            now = tf.cast(tf.equal(continuations.time, at), scores.dtype)
-            weight = (
-                tf.where(now > 0, weight, 0.0)[..., None, None]
-                if now.shape.rank
-                else (tf.where(now > 0, weight, 0.0))
-            )
+            now = tf.reshape(tf.equal(continuations.time, at), [-1, 1, 1])  # [1 or B, 1, 1]
+            weight = tf.where(now, weight, tf.zeros([], scores.dtype))
         said, choices = None, []
         for group in range(groups):
             mine = slice(group * width, (group + 1) * width)
@@ -198,13 +192,19 @@ def _candidates(continuations):
 def _pick(ids, total, scores, count, cost=0.0) -> Choice:
     """The best `count` of [B, K, C], where `cost` counts in the choice alone."""
     choices = ids.shape[2]
-    _, chosen = tf.math.top_k(_rows(scores - cost), count)  # [B, count]
-    chosen.set_shape([None, count])
+    values, chosen = tf.math.top_k(_rows(scores - cost), count)  # [B, count]
+    values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
 
     def of_chosen(x):
         return tf.gather(_rows(x), chosen, batch_dims=1)
 
-    return Choice(of_chosen(ids), chosen // choices, of_chosen(total), of_chosen(scores))
+    # What an infinite cost forbids is no continuation, even where there is no other.
+    forbidden = values == -float("inf")
+    total, scores = (
+        tf.where(forbidden, tf.constant(-float("inf"), x.dtype), of_chosen(x))
+        for x in (total, scores)
+    )
+    return Choice(of_chosen(ids), chosen // choices, total, scores)
 
 
 def _rows(x):

@@ -1,6 +1,7 @@
 """`dynamic_decode`: the one loop in which everything here decodes."""
 
 import abc
+import contextlib
 import functools
 import inspect
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.seq2seq import _history
+from keras_attention.seq2seq import _frozen, _history
 from keras_attention.seq2seq._keras import (
     DropoutMasks,
     as_tensors,
@@ -207,16 +208,18 @@ def dynamic_decode(
         masks = DropoutMasks.of(decoder)
         if masks.cells and training is not False:
             masks.draw(tf.shape(finished)[0] * getattr(decoder, "_rows_per_entry", 1))
+        learns = training is not False and not decoder.tracks_own_finished
         try:
-            outputs, state, lengths = _loop(
-                decoder,
-                (finished, inputs, state),
-                impute_finished,
-                maximum_iterations,
-                training,
-                parallel_iterations=parallel_iterations,
-                swap_memory=swap_memory,
-            )
+            with contextlib.nullcontext() if learns else _frozen.weights(decoder):
+                outputs, state, lengths = _loop(
+                    decoder,
+                    (finished, inputs, state),
+                    impute_finished,
+                    maximum_iterations,
+                    training,
+                    parallel_iterations=parallel_iterations,
+                    swap_memory=swap_memory,
+                )
         finally:
             masks.drop()
         try:

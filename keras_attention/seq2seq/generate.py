@@ -11,10 +11,11 @@ from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.beam_search_ops import gather_beams, tile_batch
 from keras_attention.seq2seq.beam_search_step import _get_scores
-from keras_attention.seq2seq.choosers import Chooser, best
-from keras_attention.seq2seq.controls import Control, Search, check, combine
+from keras_attention.seq2seq.choosers import Chooser, best, diverse
+from keras_attention.seq2seq.controls import Control, Search, check, combine, prefix
+from keras_attention.seq2seq.sampler_base import as_tensors
 
-__all__ = ["Model", "SearchResult", "generate"]
+__all__ = ["Model", "SearchResult", "alternatives", "generate"]
 
 
 class Model(Protocol):
@@ -100,7 +101,7 @@ def generate(
     chooser = best() if chooser is None else chooser
     n_best = beam_width if n_best is None else n_best
     _check(beam_width, max_length, n_best)
-    control = _control(controls, max_length)
+    control, source = _control(controls, max_length), as_tensors(source)
     memory, state = _begin(model, source, beam_width, max_length, control)
     batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
     decoder = BeamSearchDecoder(
@@ -152,6 +153,30 @@ def _begin(model, source, beam_width, max_length, control):
     lengths = _source_lengths(model, source)
     search = Search(batch_size, beam_width, max_length, model.end_id, None, lengths)
     return memory, _TokenState(state, control.init(search))
+
+
+def alternatives(model: Model, source: Any, beginning: Any, count: int, **settings) -> SearchResult:
+    """How else an answer could go on at a position: the `count` likeliest next tokens, each of
+    them with the greedy rest of its answer.
+
+    `beginning` [B, P] are the tokens before that position, `model.pad_id` on the right of shorter
+    ones; P may be 0. Scores and ids are those of the whole answers, the beginning included, best
+    first. Other settings are those of `generate`; a token that there is not leaves its place empty.
+    """
+    beginning = tf.convert_to_tensor(beginning, tf.int32)
+    if beginning.shape.rank != 2:
+        raise ValueError(f"beginning must be ids [B, P]. Received: shape {beginning.shape}")
+    position = tf.reduce_sum(tf.cast(beginning != model.pad_id, tf.int32), 1)
+    controls = settings.pop("controls", ())
+    controls = [controls] if isinstance(controls, Control) else list(controls)
+    return generate(
+        model,
+        source,
+        beam_width=count,
+        controls=[prefix(beginning, model.pad_id), *controls],
+        chooser=diverse(count, float("inf"), at=position),
+        **settings,
+    )
 
 
 def _source_lengths(model, source):

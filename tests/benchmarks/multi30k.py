@@ -42,6 +42,11 @@ def main():
     options.add_argument("--work", type=pathlib.Path, required=True)
     options.add_argument("--epochs", type=int, default=40)
     options.add_argument("--average", type=int, default=10)
+    options.add_argument("--batch_size", type=int, default=64)
+    options.add_argument("--peak", type=float, default=2e-3, help="of the learning rate")
+    options.add_argument("--warmup", type=int, default=1000, help="steps")
+    options.add_argument("--dropout", type=float, default=0.2)
+    options.add_argument("--norm", choices=["post", "pre"], default="pre")
     options.add_argument("--beam_width", type=int, default=5)
     options.add_argument("--length_penalty", type=float, default=0.6)
     options.add_argument("--evaluate_only", action="store_true")
@@ -49,7 +54,7 @@ def main():
     options.work.mkdir(parents=True, exist_ok=True)
     pairs = {part: corpus(options.data, part) for part in ("train", "val", "test_2016_flickr")}
     tokenizer = vocabulary(options.work, pairs["train"])
-    model = make(options.model, tokenizer.vocab_size)
+    model = make(options, tokenizer.vocab_size)
     print(f"{options.model}: {model.count_params():,} parameters", flush=True)
     if not options.evaluate_only:
         train(model, tokenizer, pairs, options)
@@ -73,11 +78,11 @@ def vocabulary(work, pairs):
     return text.load(str(work))
 
 
-def make(kind, vocab_size):
+def make(options, vocab_size):
     keras.utils.set_random_seed(0)
-    if kind == "transformer":
-        model = Transformer.of("small", vocab_size)
-        rate = InverseSquareRoot(4e-3, warmup=2000)
+    if options.model == "transformer":
+        model = Transformer.of("small", vocab_size, norm=options.norm, dropout=options.dropout)
+        rate = InverseSquareRoot(options.peak, options.warmup)
         optimizer = keras.optimizers.Adam(rate, beta_2=0.98, epsilon=1e-9)
     else:
         model = RNNSeq2Seq(vocab_size, units=256, dropout=0.3, share_embeddings=True)
@@ -99,7 +104,7 @@ def train(model, tokenizer, pairs, options):
     learned, held_out = encoded("train"), batches(*encoded("val"), 128).cache()
     for epoch in range(progress["epoch"], options.epochs):
         logs = model.fit(
-            batches(*learned, 128, seed=0, epoch=epoch),
+            batches(*learned, options.batch_size, seed=0, epoch=epoch),
             validation_data=held_out,
             shuffle=False,
             verbose=0,

@@ -76,7 +76,8 @@ class Table:
 
     def start(self, rows=None):
         """The first state, for each source once."""
-        log_p = tf.constant(self.log_p if rows is None else self.log_p[rows])
+        log_p = tf.constant(self.log_p)
+        log_p = log_p if rows is None else tf.gather(log_p, rows)
         return log_p, tf.zeros([tf.shape(log_p)[0], 1], tf.int32)
 
     @classmethod
