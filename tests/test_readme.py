@@ -6,7 +6,7 @@ import re
 import pytest
 from absl import flags
 
-from apps.chatbot import settings
+from apps.chatbot import command_line
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def test_its_python_runs(code):
 
 def test_its_flags_exist():
     if "mode" not in flags.FLAGS:
-        settings.define_flags()
+        command_line.define_flags()
     used = {
         flag
         for block in _blocks("bash")

@@ -7,7 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 from absl import app, flags, logging
 
-from apps.chatbot import settings
+from apps.chatbot import command_line, settings
 
 FLAGS = flags.FLAGS
 INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
@@ -84,7 +84,7 @@ def _is_expected(error: Exception) -> bool:
 
 def console() -> None:
     """The entry point of the installed command."""
-    settings.define_flags()
+    command_line.define_flags()
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="replace")  # a reply may be in a script it cannot show
     app.run(main)

@@ -24,17 +24,18 @@ def load(settings: dict) -> Corpus:
     Raises ValueError for files that cannot be read, or too few pairs to hold any out.
     """
     if settings["data"]:
-        return _of_files(settings["data"], settings["dev_data"], settings["seed"])
+        return _of_files(settings)
     if settings["dev_data"]:
         raise ValueError("--dev_data goes with --data. Received: --dev_data alone.")
     return _shipped_chat() if settings["task"] == "chat" else _shipped_couplets()
 
 
-def _of_files(data: str, dev_data: str | None, seed: int) -> Corpus:
+def _of_files(settings: dict) -> Corpus:
+    data, dev_data, turns = (settings[name] for name in ("data", "dev_data", "context_turns"))
     if dev_data:
-        dev = read_pairs(dev_data)
-        return Corpus(read_pairs(data), dev, dev, None)
-    train, dev = split_by_source(read_pairs(data), 0.05, seed)
+        dev = read_pairs(dev_data, turns)
+        return Corpus(read_pairs(data, turns), dev, dev, None)
+    train, dev = split_by_source(read_pairs(data, turns), 0.05, settings["seed"])
     if not dev:
         raise ValueError(
             f"{data} has one distinct source, so nothing can be held out. Pass --dev_data, or more "

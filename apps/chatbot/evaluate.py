@@ -22,7 +22,9 @@ def run(directory: str, said: dict) -> dict:
     data = said.pop("data", None)
     settings = stored.load(directory, said)
     model, tokenizer = store.load_model(directory, settings)
-    pairs, families = (read_pairs(data), None) if data else corpus.load(settings)[2:]
+    responder = Responder(model, tokenizer, settings)
+    turns = settings["context_turns"]
+    pairs, families = (read_pairs(data, turns), None) if data else corpus.load(settings)[2:]
     fits = _fits(tokenizer, pairs, settings)
     if not any(fits):
         raise ValueError(
@@ -33,7 +35,7 @@ def run(directory: str, said: dict) -> dict:
     store.compile_model(model, settings)
     ids = encode(tokenizer, pairs, settings["max_length"])
     scores = model.evaluate(batches(*ids, AT_ONCE), return_dict=True, verbose=0)
-    answers = _answers(Responder(model, tokenizer, settings), [source for source, _ in pairs])
+    answers = _answers(responder, [source for source, _ in pairs])
     targets = [target for _, target in pairs]
     report = {
         "pairs": len(pairs),

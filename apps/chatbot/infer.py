@@ -3,10 +3,14 @@
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 
 from apps.chatbot import settings as stored
 from apps.chatbot import store
 from apps.chatbot.responder import Responder
+from keras_attention.data import with_context
+
+RESET = "/reset"
 
 
 def run(directory: str, said: dict, input_path: str | None, output_path: str | None) -> bool:
@@ -39,13 +43,37 @@ def run(directory: str, said: dict, input_path: str | None, output_path: str | N
 
 def answer(responder: Responder, settings: dict, line: bytes) -> tuple[str | None, str | None]:
     """-> the reply, or None where there can be none; and what there is to say about it."""
+    source, problem = read(responder, settings, line)
+    if not source:
+        return source, problem
+    return best(responder.replies([source])[0], settings), problem
+
+
+def best(replies: list[str], settings: dict) -> str:
+    """The reply; those of --n_best, if it is given, parted by tabs."""
+    # A model of bytes may say a line break; here it would be taken for the end of the reply.
+    if settings["n_best"] is None:
+        return replies[0].replace("\n", " ")
+    return "\t".join(" ".join(reply.splitlines()).replace("\t", " ") for reply in replies)
+
+
+def read(
+    responder: Responder, settings: dict, line: bytes, before: Sequence[str] = ()
+) -> tuple[str | None, str | None]:
+    """-> what the model is asked, "" for a blank line, None if it cannot be; and what to say.
+
+    `before`: earlier turns of the conversation; with --context_turns a line has its own, too, in
+    columns. Of them all the last ones are read, as many as there is room for.
+    """
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         return None, f"expected UTF-8 text. Received: {error}. No reply."
+    limit, context = settings["max_length"], settings["context_turns"]
+    turns = [*before, *text.split("\t")] if context else [text]
+    text = turns[-1]
     if not text.strip():
         return "", None
-    limit = settings["max_length"]
     known, tokens = responder.count(text)
     if not known:
         return None, "nothing in it is known to the model. No reply."
@@ -54,11 +82,10 @@ def answer(responder: Responder, settings: dict, line: bytes) -> tuple[str | Non
             f"a first line may have {limit} characters, for its match must be as long. Received: "
             f"{len(text)}. No reply."
         )
-    problem = None
     if tokens > limit:
-        problem = f"only the first {limit} of its {tokens} tokens are read."
-    # A model of bytes may say a line break; here it would be taken for the end of the reply.
-    return responder.replies([text])[0][0].replace("\n", " "), problem
+        return text, f"only the first {limit} of its {tokens} tokens are read."
+    sources = (with_context(turns, count) for count in range(context, -1, -1))
+    return next(source for source in sources if responder.count(source)[1] <= limit), None
 
 
 def _same_file(path: str, other: str) -> bool:
@@ -66,17 +93,39 @@ def _same_file(path: str, other: str) -> bool:
 
 
 def _chat(responder: Responder, settings: dict) -> None:
-    sys.stdin.reconfigure(errors="surrogateescape")  # `answer` says what is wrong with such bytes
-    print("Say something; an empty line is ignored, Ctrl-D ends.", flush=True)
+    sys.stdin.reconfigure(errors="surrogateescape")  # `read` says what is wrong with such bytes
+    remembers, turns = settings["context_turns"] > 0, []
+    forget = f" {RESET} forgets what was said," * remembers
+    print(f"Say something; an empty line is ignored,{forget} Ctrl-D ends.", flush=True)
     while True:
         try:
             line = input("> ")
         except (EOFError, KeyboardInterrupt):
             print()
             return
-        if line.strip():
-            reply, problem = answer(responder, settings, line.encode("utf-8", "surrogateescape"))
-            if problem:
-                print(f"({problem})", file=sys.stderr, flush=True)
-            if reply is not None:
-                print(reply, flush=True)
+        if remembers and line.strip() == RESET:
+            turns.clear()
+            continue
+        asked = line.encode("utf-8", "surrogateescape")
+        source, problem = read(responder, settings, asked, turns)
+        if problem:
+            print(f"({problem})", file=sys.stderr, flush=True)
+        if source:
+            reply = _told(responder, settings, source)
+            turns += [line, reply.split("\t")[0]]
+            del turns[: -settings["context_turns"] or None]
+
+
+def _told(responder: Responder, settings: dict, source: str) -> str:
+    """The reply, which is shown; as it is made, if it can be."""
+    if not responder.streams:
+        reply = best(responder.replies([source])[0], settings)
+        print(reply, flush=True)
+        return reply
+    reply = ""
+    for piece in responder.stream(source):
+        piece = piece.replace("\n", " ")
+        print(piece, end="", flush=True)
+        reply += piece
+    print(flush=True)
+    return reply

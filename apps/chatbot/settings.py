@@ -1,4 +1,4 @@
-"""The flags, and the settings that a model directory remembers of them."""
+"""The settings of a model directory: what it remembers of the flags."""
 
 import json
 import os
@@ -26,76 +26,100 @@ FIXED = (
     "dtype_policy",
     "max_length",
     "seed",
+    "model",
+    "heads",
+    "ff_units",
+    "label_smoothing",
+    "warmup_steps",
+    "context_turns",
+)
+# How to search: see `search`.
+SEARCH = (
+    "beam_width",
+    "n_best",
+    "length_penalty",
+    "coverage_penalty",
+    "sampling",
+    "sample_seed",
+    "diversity_groups",
+    "diversity_strength",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "min_length",
+    "repetition_penalty",
+    "no_repeat_ngram",
+    "banned_words",
+    "must_contain",
 )
 # How long to train and how to search: the stored value is only the default.
-FREE = ("epochs", "steps", "patience", "beam_width", "length_penalty")
+FREE = ("epochs", "steps", "patience", "average", *SEARCH)
 
-
-def define_flags() -> None:
-    """Declare every flag of the program."""
-    flags.DEFINE_enum("mode", "train", ["train", "eval", "infer", "export"], "What to do.")
-    flags.DEFINE_enum("task", "chat", ["chat", "couplet"], "What to learn.")
-    flags.DEFINE_string(
-        "data",
-        None,
-        "Text pairs: a file of lines `source TAB target` (may be .gz), or two line-aligned files "
-        "as SRC,TGT. Default: the data that comes with the program. For eval: what to evaluate "
-        "on; default: the held-out part.",
-    )
-    flags.DEFINE_string(
-        "dev_data", None, "Held-out pairs, like --data. Default: a split of --data."
-    )
-    flags.DEFINE_string("model_dir", "model", "Where the model is kept.")
-    flags.DEFINE_string("export_dir", "export", "Where export writes the SavedModel.")
-    flags.DEFINE_enum(
-        "tokenizer",
-        "char",
-        ["char", "word", "sentencepiece"],
-        "What a token is. sentencepiece needs the extra [subword].",
-    )
-    flags.DEFINE_integer("vocab_size", 8000, "The most tokens to know.", lower_bound=8)
-    flags.DEFINE_integer("epochs", 16, "Passes over the data, at most.", lower_bound=1)
-    flags.DEFINE_integer("steps", None, "Training steps in all; overrides --epochs.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 64, "Pairs a step.", lower_bound=1)
-    flags.DEFINE_float(
-        "learning_rate",
-        3e-3,
-        "Of Adam; halved after every epoch without a better dev loss.",
-        lower_bound=0.0,
-    )
-    flags.DEFINE_integer("units", 128, "Width of every layer.", lower_bound=1)
-    flags.DEFINE_integer("layers", 1, "Recurrent layers of encoder and decoder.", lower_bound=1)
-    flags.DEFINE_enum(
-        "attention", "bahdanau", ["bahdanau", "luong", "none"], "How the decoder looks back."
-    )
-    flags.DEFINE_float(
-        "max_gradient_norm", 5.0, "Clip gradients to this global norm; 0 does not.", lower_bound=0.0
-    )
-    flags.DEFINE_float(
-        "dropout", 0.0, "Share of inputs dropped.", lower_bound=0.0, upper_bound=0.99
-    )
-    flags.DEFINE_enum(
-        "dtype_policy", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Of Keras."
-    )
-    flags.DEFINE_integer("beam_width", 4, "Hypotheses a search keeps.", lower_bound=1)
-    flags.DEFINE_float("length_penalty", 0.6, "0 prefers short answers.", lower_bound=0.0)
-    flags.DEFINE_integer(
-        "max_length", 64, "Tokens of a source or a target, at most.", lower_bound=1
-    )
-    flags.DEFINE_integer("seed", 0, "Of everything random.", lower_bound=0)
-    flags.DEFINE_integer(
-        "patience",
-        5,
-        "Epochs without a better dev loss before stopping; 0 never stops.",
-        lower_bound=0,
-    )
-    flags.DEFINE_string("input", None, "File of lines to answer. Default: standard input.")
-    flags.DEFINE_string("output", None, "File for the answers. Default: standard output.")
+# What earlier model directories lack, and what is meant there; also the defaults of the flags.
+ADDED: dict[str, Any] = {
+    "model": "rnn",
+    "heads": 4,
+    "ff_units": None,
+    "label_smoothing": 0.0,
+    "warmup_steps": 0,
+    "context_turns": 0,
+    "average": 0,
+    "n_best": None,
+    "coverage_penalty": 0.0,
+    "sampling": "off",
+    "sample_seed": None,
+    "diversity_groups": 2,
+    "diversity_strength": 1.0,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "min_length": 0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram": 0,
+    "banned_words": [],
+    "must_contain": [],
+}
+WARMUP = 1000  # steps, of a Transformer that is told nothing else
 
 
 def of_flags(values: flags.FlagValues) -> dict:
     """The settings that the flags ask for, defaults included."""
     return {name: values[name].value for name in FIXED + FREE}
+
+
+def of_new_model(wanted: dict, said: dict) -> dict:
+    """The settings of a model that is begun: what is wanted, and what follows from it.
+
+    Raises ValueError for settings that are meant for another kind of model.
+    """
+    settings, kind = dict(wanted), wanted["model"]
+    for other, owned in {"rnn": ["attention"], "transformer": ["heads", "ff_units"]}.items():
+        strange = [f"--{name}={said[name]}" for name in owned if name in said]
+        if strange and kind != other:
+            raise ValueError(
+                f"{', '.join(strange)} is for --model={other}. Received: --model={kind}. Leave it "
+                "out."
+            )
+    if kind == "transformer":
+        settings["attention"] = None
+        settings["ff_units"] = settings["ff_units"] or 4 * settings["units"]
+        if settings["units"] % settings["heads"]:
+            raise ValueError(
+                "--heads must divide --units. Received: "
+                f"--heads={settings['heads']}, --units={settings['units']}"
+            )
+    if settings["warmup_steps"] is None:
+        settings["warmup_steps"] = WARMUP if kind == "transformer" else 0
+    if settings["context_turns"] and settings["task"] == "couplet":
+        raise ValueError(
+            "--context_turns is for --task=chat: a couplet's second line matches one line. "
+            f"Received: --context_turns={settings['context_turns']}, --task=couplet"
+        )
+    return settings
 
 
 def said(values: flags.FlagValues) -> dict:
@@ -172,6 +196,7 @@ def _read(path: str) -> dict:
             f"{path} is of version {version}, this program reads version {VERSION}. Use the "
             "release that trained the model, or train anew."
         )
+    stored = {**ADDED, **stored}
     missing = [name for name in FIXED + FREE if name not in stored]
     if missing:
         raise ValueError(

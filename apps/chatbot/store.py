@@ -1,19 +1,23 @@
 """What a model directory holds: settings, tokenizer, the best model, checkpoints, logs."""
 
+import glob
 import os
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_attention import text
-from keras_attention.training import ClipByGlobalNorm, token_objective
-from models.rnn_seq2seq import RNNSeq2Seq  # also registers it with Keras
+from keras_attention.training import ClipByGlobalNorm, InverseSquareRoot, token_objective
+from models import RNNSeq2Seq, Transformer  # also registers them with Keras
 
 MODEL = "model.keras"
 CHECKPOINTS = "checkpoints"
+EPOCHS = "epochs"
 LOGS = "logs"
 
+_MODELS = {"rnn": RNNSeq2Seq, "transformer": Transformer}
 _TOKENIZERS = {"char": text.Characters, "word": text.Words, "sentencepiece": text.Subwords}
 
 
@@ -32,16 +36,25 @@ def make_tokenizer(settings: dict, pairs: list) -> text.Tokenizer:
 
 def make_model(settings: dict, vocab_size: int, target_counts: Any = None) -> keras.Model:
     """A fresh model, built and compiled; `target_counts` [V] of the ids it will have to say."""
-    attention = settings["attention"]
-    model = RNNSeq2Seq(
-        vocab_size,
-        units=settings["units"],
-        layers=settings["layers"],
-        attention=None if attention == "none" else attention,
-        share_embeddings=True,
-        dropout=settings["dropout"],
-        target_counts=target_counts,
-    )
+    sizes = {"layers": settings["layers"], "dropout": settings["dropout"]}
+    if settings["model"] == "transformer":
+        model: keras.Model = Transformer(
+            vocab_size,
+            width=settings["units"],
+            heads=settings["heads"],
+            ff_width=settings["ff_units"],
+            **sizes,
+        )
+    else:
+        attention = settings["attention"]
+        model = RNNSeq2Seq(
+            vocab_size,
+            units=settings["units"],
+            attention=None if attention == "none" else attention,
+            share_embeddings=True,
+            target_counts=target_counts,
+            **sizes,
+        )
     model.build()
     compile_model(model, settings)
     return model
@@ -49,18 +62,41 @@ def make_model(settings: dict, vocab_size: int, target_counts: Any = None) -> ke
 
 def compile_model(model: keras.Model, settings: dict) -> None:
     """Adam on the mean cross-entropy of real tokens, clipped by the true global norm."""
-    optimizer: Any = keras.optimizers.Adam(settings["learning_rate"])
+    rate, usual = settings["learning_rate"], {}
+    if settings["warmup_steps"]:
+        rate = InverseSquareRoot(rate, settings["warmup_steps"])
+    if settings["model"] == "transformer":
+        usual = {"beta_2": 0.98, "epsilon": 1e-9}  # Vaswani et al., 2017, section 5.3
+    optimizer: Any = keras.optimizers.Adam(rate, **usual)
     if settings["max_gradient_norm"]:
         optimizer = ClipByGlobalNorm(optimizer, settings["max_gradient_norm"])
-    model.compile(optimizer, **token_objective())
+    model.compile(optimizer, **token_objective(settings["label_smoothing"]))
 
 
 def save_model(directory: str, model: keras.Model) -> None:
     """Write the model; the one that was there stays until the new one is whole."""
-    path = os.path.join(directory, MODEL)
-    part = os.path.join(directory, "unfinished." + MODEL)
+    _write(os.path.join(directory, MODEL), model.save)
+
+
+def save_weights(directory: str, model: keras.Model, step: int, keep: int) -> None:
+    """Write the weights of an epoch that ended at this step, and keep the newest files alone."""
+    folder = os.path.join(directory, EPOCHS)
+    os.makedirs(folder, exist_ok=True)
+    _write(os.path.join(folder, f"step-{step:09}.weights.h5"), model.save_weights)
+    for path in saved_weights(directory)[:-keep]:
+        os.remove(path)
+
+
+def saved_weights(directory: str) -> list[str]:
+    """The weights of the last epochs, oldest first."""
+    return sorted(glob.glob(os.path.join(glob.escape(directory), EPOCHS, "step-*.weights.h5")))
+
+
+def _write(path: str, save: Callable[[str], None]) -> None:
+    """A file whole, or as it was."""
+    part = os.path.join(os.path.dirname(path), "unfinished." + os.path.basename(path))
     try:
-        model.save(part)
+        save(part)
         os.replace(part, path)
     except OSError as error:
         raise OSError(
@@ -97,10 +133,11 @@ def load_model(directory: str, settings: dict) -> tuple[keras.Model, text.Tokeni
         ) from error
     tokenizer = text.load(directory)
     vocab_size = model.get_config().get("vocab_size")
-    if not isinstance(model, RNNSeq2Seq) or vocab_size != tokenizer.vocab_size:
+    kind = _MODELS[settings["model"]]
+    if not isinstance(model, kind) or vocab_size != tokenizer.vocab_size:
         raise ValueError(
-            f"{path} and the tokenizer beside it do not belong together: expected an RNNSeq2Seq of "
-            f"{tokenizer.vocab_size} tokens. Received: a {type(model).__name__} of {vocab_size}. "
+            f"{path} and the tokenizer beside it do not belong together: expected {kind.__name__} "
+            f"of {tokenizer.vocab_size} tokens. Received: {type(model).__name__} of {vocab_size}. "
             "Restore both from one copy, or train anew in another --model_dir."
         )
     return model, tokenizer

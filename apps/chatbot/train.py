@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from apps.chatbot import corpus, store
+from apps.chatbot import corpus, search, store
 from apps.chatbot import settings as stored
 from apps.chatbot.responder import Responder
 from keras_attention import text
 from keras_attention.data import batches
-from keras_attention.training import Summaries, TrainingCheckpoint
+from keras_attention.training import Summaries, TrainingCheckpoint, average_checkpoints
 
 SAVE_EVERY = 1000  # steps: what a killed process may lose of a long epoch
 
@@ -29,7 +29,7 @@ def run(directory: str, wanted: dict, said: dict) -> bool:
     True: it ran to its end; False: Ctrl-C stopped it.
     """
     resumes = stored.exists(directory)
-    settings = stored.load(directory, said) if resumes else wanted
+    settings = stored.load(directory, said) if resumes else stored.of_new_model(wanted, said)
     if "epochs" in said and "steps" not in said:
         settings["steps"] = None  # or those of an earlier run would override what is asked for
     keras.config.set_dtype_policy(settings["dtype_policy"])
@@ -39,6 +39,8 @@ def run(directory: str, wanted: dict, said: dict) -> bool:
         tokenizer = text.load(directory)
     else:
         tokenizer = store.make_tokenizer(settings, pairs.train)
+    search.plan(settings, tokenizer)  # what it refuses is better told now than after the training
+    if not resumes:
         _make(directory)
         tokenizer.save(directory)
     train = encode(tokenizer, pairs.train, settings["max_length"])
@@ -100,7 +102,7 @@ def _fit(directory, settings, model, train, dev) -> None:
     per_epoch = math.ceil(len(train[0]) / batch_size)
     last_step = settings["steps"] or settings["epochs"] * per_epoch
     dev_set = batches(*dev, batch_size).cache()
-    keeper = _Keeper(directory, checkpoint, progress, settings["patience"], per_epoch, last_step)
+    keeper = _Keeper(directory, checkpoint, progress, settings, per_epoch, last_step)
     summaries = Summaries(os.path.join(directory, store.LOGS))
     with _Interrupt() as keeper.interrupt:
         try:
@@ -127,21 +129,47 @@ def _fit(directory, settings, model, train, dev) -> None:
             raise
     if keeper.out_of_patience:
         _say(f"Stopped early: no better dev loss in {progress['waited']} epochs")
+    if settings["average"] > 1:
+        _average(directory, checkpoint, progress, model, dev_set)
+
+
+def _average(directory, checkpoint, progress, model, dev_set) -> None:
+    """The mean of the last epochs' weights is the model from now on, if it is the better one."""
+    paths = store.saved_weights(directory)
+    if len(paths) < 2 or progress.get("averaged") == progress["step"]:
+        return
+    average_checkpoints(model, paths)
+    loss = math.log(model.evaluate(dev_set, return_dict=True, verbose=0)["perplexity"])
+    better = loss < _kept(progress)
+    if better:
+        store.save_model(directory, model)
+    checkpoint.restore()  # the run goes on from its last step, not from the mean
+    if better:
+        progress["kept"] = loss
+    progress["averaged"] = progress["step"]
+    checkpoint.save(progress)
+    _say(f"mean of the last {len(paths)} epochs: dev loss {loss:.4f}" + ", kept" * better)
+
+
+def _kept(progress: dict) -> float:
+    """The dev loss of the saved model."""
+    return progress.get("kept", math.inf if progress["best"] is None else progress["best"])
 
 
 class _Keeper(keras.callbacks.Callback):
     """Keeps the run's progress, its checkpoints and its best model."""
 
-    def __init__(self, directory, checkpoint, progress, patience, per_epoch, last_step):
+    def __init__(self, directory, checkpoint, progress, settings, per_epoch, last_step):
         super().__init__()
         self.directory, self.checkpoint = directory, checkpoint
-        self.progress, self.patience = progress, patience
+        self.progress, self.settings = progress, settings
         self.per_epoch, self.last_step = per_epoch, last_step
         self.interrupt: Any = None
 
     @property
     def out_of_patience(self) -> bool:
-        return bool(self.patience) and self.progress["waited"] >= self.patience
+        patience = self.settings["patience"]
+        return bool(patience) and self.progress["waited"] >= patience
 
     @property
     def _epoch_is_over(self) -> bool:
@@ -166,13 +194,19 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         loss, best = math.log(logs["val_perplexity"]), self.progress["best"]
+        if loss < _kept(self.progress):
+            store.save_model(self.directory, self.model)
+            self.progress.pop("kept", None)  # it is the best epoch's again
         if best is None or loss < best:
             self.progress.update(best=loss, waited=0)
-            store.save_model(self.directory, self.model)
         else:
             self.progress["waited"] += 1
-            optimizer = self.model.optimizer
-            optimizer.learning_rate = 0.5 * float(optimizer.learning_rate)
+            if not self.settings["warmup_steps"]:
+                optimizer = self.model.optimizer
+                optimizer.learning_rate = 0.5 * float(optimizer.learning_rate)
+        if self.settings["average"] > 1:
+            step, count = self.progress["step"], self.settings["average"]
+            store.save_weights(self.directory, self.model, step, count)
         if self._epoch_is_over:
             self.progress.update(epoch=epoch + 1, batch=0)
         self.checkpoint.save(self.progress)

@@ -4,11 +4,17 @@ import gzip
 import itertools
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+BETWEEN_TURNS = "\u241e"  # a visible sign that texts do not have: a token of every tokenizer
 
 
-def read_pairs(path: str | os.PathLike) -> list[tuple[str, str]]:
+def read_pairs(path: str | os.PathLike, context_turns: int = 0) -> list[tuple[str, str]]:
     """The (source, target) pairs of a corpus, in the order of the file.
+
+    With `context_turns` N > 0 a line of more than two columns is a conversation: each turn but the
+    first is the target of a pair, whose source is `with_context` of the turn before it and of up to
+    N turns before that one.
 
     Args:
         path: a file of lines `source TAB target` (further columns are ignored), or two
@@ -16,6 +22,7 @@ def read_pairs(path: str | os.PathLike) -> list[tuple[str, str]]:
             with or without a byte order mark; lines end in LF or CRLF. An existing file whose
             name holds a comma is read as one file. Lines that are blank (in both files) are
             skipped; a blank source or target beside a text is kept, as "".
+        context_turns: N.
 
     Raises:
         ValueError: a file is missing, a directory, empty, binary or not UTF-8; a line has one
@@ -30,11 +37,20 @@ def read_pairs(path: str | os.PathLike) -> list[tuple[str, str]]:
     """
     path = os.fspath(path)
     parts = [path] if os.path.exists(path) else _two_names(path)
-    pairs = _from_one(path) if len(parts) == 1 else _from_two(*parts)
+    pairs = _from_one(path, context_turns) if len(parts) == 1 else _from_two(*parts)
     pairs = [pair for pair in pairs if pair[0].strip() or pair[1].strip()]
     if not pairs:
         raise ValueError(f"Expected at least one pair of texts. Received: {path} holds none.")
     return pairs
+
+
+def with_context(turns: Sequence[str], context_turns: int) -> str:
+    """The last turn of a conversation, after the N before it, as one source.
+
+    >>> with_context(["Hi", "Hello!", "How are you?"], 1)
+    'Hello!␞How are you?'
+    """
+    return BETWEEN_TURNS.join(turns[-1 - context_turns :])
 
 
 def _two_names(path):
@@ -45,7 +61,7 @@ def _two_names(path):
     return next(iter(existing or splits), [path])
 
 
-def _from_one(path):
+def _from_one(path, context_turns):
     for number, line in enumerate(_lines(path), 1):
         if line.strip():
             columns = line.split("\t")
@@ -54,7 +70,12 @@ def _from_one(path):
                     f"{path}, line {number}: expected `source TAB target`. Received: one column, "
                     f"{_shown(line)}. Separate the two texts by a tab, or pass SOURCE,TARGET files."
                 )
-            yield columns[0], columns[1]
+            if not context_turns:
+                columns = columns[:2]
+            while len(columns) > 2 and not columns[-1].strip():
+                columns.pop()
+            for place in range(1, len(columns)):
+                yield with_context(columns[:place], context_turns), columns[place]
 
 
 def _from_two(source, target):

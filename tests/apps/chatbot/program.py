@@ -15,7 +15,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from apps.chatbot import __main__ as chatbot
-from apps.chatbot import settings
+from apps.chatbot import command_line
 
 HOME = Path(__file__).parents[3]
 SMALL = (
@@ -37,7 +37,7 @@ class Ran(NamedTuple):
 def run(*arguments: str, stdin: bytes = b"") -> Ran:
     """What the command ends with; an exception that it lets through is the test's failure."""
     if "mode" not in flags.FLAGS:
-        settings.define_flags()
+        command_line.define_flags()
     out, err, given = (
         io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="", write_through=True)
         for content in (b"", b"", stdin)

@@ -6,9 +6,11 @@ import tensorflow as tf
 
 from apps.chatbot import store
 from apps.chatbot.responder import Responder
+from apps.chatbot.settings import ADDED
 from tests.apps.chatbot.program import shipped
 
 SETTINGS = {
+    **ADDED,
     "vocab_size": 700,
     "units": 8,
     "layers": 1,

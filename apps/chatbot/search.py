@@ -1,0 +1,160 @@
+"""The settings of a search as what `generate` takes, refused where they contradict each other."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention import text
+from keras_attention.seq2seq import Chooser, Control, best, controls, diverse, sample, stochastic
+
+
+class Plan(NamedTuple):
+    """How to search: the arguments of `generate` that do not depend on the lines."""
+
+    chooser: Chooser
+    controls: list[Control]  # what is struck out, in front of what measures the rest
+    beam_width: int
+    n_best: int
+    length_penalty: float
+    coverage_penalty: float
+    streams: bool  # one answer, each of whose tokens is chosen for good
+
+
+def plan(settings: dict, tokenizer: text.Tokenizer) -> Plan:
+    """Raises ValueError, naming the flags, for settings that no answer could satisfy."""
+    width, count = settings["beam_width"], settings["n_best"]
+    if count is not None and count > width:
+        raise ValueError(
+            "--n_best must not be above --beam_width. Received: "
+            f"--n_best={count}, --beam_width={width}"
+        )
+    if settings["coverage_penalty"] and settings["attention"] == "none":
+        raise ValueError(
+            "--coverage_penalty needs a model that attends. Received: "
+            f"--coverage_penalty={settings['coverage_penalty']}, --attention=none"
+        )
+    return Plan(
+        _chooser(settings),
+        _controls(settings, tokenizer),
+        width,
+        width if count is None else count,
+        settings["length_penalty"],
+        settings["coverage_penalty"],
+        streams=count in (None, 1) and (width == 1 or settings["sampling"] == "sample"),
+    )
+
+
+def _chooser(settings) -> Chooser:
+    kind, seed = settings["sampling"], settings["sample_seed"]
+    groups, width = settings["diversity_groups"], settings["beam_width"]
+    if kind == "diverse":
+        if width % groups:
+            raise ValueError(
+                "--diversity_groups must divide --beam_width. Received: "
+                f"--diversity_groups={groups}, --beam_width={width}"
+            )
+        return diverse(groups, settings["diversity_strength"])
+    return {"off": best, "sample": lambda: sample(seed), "stochastic": lambda: stochastic(seed)}[
+        kind
+    ]()
+
+
+def _controls(settings, tokenizer) -> list[Control]:
+    """In the order in which they change log p: what strikes out comes before what measures the
+    tail, which so always leaves something.
+    """
+    _check_lengths(settings)
+    banned = _banned(settings["banned_words"], tokenizer)
+    needed = _needed(settings["must_contain"], tokenizer, settings["max_length"])
+    _check_words(banned, needed)
+    phrases = [ids for spellings in banned.values() for ids in spellings]
+    wanted = {
+        "temperature": (1.0, controls.temperature),
+        "repetition_penalty": (1.0, controls.repetition_penalty),
+        "min_length": (0, lambda tokens: controls.length_between(tokens + 1)),
+        "no_repeat_ngram": (0, controls.no_repeat_ngram),
+        "banned_words": ([], lambda _: controls.ban_phrases(phrases)),
+        "must_contain": ([], lambda _: controls.must_contain(list(needed.values()))),
+        "top_k": (0, controls.top_k),
+        "top_p": (1.0, controls.top_p),
+        "min_p": (0.0, controls.min_p),
+        "typical_p": (1.0, controls.typical),
+    }
+    chosen = []
+    for name, (off, control) in wanted.items():
+        value = settings[name]
+        if value != off:
+            shown = ",".join(value) if isinstance(value, list) else value
+            chosen.append(control(value)._replace(name=f"--{name}={shown}"))
+    if chosen:  # or what is no word would make an answer longer
+        chosen.insert(0, controls.ban([text.PAD, text.START]))
+    controls.check(chosen, settings["max_length"] + 1)
+    return chosen
+
+
+def _check_lengths(settings) -> None:
+    least, most = settings["min_length"], settings["max_length"]
+    if least > most:
+        raise ValueError(
+            "--min_length must not be above --max_length. Received: "
+            f"--min_length={least}, --max_length={most}"
+        )
+    if least and settings["task"] == "couplet":
+        raise ValueError(
+            "--min_length is for --task=chat: a couplet's second line is as long as the first. "
+            f"Received: --min_length={least}, --task=couplet"
+        )
+
+
+def _banned(words, tokenizer) -> dict[str, list]:
+    """Each word -> the ids that spell it; none where the model could not say it anyway."""
+    spelled = {}
+    for word in words:
+        forms = {tuple(_ids(form, tokenizer)) for form in (word, f" {word}")}
+        spelled[word] = sorted(ids for ids in forms if ids and text.UNKNOWN not in ids)
+    return spelled
+
+
+def _needed(words, tokenizer, limit) -> dict[str, tuple]:
+    """Each word -> the ids that spell it, as it is spelled within a text."""
+    spelled = {}
+    for word in words:
+        within = f" {word}" if isinstance(tokenizer, text.Subwords) else word
+        ids = tuple(_ids(within, tokenizer))
+        if not ids or text.UNKNOWN in ids:
+            raise ValueError(
+                "--must_contain needs words that the model knows. Received: "
+                f"--must_contain={word}, which has none or others."
+            )
+        spelled[word] = ids
+        if len(ids) > limit:
+            raise ValueError(
+                f"--must_contain={word} needs {len(ids)} tokens. Received: --max_length={limit}"
+            )
+    return spelled
+
+
+def _check_words(banned, needed) -> None:
+    for (word, spellings), (phrase, ids) in (
+        (one, other) for one in banned.items() for other in needed.items()
+    ):
+        if any(_holds(ids, spelling) for spelling in spellings):
+            raise ValueError(
+                "--must_contain needs what --banned_words bans. Received: "
+                f"--must_contain={phrase}, --banned_words={word}"
+            )
+
+
+def _holds(ids, part) -> bool:
+    return any(ids[i : i + len(part)] == part for i in range(len(ids) - len(part) + 1))
+
+
+def _ids(line: str, tokenizer) -> list[int]:
+    return np.asarray(tokenizer.encode(tf.constant([line]))[0]).tolist()
+
+
+def arguments(plan: Plan) -> dict[str, Any]:
+    """What `generate` is given."""
+    own = ("controls", "streams")
+    return {name: value for name, value in plan._asdict().items() if name not in own}
