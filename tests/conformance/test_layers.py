@@ -39,6 +39,7 @@ from keras_attention.layers import (
     DistanceSAN,
     DotProductNonLocal,
     EmbeddedGaussianNonLocal,
+    FeedForward,
     FixedAttention,
     GatedCausalConv,
     GatedMLPBlock,
@@ -61,6 +62,7 @@ from keras_attention.layers import (
     PointerHead,
     ReinforceLoss,
     RelativeAttention,
+    Residual,
     RestrictedAttention,
     SAGANAttention,
     SNAILAttentionBlock,
@@ -68,6 +70,7 @@ from keras_attention.layers import (
     StridedAttention,
     StructuredSelfAttention,
     TokenSelector,
+    TransformerCell,
     TransformerStack,
     WindowAttention,
 )
@@ -216,6 +219,30 @@ def stack(dtype, **settings):
     return TransformerStack(1, 2, 6, positions="learned", max_length=16, dtype=dtype, **settings)
 
 
+def transformer_cell(dtype):
+    return TransformerCell(stack(dtype, causal=True, cross=True))
+
+
+def decode_cached(cell, query, values, mask):
+    """A decoder and its memory, step by step."""
+    cell.stack.built or cell.build((None, WIDTH))
+    memory = cell.prepare_memory(values, memory_mask=mask)
+    steps = tf.shape(query)[1] if query.shape[1] is None else query.shape[1]
+    state = cell.get_initial_state(tf.shape(values)[0], steps, memory=memory)
+    decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=query.shape[1])
+    return decoder(query, initial_state=state, memory=memory)[0].rnn_output
+
+
+def around(layer, query, values, mask):
+    """A sublayer that is no layer."""
+    return layer(values, sublayer=tf.tanh)
+
+
+def mix_alone(layer, query, values, mask):
+    """Each place by itself, whatever the mask."""
+    return layer(values)
+
+
 def linear_cell(dtype):
     return LinearAttentionCell(LinearAttention(2, key_width=3, dtype=dtype))
 
@@ -329,6 +356,16 @@ ROWS |= {
     ),
     "encoder": Row(stack, mix),
     "decoder": Row(functools.partial(stack, causal=True, cross=True), decode_all),
+    "multi_head_causal": Row(
+        lambda dtype: MultiHeadAttention(4, 3, 2, num_key_heads=2, dtype=dtype), mix_causal
+    ),
+    "decoder_pre": Row(
+        functools.partial(stack, norm="pre", causal=True, cross=True, key_heads=1), decode_all
+    ),
+    "transformer_cell": Row(transformer_cell, decode_cached),
+    "residual": Row(lambda dtype: Residual(dtype=dtype), around),
+    "residual_pre": Row(lambda dtype: Residual("pre", dtype=dtype), around),
+    "feed_forward": Row(lambda dtype: FeedForward(6, "tanh", dtype=dtype), mix_alone),
 }
 each = pytest.mark.parametrize("name", ROWS)
 
@@ -339,7 +376,6 @@ ELSEWHERE = {
     "PatchEmbedding": "takes an image, and no mask",
     "PatchMerging": "takes an image, and no mask",
     "TiedEmbedding": "takes ids",
-    "TransformerCell": "is its stack step by step",
 }
 
 
