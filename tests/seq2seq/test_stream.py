@@ -18,6 +18,9 @@ from keras_attention.seq2seq import (
     temperature,
 )
 from models import RNNSeq2Seq, Transformer
+from tests.seq2seq.cells import keras3
+
+pytestmark = keras3("RNNSeq2Seq and Transformer")
 
 SOURCES = tf.constant([[5, 6, 7, 2], [8, 2, 0, 0], [4, 4, 9, 2]])
 LIMIT = 7
