@@ -16,7 +16,7 @@ from keras_attention.layers import (
     TransformerCell,
     TransformerStack,
 )
-from keras_attention.seq2seq import SearchResult, generate
+from keras_attention.seq2seq import SearchResult, generate, projector
 from keras_attention.seq2seq.controls import prefix
 from keras_attention.training import InverseSquareRoot, token_objective
 
@@ -90,6 +90,10 @@ class TransformerLM(keras.Model):
     def project(self, output):
         """Outputs of the cell -> logits.  [..., D] -> [..., V]."""
         return self.embedding.logits(output)
+
+    def projection(self):
+        """`project`, with what can be done before a loop done."""
+        return projector(tf.transpose(self.embedding.embeddings), dtype=self.compute_dtype)
 
     def call(self, tokens_in, training=None):
         # Padding stands on the right, where no earlier step looks.

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_attention.data import batches
 from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
-from keras_attention.seq2seq import SearchResult, generate
+from keras_attention.seq2seq import SearchResult, generate, projector
 from keras_attention.training import InverseSquareRoot, token_objective
 
 # Table 3 of the paper, and two small enough to be trained on a CPU.
@@ -112,7 +112,7 @@ class Transformer(keras.Model):
     # -- the model: encode, decode, and the parts `generate` steps through
 
     def encode(self, source, training=None):
-        """[B, S] ids -> (memory: what each decoder layer looks at, None: the state begins empty)."""
+        """[B, S] ids -> (memory: what each decoder layer looks at, None: it begins empty)."""
         self.build()
         mask = source != self.pad_id
         encoded = self.encoder(self.embedding(source), mask=mask, training=training)
@@ -135,6 +135,10 @@ class Transformer(keras.Model):
     def project(self, output):
         """Outputs of the cell -> logits.  [..., D] -> [..., V]."""
         return self.embedding.logits(output)
+
+    def projection(self):
+        """`project`, with what can be done before a loop done."""
+        return projector(tf.transpose(self.embedding.embeddings), dtype=self.compute_dtype)
 
     def call(self, inputs, training=None):
         source, target_in = inputs

@@ -4,7 +4,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.functional.shapes import sizes
 from keras_attention.layers._shapes import fit_heads
 
 
@@ -36,13 +35,6 @@ def spread(layer, *arrays) -> list[tf.Tensor]:
     """Key heads, as often as query heads share them.  [B, G, S, X] -> [B, H, S, X]."""
     times = layer.num_heads // layer.num_key_heads
     return [x if times == 1 else tf.repeat(x, times, axis=1) for x in arrays]
-
-
-def join_heads(layer, context) -> tf.Tensor:
-    """W^O of the heads side by side.  [B, H, T, Dv] -> [B, T, D]."""
-    batch, heads, steps, width = sizes(context)
-    flat = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [batch, steps, heads * width])
-    return layer.output_layer(tf.cast(flat, layer.compute_dtype))
 
 
 def distances(slots: tf.Tensor, first: Any, steps: Any) -> tf.Tensor:

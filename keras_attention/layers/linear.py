@@ -13,7 +13,7 @@ from keras_attention.functional.linear import (
     linear_step,
     positive,
 )
-from keras_attention.layers._heads import join_heads, spread
+from keras_attention.layers._heads import spread
 from keras_attention.layers._shapes import fit, fit_heads
 from keras_attention.layers.multi_head import MultiHeadAttention
 
@@ -64,7 +64,7 @@ class LinearAttention(MultiHeadAttention):
             )
         keys, values = spread(self, memory.keys, memory.values)
         context = linear_attention(self.split_query(query), keys, values, mask, causal)
-        return join_heads(self, context)
+        return self.join(context)
 
     def split_query(self, query) -> tf.Tensor:
         """The query of every head, not scaled.  [B, T, D] -> [B, H, T, Dk], float32 or wider."""
@@ -141,7 +141,7 @@ class LinearAttentionCell(keras.layers.Layer):
         keys, values, _ = attention.project_memory(inputs)
         heads = (attention.split_query(inputs), *spread(attention, keys, values))
         context, state = linear_step(*(x[:, :, 0] for x in heads), LinearState(*map(widen, state)))
-        output = join_heads(attention, context[:, :, None])[:, 0]
+        output = attention.join(context[:, :, None])[:, 0]
         return output, LinearState(*(tf.cast(x, dtype) for x in state))
 
     def get_config(self) -> dict:

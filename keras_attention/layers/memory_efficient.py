@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_attention.functional.attend import Memory
 from keras_attention.functional.chunked import chunked_attention
 from keras_attention.functional.shapes import sizes
-from keras_attention.layers._heads import join_heads, spread
+from keras_attention.layers._heads import spread
 from keras_attention.layers._shapes import fit_heads
 from keras_attention.layers.multi_head import MultiHeadAttention
 
@@ -58,7 +58,7 @@ class MemoryEfficientAttention(MultiHeadAttention):
             mask = tf.reshape(mask, [batch, *[1] * (3 - len(others)), *others])
         keys, values = spread(self, memory.keys, memory.values)
         context = chunked_attention(self.split_query(query), keys, values, mask, causal, self.chunk)
-        return join_heads(self, context)
+        return self.join(context)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "chunk": self.chunk}

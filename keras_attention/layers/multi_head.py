@@ -8,6 +8,14 @@ import tensorflow as tf
 
 from keras_attention.functional.attend import Memory
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.heads import (
+    head_contexts,
+    head_mask,
+    head_scores,
+    join_heads,
+    split_heads,
+    write_slots,
+)
 from keras_attention.functional.normalizers import softmax
 from keras_attention.layers._shapes import fit_heads
 
@@ -143,7 +151,8 @@ class MultiHeadAttention(keras.layers.Layer):
         fit_heads(query, memory, mask)
         if not isinstance(memory, Memory):
             memory = self.project_memory(query if memory is None else memory)
-        mask = _joined(memory.mask if mask is None else mask, query, memory.keys, causal)
+        mask = memory.mask if mask is None else mask
+        mask = head_mask(mask, causal, tf.shape(query)[1], tf.shape(memory.keys)[2])
         weights = self.weigh(self.split_query(query), memory.keys, mask, bias)
         output = self.read(self.dropout(weights, training=training), memory.values)
         return (output, weights) if return_weights else output
@@ -154,38 +163,27 @@ class MultiHeadAttention(keras.layers.Layer):
         """Keys and values once per source.  [B, S, D'] -> [B, G, S, Dk], [B, G, S, Dv]."""
         if mask is None:
             mask = getattr(memory, "_keras_mask", None)
-        keys = _split(self.key(memory), self.num_key_heads)
-        return Memory(widen(keys), _split(self.value(memory), self.num_key_heads), mask)
+        keys = split_heads(self.key(memory), self.num_key_heads)
+        return Memory(widen(keys), split_heads(self.value(memory), self.num_key_heads), mask)
 
     def split_query(self, query) -> tf.Tensor:
         """The scaled query of every head.  [B, T, D] -> [B, H, T, Dk]."""
-        return _split(self.query(query), self.num_heads) * self._key_width**-0.5
+        return split_heads(self.query(query), self.num_heads) * self._key_width**-0.5
 
     def weigh(self, query, keys, mask=None, bias: Any | Callable = None) -> tf.Tensor:
         """What each head looks at.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
-        query = widen(query)
-        scores = tf.matmul(self._grouped(query), widen(keys), transpose_b=True)
-        scores = tf.reshape(scores, tf.concat([tf.shape(query)[:3], [-1]], 0))
+        scores = head_scores(query, keys)
         if bias is not None:
-            scores += tf.cast(bias(query) if callable(bias) else bias, scores.dtype)
+            scores += tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
         return softmax(scores, mask)
 
     def read(self, weights, values) -> tf.Tensor:
         """The heads' contexts, joined.  [B, H, T, S], [B, G, S, Dv] -> [B, T, D]."""
-        context = tf.matmul(self._grouped(tf.cast(weights, values.dtype)), values)
-        shape = tf.shape(weights)
-        context = tf.reshape(context, [shape[0], self.num_heads, -1, self._value_width])
-        context = tf.transpose(context, [0, 2, 1, 3])
-        flat = tf.reshape(context, [shape[0], shape[2], self.num_heads * self._value_width])
-        return self.output_layer(tf.cast(flat, self.compute_dtype))
+        return self.join(head_contexts(weights, values))
 
-    def _grouped(self, x):
-        """Heads that share keys stand below each other.  [B, H, T, X] -> [B, G, H/G*T, X]."""
-        if self.num_key_heads == self.num_heads:
-            return x
-        shape = tf.shape(x)
-        rows = self.num_heads // self.num_key_heads * shape[2]
-        return tf.reshape(x, [shape[0], self.num_key_heads, rows, shape[3]])
+    def join(self, contexts) -> tf.Tensor:
+        """W^O of the heads side by side.  [B, H, T, Dv] -> [B, T, D]."""
+        return self.output_layer(tf.cast(join_heads(contexts), self.compute_dtype))
 
     # -- decoding step by step
 
@@ -225,37 +223,3 @@ class MultiHeadAttention(keras.layers.Layer):
         names = "num_heads key_width value_width output_width num_key_heads use_bias".split()
         own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own, "dropout": self.dropout.rate}
-
-
-def write_slots(slots, new, first) -> tf.Tensor:
-    """Put T rows in the place of slots `first`, ..., `first + T - 1`.
-
-    [B, G, M, X], [B, G, T, X] -> [B, G, M, X].
-    """
-    batch, heads, _, _ = tf.unstack(tf.shape(slots))
-    count = tf.shape(new)[2]
-    grid = tf.meshgrid(tf.range(batch), tf.range(heads), first + tf.range(count), indexing="ij")
-    new = tf.cast(new, slots.dtype)
-    return tf.ensure_shape(tf.tensor_scatter_nd_update(slots, tf.stack(grid, -1), new), slots.shape)
-
-
-def _split(x, heads):
-    """[B, T, H*X] -> [B, H, T, X]."""
-    shape = tf.shape(x)
-    x = tf.reshape(x, [shape[0], shape[1], heads, x.shape[-1] // heads])
-    return tf.transpose(x, [0, 2, 1, 3])
-
-
-def _joined(mask, query, keys, causal):
-    """One mask that broadcasts to [B, H, T, S], or None."""
-    if mask is not None:
-        mask = tf.cast(mask, tf.bool)
-        if mask.shape.rank == 2:
-            mask = mask[:, None, None]
-        elif mask.shape.rank == 3:
-            mask = mask[:, None]
-    if causal:
-        steps, slots = tf.range(tf.shape(query)[1]), tf.range(tf.shape(keys)[2])
-        before = (steps[:, None] >= slots)[None, None]
-        mask = before if mask is None else mask & before
-    return mask

@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
+from keras_attention.functional.heads import head_contexts, write_slots
 from keras_attention.functional.relative import relative_context, relative_scores
-from keras_attention.layers._heads import join_heads
-from keras_attention.layers.multi_head import Cache, MultiHeadAttention, write_slots
+from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -75,9 +75,8 @@ class RelativeAttention(MultiHeadAttention):
         """The heads' contexts, joined; `offset` as in `weigh`."""
         weights = tf.cast(weights, values.dtype)
         offset = tf.shape(values)[2] - tf.shape(weights)[2] if offset is None else offset
-        context = tf.matmul(self._grouped(weights), values)
-        context = tf.reshape(context, tf.concat([tf.shape(weights)[:3], [values.shape[-1]]], 0))
-        return join_heads(self, context + relative_context(weights, self.value_table, offset))
+        context = head_contexts(weights, values)
+        return self.join(context + relative_context(weights, self.value_table, offset))
 
     def step(self, query, cache: Cache, slot, mask, bias=None):
         """As that of `MultiHeadAttention`, the slots being steps 0, 1, ...."""

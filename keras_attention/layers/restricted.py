@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_attention.functional.banded import banded_attention
 from keras_attention.functional.normalizers import softmax
-from keras_attention.layers._heads import distances, join_heads, own_heads
+from keras_attention.layers._heads import distances, own_heads
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 
 
@@ -48,7 +48,7 @@ class RestrictedAttention(MultiHeadAttention):
             return self.dropout(softmax(scores, mask), training=training)
 
         context = banded_attention(*heads, self.radius, mask, causal, normalize)
-        return join_heads(self, context)
+        return self.join(context)
 
     def step(self, query, cache: Cache, slot, mask, bias=None):
         """As that of `MultiHeadAttention`, the slots being steps 0, 1, ..., within the radius."""

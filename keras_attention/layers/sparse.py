@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.sparse import fixed_attention, strided_attention
-from keras_attention.layers._heads import distances, join_heads, own_heads
+from keras_attention.layers._heads import distances, own_heads
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 
 
@@ -53,7 +53,7 @@ class StridedAttention(MultiHeadAttention):
             return self.dropout(softmax(scores, mask), training=training)
 
         context = strided_attention(*heads, self.stride, self.hop, mask, causal, normalize)
-        return join_heads(self, context)
+        return self.join(context)
 
     def step(self, query, cache: Cache, slot, mask, bias=None):
         """As that of `MultiHeadAttention`, the slots being steps 0, 1, ..., of its hops."""
@@ -110,7 +110,7 @@ class FixedAttention(MultiHeadAttention):
             return self.dropout(softmax(scores, mask), training=training)
 
         context = fixed_attention(*heads, self.stride, self.summary, self.hop, mask, normalize)
-        return join_heads(self, context)
+        return self.join(context)
 
     def step(self, query, cache: Cache, slot, mask, bias=None):
         """As that of `MultiHeadAttention`, the slots being steps 0, 1, ..., of its hops."""

@@ -26,7 +26,7 @@ def weights(model: Any) -> Iterator[None]:
     with keras.StatelessScope() as scope:
         for layer in mixed:
             for variable in layer._trainable_variables:
-                if variable.dtype == layer.variable_dtype:
+                if variable._autocast and variable.dtype == layer.variable_dtype:
                     # Not `add_update`, which would cast it back.
                     scope.state_mapping[id(variable)] = tf.cast(variable.value, layer.compute_dtype)
         yield

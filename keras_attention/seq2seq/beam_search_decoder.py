@@ -141,7 +141,8 @@ class BeamSearchDecoder(BaseDecoder):
         self.output_all_scores = output_all_scores
         self.output_alignments = output_alignments
         self.normalize = normalize
-        self.chooser = best() if chooser is None else chooser
+        self._chooses = chooser is not None
+        self.chooser = chooser if self._chooses else best()
         self.n_best = n_best
         self._step_cell = cell
         self._project = output_layer
@@ -251,7 +252,8 @@ class BeamSearchDecoder(BaseDecoder):
         inputs = self._embed(start)
         build_cell(self.cell, inputs[:, 0], memory)
         state = self._initial_search_state(initial_state)
-        return state.beams.finished, inputs, state
+        finished = state.beams.finished
+        return finished, inputs, state.beams if self._is_plain else state
 
     def _initial_search_state(self, cell_state) -> BeamSearchDecoderState:
         floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
@@ -295,12 +297,19 @@ class BeamSearchDecoder(BaseDecoder):
         return tf.nest.map_structure(self._split, cell_state)
 
     @property
+    def _is_plain(self) -> bool:
+        """Whether the state of the search is that of tf.contrib's, hypotheses and no more."""
+        return self.normalize and not self._chooses
+
+    @property
     def _reorder(self):
         return getattr(self.cell, "reorder", None)
 
     def step(self, time, inputs, state, training=None, name=None):
         """Extend every hypothesis by every token and keep the best K."""
         with tf.name_scope(name or "BeamSearchDecoderStep"):
+            if self._is_plain:
+                state = _SearchState(state, tf.zeros_like(state.finished), ())
             cell_state = state.beams.cell_state
             if self._reorder is None:
                 cell_state = tf.nest.map_structure(self._merge, cell_state)
@@ -333,6 +342,7 @@ class BeamSearchDecoder(BaseDecoder):
             finished = state.beams.finished
             if self.n_best is not None:
                 finished |= self._certain(state)[:, None]
+            state = state.beams if self._is_plain else state
             return outputs, state, self._embed(outputs.predicted_ids), finished
 
     def _certain(self, state) -> tf.Tensor:
@@ -365,8 +375,9 @@ class BeamSearchDecoder(BaseDecoder):
 
     def finalize(self, outputs, final_state, sequence_lengths):
         """Trace the hypotheses back, and what was recorded along them."""
-        stuck, final_state = final_state.stuck, final_state.beams
-        final_state = final_state._replace(finished=final_state.finished & ~stuck)
+        if not self._is_plain:
+            stuck, final_state = final_state.stuck, final_state.beams
+            final_state = final_state._replace(finished=final_state.finished & ~stuck)
         parents = _walkable(outputs.predicted_ids, outputs.parent_ids)
         steps, batch, beams = tf.unstack(tf.shape(parents))
         # Finished hypotheses may still change places: the way back begins at the last step.

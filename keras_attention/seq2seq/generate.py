@@ -11,7 +11,7 @@ from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.beam_search_ops import gather_beams, tile_batch
 from keras_attention.seq2seq.beam_search_step import _get_scores
-from keras_attention.seq2seq.choosers import Chooser, best, diverse
+from keras_attention.seq2seq.choosers import Chooser, diverse
 from keras_attention.seq2seq.controls import Control, Search, check, combine, prefix
 from keras_attention.seq2seq.sampler_base import as_tensors
 
@@ -98,7 +98,6 @@ def generate(
     Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, and for
     controls that contradict each other, naming both.
     """
-    chooser = best() if chooser is None else chooser
     n_best = beam_width if n_best is None else n_best
     _check(beam_width, max_length, n_best)
     control, source = _control(controls, max_length), as_tensors(source)
