@@ -149,7 +149,13 @@ class TransformerBlock(keras.layers.Layer):
             )
             return output
 
-        if self.cross_attention is not None and memory is not None:
+        if (self.cross_attention is None) != (memory is None):
+            raise ValueError(
+                "A memory [B, S, D'] goes with cross=True, and cross=True with a memory. Received: "
+                f"cross={self.cross_attention is not None}, "
+                f"{'no memory' if memory is None else 'a memory'}"
+            )
+        if memory is not None:
             x = self.cross_residual(x, sublayer=read, training=training)
         x = self.feed_forward_residual(x, sublayer=self.feed_forward, training=training)
         return x, weights
