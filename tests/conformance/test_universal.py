@@ -69,6 +69,7 @@ NO_SHARES = {
     "non_local_embedded": "pools what is looked at, and its mask with it",
     "sagan": "the same",
     "window": "has its weights window by window",
+    "encoder": "shows the weights of its memory, and has none",
 }
 SUM_TO_LESS = ("attention_monotonic", "local_predictive")  # as their papers have it
 LAYERS = [name for name in ROWS if name not in NO_SHARES and shows_weights(name)]
