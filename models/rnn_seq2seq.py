@@ -243,6 +243,8 @@ class RNNSeq2Seq(keras.Model):
 
     def projection(self):
         """`project`, with what can be done before a loop done."""
+        with tf.init_scope():
+            self.build()
         if self.output_layer is not None:
             kernel, bias = self.output_layer.kernel, self.output_layer.bias
         else:
