@@ -182,6 +182,8 @@ class RNNSeq2Seq(keras.Model):
 
     def encode(self, source, training=None):
         """[B, S] ids -> (memory: what the decoder may look at, state: where it begins)."""
+        with tf.init_scope():  # weights are born outside of any graph
+            self.build()
         mask = source != self.pad_id
         values, states = self.source_embedding(source), []
         for layer in self.encoder:
@@ -243,8 +245,6 @@ class RNNSeq2Seq(keras.Model):
 
     def projection(self):
         """`project`, with what can be done before a loop done."""
-        with tf.init_scope():
-            self.build()
         if self.output_layer is not None:
             kernel, bias = self.output_layer.kernel, self.output_layer.bias
         else:
