@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
+from keras_attention.layers.transformer_block import with_attention
 from keras_attention.training import InverseSquareRoot, TokenCrossentropy
 
 
@@ -96,8 +97,7 @@ class TransformerTagger(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        attention = keras.saving.deserialize_keras_object(config["self_attention"])
-        return cls(**{**config, "self_attention": attention})
+        return cls(**with_attention(config))
 
 
 def examples(count: int, rng: np.random.Generator, symbols: int = 30, length: int = 12):

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.seq2seq import _frozen
 from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.choosers import Chooser, best
@@ -101,13 +100,12 @@ class Stream:
         """-> (tokens [B], perhaps alignments [B, S]), the next inputs and state, ended [B]."""
         decoder = self._decoder(memory)
         before = state.lengths
-        with _frozen.weights(self._model):
-            # A decoder learns its sizes from a state: this one, whose values it throws away.
-            cell_state = state.beams.cell_state
-            if decoder._reorder is None:
-                cell_state = tf.nest.map_structure(_rows, cell_state)
-            self._initialize(decoder, tf.shape(before)[0], cell_state)
-            found, state, inputs, finished = decoder.step(time, inputs, state, training=False)
+        # A decoder learns its sizes from a state: this one, whose values it throws away.
+        cell_state = state.beams.cell_state
+        if decoder._reorder is None:
+            cell_state = tf.nest.map_structure(_rows, cell_state)
+        self._initialize(decoder, tf.shape(before)[0], cell_state)
+        found, state, inputs, finished = decoder.step(time, inputs, state, training=False)
         real = (state.lengths > before)[:, 0]  # [B]
         said = [tf.where(real, found.predicted_ids[:, 0], self._model.pad_id)]
         if self._return_alignments:

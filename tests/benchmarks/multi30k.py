@@ -5,9 +5,9 @@
 
 The first directory holds `multi30k/tok/{train,val,test_2016_flickr}.lc.norm.tok.{en,de}.gz`. The
 second is kept: a run that was stopped goes on when the same command is run again. One joint
-SentencePiece vocabulary of 10,000; the last `--average` epochs are averaged; beam 5. The figure
-comes last: BLEU of sacrebleu on the tokenised lower-cased text (`--tokenize none`), with its
-signature.
+SentencePiece vocabulary of 10,000; beam 5. The RNN is trained by the chatbot program, whose best
+epoch counts; of the Transformer the last `--average` epochs are averaged. The figure comes last:
+BLEU of sacrebleu on the tokenised lower-cased text (`--tokenize none`), with its signature.
 """
 
 import argparse
@@ -22,17 +22,24 @@ sys.path.insert(0, str(ROOT))
 
 import keras
 import numpy as np
+from real_text import program
 
+from apps.chatbot import store
+from apps.chatbot.settings import load as settings_of
 from keras_attention import text
 from keras_attention.data import batches, read_pairs
 from keras_attention.training import (
-    ClipByGlobalNorm,
     InverseSquareRoot,
     TrainingCheckpoint,
     average_checkpoints,
     token_objective,
 )
-from models import RNNSeq2Seq, Transformer
+from models import Transformer
+
+RNN = (
+    "--tokenizer=sentencepiece --vocab_size=10000 --units=256 --dropout=0.3 --learning_rate=0.002 "
+    "--batch_size=64 --patience=6"
+)
 
 
 def main():
@@ -53,22 +60,43 @@ def main():
     options = options.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     pairs = {part: corpus(options.data, part) for part in ("train", "val", "test_2016_flickr")}
+    model, tokenizer = (rnn if options.model == "rnn" else transformer)(pairs, options)
+    print(f"{options.model}: {model.count_params():,} parameters", flush=True)
+    for part in ("val", "test_2016_flickr"):
+        print(part, *bleu(model, tokenizer, pairs[part], options, part), flush=True)
+
+
+def stem(data, part):
+    return data / "multi30k" / "tok" / f"{part}.lc.norm.tok"
+
+
+def corpus(data, part):
+    """[(English, German)]."""
+    return read_pairs(f"{stem(data, part)}.en.gz,{stem(data, part)}.de.gz")
+
+
+def rnn(pairs, options):
+    """The best epoch of the chatbot program."""
+    if not options.evaluate_only:
+        train, dev = (
+            f"{stem(options.data, part)}.en.gz,{stem(options.data, part)}.de.gz"
+            for part in ("train", "val")
+        )
+        settings = f"{RNN} --epochs={options.epochs}".split()
+        program("train", options.work, f"--data={train}", f"--dev_data={dev}", *settings)
+    return store.load_model(str(options.work), settings_of(str(options.work), {}))
+
+
+def transformer(pairs, options):
+    """The mean of the last epochs."""
     tokenizer = vocabulary(options.work, pairs["train"])
     model = make(options, tokenizer.vocab_size)
-    print(f"{options.model}: {model.count_params():,} parameters", flush=True)
     if not options.evaluate_only:
         train(model, tokenizer, pairs, options)
     saved = sorted(options.work.glob("epoch-*.weights.h5"))[-options.average :]
     average_checkpoints(model, saved)
     print(f"mean of {', '.join(path.name for path in saved)}")
-    for part in ("val", "test_2016_flickr"):
-        print(part, *bleu(model, tokenizer, pairs[part], options, part), flush=True)
-
-
-def corpus(data, part):
-    """[(English, German)]."""
-    stem = data / "multi30k" / "tok" / f"{part}.lc.norm.tok"
-    return read_pairs(f"{stem}.en.gz,{stem}.de.gz")
+    return model, tokenizer
 
 
 def vocabulary(work, pairs):
@@ -80,14 +108,10 @@ def vocabulary(work, pairs):
 
 def make(options, vocab_size):
     keras.utils.set_random_seed(0)
-    if options.model == "transformer":
-        model = Transformer.of("small", vocab_size, norm=options.norm, dropout=options.dropout)
-        rate = InverseSquareRoot(options.peak, options.warmup)
-        optimizer = keras.optimizers.Adam(rate, beta_2=0.98, epsilon=1e-9)
-    else:
-        model = RNNSeq2Seq(vocab_size, units=256, dropout=0.3, share_embeddings=True)
-        optimizer = ClipByGlobalNorm(keras.optimizers.Adam(InverseSquareRoot(2e-3, 1000)), 5.0)
+    model = Transformer.of("small", vocab_size, norm=options.norm, dropout=options.dropout)
     model.build()
+    rate = InverseSquareRoot(options.peak, options.warmup)
+    optimizer = keras.optimizers.Adam(rate, beta_2=0.98, epsilon=1e-9)
     model.compile(optimizer, **token_objective(label_smoothing=0.1))
     return model
 
