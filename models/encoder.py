@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
-from keras_attention.layers.transformer_block import with_attention
 from keras_attention.training import InverseSquareRoot, TokenCrossentropy
 
 
@@ -97,7 +96,8 @@ class TransformerTagger(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**with_attention(config))
+        attention = keras.saving.deserialize_keras_object(config["self_attention"])
+        return cls(**{**config, "self_attention": attention})
 
 
 def examples(count: int, rng: np.random.Generator, symbols: int = 30, length: int = 12):

@@ -16,7 +16,6 @@ from keras_attention.layers import (
     TransformerCell,
     TransformerStack,
 )
-from keras_attention.layers.transformer_block import with_attention
 from keras_attention.seq2seq import SearchResult, generate, projector
 from keras_attention.seq2seq.controls import prefix
 from keras_attention.training import InverseSquareRoot, token_objective
@@ -128,7 +127,8 @@ class TransformerLM(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**with_attention(config))
+        attention = keras.saving.deserialize_keras_object(config["self_attention"])
+        return cls(**{**config, "self_attention": attention})
 
 
 def shifted(texts, start=TransformerLM.start_id, end=TransformerLM.end_id, pad=0):

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 
@@ -34,16 +33,3 @@ def begin(cell: Any, batch_size: Any, dtype: Any) -> Any:
 def push(tape: tf.Tensor, newest: tf.Tensor) -> tf.Tensor:
     """The tape one step on: its oldest slot goes, the newest comes last.  [N, M, ...], [N, ...]."""
     return tf.concat([tape[:, 1:], tf.cast(tf.expand_dims(newest, 1), tape.dtype)], 1)
-
-
-def serialize(thing: Any) -> Any:
-    """A cell, layer or function as JSON, without the shapes of its weights: the owner knows."""
-    config = keras.saving.serialize_keras_object(thing)
-    if isinstance(config, dict):
-        config.pop("build_config", None)
-    return config
-
-
-def deserialize(config: Any) -> Any:
-    """The inverse of `serialize`."""
-    return keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.layers import _cells
+from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.pooling import AttentionPooling
 
@@ -99,10 +99,10 @@ class HierarchicalAttention(keras.layers.Layer):
 
     def get_config(self) -> dict:
         encoders = {name: getattr(self, name) for name in ("word_encoder", "sentence_encoder")}
-        saved = {n: e and _cells.serialize(e) for n, e in encoders.items()}
+        saved = {n: e and serialize(e) for n, e in encoders.items()}
         return {**super().get_config(), **saved, "units": self.units}
 
     @classmethod
     def from_config(cls, config):
         names = ("word_encoder", "sentence_encoder")
-        return cls(**{**config, **{name: _cells.deserialize(config[name]) for name in names}})
+        return cls(**{**config, **{name: deserialize(config[name]) for name in names}})

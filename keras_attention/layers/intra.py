@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_attention.functional import additive, attend, softmax
 from keras_attention.layers import _cells
+from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
 
@@ -118,8 +119,8 @@ class LSTMNCell(keras.layers.Layer):
     def get_config(self) -> dict:
         names = ("units", "memory_length", "feed_summary")
         config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
-        return {**config, "normalize": _cells.serialize(self.normalize)}
+        return {**config, "normalize": serialize(self.normalize)}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "normalize": _cells.deserialize(config["normalize"])})
+        return cls(**{**config, "normalize": deserialize(config["normalize"])})

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional import attend, directional, general
 from keras_attention.layers import _cells
+from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
 
@@ -129,9 +130,9 @@ class IntraDecoderCell(keras.layers.Layer):
         return joined, IntraDecoderState(cell, past, filled)
 
     def get_config(self) -> dict:
-        config = {"cell": _cells.serialize(self.cell), "memory_length": self.memory_length}
+        config = {"cell": serialize(self.cell), "memory_length": self.memory_length}
         return {**super().get_config(), **config}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "cell": _cells.deserialize(config["cell"])})
+        return cls(**{**config, "cell": deserialize(config["cell"])})

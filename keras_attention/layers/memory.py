@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional import addressing, widen
 from keras_attention.layers import _cells
+from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
 
@@ -177,11 +178,11 @@ class NTMCell(keras.layers.Layer):
     def get_config(self) -> dict:
         names = "units slots width read_heads write_heads shift_range clip".split()
         config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
-        return {**config, "controller": _cells.serialize(self.controller)}
+        return {**config, "controller": serialize(self.controller)}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "controller": _cells.deserialize(config["controller"])})
+        return cls(**{**config, "controller": deserialize(config["controller"])})
 
 
 def _first_slot(shape, dtype=None):

@@ -17,6 +17,7 @@ from keras_attention.functional.heads import (
     write_slots,
 )
 from keras_attention.functional.normalizers import softmax
+from keras_attention.layers._saving import OfTwoWidths
 from keras_attention.layers._shapes import fit_heads
 
 
@@ -34,7 +35,7 @@ class Cache(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(OfTwoWidths, keras.layers.Layer):
     """H attentions side by side, each in a space of its own.
 
         head_h = softmax(x W^Q_h (y W^K_h)^T / sqrt(Dk) + bias) y W^V_h
@@ -129,14 +130,6 @@ class MultiHeadAttention(keras.layers.Layer):
         layer.build((None, None, width))
         return layer
 
-    @tf.autograph.experimental.do_not_convert
-    def __call__(self, query, memory=None, **kwargs):
-        if not self.built and not isinstance(memory, Memory):
-            shape = None if memory is None else tuple(memory.shape)
-            with tf.init_scope():
-                self.build(tuple(query.shape), shape)
-        return super().__call__(query, memory=memory, **kwargs)
-
     def call(
         self,
         query,
@@ -211,13 +204,6 @@ class MultiHeadAttention(keras.layers.Layer):
     def compute_mask(self, query, previous_mask=None):
         """That of the query, whatever `mask` is: it may be of the memory, or of pairs."""
         return getattr(query, "_keras_mask", None)
-
-    def get_build_config(self):
-        return {"widths": self._widths} if self.built else {}
-
-    def build_from_config(self, config):
-        if config:
-            self.build(*((None, None, width) for width in config["widths"]))
 
     def get_config(self):
         names = "num_heads key_width value_width output_width num_key_heads use_bias".split()

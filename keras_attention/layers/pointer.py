@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import additive, copy_mixture, widen
-from keras_attention.layers import _cells
+from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
 
@@ -152,9 +152,9 @@ class CopyHead(keras.layers.Layer):
         return mixture, p_gen
 
     def get_config(self) -> dict:
-        saved = _cells.serialize(self.output_layer)
+        saved = serialize(self.output_layer)
         return {**super().get_config(), "output_layer": saved, "copy_slots": self.copy_slots}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "output_layer": _cells.deserialize(config["output_layer"])})
+        return cls(**{**config, "output_layer": deserialize(config["output_layer"])})

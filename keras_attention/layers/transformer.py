@@ -6,17 +6,16 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.attend import Memory
+from keras_attention.layers._saving import OfTwoWidths, deserialize, serialize
 from keras_attention.layers.embeddings import PositionEmbedding
 from keras_attention.layers.multi_head import MultiHeadAttention
 from keras_attention.layers.transformer_block import (
     TransformerBlock,
-    serialize_attention,
-    with_attention,
 )
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerStack(keras.layers.Layer):
+class TransformerStack(OfTwoWidths, keras.layers.Layer):
     """N blocks, with positions and dropout below them and, pre-norm, one more norm above.
 
     The encoder as it is; with `causal=True` a language model; with `cross=True` and `causal=True`
@@ -90,7 +89,7 @@ class TransformerStack(keras.layers.Layer):
             positions=positions, position_layout=position_layout, max_length=max_length,
             causal=causal, cross=cross, key_width=key_width, key_heads=key_heads,
             activation=self.blocks[0].get_config()["activation"], attention_bias=attention_bias,
-            self_attention=serialize_attention(self_attention), value_width=value_width,
+            self_attention=serialize(self_attention), value_width=value_width,
         )  # fmt: skip
 
     def build(self, input_shape, memory_shape=None) -> None:
@@ -103,13 +102,6 @@ class TransformerStack(keras.layers.Layer):
             if layer is not None:
                 layer.build(x)
         self.built = True
-
-    @tf.autograph.experimental.do_not_convert
-    def __call__(self, x, memory=None, **kwargs):
-        if not self.built and not isinstance(memory, tuple):
-            with tf.init_scope():
-                self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
-        return super().__call__(x, memory=memory, **kwargs)
 
     def call(
         self, x, memory=None, mask=None, memory_mask=None, return_weights=False, training=None
@@ -156,16 +148,9 @@ class TransformerStack(keras.layers.Layer):
         """That of x, whatever `mask` is: it may be of pairs."""
         return getattr(x, "_keras_mask", None)
 
-    def get_build_config(self):
-        return {"widths": self._widths} if self.built else {}
-
-    def build_from_config(self, config):
-        if config and not self.built:
-            self.build(*((None, None, width) for width in config["widths"]))
-
     def get_config(self):
         return {**super().get_config(), **self._config}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**with_attention(config))
+        return cls(**{**config, "self_attention": deserialize(config["self_attention"])})

@@ -4,15 +4,14 @@ import inspect
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from keras_attention.functional.attend import Memory
+from keras_attention.layers._saving import OfTwoWidths, deserialize, serialize
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(OfTwoWidths, keras.layers.Layer):
     """One layer of a stack: self-attention, perhaps cross-attention, and feed-forward.
 
     Each is a sublayer of a `Residual`. Vaswani et al. (2017), section 3.1.
@@ -85,7 +84,7 @@ class TransformerBlock(keras.layers.Layer):
             heads=heads, ff_width=ff_width, key_width=key_width, key_heads=key_heads, cross=cross,
             dropout=dropout, norm=norm, attention_bias=attention_bias,
             activation=keras.activations.serialize(keras.activations.get(activation)),
-            self_attention=serialize_attention(self_attention), value_width=value_width,
+            self_attention=serialize(self_attention), value_width=value_width,
         )  # fmt: skip
 
     def build(self, input_shape, memory_shape=None) -> None:
@@ -100,13 +99,6 @@ class TransformerBlock(keras.layers.Layer):
         for layer in (self.feed_forward, self.feed_forward_residual):
             layer.build(x)
         self.built = True
-
-    @tf.autograph.experimental.do_not_convert
-    def __call__(self, x, memory=None, **kwargs):
-        if not self.built and not isinstance(memory, Memory):
-            with tf.init_scope():
-                self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
-        return super().__call__(x, memory=memory, **kwargs)
 
     def call(self, x, memory=None, mask=None, causal=False, training=None):
         """See the class."""
@@ -164,31 +156,9 @@ class TransformerBlock(keras.layers.Layer):
         """That of x, whatever `mask` is: it may be of pairs."""
         return getattr(x, "_keras_mask", None)
 
-    def get_build_config(self):
-        return {"widths": self._widths} if self.built else {}
-
-    def build_from_config(self, config):
-        if config and not self.built:
-            self.build(*((None, None, width) for width in config["widths"]))
-
     def get_config(self):
         return {**super().get_config(), **self._config}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**with_attention(config))
-
-
-def serialize_attention(attention):
-    """The pattern of a self-attention as JSON, without the shapes of its weights; None as it is."""
-    if attention is None:
-        return None
-    config = keras.saving.serialize_keras_object(attention)
-    config.pop("build_config", None)
-    return config
-
-
-def with_attention(config):
-    """The config of a block or stack with its pattern as a layer again."""
-    pattern = keras.saving.deserialize_keras_object(config["self_attention"])
-    return {**config, "self_attention": pattern}
+        return cls(**{**config, "self_attention": deserialize(config["self_attention"])})

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._saving import deserialize, serialize  # noqa: F401
+
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3  # else the legacy stack's Keras 2.15
 
 # RNN takes care of the dropout masks of cells of this type alone, which has no public name.
@@ -91,21 +93,6 @@ def build(layer: Any, shape: Any) -> None:
     if not layer.built:
         with building(layer):
             layer.build(shape)
-
-
-def serialize(thing: Any) -> Any:
-    """A layer or function as JSON, without the shapes of its weights, which the owner keeps."""
-    if thing is None or isinstance(thing, str):
-        return thing
-    config = keras.saving.serialize_keras_object(thing)
-    if isinstance(config, dict):
-        config.pop("build_config", None)
-    return config
-
-
-def deserialize(config: Any) -> Any:
-    """The inverse of `serialize`."""
-    return keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config
 
 
 def static_shape(x: Any) -> tuple:
