@@ -1,0 +1,53 @@
+"""How layers that hold layers, or depend on two widths, are saved."""
+
+import inspect
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def serialize(thing: Any) -> Any:
+    """A layer, cell or function as JSON, without the shapes of its weights, which the owner keeps.
+
+    None and names are what they are.
+    """
+    if thing is None or isinstance(thing, str):
+        return thing
+    config = keras.saving.serialize_keras_object(thing)
+    if isinstance(config, dict):
+        config.pop("build_config", None)
+    return config
+
+
+def deserialize(config: Any) -> Any:
+    """The inverse of `serialize`."""
+    return keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config
+
+
+class OfTwoWidths:
+    """Before `keras.layers.Layer`: built from the widths of what is given and of a memory.
+
+    Such a layer has `build(shape, memory_shape=None)`, which notes both as `_widths`, and is called
+    as `(x, memory=None, ...)`. A memory that was projected already, a tuple, has no width to tell.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *args, **kwargs):
+        if not self.built:
+            names = list(inspect.signature(self.call).parameters)[:2]
+            x, memory = (
+                args[place] if place < len(args) else kwargs.get(name)
+                for place, name in enumerate(names)
+            )
+            if not isinstance(memory, tuple):
+                with tf.init_scope():
+                    self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
+        return super().__call__(*args, **kwargs)
+
+    def get_build_config(self) -> dict:
+        return {"widths": self._widths} if self.built else {}
+
+    def build_from_config(self, config: dict) -> None:
+        if config and not self.built:
+            self.build(*((None, None, width) for width in config["widths"]))
