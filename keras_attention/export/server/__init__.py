@@ -1,0 +1,24 @@
+"""A small model server with TF Serving's REST shapes, for any SavedModel with signatures.
+
+FastAPI and uvicorn are the extra `pip install 'keras_attention[serving]'`, loaded when a server is
+made. `keras_attention.export.client` talks to this server and to TF Serving alike.
+"""
+
+from keras_attention.export.server.batching import Batcher, Overloaded
+from keras_attention.export.server.process import serve
+from keras_attention.export.server.rest import Limits, application
+from keras_attention.export.server.servable import Servable, Signature, load
+from keras_attention.export.server.versions import NotServed, Versions
+
+__all__ = [
+    "Batcher",
+    "Limits",
+    "NotServed",
+    "Overloaded",
+    "Servable",
+    "Signature",
+    "Versions",
+    "application",
+    "load",
+    "serve",
+]

@@ -1,0 +1,180 @@
+"""Requests that arrive together run as one batch."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_attention.export.server.rows import can_share, own
+from keras_attention.export.server.servable import Signature
+
+__all__ = ["Batcher", "Overloaded"]
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Overloaded(RuntimeError):
+    """As many requests wait as may wait."""
+
+
+class _Request(NamedTuple):
+    inputs: Arrays
+    rows: int
+    answer: asyncio.Future
+
+
+class _Batch:
+    """Requests that will run together; others may join until it is run."""
+
+    def __init__(self, signature: Signature, key: Hashable, opened: float):
+        self.signature, self.key, self.opened = signature, key, opened
+        self.requests: list[_Request] = []
+        self.rows = 0
+        self.full = asyncio.Event()
+
+
+class Batcher:
+    """Calls signatures in threads, for several requests at once where `can_share` allows it.
+
+    A request joins the open batch of its signature and of its inputs' shapes. A batch is run when
+    it is full, or `max_wait` after it was opened, and as soon as a thread is free; until then it
+    takes others in. A request is never split, whatever its rows. Where a shared batch fails, its
+    requests run alone: each gets its own reply or its own error.
+
+    Args:
+        max_batch_size: rows; 1 runs each request alone.
+        max_wait: seconds that the first request of a batch waits for others.
+        max_pending: requests without an answer, at most; those above are refused.
+        threads: batches that run at a time. Default: one per core.
+
+    An async context manager; it belongs to the loop that entered it.
+
+    >>> import asyncio, tensorflow as tf
+    >>> text = {"text": tf.TensorSpec([None], tf.string)}
+    >>> shout = Signature("shout", text, text, lambda text: {"text": text + "!"})
+    >>> async def main():
+    ...     async with Batcher() as batcher:
+    ...         lines = (np.array([line], object) for line in (b"hello", b"you"))
+    ...         return await asyncio.gather(*(batcher(shout, {"text": line}) for line in lines))
+    >>> [answer["text"].tolist() for answer in asyncio.run(main())]
+    [[b'hello!'], [b'you!']]
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int = 32,
+        max_wait: float = 0.002,
+        max_pending: int = 256,
+        threads: int | None = None,
+    ):
+        self._max_batch_size, self._max_wait = max_batch_size, max_wait
+        self._max_pending, self._pending = max_pending, 0
+        self._count = threads or os.cpu_count() or 1
+        self._open: dict[Hashable, _Batch] = {}
+
+    async def __aenter__(self) -> "Batcher":
+        self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
+        self._threads = concurrent.futures.ThreadPoolExecutor(self._count, "model")
+        self._runners = [asyncio.create_task(self._run_batches()) for _ in range(self._count)]
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        for runner in self._runners:
+            runner.cancel()
+        await asyncio.gather(*self._runners, return_exceptions=True)
+        self._threads.shutdown(wait=False)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a request would be refused now."""
+        return self._pending >= self._max_pending
+
+    async def __call__(self, signature: Signature, inputs: Arrays) -> dict[str, np.ndarray]:
+        """The outputs for these inputs. Cancelled before it runs, it costs nothing.
+
+        Raises Overloaded, and whatever the signature raises.
+        """
+        if self.is_full:
+            raise Overloaded(f"{self._pending} requests wait already. Try again later.")
+        self._pending += 1
+        try:
+            answer = asyncio.get_running_loop().create_future()
+            self._join(signature, inputs, answer)
+            return await answer
+        finally:
+            self._pending -= 1
+
+    def _join(self, signature, inputs, answer) -> None:
+        key, rows = _group(signature, inputs)
+        batch = self._open.get(key)
+        if batch is None or batch.rows + rows > self._max_batch_size:
+            batch = _Batch(signature, key, asyncio.get_running_loop().time())
+            self._queue.put_nowait(batch)
+            self._open[key] = batch
+        batch.requests.append(_Request(inputs, rows, answer))
+        batch.rows += rows
+        if key is None or batch.rows >= self._max_batch_size:
+            self._close(batch)
+
+    def _close(self, batch) -> None:
+        batch.full.set()
+        if self._open.get(batch.key) is batch:
+            del self._open[batch.key]
+
+    async def _run_batches(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._queue.get()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(batch.opened + self._max_wait):
+                    await batch.full.wait()
+            self._close(batch)
+            requests = [request for request in batch.requests if not request.answer.done()]
+            if not requests:
+                continue
+            answers = await loop.run_in_executor(self._threads, _run, batch.signature, requests)
+            for request, answer in zip(requests, answers):
+                if request.answer.done():  # nobody waits for it any more
+                    continue
+                if isinstance(answer, Exception):
+                    request.answer.set_exception(answer)
+                else:
+                    request.answer.set_result(answer)
+
+
+def _group(signature: Signature, inputs: Arrays) -> tuple[Hashable, int]:
+    """-> what requests of one batch have in common, None if it is to run alone; its rows."""
+    counts = {value.shape[0] if value.ndim else 0 for value in inputs.values()}
+    rows = counts.pop() if len(counts) == 1 else 0
+    if not rows or not can_share(signature):
+        return None, rows
+    return (signature, *(inputs[name].shape[1:] for name in signature.inputs)), rows
+
+
+def _run(signature: Signature, requests: Sequence[_Request]) -> list[dict | Exception]:
+    """An answer for each request, in their order."""
+    try:
+        if len(requests) == 1:
+            return [own(signature, signature(requests[0].inputs))]
+        return _run_together(signature, requests)
+    except Exception as error:
+        if len(requests) == 1:
+            return [error]
+        return [_run(signature, [request])[0] for request in requests]
+
+
+def _run_together(signature, requests) -> list[dict]:
+    inputs = {
+        name: np.concatenate([request.inputs[name] for request in requests])
+        for name in signature.inputs
+    }
+    ends = np.cumsum([request.rows for request in requests])[:-1]
+    parts = {name: np.split(value, ends) for name, value in signature(inputs).items()}
+    return [
+        own(signature, {name: part[i] for name, part in parts.items()})
+        for i in range(len(requests))
+    ]

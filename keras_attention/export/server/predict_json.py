@@ -1,0 +1,107 @@
+"""Requests and replies of `:predict`, in rows or in columns, as TF Serving writes them.
+
+Rows are `{"instances": [...]}` and come back as `{"predictions": [...]}`; columns are
+`{"inputs": ...}` and come back as `{"outputs": ...}`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.export.server.tensor_json import from_json, is_bytes, shown, to_json
+
+__all__ = ["decode", "encode", "parse"]
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The object that a body holds; NaN, Infinity and -Infinity are numbers. Raises ValueError."""
+    try:
+        request = json.loads(body)
+    except RecursionError:
+        raise ValueError("Expected JSON. Received: lists in lists, too deep to be read") from None
+    except ValueError as error:
+        raise ValueError(f"Expected JSON. Received: {shown(body)}, {error}") from None
+    if not isinstance(request, dict):
+        raise ValueError(f"Expected a JSON object. Received: {shown(request)}")
+    return request
+
+
+def decode(
+    request: Mapping[str, Any], inputs: Mapping[str, tf.TensorSpec]
+) -> tuple[dict[str, np.ndarray], bool]:
+    """A request -> its arrays by name, and whether it came in rows.
+
+    A single input needs no name. A scalar has no rows: it can be sent in columns only.
+    Raises ValueError for a missing or an unknown input, and for one that is not as specified.
+
+    >>> text = {"text": tf.TensorSpec([None], tf.string)}
+    >>> decode({"instances": ["hello", {"text": "you"}][:1]}, text)
+    ({'text': array([b'hello'], dtype=object)}, True)
+    """
+    in_rows = "instances" in request
+    if in_rows == ("inputs" in request):
+        raise ValueError(
+            "Expected either `instances` (rows) or `inputs` (columns). Received: an object of "
+            f"{sorted(request)}"
+        )
+    if in_rows:
+        scalars = sorted(name for name, spec in inputs.items() if spec.shape.rank == 0)
+        if scalars:
+            raise ValueError(
+                f"Expected `inputs` (columns), for {scalars} are scalars. Received: `instances`"
+            )
+        columns = _columns(request["instances"], inputs)
+    else:
+        columns = _named(request["inputs"], inputs)
+    return {name: from_json(name, columns[name], spec) for name, spec in inputs.items()}, in_rows
+
+
+def encode(outputs: Mapping[str, np.ndarray], in_rows: bool) -> dict[str, Any]:
+    """Arrays by name -> the reply; a single output loses its name.
+
+    Raises ValueError for rows of outputs that have not as many each.
+
+    >>> encode({"length": np.array([5, 1]), "ok": np.array([True, False])}, in_rows=True)
+    {'predictions': [{'length': 5, 'ok': True}, {'length': 1, 'ok': False}]}
+    >>> encode({"length": np.array([5, 1])}, in_rows=False)
+    {'outputs': [5, 1]}
+    """
+    counts = {array.shape[:1] for array in outputs.values()}
+    if in_rows and (len(counts) > 1 or () in counts):
+        shapes = {name: list(array.shape) for name, array in outputs.items()}
+        raise ValueError(f"The outputs have no common rows: {shapes}. Ask with `inputs` (columns).")
+    values = {name: to_json(name, array) for name, array in outputs.items()}
+    if len(values) == 1:
+        (value,) = values.values()
+    elif in_rows:
+        value = [dict(zip(values, row)) for row in zip(*values.values())]
+    else:
+        value = values
+    return {"predictions" if in_rows else "outputs": value}
+
+
+def _columns(rows, inputs) -> dict[str, list]:
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"Expected `instances` to be a list of rows. Received: {shown(rows)}")
+    if not _has_names(rows[0]):
+        return _named(rows, inputs)
+    named = [_named(row, inputs) for row in rows]
+    return {name: [row[name] for row in named] for name in inputs}
+
+
+def _named(value, inputs) -> dict[str, Any]:
+    """The value of each input by its name."""
+    if not _has_names(value):
+        if len(inputs) != 1:
+            raise ValueError(f"Expected the inputs {sorted(inputs)}. Received: {shown(value)}")
+        return {next(iter(inputs)): value}
+    if value.keys() != inputs.keys():
+        raise ValueError(f"Expected the inputs {sorted(inputs)}. Received: {sorted(value)}")
+    return value
+
+
+def _has_names(value) -> bool:
+    return isinstance(value, dict) and not is_bytes(value)

@@ -1,0 +1,89 @@
+"""A model server as a process: a socket, a loop, and an end that drops nobody."""
+
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from keras_attention.export.server.replies import optional
+from keras_attention.export.server.rest import DEFAULT, Limits, application
+from keras_attention.export.server.versions import Versions
+
+if TYPE_CHECKING:
+    import fastapi
+    import uvicorn
+
+__all__ = ["listen", "serve", "server_of"]
+
+
+def serve(
+    directory: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    name: str = "model",
+    limits: Limits = DEFAULT,
+    announce: Callable[[str], None] = print,
+) -> None:
+    """Serve a SavedModel, or the highest of a folder of numbered ones, until a signal ends it.
+
+    SIGTERM and Ctrl-C end it: new connections are refused, requests in flight get their answers
+    (for `limits.time_limit` at most), and the process exits with 0 at SIGTERM.
+
+    Args:
+        directory: see `Versions`.
+        host, port: where to listen; port 0 takes a free one.
+        name: of the model, in the paths of the requests.
+        limits: see `Limits`.
+        announce: told the URL as soon as requests are taken.
+
+    Raises what `Versions` raises, OSError if it cannot listen there, and ImportError without the
+    extra [serving].
+    """
+    optional("uvicorn")
+    with listen(host, port) as listener:
+        app = application(Versions(directory), name, limits)
+        server = server_of(app, limits)
+        signal.signal(signal.SIGTERM, _exit)  # uvicorn raises it anew when all is done
+        listener.listen()
+        shown = f"[{host}]" if ":" in host else host
+        announce(f"http://{shown}:{listener.getsockname()[1]}")
+        server.run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound, and not yet listening. Raises OSError, naming host and port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OSError(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another host or "
+            "port."
+        ) from error
+    return bound
+
+
+def server_of(app: "fastapi.FastAPI", limits: Limits = DEFAULT) -> "uvicorn.Server":
+    """The server that runs an application."""
+    uvicorn = optional("uvicorn")
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=int(limits.time_limit) + 1,
+    )
+    return uvicorn.Server(config)
+
+
+def _exit(*_) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    sys.exit(0)

@@ -1,0 +1,55 @@
+"""Replies and errors as TF Serving's JSON."""
+
+import importlib
+import json
+from typing import Any
+
+from keras_attention.export.server.batching import Overloaded
+from keras_attention.export.server.versions import NotServed
+
+__all__ = ["HUNG_UP", "TooLarge", "answer_errors", "optional", "reply"]
+
+HUNG_UP = 499  # nobody reads it
+
+
+class TooLarge(Exception):
+    """A body above the limit."""
+
+
+def reply(content: dict, code: int = 200, **headers: str) -> Any:
+    """A response of JSON."""
+    # NaN and infinities are written as Python, TF Serving and JavaScript name them.
+    body = json.dumps(content, ensure_ascii=False).encode()
+    fastapi = optional("fastapi")
+    return fastapi.Response(body, code, headers or None, media_type="application/json")
+
+
+def answer_errors(app: Any, time_limit: float) -> None:
+    """Have an application reply `{"error": "..."}` with its status code, whatever happens."""
+    requests, exceptions = optional("starlette.requests"), optional("starlette.exceptions")
+
+    def on(kind, code, message=str, **headers):
+        async def answer(_, error):
+            code_of = code if isinstance(code, int) else code(error)
+            return reply({"error": message(error)}, code_of, **headers)
+
+        app.add_exception_handler(kind, answer)
+
+    on(ValueError, 400)
+    on(NotServed, 404)
+    on(TooLarge, 413)
+    on(requests.ClientDisconnect, HUNG_UP)
+    on(Overloaded, 503, **{"Retry-After": "1"})
+    on(TimeoutError, 504, lambda _: f"Expected an answer within {time_limit:g} seconds.")
+    on(exceptions.HTTPException, lambda error: error.status_code, lambda error: error.detail)
+    on(Exception, 500, lambda error: f"{type(error).__name__}: {error}")
+
+
+def optional(module: str) -> Any:
+    """A module of the extra [serving]."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"A model server needs {module}: pip install 'keras_attention[serving]'"
+        ) from error

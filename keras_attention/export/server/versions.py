@@ -1,0 +1,101 @@
+"""The versions of a model in a folder: the highest is served, a new one takes its place."""
+
+import logging
+import os
+from collections.abc import Callable
+
+from keras_attention.export.server.servable import Servable, is_saved_model, load
+
+__all__ = ["NotServed", "Versions"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class NotServed(LookupError):
+    """A model or a version that is not loaded."""
+
+
+class Versions:
+    """What of a model is loaded now.
+
+    `directory` is a SavedModel, served as version 1, or a folder of them whose names are numbers.
+    The highest is served. Requests hold the version they were given to, so that one that is
+    replaced meanwhile still answers them, and is freed with the last.
+
+    Raises what `load` raises for the first version.
+    """
+
+    def __init__(self, directory: str, load: Callable[[str, int], Servable] = load):
+        self._directory, self._load = directory, load
+        self._failed: dict[int, tuple[object, str]] = {}  # version -> (its files, why not)
+        found = self._found()
+        if not found:
+            raise ValueError(
+                "Expected a SavedModel, or a folder of SavedModels named 1, 2, ... Received: "
+                f"{directory!r}. Export a model there first."
+            )
+        self._current = load(found[max(found)], max(found))
+
+    def get(self, version: int | None = None) -> Servable:
+        """What is loaded now. Raises NotServed for a version that is not."""
+        current = self._current
+        if version not in (None, current.version):
+            raise NotServed(
+                f"Version {version} is not loaded. Version {current.version} is: leave the "
+                "version out to ask the newest."
+            )
+        return current
+
+    def refresh(self) -> None:
+        """Load the highest version in the folder, if it is another than the one served.
+
+        One that cannot be loaded, perhaps because it is still being copied, is tried again when
+        its files have changed; the one before stays.
+        """
+        found = self._found()
+        self._failed = {version: why for version, why in self._failed.items() if version in found}
+        for version in sorted(found, reverse=True):
+            if version == self._current.version:
+                return
+            files = _files(found[version])
+            if self._failed.get(version, (None,))[0] == files:
+                continue
+            try:
+                self._current = self._load(found[version], version)
+            except Exception as error:  # whatever is wrong with it, the served one goes on
+                message = (str(error).splitlines() or [type(error).__name__])[0]
+                _LOG.warning("Version %d is not served: %s", version, message)
+                self._failed[version] = files, message
+            else:
+                return
+
+    def status(self) -> dict[int, str | None]:
+        """Version -> what is wrong with it, None if it is served; highest first."""
+        failed = {version: message for version, (_, message) in self._failed.items()}
+        return dict(sorted({**failed, self._current.version: None}.items(), reverse=True))
+
+    def _found(self) -> dict[int, str]:
+        if is_saved_model(self._directory):
+            return {1: self._directory}
+        if not os.path.isdir(self._directory):
+            return {}
+        paths = {
+            name: os.path.join(self._directory, name)
+            for name in os.listdir(self._directory)
+            if name.isascii() and name.isdigit()
+        }
+        return {int(name): path for name, path in paths.items() if is_saved_model(path)}
+
+
+def _files(directory: str) -> list[tuple[str, int, int]]:
+    """Whatever changes when a file is written: to notice that a copy went on."""
+    found = []
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:  # it was renamed meanwhile
+                continue
+            found.append((path, status.st_size, status.st_mtime_ns))
+    return sorted(found)

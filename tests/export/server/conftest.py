@@ -1,0 +1,18 @@
+import pytest
+
+from tests.export.server import serving
+
+
+@pytest.fixture(scope="session")
+def parrot(tmp_path_factory):
+    """The directory of a SavedModel."""
+    return serving.save(tmp_path_factory.mktemp("models") / "parrot")
+
+
+@pytest.fixture(scope="session")
+def url(parrot):
+    """A server with its usual limits."""
+    pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
+    pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
+    with serving.served(parrot) as address:
+        yield address
