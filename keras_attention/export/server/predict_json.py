@@ -86,7 +86,10 @@ def encode(outputs: Mapping[str, np.ndarray], in_rows: bool) -> dict[str, Any]:
 def _columns(rows, inputs) -> dict[str, list]:
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"Expected `instances` to be a list of rows. Received: {shown(rows)}")
-    if not _has_names(rows[0]):
+    have_names = {_has_names(row) for row in rows}
+    if len(have_names) == 2:
+        raise ValueError(f"Expected all rows with names, or none. Received: {shown(rows)}")
+    if not have_names.pop():
         return _named(rows, inputs)
     named = [_named(row, inputs) for row in rows]
     return {name: [row[name] for row in named] for name in inputs}

@@ -84,10 +84,11 @@ def save(directory, mark="!") -> str:
 
 
 @contextlib.contextmanager
-def served(directory, name="parrot", **limits):
-    """The URL of a server in this process, which is gone afterwards."""
+def served(model, name="parrot", **limits):
+    """The URL of a server of a directory or of `Versions`, which is gone afterwards."""
+    versions = model if isinstance(model, Versions) else Versions(str(model))
     limits = Limits(**limits)
-    server = server_of(application(Versions(str(directory)), name, limits), limits)
+    server = server_of(application(versions, name, limits), limits)
     with listen("127.0.0.1", 0) as listener:
         listener.listen()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
