@@ -60,6 +60,8 @@ def allowed(importer):
         return {*FLOORS[: FLOORS.index(importer)]}
     if importer == "migrate":  # it knows what contrib's cells keep their weights in
         return {"contrib", *BESIDE}
+    if importer == "export":  # what it exports is a search
+        return {"seq2seq", *BESIDE, "functional"}
     if importer == "":  # keras_attention/__init__.py is the door to all of it
         return {*FLOORS, *BESIDE}
     return {*BESIDE, "functional"}  # tensors in, tensors out: anybody may ask it

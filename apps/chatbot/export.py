@@ -18,7 +18,8 @@ def run(directory: str, said: dict, export_dir: str) -> None:
     model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
     expected = {
-        name: value.numpy() for name, value in responder.respond(tf.constant(QUESTIONS)).items()
+        name: value.numpy()
+        for name, value in responder.serving_default(tf.constant(QUESTIONS)).items()
     }
     names = list(expected)
     if settings["sampling"] in ("sample", "stochastic") and settings["sample_seed"] is None:
@@ -27,7 +28,7 @@ def run(directory: str, said: dict, export_dir: str) -> None:
     export.save(
         export_dir,
         responder,
-        {"serving_default": responder.respond},
+        responder.functions,
         lambda new: export.check_in_clean_process(new, QUESTIONS, expected, libraries),
     )
     size = sum(

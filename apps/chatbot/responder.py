@@ -1,5 +1,6 @@
 """From strings to the n best replies: one graph, used by eval, infer and export alike."""
 
+import re
 from collections.abc import Iterator
 
 import keras
@@ -7,97 +8,82 @@ import numpy as np
 import tensorflow as tf
 
 from apps.chatbot import search
-from keras_attention import text
-from keras_attention.seq2seq import Stream, exact_length, generate
+from keras_attention import export, text
+from keras_attention.data import BETWEEN_TURNS
+from keras_attention.seq2seq import Stream, exact_length
 
 
-class Responder(tf.Module):
-    """A model, its tokenizer and the settings of the search, as one function of strings.
-
-    The model is held by the traced function, not as an attribute: a SavedModel of this module
-    then has each variable once, and under a name that every loader finds.
-    """
+class Responder(export.Endpoints):
+    """A model, its tokenizer and the settings of the search, as functions of strings."""
 
     def __init__(self, model: keras.Model, tokenizer: text.Tokenizer, settings: dict):
-        super().__init__()
-        self.tokenizer = tokenizer
-        self._weights = [variable.value for variable in model.variables]
-        self._max_length = settings["max_length"]
-        exact = settings["task"] == "couplet"
-        looks = settings["attention"] != "none"
         plan = search.plan(settings, tokenizer)
-        self._banned = [word.lower() for word in settings["banned_words"]]
+        looks = settings["attention"] != "none"
+        couplet = settings["task"] == "couplet"
+        limit = settings["max_length"]
 
-        @tf.function(
-            input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False
-        )
-        def respond(text):
-            """text [B] -> replies [B, K], scores [B, K], lengths, tokens, alignments."""
-            asked = tf.shape(text)[0]
-            text = tf.concat([text, tf.fill([tf.maximum(1 - asked, 0)], "")], 0)  # [B], B > 0
-            source = self._source(text, model)
-            limits = []
-            if exact:
-                lengths = tf.minimum(tf.strings.length(text, "UTF8_CHAR"), self._max_length)
-                limits.append(exact_length(lengths, model.end_id, tokenizer.token_lengths))
-            found = generate(
-                model,
-                source,
-                max_length=self._max_length + 1,
-                return_alignments=looks,
-                controls=[*limits, *plan.controls],
-                **search.arguments(plan),
+        def read(lines):
+            """string [B] -> what is encoded [B], which of them are answered [B]."""
+            own = _turns(lines, 0) if settings["context_turns"] else lines
+            answered = export.readable(own, tokenizer)
+            if couplet:  # its match must be as long
+                answered &= tf.strings.length(own, "UTF8_CHAR") <= limit
+            return self._with_context(lines, settings["context_turns"], limit), answered
+
+        def match(source, lines):
+            """A couplet's second line has as many characters as the first."""
+            lengths = (
+                tf.reduce_sum(tf.gather(characters, source), 1)
+                if lines is None
+                else tf.strings.length(lines, "UTF8_CHAR")
             )
-            answer = self._spelled(text, source, found.ids, found.alignments)
-            answer.update(scores=found.scores, lengths=found.lengths)
-            return {name: value[:asked] for name, value in answer.items()}
+            lengths = tf.minimum(lengths, limit)
+            return [exact_length(lengths, model.end_id, tokenizer.token_lengths)]
 
-        self.respond = respond
+        characters = _characters(tokenizer)
+        super().__init__(
+            model,
+            tokenizer,
+            settings=plan.settings,
+            beam_width=plan.beam_width,
+            n_best=plan.n_best,
+            chooser=plan.chooser,
+            controls=plan.controls,
+            return_alignments=looks,
+            max_source_length=limit,
+            read=read,
+            limits=match if couplet else None,
+            never_copied=settings["banned_words"],
+        )
         self._stream = None
-        if not exact and plan.streams:
+        if not couplet and plan.streams:
+            first, last = plan.settings.controls()
             tokens = Stream(
                 model,
-                max_length=self._max_length + 1,
-                controls=plan.controls,
+                max_length=plan.settings.max_length,
+                controls=[*first, *plan.controls, *last],
                 chooser=plan.chooser,
                 return_alignments=looks,
             )
-            self._stream = lambda text: self._pieces(text, self._source(text, model), tokens)
+            self._stream = lambda lines: self._pieces(lines, self.source_ids(lines), tokens)
 
-    def _source(self, text, model):
-        """string [B] -> ids [B, S], ended and padded."""
-        ids = self.tokenizer.encode(text)[:, : self._max_length]
-        ends = tf.fill([tf.shape(text)[0], 1], model.end_id)
-        return tf.concat([ids, ends], 1).to_tensor(model.pad_id)
+    def _with_context(self, lines, context_turns, limit):
+        """Each line behind as many of the turns before it as there is room for.
 
-    def _spelled(self, source_text, source, ids, alignments) -> dict[str, tf.Tensor]:
-        answer = {
-            "replies": self.tokenizer.decode(ids),
-            "tokens": self.tokenizer.tokens(ids),
-            "source_tokens": self.tokenizer.tokens(source),
-        }
-        if alignments is not None:
-            answer["alignments"] = tf.cast(alignments, tf.float32)
-            if isinstance(self.tokenizer, text.Words):
-                answer.update(self._known(source_text, answer))
-        return answer
-
-    def _known(self, source_text, answer) -> dict[str, tf.Tensor]:
-        """Words the model does not know, replaced by the source's word they look at."""
-        words = text.split(source_text)[:, : self._max_length]
-        ends = tf.fill([tf.shape(source_text)[0], 1], "")
-        words = tf.concat([words, ends], 1).to_tensor("")
-        folded = tf.strings.lower(words, "utf-8")[..., None]
-        banned = tf.reduce_any(folded == tf.constant(self._banned, tf.string), -1)
-        words = tf.where(banned, "", words)  # of which nothing is copied
-        tokens = text.replace_unknown(answer["tokens"], words, answer["alignments"])
-        return {"tokens": tokens, "replies": text.join(tokens)}
+        The turns of a line are parted by tabs.
+        """
+        read = _turns(lines, 0) if context_turns else lines
+        for count in range(1, context_turns + 1):
+            longer = tf.strings.regex_replace(_turns(lines, count), "\t", BETWEEN_TURNS)
+            fits = self.tokenizer.encode(longer).row_lengths() <= limit
+            read = tf.where(fits, longer, read)
+        return read
 
     def replies(self, lines: list[str]) -> list[list[str]]:
         """The n best replies to each line, best first."""
         return [
             [reply.decode("utf-8", "replace") for reply in row]
-            for row in self.respond(tf.constant(lines, tf.string))["replies"].numpy()
+            for row in self.serving_default(tf.constant(lines, tf.string))["replies"].numpy()
         ]
 
     @property
@@ -116,7 +102,7 @@ class Responder(tf.Module):
             said.append(tokens)
             looked.append(alignments)
             weights = None if alignments is None else np.stack(looked, 1)
-            spelled = self._spelled(source_text, source, np.stack(said, 1), weights)
+            spelled = self.spell(source_text, source, np.stack(said, 1), weights)
             reply = spelled["replies"][0].numpy().decode("utf-8", "replace")
             # Of a character in several tokens the first ones spell no character yet.
             certain = reply.rstrip("\ufffd")
@@ -130,3 +116,19 @@ class Responder(tf.Module):
         """How many tokens a line has: (known ones, all)."""
         ids = self.tokenizer.encode([line])[0].numpy()
         return int((ids != text.UNKNOWN).sum()), len(ids)
+
+
+def _turns(lines, count):
+    """The last turn of each line with the `count` before it, parted by tabs."""
+    last = rf"((?:[^\t]*\t){{0,{count}}}[^\t]*)"
+    return tf.strings.regex_replace(lines, rf"(?s)^(?:.*?\t)??{last}$", r"\1")
+
+
+def _characters(tokenizer: text.Tokenizer) -> np.ndarray:
+    """How many characters of a source each id stands for.  [V]."""
+    pieces = tokenizer.tokens(tf.range(tokenizer.vocab_size)).numpy()
+    # Of a character in several bytes the first one counts; what continues it begins with 10.
+    first = [not re.fullmatch(b"<0x[89AB][0-9A-F]>", piece) for piece in pieces]
+    lengths = np.where(tokenizer.token_lengths < 0, first, tokenizer.token_lengths)
+    lengths[[text.PAD, text.START, text.END]] = 0
+    return lengths.astype(np.int32)

@@ -1,23 +1,26 @@
 """The settings of a search as what `generate` takes, refused where they contradict each other."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attention import text
+from keras_attention.export import Settings
 from keras_attention.seq2seq import Chooser, Control, best, controls, diverse, sample, stochastic
+
+# Of the settings, those that an export takes from its caller, too.
+VARIED = ("length_penalty", "coverage_penalty", "temperature", "top_k", "top_p")
 
 
 class Plan(NamedTuple):
     """How to search: the arguments of `generate` that do not depend on the lines."""
 
+    settings: Settings
     chooser: Chooser
-    controls: list[Control]  # what is struck out, in front of what measures the rest
+    controls: list[Control]
     beam_width: int
     n_best: int
-    length_penalty: float
-    coverage_penalty: float
     streams: bool  # one answer, each of whose tokens is chosen for good
 
 
@@ -34,13 +37,15 @@ def plan(settings: dict, tokenizer: text.Tokenizer) -> Plan:
             "--coverage_penalty needs a model that attends. Received: "
             f"--coverage_penalty={settings['coverage_penalty']}, --attention=none"
         )
+    varied = {name: settings[name] for name in VARIED}
+    varied = Settings(**varied, max_length=settings["max_length"] + 1)  # the end token counts
+    varied.controls()  # refuses what is out of range
     return Plan(
+        varied,
         _chooser(settings),
         _controls(settings, tokenizer),
         width,
         width if count is None else count,
-        settings["length_penalty"],
-        settings["coverage_penalty"],
         streams=count in (None, 1) and (width == 1 or settings["sampling"] == "sample"),
     )
 
@@ -70,14 +75,11 @@ def _controls(settings, tokenizer) -> list[Control]:
     _check_words(banned, needed)
     phrases = [ids for spellings in banned.values() for ids in spellings]
     wanted = {
-        "temperature": (1.0, controls.temperature),
         "repetition_penalty": (1.0, controls.repetition_penalty),
         "min_length": (0, lambda tokens: controls.length_between(tokens + 1)),
         "no_repeat_ngram": (0, controls.no_repeat_ngram),
         "banned_words": ([], lambda _: controls.ban_phrases(phrases)),
         "must_contain": ([], lambda _: controls.must_contain(list(needed.values()))),
-        "top_k": (0, controls.top_k),
-        "top_p": (1.0, controls.top_p),
         "min_p": (0.0, controls.min_p),
         "typical_p": (1.0, controls.typical),
     }
@@ -152,9 +154,3 @@ def _holds(ids, part) -> bool:
 
 def _ids(line: str, tokenizer) -> list[int]:
     return np.asarray(tokenizer.encode(tf.constant([line]))[0]).tolist()
-
-
-def arguments(plan: Plan) -> dict[str, Any]:
-    """What `generate` is given."""
-    own = ("controls", "streams")
-    return {name: value for name, value in plan._asdict().items() if name not in own}

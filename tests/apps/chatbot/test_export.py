@@ -49,7 +49,7 @@ def exported(trained, tmp_path_factory):
             directory = shutil.copytree(trained(kind)[0], folder / "model")
             stored = settings.load(directory, {})
             responder = Responder(*store.load_model(directory, stored), stored)
-            answers = responder.respond(tf.constant(LINES[KINDS[kind][0]]))
+            answers = responder.serving_default(tf.constant(LINES[KINDS[kind][0]]))
             ran = run("--mode=export", f"--model_dir={directory}", f"--export_dir={folder}/made")
             assert ran.code == 0 and ran.err == "", ran.err
             assert "checked in a clean process" in ran.out

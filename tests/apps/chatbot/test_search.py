@@ -78,9 +78,9 @@ def test_draws_without_a_seed_are_new_ones():
 
 
 def test_diverse_groups_begin_differently():
-    tokens = responder(sampling="diverse", diversity_groups=4, diversity_strength=1e3).respond(
-        tf.constant([QUESTION])
-    )["tokens"]
+    tokens = responder(
+        sampling="diverse", diversity_groups=4, diversity_strength=1e3
+    ).serving_default(tf.constant([QUESTION]))["tokens"]
     assert len(set(tokens[0, :, 0].numpy())) == 4
 
 
@@ -103,8 +103,9 @@ def test_a_search_of_several_answers_does_not_stream():
 def test_an_unknown_word_is_the_word_that_is_looked_at(model):
     """Where UNKNOWN is all that may be said, the reply is words of the source."""
     words = [word for pair in TEXTS for line in pair for word in line.split()]
-    answering, question = responder(model=model, banned_words=words, min_length=3), "Anna met Zoë"
-    answer = answering.respond(tf.constant([question]))
+    answering = responder(model=model, banned_words=words, min_length=3)
+    question = "Anna met Zoë hello"  # all but the last, which is banned, are unknown
+    answer = answering.serving_default(tf.constant([question]))
     tokens, looked = answer["tokens"][0, 0].numpy(), answer["alignments"][0, 0].numpy()
     copied = [question.split()[i] for i in looked[:3, :3].argmax(1)]
     assert [token.decode() for token in tokens[:3]] == copied
