@@ -78,6 +78,7 @@ class BaseDecoder(_Steps, keras.layers.Layer):
         maximum_iterations: Any = None,
         parallel_iterations: int = 32,
         swap_memory: bool = False,
+        enable_tflite_convertible: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -86,6 +87,7 @@ class BaseDecoder(_Steps, keras.layers.Layer):
         self.maximum_iterations = maximum_iterations
         self.parallel_iterations = parallel_iterations
         self.swap_memory = swap_memory
+        self.enable_tflite_convertible = enable_tflite_convertible
         self.supports_masking = True  # a mask is no surprise, and it ends here
         # On a machine with an accelerator Keras compiles with XLA whatever says it can.
         self.supports_jit = maximum_iterations is not None
@@ -123,6 +125,7 @@ class BaseDecoder(_Steps, keras.layers.Layer):
             parallel_iterations=self.parallel_iterations,
             swap_memory=self.swap_memory,
             training=training,
+            enable_tflite_convertible=self.enable_tflite_convertible,
             decoder_init_input=inputs,
             decoder_init_kwargs=kwargs,
         )
@@ -144,6 +147,7 @@ class BaseDecoder(_Steps, keras.layers.Layer):
             "maximum_iterations": self.maximum_iterations,
             "parallel_iterations": self.parallel_iterations,
             "swap_memory": self.swap_memory,
+            "enable_tflite_convertible": self.enable_tflite_convertible,
         }
 
 
@@ -173,7 +177,10 @@ def dynamic_decode(
         parallel_iterations, swap_memory: as in `tf.while_loop`.
         training: handed to every step.
         scope: name of the ops, default "decoder".
-        enable_tflite_convertible: accepted for compatibility; nothing here needs it.
+        enable_tflite_convertible: in a graph, outputs have exactly `maximum_iterations` steps,
+            with zeros behind the last one, as they always have under XLA. LiteRT, and XLA of a
+            graph that was not traced for it, know no array that grows. (LiteRT wants a batch and
+            sources of known size besides.)
         decoder_init_input, decoder_init_kwargs: for `decoder.initialize`.
 
     Returns:
@@ -192,11 +199,11 @@ def dynamic_decode(
             tf.debugging.assert_greater(
                 maximum_iterations, 0, message="maximum_iterations should be greater than 0"
             )
-        elif in_xla():
+        elif in_xla() or enable_tflite_convertible:
             raise ValueError(
-                "maximum_iterations is required for XLA compilation, which needs to know how "
-                "large the outputs get. Received: maximum_iterations=None. Pass it, or do without "
-                "jit_compile."
+                "maximum_iterations is required for XLA compilation and for LiteRT, which need to "
+                "know how large the outputs get. Received: maximum_iterations=None. Pass it, or "
+                "do without jit_compile and enable_tflite_convertible."
             )
         finished, inputs, state = _initialize(decoder, kwargs)
         if impute_finished and finished.shape.rank != 1:
@@ -217,6 +224,7 @@ def dynamic_decode(
                     impute_finished,
                     maximum_iterations,
                     training,
+                    enable_tflite_convertible and not tf.executing_eagerly(),
                     parallel_iterations=parallel_iterations,
                     swap_memory=swap_memory,
                 )
@@ -238,17 +246,17 @@ def _initialize(decoder, kwargs):
     return decoder.initialize()
 
 
-def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_options):
+def _loop(decoder, start, impute_finished, maximum_iterations, training, roomy, **loop_options):
     """-> outputs [T, N, ...], final state, lengths [N]."""
     finished, inputs, state = start
-    fixed = in_xla()
-    if fixed:
+    if in_xla():
         state = _history.with_room(state, maximum_iterations)
+        roomy = True
     arrays = tf.nest.map_structure(
         lambda shape, dtype: tf.TensorArray(
             dtype,
-            size=maximum_iterations if fixed else 0,
-            dynamic_size=not fixed,
+            size=maximum_iterations if roomy else 0,
+            dynamic_size=not roomy,
             element_shape=finished.shape[:1].concatenate(shape),
         ),
         decoder.output_size,
@@ -256,6 +264,12 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_
     )
     own_lengths = getattr(state, "lengths", None) if decoder.tracks_own_finished else None
     lengths = tf.zeros_like(finished, tf.int32)
+
+    def more(time, arrays, state, inputs, finished, lengths):
+        if not roomy:
+            return ~tf.reduce_all(finished)
+        # The step of an empty batch tells arrays of fixed size how large their zeros are.
+        return ~tf.reduce_all(finished) | (tf.size(finished) + time == 0)
 
     def body(time, arrays, state, inputs, finished, lengths):
         with _history.at_step(time):
@@ -282,12 +296,14 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_
         return (time + 1, arrays, *carried)
 
     _, arrays, state, _, _, lengths = tf.while_loop(
-        lambda time, arrays, state, inputs, finished, lengths: ~tf.reduce_all(finished),
+        more,
         body,
         (tf.constant(0), arrays, state, inputs, finished, lengths),
         maximum_iterations=maximum_iterations,
         **loop_options,
     )
+    if roomy:
+        return tf.nest.map_structure(lambda array: array.stack(), arrays), state, lengths
     stack = functools.partial(_stack, finished)
     outputs = tf.nest.map_structure(stack, arrays, decoder.output_size)
     return outputs, state, lengths
@@ -295,7 +311,7 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, **loop_
 
 def _stack(finished, array, shape):
     """[T, N, ...], also where no step was taken and only the graph knows N."""
-    if finished.shape.is_fully_defined() or tf.executing_eagerly() or in_xla():
+    if finished.shape.is_fully_defined() or tf.executing_eagerly():
         return array.stack()
     inner = [width or 0 for width in tf.TensorShape(shape)]
     nothing = tf.concat([[0], tf.shape(finished)[:1], inner], 0)

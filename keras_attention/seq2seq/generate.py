@@ -72,6 +72,7 @@ def generate(
     return_alignments: bool = False,
     controls: Control | Sequence[Control] = (),
     chooser: Chooser | None = None,
+    pad_to_max_length: bool = False,
 ) -> SearchResult:
     """Search for the answers that a model finds best, or draw from those it could give.
 
@@ -91,6 +92,8 @@ def generate(
         controls: what may be said, and how likely: see `controls`.
         chooser: who picks the next tokens: `best()` (the default: beam search), `sample()`,
             `stochastic()`, `diverse()`.
+        pad_to_max_length: in a graph, T is max_length however short the answers are, as it always
+            is under XLA. A graph that LiteRT or XLA is to compile later needs it.
 
     Returns a `SearchResult`. An answer cut off at `max_length` has no end token; where controls
     leave nothing to say an answer stops, comes after all others, and is no more `finished`.
@@ -114,6 +117,7 @@ def generate(
         chooser=chooser,
         n_best=n_best if n_best < beam_width else None,
         maximum_iterations=max_length,
+        enable_tflite_convertible=pad_to_max_length,
         autocast=False,  # the state has the types of the model, whatever the global policy is
     )
     with _frozen.weights(model):
@@ -260,11 +264,13 @@ def _result(model, ids, alignments, final, length_penalty, coverage_penalty, n_b
     )
     finished &= scores > -float("inf")
     lengths = tf.where(scores > -float("inf"), lengths, 0)
-    ids = tf.gather(tf.transpose(ids, [0, 2, 1]), order, batch_dims=1)  # [B, K, T]
+    # Transposed last: OpenVINO cannot read a gather in a batch of what was transposed.
+    ids = tf.transpose(tf.gather(ids, order, axis=2, batch_dims=1), [0, 2, 1])  # [B, K, T]
     real = tf.sequence_mask(lengths, tf.shape(ids)[2])
     ids = tf.where(real, ids, model.pad_id)
     if alignments is not None:
-        alignments = tf.gather(tf.transpose(alignments, [0, 2, 1, 3]), order, batch_dims=1)
+        alignments = tf.gather(alignments, order, axis=2, batch_dims=1)  # [B, T, K, S]
+        alignments = tf.transpose(alignments, [0, 2, 1, 3])
         alignments = tf.where(real[..., None], alignments, tf.zeros([], alignments.dtype))
     return SearchResult(ids, lengths, scores, alignments, finished)
 

@@ -85,9 +85,27 @@ def test_under_xla_the_outputs_have_all_the_steps_of_the_limit():
     assert lengths.numpy().tolist() == [2, 1]
 
 
-def test_xla_without_a_limit_is_refused():
+@pytest.mark.parametrize("steps", [[2, 1], [1, 2, 0], []], ids=["short", "shorter", "empty"])
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla of it"])
+def test_a_graph_that_is_compiled_later_has_all_the_steps_of_the_limit(steps, jit):
+    options = dict(maximum_iterations=4, enable_tflite_convertible=True)
+    traced = tf.function(
+        lambda steps: decode(steps, **options),
+        input_signature=[tf.TensorSpec([None], tf.int32)],
+        autograph=False,
+    ).get_concrete_function()
+    run = tf.function(lambda steps: traced(steps), jit_compile=jit, autograph=False)
+    outputs, _, lengths = run(tf.constant(steps, tf.int32))
+    assert outputs.shape == (len(steps), 4, 1)
+    assert outputs[..., 0].numpy().tolist() == [[1, 2, 0, 0]] * len(steps)
+    assert lengths.numpy().tolist() == steps
+
+
+def test_what_is_compiled_without_a_limit_is_refused():
     with pytest.raises(ValueError, match="maximum_iterations is required for XLA"):
         in_a_graph(jit=True)([2, 1])
+    with pytest.raises(ValueError, match="maximum_iterations is required .* LiteRT"):
+        in_a_graph()([2, 1], enable_tflite_convertible=True)
 
 
 @pytest.mark.parametrize("limit, error", [([1], ValueError), (0, tf.errors.InvalidArgumentError)])

@@ -283,6 +283,30 @@ def test_batch_and_length_may_be_unknown_in_a_graph():
 
 
 @of_the_model
+def test_a_padded_graph_answers_as_any_and_can_be_compiled_later():
+    model = sharp(cell="lstm")
+    settings = {**SETTINGS, "max_length": 9}
+    traced = tf.function(
+        lambda source: model.generate(
+            source, return_alignments=True, pad_to_max_length=True, **settings
+        ),
+        input_signature=[tf.TensorSpec([None, None], tf.int32)],
+        autograph=False,
+    ).get_concrete_function()
+    expected = model.generate(SOURCES, return_alignments=True, **settings)
+    steps = expected.ids.shape[2]
+    for jit in (False, True):
+        run = tf.function(lambda source: traced(source), jit_compile=jit, autograph=False)
+        found = run(tf.constant(SOURCES, tf.int32))
+        same_answers(found, expected)
+        assert found.ids.shape[2] == 9 and not found.ids[:, :, steps:].numpy().any()
+        alignments = found.alignments.numpy()
+        np.testing.assert_allclose(alignments[:, :, :steps], expected.alignments, atol=1e-4)
+        assert not alignments[:, :, steps:].any()
+    assert traced(tf.zeros([0, 3], tf.int32)).ids.shape == (0, SETTINGS["beam_width"], 9)
+
+
+@of_the_model
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_any_policy_gives_finite_float32_scores(policy, everywhere):
