@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = ["functional", "layers", "seq2seq", "contrib"]
 BESIDE = ["training", "text", "data", "export", "visualize", "migrate"]
 OPTIONAL = ["sentencepiece", "sacrebleu", "matplotlib", "gradio", "tensorflow_text"]
+SERVING = ["fastapi", "starlette", "uvicorn", "grpc", "tensorflow_serving"]  # the extra's, too
 
 
 def files():
@@ -89,7 +90,7 @@ def test_tensorflow_addons_is_a_peer_and_never_imported(file):
 @pytest.mark.parametrize("file", files(), ids=str)
 def test_optional_packages_are_imported_where_they_are_used(file):
     at_load = {name.split(".")[0] for name, at_load in imports_of(file) if at_load}
-    assert not at_load & set(OPTIONAL)
+    assert not at_load & {*OPTIONAL, *SERVING}
 
 
 def test_every_part_of_the_package_is_known_here():

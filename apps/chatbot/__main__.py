@@ -1,4 +1,4 @@
-"""Train, evaluate, answer, export: see `--help`."""
+"""Train, evaluate, answer, export, serve: see `--help`."""
 
 import os
 import sys
@@ -51,6 +51,12 @@ def _run() -> int:
         from apps.chatbot import infer
 
         return 0 if infer.run(directory, said, FLAGS.input, FLAGS.output) else 1
+    if FLAGS.mode == "serve":
+        from apps.chatbot import serve
+
+        limits = {"max_batch_size": FLAGS.max_batch_size, "time_limit": FLAGS.time_limit}
+        serve.run(FLAGS.export_dir, FLAGS.host, FLAGS.port, FLAGS.model_name, limits)
+        return 0
     from apps.chatbot import export
 
     export.run(directory, said, FLAGS.export_dir)

@@ -2,13 +2,13 @@
 
 from absl import flags
 
-from apps.chatbot import search_flags
+from apps.chatbot import search_flags, serve_flags
 from apps.chatbot.settings import ADDED, WARMUP
 
 
 def define_flags() -> None:
     """Declare every flag of the program."""
-    flags.DEFINE_enum("mode", "train", ["train", "eval", "infer", "export"], "What to do.")
+    flags.DEFINE_enum("mode", "train", ["train", "eval", "infer", "export", "serve"], "What to do.")
     flags.DEFINE_enum("task", "chat", ["chat", "couplet"], "What to learn.")
     flags.DEFINE_string(
         "data",
@@ -21,7 +21,7 @@ def define_flags() -> None:
         "dev_data", None, "Held-out pairs, like --data. Default: a split of --data."
     )
     flags.DEFINE_string("model_dir", "model", "Where the model is kept.")
-    flags.DEFINE_string("export_dir", "export", "Where export writes the SavedModel.")
+    flags.DEFINE_string("export_dir", "export", "The SavedModel: written by export, read by serve.")
     flags.DEFINE_enum(
         "tokenizer",
         "char",
@@ -92,6 +92,7 @@ def define_flags() -> None:
         lower_bound=0,
     )
     search_flags.define()
+    serve_flags.define()
     flags.DEFINE_integer(
         "max_length", 64, "Tokens of a source or a target, at most.", lower_bound=1
     )

@@ -5,15 +5,11 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from keras_attention.export.server.replies import optional
 from keras_attention.export.server.rest import DEFAULT, Limits, application
 from keras_attention.export.server.versions import Versions
-
-if TYPE_CHECKING:
-    import fastapi
-    import uvicorn
 
 __all__ = ["listen", "serve", "server_of"]
 
@@ -69,8 +65,8 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def server_of(app: "fastapi.FastAPI", limits: Limits = DEFAULT) -> "uvicorn.Server":
-    """The server that runs an application."""
+def server_of(app: Any, limits: Limits = DEFAULT) -> Any:
+    """The uvicorn server of an application."""
     uvicorn = optional("uvicorn")
     config = uvicorn.Config(
         app,

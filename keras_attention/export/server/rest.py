@@ -3,15 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from keras_attention.export.server.batching import Batcher
 from keras_attention.export.server.predict_json import decode, encode, parse
 from keras_attention.export.server.replies import HUNG_UP, TooLarge, answer_errors, optional, reply
 from keras_attention.export.server.versions import NotServed, Versions
-
-if TYPE_CHECKING:
-    import fastapi
 
 __all__ = ["DEFAULT", "Limits", "application"]
 
@@ -33,10 +30,8 @@ class Limits(NamedTuple):
 DEFAULT = Limits()
 
 
-def application(
-    versions: Versions, name: str = "model", limits: Limits = DEFAULT
-) -> "fastapi.FastAPI":
-    """The REST API of one model, as an ASGI application.
+def application(versions: Versions, name: str = "model", limits: Limits = DEFAULT) -> Any:
+    """The REST API of one model, as a FastAPI application.
 
     | request                          | reply                                               |
     |----------------------------------|-----------------------------------------------------|

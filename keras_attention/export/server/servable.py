@@ -64,7 +64,8 @@ def load(directory: str, version: int = 1) -> Servable:
     Raises:
         ValueError: there is none, or it has no signature.
         ImportError: it needs ops of tensorflow_text, which is not installed.
-        OSError, RuntimeError: it is damaged, or needs ops that are not in this TensorFlow.
+        OSError: it is damaged.
+        RuntimeError: it needs ops that are not in this TensorFlow.
 
     >>> import tempfile
     >>> class Double(tf.Module):
@@ -83,7 +84,10 @@ def load(directory: str, version: int = 1) -> Servable:
             f"Expected a SavedModel, a directory with {_FILE}. Received: {directory!r}. Export a "
             "model first."
         )
-    loaded = _loaded(directory)
+    try:
+        loaded = _loaded(directory)
+    except (tf.errors.OpError, IndexError) as error:  # IndexError: its variables are cut short
+        raise OSError(f"{directory!r} cannot be loaded: {_reason(error)}") from error
     signatures = {
         name: Signature(
             name,
@@ -117,7 +121,8 @@ def _loaded(directory):
 
 def _reason(error) -> str:
     """What the op says, without where in the graph it stands."""
-    lines = re.split(r"\n\s*\[\[|\s\[Op:", error.message)[0].splitlines()
+    message = getattr(error, "message", str(error))
+    lines = re.split(r"\n\s*\[\[|\s\[Op:", message)[0].splitlines()
     return lines[-1] if lines else type(error).__name__
 
 

@@ -1,0 +1,32 @@
+"""`--mode=serve`: an exported directory behind TF Serving's REST API."""
+
+import json
+import shlex
+
+from keras_attention.export import server
+
+_LINE = {"instances": ["Hello!"]}
+
+
+def run(export_dir: str, host: str, port: int, name: str, limits: dict) -> None:
+    """Serve `export_dir` until Ctrl-C or SIGTERM, which let the requests in flight finish.
+
+    `limits`: those of `server.Limits` that are not as usual.
+    """
+
+    def announce(url: str) -> None:
+        asked = shlex.quote(json.dumps(_LINE))
+        print(
+            f"Serving {export_dir} at {url}/v1/models/{name}. Ask it:\n"
+            f"curl -d {asked} {url}/v1/models/{name}:predict",
+            flush=True,
+        )
+
+    server.serve(
+        export_dir,
+        host=host,
+        port=port,
+        name=name,
+        limits=server.Limits(**limits),
+        announce=announce,
+    )

@@ -1,0 +1,24 @@
+"""The flags of a server: see `serve`."""
+
+from absl import flags
+
+LOOPBACK = "127.0.0.1"
+
+
+def define() -> None:
+    """Where to listen, and how much one request may ask for."""
+    flags.DEFINE_string(
+        "host", LOOPBACK, "Where to listen; 0.0.0.0 is every interface, without any password."
+    )
+    flags.DEFINE_integer("port", 8501, "Where to listen; 0: a free one.", 0, 65535)
+    flags.DEFINE_string("model_name", "chatbot", "The model's name in the requests.")
+    flags.DEFINE_integer(
+        "max_batch_size",
+        32,
+        "Lines that are answered at a time, of requests that arrive together; 1 answers each "
+        "request alone.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "time_limit", 30.0, "Seconds after which a request is given up.", lower_bound=0.001
+    )

@@ -1,0 +1,126 @@
+"""A server as a process: what it says, and how it ends."""
+
+import concurrent.futures
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_attention.export.server import serve
+from keras_attention.export.server.process import listen
+from tests.export.server.serving import ask
+
+pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
+pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
+
+PREDICT = "/v1/models/model:predict"
+SERVE = """
+import sys
+from keras_attention.export.server import serve
+serve(sys.argv[1], port=0, announce=lambda url: print(url, flush=True))
+"""
+SLOW = {"signature_name": "slow", "inputs": ["600000"]}  # a second, or many
+
+
+@contextlib.contextmanager
+def process(directory):
+    """-> the process of a server, and its URL."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE, directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        # A shell without job control leaves SIGINT ignored in its background; we are not one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as server:
+        try:
+            url = server.stdout.readline().strip()
+            assert url, server.stderr.read()
+            yield server, url
+        finally:
+            server.kill()
+
+
+def test_sigterm_under_load_drops_nobody_and_exits_with_zero(parrot):
+    with (
+        process(parrot) as (server, url),
+        concurrent.futures.ThreadPoolExecutor(16) as clients,
+    ):
+        answered, broken = [], []
+
+        def go_on():
+            """Ask until the server is gone; what it took, it must answer whole."""
+            while True:
+                try:
+                    answered.append(ask(url, PREDICT, {"instances": ["a"]}))
+                except http.client.IncompleteRead as error:
+                    broken.append(error)
+                except (OSError, http.client.HTTPException):
+                    return
+
+        for _ in range(4):
+            clients.submit(go_on)
+        in_flight = [clients.submit(ask, url, PREDICT, SLOW) for _ in range(8)]
+        while not all(future.running() or future.done() for future in in_flight):
+            time.sleep(0.01)
+        for _ in range(3):  # asked after the slow ones, so that these have been read
+            assert ask(url, "/healthz")[0] == 200
+        assert not all(future.done() for future in in_flight)
+        server.terminate()
+        for future in in_flight:
+            assert future.result() == (200, {"outputs": {"steps": ["600000"], "last": [600000]}})
+        assert server.wait(120) == 0
+        clients.shutdown()
+        with pytest.raises(OSError):
+            ask(url, "/healthz")
+        assert {code for code, _ in answered} == {200} and not broken
+        assert "Traceback" not in server.stderr.read()
+
+
+def test_ctrl_c_ends_it_too(parrot):
+    with process(parrot) as (server, url):
+        assert ask(url, PREDICT, {"instances": ["a"]})[0] == 200
+        server.send_signal(signal.SIGINT)
+        server.wait(120)
+        with pytest.raises(OSError):
+            ask(url, "/healthz")
+
+
+def test_a_port_in_use_is_named(parrot):
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"Cannot listen on 127.0.0.1:{port}: Address already"):
+            serve(parrot, port=port)
+
+
+def test_an_address_that_is_not_ours_is_named(parrot):
+    with pytest.raises(OSError, match="Cannot listen on .*: "):
+        serve(parrot, host="192.0.2.1", port=0)
+    with pytest.raises(OSError, match="Cannot listen on nowhere.invalid"):
+        serve(parrot, host="nowhere.invalid", port=0)
+
+
+def test_a_directory_without_a_model_is_refused_and_the_port_is_free_again(tmp_path):
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(ValueError, match="Expected a SavedModel"):
+        serve(str(tmp_path), port=port)
+    with listen("127.0.0.1", port):
+        pass
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_ipv6_is_listened_on():
+    try:
+        with listen("::1", 0) as bound:
+            assert bound.family == socket.AF_INET6
+    except OSError as error:
+        pytest.skip(f"needs an IPv6 loopback: {error}")
