@@ -1,8 +1,18 @@
 """A SavedModel that any TensorFlow can serve, and the proof that it does."""
 
+from keras_attention.export.audit import Audit, audit, demand_servable
 from keras_attention.export.endpoints import Endpoints
 from keras_attention.export.lines import readable
 from keras_attention.export.saved_model import check_in_clean_process, save
 from keras_attention.export.settings import Settings
 
-__all__ = ["Endpoints", "Settings", "check_in_clean_process", "readable", "save"]
+__all__ = [
+    "Audit",
+    "Endpoints",
+    "Settings",
+    "audit",
+    "check_in_clean_process",
+    "demand_servable",
+    "readable",
+    "save",
+]

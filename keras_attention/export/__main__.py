@@ -1,0 +1,29 @@
+"""`python -m keras_attention.export audit DIRECTORY`: can a server run this SavedModel?"""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: it can. 1: it cannot, or there is none, and a message says why."""
+    parser = argparse.ArgumentParser("python -m keras_attention.export", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="audit")
+    command = commands.add_parser("audit", help="list the ops, and the servers that have them")
+    command.add_argument("directory", help="a SavedModel")
+    directory = parser.parse_args(arguments).directory
+    from keras_attention.export.audit import audit, report
+
+    try:
+        found = audit(directory)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(report(found))
+    return 1 if found.oldest_serving is None else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
