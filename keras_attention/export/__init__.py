@@ -5,14 +5,18 @@ from keras_attention.export.endpoints import Endpoints
 from keras_attention.export.lines import readable
 from keras_attention.export.saved_model import check_in_clean_process, save
 from keras_attention.export.settings import Settings
+from keras_attention.export.warm_up import Request, read_warm_up, write_warm_up
 
 __all__ = [
     "Audit",
     "Endpoints",
+    "Request",
     "Settings",
     "audit",
     "check_in_clean_process",
     "demand_servable",
+    "read_warm_up",
     "readable",
     "save",
+    "write_warm_up",
 ]
