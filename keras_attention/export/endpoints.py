@@ -20,7 +20,7 @@ class Endpoints(tf.Module):
     | function                 | takes                                     | gives                 |
     |--------------------------|-------------------------------------------|-----------------------|
     | `serving_default`        | `text` string [B]                         | `replies` string [B, K], `scores` float32 [B, K], `lengths` int32 [B, K], `tokens` string [B, K, T], `source_tokens` string [B, S], `alignments` float32 [B, K, T, S] |
-    | `generate`               | `ids` int32 [B, S], as the model encodes  | `ids` int32 [B, K, T], `scores`, `lengths`, `alignments` |
+    | `generate`               | `ids` int32 [B, S], as the model encodes  | `ids` int32 [B, K, T], T the longest that may be said, `scores`, `lengths`, `alignments` |
     | `score`                  | `source`, `target` string [B]             | `log_probability` float32 [B], `token_log_probabilities` float32 [B, T] |
     | `generate_with_settings` | `text` and each of `Settings`, a scalar   | what `serving_default` gives |
 
@@ -76,7 +76,7 @@ class Endpoints(tf.Module):
         self._max_source_length = max_source_length
         self._never_copied = [word.lower() for word in never_copied]
 
-        def search(source, text, settings, chooser=chooser) -> dict[str, tf.Tensor]:
+        def search(source, text, settings, chooser=chooser, **shape) -> dict[str, tf.Tensor]:
             first, last = settings.controls()
             limited = limits(source, text) if limits else []
             found = generate(
@@ -90,6 +90,7 @@ class Endpoints(tf.Module):
                 controls=[*first, *limited, *controls, *last],
                 chooser=chooser,
                 return_alignments=return_alignments,
+                **shape,
             )._asdict()
             wanted = ("ids", "scores", "lengths", "alignments")
             return {name: _plain(found[name]) for name in wanted if found[name] is not None}
@@ -113,7 +114,8 @@ class Endpoints(tf.Module):
 
         @_function(ids)
         def generate(ids):
-            return search(ids, None, settings)
+            # As long for every answer: else LiteRT and XLA could not compile what was exported.
+            return search(ids, None, settings, pad_to_max_length=True)
 
         self.generate = generate
         self.functions: dict[str, Any] = {"generate": generate}
@@ -161,7 +163,7 @@ class Endpoints(tf.Module):
         count, text = tf.shape(text)[0], _somebody(text)
         read, answered = self._read(text)
         source = self.source_ids(read)
-        found = _only(search(source, text), answered, self._pad_id)
+        found = _only(_cut(search(source, text)), answered, self._pad_id)
         answer = self.spell(text, source, found["ids"], found.get("alignments"))
         answer.update(scores=found["scores"], lengths=found["lengths"])
         return {name: value[:count] for name, value in answer.items()}
@@ -225,6 +227,13 @@ def _plain(value):
 def _somebody(text):
     """At least one line: loops over nobody have no shape to begin with."""
     return tf.concat([text, tf.fill([tf.maximum(1 - tf.shape(text)[0], 0)], "")], 0)
+
+
+def _cut(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """No longer than the longest answer."""
+    longest = tf.maximum(1, tf.reduce_max(found["lengths"]))
+    cut = {name: found[name][:, :, :longest] for name in ("ids", "alignments") if name in found}
+    return {**found, **cut}
 
 
 def _only(found: dict[str, tf.Tensor], answered, pad_id) -> dict[str, tf.Tensor]:
