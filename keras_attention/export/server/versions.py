@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 
 from keras_attention.export.server.servable import Servable, is_saved_model, load
+from keras_attention.export.warm_up import FILE, read_warm_up
 
 __all__ = ["NotServed", "Versions"]
 
@@ -15,6 +16,16 @@ class NotServed(LookupError):
     """A model or a version that is not loaded."""
 
 
+def _warm(directory: str, version: int) -> Servable:
+    """A version that has done all once that is done at the first request only."""
+    servable = load(directory, version)
+    if os.path.exists(os.path.join(directory, FILE)):
+        for request in read_warm_up(directory):
+            signature = request.signature or "serving_default"
+            servable.signatures[signature](request.inputs)
+    return servable
+
+
 class Versions:
     """What of a model is loaded now.
 
@@ -22,10 +33,13 @@ class Versions:
     The highest is served. Requests hold the version they were given to, so that one that is
     replaced meanwhile still answers them, and is freed with the last.
 
-    Raises what `load` raises for the first version.
+    Before a version is served it answers the warm-up requests that it brings along, if any.
+
+    Raises what `load` and `read_warm_up` raise for the first version, and ValueError if it refuses
+    a warm-up request.
     """
 
-    def __init__(self, directory: str, load: Callable[[str, int], Servable] = load):
+    def __init__(self, directory: str, load: Callable[[str, int], Servable] = _warm):
         self._directory, self._load = directory, load
         self._failed: dict[int, tuple[object, str]] = {}  # version -> (its files, why not)
         found = self._found()

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import re
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 from apps.chatbot import settings, store
 from apps.chatbot.responder import Responder
 from keras_attention.export.client import Client, Refused
-from tests.apps.chatbot.program import run, start
+from tests.apps.chatbot.program import HOME, run, start
 
 pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
 pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
@@ -84,7 +85,7 @@ def test_an_export_is_served_until_sigterm(exported, tmp_path):
 
 
 def _every_signature(client):
-    assert {"generate", "score", "generate_with_settings"} < client.metadata().keys()
+    _as_the_page_says(client.metadata())
     score = client.predict(
         {"source": ["Hello", "你好"], "target": ["Hi", "你好，你"]}, signature_name="score"
     )
@@ -109,6 +110,16 @@ def _every_signature(client):
     with pytest.raises(Refused, match="temperature above 0.*HTTP 400"):
         wrong = {"text": ["Hello"], **search, "temperature": 0}
         client.predict(wrong, signature_name="generate_with_settings")
+
+
+def _as_the_page_says(signatures):
+    page = (HOME / "docs/serving.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
+    assert {name for name, _, _ in rows} == {n for n in signatures if not n.startswith("__")}
+    for name, takes, gives in rows:
+        assert set(re.findall(r"`(\w+)`", takes)) <= signatures[name]["inputs"].keys()
+        if name != "generate_with_settings":
+            assert set(re.findall(r"`(\w+)`", gives)) == signatures[name]["outputs"].keys()
 
 
 def _run_example(example):

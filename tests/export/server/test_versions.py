@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
+from keras_attention.export import Request, write_warm_up
 from keras_attention.export.server import NotServed, Servable, Versions, load
 from tests.export.server import serving
 
@@ -119,3 +120,16 @@ def test_versions_of_a_real_model(tmp_path):
     say = Versions(str(tmp_path)).get().signatures["serving_default"]
     assert say({"text": np.array([b"a"], object)})["replies"][0, 0] == b"a?"
     assert load(str(tmp_path / "1"), 1).version == 1
+
+
+def test_a_version_answers_its_warm_up_requests_before_it_is_served(parrot, tmp_path):
+    pytest.importorskip("tensorflow_serving", reason="pip install 'keras_attention[serving]'")
+    for version in (1, 2):
+        shutil.copytree(parrot, tmp_path / str(version))
+    text = np.array([b"a"], object)
+    write_warm_up(str(tmp_path / "1"), [Request("serving_default", {"text": text})])
+    refused = Request("repeat", {"text": text, "times": np.array(-1, np.int32)})
+    write_warm_up(str(tmp_path / "2"), [refused])
+    with pytest.raises(ValueError, match="The model refuses the inputs: .*times 0 or more"):
+        Versions(str(tmp_path))
+    assert Versions(str(tmp_path / "1")).get().version == 1
