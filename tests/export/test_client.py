@@ -2,11 +2,14 @@
 
 import concurrent.futures
 import os
+import pathlib
 import urllib.parse
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attention.export.client import Client, Refused
 from keras_attention.export.server import Servable, Signature, Versions, load
@@ -17,6 +20,8 @@ pytest.importorskip("fastapi", reason=EXTRA)
 pytest.importorskip("uvicorn", reason=EXTRA)
 grpc = pytest.importorskip("grpc", reason=EXTRA)
 predict_pb2 = pytest.importorskip("tensorflow_serving.apis.predict_pb2", reason=EXTRA)
+status_pb2 = pytest.importorskip("tensorflow_serving.apis.get_model_status_pb2", reason=EXTRA)
+metadata_pb2 = pytest.importorskip("tensorflow_serving.apis.get_model_metadata_pb2", reason=EXTRA)
 service = pytest.importorskip("tensorflow_serving.apis.prediction_service_pb2_grpc", reason=EXTRA)
 
 # For a server with an export of ours, whose gRPC is at port 8500 unless the other says so.
@@ -87,6 +92,19 @@ def test_rows_bring_the_same_tensors(name, heard):
     Client(url, "parrot").predict_rows(rows, signature_name=name)
     for key, value in ASKED[name].items():
         np.testing.assert_array_equal(calls[-1][key], value)
+
+
+def test_status_and_metadata_are_the_messages_of_tf_serving(url, parrot):
+    client = Client(url, "parrot")
+    told = {"model_version_status": client.status()}
+    (version,) = json_format.ParseDict(told, status_pb2.GetModelStatusResponse()).ListFields()[0][1]
+    assert (version.version, version.state) == (1, status_pb2.ModelVersionStatus.AVAILABLE)
+    told = {"signature_def": client.metadata()}
+    found = json_format.ParseDict(told, metadata_pb2.SignatureDefMap()).signature_def
+    stored = saved_model_pb2.SavedModel.FromString(
+        pathlib.Path(parrot, "saved_model.pb").read_bytes()
+    )
+    assert dict(found) == dict(stored.meta_graphs[0].signature_def)
 
 
 class _Service(service.PredictionServiceServicer):

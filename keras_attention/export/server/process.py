@@ -35,8 +35,8 @@ def serve(
         limits: see `Limits`.
         announce: told the URL as soon as requests are taken.
 
-    Raises what `Versions` raises, OSError if it cannot listen there, and ImportError without the
-    extra [serving].
+    To be called in the main thread, which is the one that hears signals. Raises what `Versions`
+    raises, OSError if it cannot listen there, and ImportError without the extra [serving].
     """
     optional("uvicorn")
     with listen(host, port) as listener:
