@@ -49,7 +49,8 @@ class Batcher:
         max_batch_size: rows; 1 runs each request alone.
         max_wait: seconds that the first request of a batch waits for others.
         max_pending: requests without an answer, at most; those above are refused.
-        threads: batches that run at a time. Default: one per core.
+        threads: batches that run at a time. Default: one per core, and at least two: a long one
+            does not stop the others.
 
     An async context manager; it belongs to the loop that entered it.
 
@@ -73,7 +74,7 @@ class Batcher:
     ):
         self._max_batch_size, self._max_wait = max_batch_size, max_wait
         self._max_pending, self._pending = max_pending, 0
-        self._count = threads or os.cpu_count() or 1
+        self._count = threads or max(2, os.cpu_count() or 1)
         self._open: dict[Hashable, _Batch] = {}
 
     async def __aenter__(self) -> "Batcher":

@@ -49,7 +49,9 @@ class Parrot(tf.Module):
         ]
     )
     def repeat(self, text, times):
-        tf.debugging.Assert(times >= 0, ["Expected times 0 or more. Received: ", times])
+        fine = tf.debugging.Assert(times >= 0, ["Expected times 0 or more. Received: ", times])
+        with tf.control_dependencies([fine]):
+            times = tf.identity(times)
         said = tf.strings.reduce_join(tf.tile(text[:, None], [1, times]), 1)
         return {"said": tf.ensure_shape(said, [None]), "said_bytes": text}
 
@@ -61,12 +63,17 @@ class Parrot(tf.Module):
     def inverse(self, x):
         return {"inverse": 1 / x, "root": tf.sqrt(x)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="steps")])
-    def slow(self, steps):
-        """Counts to the largest number; a million takes a second or so."""
-        last = tf.reduce_max(tf.strings.to_number(steps, tf.int32))
-        counted = tf.while_loop(lambda i: i < last, lambda i: [i + 1], [0])[0]
-        return {"steps": steps, "last": tf.fill(tf.shape(steps), counted)}
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="file")])
+    def wait(self, file):
+        """Looks for files until they are there."""
+
+        def absent(looks):
+            # As a function of the step, or it could be asked once and for all.
+            pattern = file + tf.strings.substr(tf.strings.as_string(looks), 0, 0)
+            return tf.size(tf.io.matching_files(pattern)) < 1
+
+        looks = tf.while_loop(absent, lambda looks: [looks + 1], [0])[0]
+        return {"file": file, "looks": tf.fill(tf.shape(file), looks)}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="a")])
     def widest(self, a):
@@ -77,7 +84,7 @@ def save(directory, mark="!") -> str:
     parrot = Parrot(mark)
     signatures = {
         name: getattr(parrot, name)
-        for name in ("total", "repeat", "keep", "inverse", "slow", "widest")
+        for name in ("total", "repeat", "keep", "inverse", "wait", "widest")
     }
     tf.saved_model.save(parrot, str(directory), {"serving_default": parrot.say, **signatures})
     return str(directory)
