@@ -56,28 +56,28 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
             yield
             polling.cancel()
 
-    def served(request):
-        if request.path_params["name"] != name:
-            asked = request.path_params["name"]
+    def version_of(request):
+        """That in the path, or None; the name beside it must be ours."""
+        asked = request.path_params["name"]
+        if asked != name:
             raise NotServed(f"Expected the model {name!r}. Received: {asked!r}")
-        return versions.get(request.path_params.get("version"))
+        return request.path_params.get("version")
 
     async def status(request: fastapi.Request):
-        statuses = versions.status()
-        if request.path_params.get("version") in statuses:
-            statuses = {version: statuses[version] for version in [request.path_params["version"]]}
-        else:
-            served(request)
-        return reply({"model_version_status": [_status(*one) for one in statuses.items()]})
+        version, statuses = version_of(request), versions.status()
+        if version not in (None, *statuses):
+            versions.get(version)
+        told = [_status(*one) for one in statuses.items() if version in (None, one[0])]
+        return reply({"model_version_status": told})
 
     async def metadata(request: fastapi.Request):
-        model = served(request)
+        model = versions.get(version_of(request))
         spec = {"name": name, "signature_name": "", "version": str(model.version)}
         signatures = {"signature_def": {"signature_def": model.signature_def}}
         return reply({"model_spec": spec, "metadata": signatures})
 
     async def predict(request: fastapi.Request):
-        model = served(request)
+        model = versions.get(version_of(request))
         async with asyncio.timeout(limits.time_limit):
             asked = parse(await _body(request, limits.max_body))
             signature = _signature(model, asked)

@@ -92,6 +92,7 @@ def test_infinities_and_nan_are_written_by_name(url):
         ("/v1/models/cat:predict", {"inputs": ["a"]}, 404, "model 'parrot'. Received: 'cat'"),
         (MODEL + "/versions/2:predict", {"inputs": ["a"]}, 404, "Version 2 is not loaded"),
         ("/v1/models/cat", None, 404, "'cat'"),
+        ("/v1/models/cat/versions/1", None, 404, "'cat'"),
         (MODEL + "/versions/2", None, 404, "Version 2"),
         (MODEL + "/versions/2/metadata", None, 404, "Version 2"),
         (MODEL + "/versions/two", None, 404, "Not Found"),
