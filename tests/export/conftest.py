@@ -1,5 +1,6 @@
 import pytest
 
+from tests.export import made
 from tests.export.server import serving
 
 
@@ -16,3 +17,18 @@ def url(parrot):
     pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
     with serving.served(parrot) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """kind -> an export, made once; see `made`."""
+    found = {}
+
+    def export(kind):
+        if "sentencepiece" in kind:
+            pytest.importorskip("sentencepiece", reason="pip install 'keras_attention[subword]'")
+        if kind not in found:
+            found[kind] = made.make(kind, tmp_path_factory.mktemp("exports") / kind)
+        return found[kind]
+
+    return export
