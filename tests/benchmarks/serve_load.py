@@ -43,7 +43,7 @@ def main():
     data = (ROOT / "apps/chatbot/data/chat_en.tsv").read_text("utf-8").splitlines()
     lines = list(dict.fromkeys(line.split("\t")[0] for line in data))[: options.lines]
     with tempfile.TemporaryDirectory() as folder:
-        directory = options.export_dir or export(folder, options.steps)
+        directory = options.export_dir or export(folder, f"{folder}/model", options.steps)
         with serving(directory, MODES["each alone"]) as client:
             alone = {line: client.predict({"text": [line]}) for line in lines}
         results = {}
@@ -68,14 +68,15 @@ def program(*arguments, **kwargs):
     return subprocess.Popen(command, env=environment, text=True, **kwargs)
 
 
-def export(folder, steps):
-    model, made = f"--model_dir={folder}/model", f"{folder}/export"
-    for arguments in (
-        ("--mode=train", model, f"--steps={steps}"),
-        ("--mode=export", model, f"--export_dir={made}"),
-    ):
-        if program(*arguments, stdout=sys.stderr).wait():
-            sys.exit(f"{arguments[0]} failed")
+def export(folder, model_dir, steps, *how):
+    """Train a model, unless it is there, and export it -> the directory of the export."""
+    model, made = f"--model_dir={model_dir}", f"{folder}/export"
+    commands = [("--mode=export", model, f"--export_dir={made}")]
+    if not (pathlib.Path(model_dir) / "config.json").exists():
+        commands.insert(0, ("--mode=train", model, f"--steps={steps}", *how))
+    for command in commands:
+        if program(*command, stdout=sys.stderr).wait():
+            sys.exit(f"{command[0]} failed")
     return made
 
 

@@ -20,7 +20,7 @@ from tests.apps.chatbot.program import HOME, run, start
 pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
 pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
 
-LINES = ["Hello", "你好，你", "Good day! " * 9, "🙂 ❤️", "How are you?", "你", "", "Hello, Hello"]
+LINES = ["Hello", "你好，你", "Good day! " * 1000, "🙂 ❤️", "How are you?", "你", "", "Hello, Hello"]
 CANNOT = [b"\xff\xfe", b"", "🙂".encode() * 3]
 
 
