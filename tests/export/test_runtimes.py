@@ -130,7 +130,17 @@ def kind(request):
     return request.param
 
 
+# Four times as slow as C, which loads all kinds in the same way.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("rnn char", "rnn word", "rnn sentencepiece"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("transformer char", "couplet")),
+    ],
+)
 def test_the_command_line_tool_gives_pythons_answers(exported, kind, tmp_path):
+    if needs_text(kind):
+        pytest.importorskip("tensorflow_text")
     model = exported(kind)
     found = by_command_line(model, kind, beside_cruel(model.good), tmp_path)
     assert_good_lines_get_their_answers_and_bad_ones_none(found, model)
