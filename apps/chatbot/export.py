@@ -2,8 +2,6 @@
 
 import os
 
-import tensorflow as tf
-
 from apps.chatbot import settings as stored
 from apps.chatbot import store
 from apps.chatbot.responder import Responder
@@ -17,28 +15,22 @@ def run(directory: str, said: dict, export_dir: str) -> None:
     settings = stored.load(directory, said)
     model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
-    expected = {
-        name: value.numpy()
-        for name, value in responder.serving_default(tf.constant(QUESTIONS)).items()
-    }
-    names = list(expected)
-    if settings["sampling"] in ("sample", "stochastic") and settings["sample_seed"] is None:
-        expected = {"source_tokens": expected["source_tokens"]}  # the rest is drawn anew
-    libraries = ["tensorflow_text"] if settings["tokenizer"] == "sentencepiece" else []
-    export.save(
-        export_dir,
-        responder,
-        responder.functions,
-        lambda new: export.check_in_clean_process(new, QUESTIONS, expected, libraries),
+    drawn_anew = (
+        settings["sampling"] in ("sample", "stochastic") and settings["sample_seed"] is None
+    )
+    audit = export.save_search(
+        export_dir, responder, QUESTIONS, compare=["source_tokens"] if drawn_anew else None
     )
     size = sum(
         os.path.getsize(os.path.join(folder, name))
         for folder, _, names in os.walk(export_dir)
         for name in names
     )
+    warm = os.path.exists(os.path.join(export_dir, export.WARM_UP))
     print(
         f"Exported to {export_dir} ({size / 1e6:.1f} MB), and checked in a clean process: "
-        "serving_default takes `text` [B] and returns "
-        f"{', '.join(f'`{name}`' for name in names)}.",
+        f"{', '.join(f'`{name}`' for name in sorted(responder.functions))}. For TF Serving "
+        f"{audit.oldest_serving} or newer, "
+        + ("with its warm-up." if warm else "without a warm-up: pip install '.[serving]'."),
         flush=True,
     )

@@ -32,7 +32,8 @@ class Endpoints(tf.Module):
         model: see `seq2seq.generate.Model`; `score` also calls it: `model((source [B, S],
             target_in [B, T])) -> logits [B, T, V]`.
         tokenizer: of `keras_attention.text`; None leaves `generate`, as `serving_default` too.
-        beam_width, n_best, chooser, controls, return_alignments: of `seq2seq.generate`.
+        beam_width, n_best, chooser, controls: of `seq2seq.generate`.
+        return_alignments: False for a model that has none.
         settings: what `generate_with_settings` may change, as the others use it.
         max_source_length: tokens of a line that are read; the rest is cut off.
         read: text [B] -> (what is encoded [B], which lines are answered, bool [B]). Default: those
@@ -42,7 +43,8 @@ class Endpoints(tf.Module):
             source's word that an unknown one looks at is written for it).
 
     The settings' ranges are checked when they arrive (InvalidArgumentError): temperature > 0,
-    top_k >= 0, 0 < top_p <= 1, max_length >= 1. Variables are taken from the model once, by
+    top_k >= 0, 0 < top_p <= 1, 1 <= max_length <= the exported one, and no coverage penalty without
+    alignments. Variables are taken from the model once, by
     reference: weights that change later change the answers, until they are saved.
 
     >>> from models import RNNSeq2Seq
@@ -71,7 +73,7 @@ class Endpoints(tf.Module):
         never_copied: Sequence[str] = (),
     ):
         super().__init__()
-        self.tokenizer, settings = tokenizer, settings or Settings()
+        self.tokenizer, self.settings = tokenizer, settings or Settings()
         self._read = read or (lambda text: (text, readable(text, tokenizer)))
         self._max_source_length = max_source_length
         self._never_copied = [word.lower() for word in never_copied]
@@ -86,7 +88,7 @@ class Endpoints(tf.Module):
                 n_best=n_best,
                 max_length=settings.max_length,
                 length_penalty=settings.length_penalty,
-                coverage_penalty=settings.coverage_penalty,
+                coverage_penalty=settings.coverage_penalty if return_alignments else 0.0,
                 controls=[*first, *limited, *controls, *last],
                 chooser=chooser,
                 return_alignments=return_alignments,
@@ -95,9 +97,10 @@ class Endpoints(tf.Module):
             wanted = ("ids", "scores", "lengths", "alignments")
             return {name: _plain(found[name]) for name in wanted if found[name] is not None}
 
-        self._hold(model, search, settings, depends_on_text=limits is not None)
+        self._looks, self._limited = return_alignments, limits is not None
+        self._hold(model, search)
 
-    def _hold(self, model, search, settings, depends_on_text) -> None:
+    def _hold(self, model, search) -> None:
         """Trace the functions; they hold the model, which is no attribute of this module.
 
         A SavedModel then has each variable once, under a name that every loader finds: what runs a
@@ -105,7 +108,7 @@ class Endpoints(tf.Module):
         """
         model.build()
         self._weights = [variable.value for variable in model.variables]
-        self._pad_id, self._start_id, self._end_id = model.pad_id, model.start_id, model.end_id
+        self.pad_id, self.start_id, self.end_id = model.pad_id, model.start_id, model.end_id
         ids = tf.TensorSpec([None, None], tf.int32, name="ids")
         text, source, target = (
             tf.TensorSpec([None], tf.string, name=name) for name in ("text", "source", "target")
@@ -115,7 +118,7 @@ class Endpoints(tf.Module):
         @_function(ids)
         def generate(ids):
             # As long for every answer: else LiteRT and XLA could not compile what was exported.
-            return search(ids, None, settings, pad_to_max_length=True)
+            return search(ids, None, self.settings, pad_to_max_length=True)
 
         self.generate = generate
         self.functions: dict[str, Any] = {"generate": generate}
@@ -125,8 +128,8 @@ class Endpoints(tf.Module):
 
         @_function(text)
         def serving_default(text):
-            if depends_on_text:
-                return self._answer(text, lambda source, lines: search(source, lines, settings))
+            if self._limited:
+                return self._answer(text, lambda *asked: search(*asked, self.settings))
             return self._answer(text, lambda source, lines: generate(source))  # one loop for both
 
         @_function(text, *varied)
@@ -136,7 +139,7 @@ class Endpoints(tf.Module):
             varied = Settings(
                 length_penalty, coverage_penalty, temperature, top_k, top_p, max_length, seed
             )
-            varied.demand_ranges()
+            varied.demand_ranges(self.settings.max_length, self._looks)
             return self._answer(text, lambda source, lines: _drawn(search, source, lines, varied))
 
         @_function(source, target)
@@ -156,14 +159,14 @@ class Endpoints(tf.Module):
         return self._ended(self.tokenizer.encode(text)[:, : self._max_source_length])
 
     def _ended(self, ids):
-        ends = tf.fill([ids.nrows(), 1], self._end_id)
-        return tf.concat([ids, tf.cast(ends, ids.dtype)], 1).to_tensor(self._pad_id)
+        ends = tf.fill([ids.nrows(), 1], self.end_id)
+        return tf.concat([ids, tf.cast(ends, ids.dtype)], 1).to_tensor(self.pad_id)
 
     def _answer(self, text, search) -> dict[str, tf.Tensor]:
         count, text = tf.shape(text)[0], _somebody(text)
         read, answered = self._read(text)
         source = self.source_ids(read)
-        found = _only(_cut(search(source, text)), answered, self._pad_id)
+        found = _only(_cut(search(source, text)), answered, self.pad_id)
         answer = self.spell(text, source, found["ids"], found.get("alignments"))
         answer.update(scores=found["scores"], lengths=found["lengths"])
         return {name: value[:count] for name, value in answer.items()}
@@ -200,13 +203,13 @@ class Endpoints(tf.Module):
         )
         with tf.control_dependencies([same] if same is not None else []):
             said = self._ended(self.tokenizer.encode(_somebody(target)))
-        starts = tf.fill([tf.shape(said)[0], 1], self._start_id)
+        starts = tf.fill([tf.shape(said)[0], 1], self.start_id)
         heard = self.source_ids(self._read(_somebody(source))[0])
         logits = model((heard, tf.concat([starts, said[:, :-1]], 1)), training=False)
         costs = cross_entropy(
             tf.reshape(said, [-1]), tf.reshape(logits, [-1, tf.shape(logits)[-1]])
         )
-        real = said != self._pad_id
+        real = said != self.pad_id
         log_probs = tf.where(real, -tf.reshape(costs, tf.shape(said)), 0.0)
         answer = {
             "log_probability": _plain(tf.reduce_sum(log_probs, 1)),

@@ -37,13 +37,23 @@ class Settings(NamedTuple):
             _if(k > 0, top_k, k) + _if(p < 1.0, top_p, p),
         )
 
-    def demand_ranges(self) -> None:
-        """InvalidArgumentError, when they arrive, if they are outside of their ranges."""
+    def demand_ranges(self, longest: int, looks: bool) -> None:
+        """InvalidArgumentError, when they arrive, if they are outside of their ranges.
+
+        `longest`: what `max_length` may be; `looks`: whether there is an attention to penalise.
+        """
         ranges = {
             "temperature": (self.temperature > 0, "above 0"),
             "top_k": (self.top_k >= 0, "0 or more"),
             "top_p": ((self.top_p > 0) & (self.top_p <= 1), "above 0 and at most 1"),
-            "max_length": (self.max_length >= 1, "1 or more"),
+            "max_length": (
+                (self.max_length >= 1) & (self.max_length <= longest),
+                f"1 to {longest}, the exported one",
+            ),
+            "coverage_penalty": (
+                tf.equal(self.coverage_penalty, 0.0) | looks,
+                "0, as this model has no attention",
+            ),
         }
         for name, (holds, wanted) in ranges.items():
             tf.debugging.Assert(

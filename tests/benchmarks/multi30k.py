@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import keras
 import numpy as np
+import tensorflow as tf
 from real_text import program
 
 from apps.chatbot import store
@@ -148,7 +149,9 @@ def bleu(model, tokenizer, pairs, options, part):
     order = np.argsort([len(row) for row in ids])
     said = [""] * len(ids)
     done = 0
-    for (source, _), _, _ in batches([ids[i] for i in order], [[]] * len(ids), 100):
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
+    def best(source):
         found = model.generate(
             source,
             beam_width=options.beam_width,
@@ -156,7 +159,10 @@ def bleu(model, tokenizer, pairs, options, part):
             max_length=80,
             n_best=1,
         )
-        for reply in tokenizer.decode(found.ids[:, 0]).numpy():
+        return tokenizer.decode(found.ids[:, 0])
+
+    for (source, _), _, _ in batches([ids[i] for i in order], [[]] * len(ids), 100):
+        for reply in best(source).numpy():
             said[order[done]] = re.sub(" +", " ", reply.decode("utf-8", "replace")).strip()
             done += 1
     (options.work / f"{part}.de").write_text("\n".join(said) + "\n", encoding="utf-8")
