@@ -50,7 +50,7 @@ def _shipped_chat() -> Corpus:
     talk = _shipped("chat_en.tsv") + _shipped("chat_zh.tsv")
     dev, test = held_out[0::2], held_out[1::2]
     return Corpus(
-        train=[(d.question, d.answer) for d in train] + 2 * talk,  # few, and each one its own
+        train=[(d.question, d.answer) for d in train] + 4 * talk,  # few, and each one its own
         dev=[(d.question, d.answer) for d in dev],
         test=[(d.question, d.answer) for d in test],
         families=[d.family for d in test],
