@@ -104,9 +104,7 @@ def test_its_configurations_can_be_read():
 def test_the_docker_line_mounts_what_the_export_before_it_wrote():
     (line,) = [command for command in COMMANDS if command.startswith("docker run")]
     (written,) = [
-        found[1]
-        for command in blocks("bash")[3].splitlines()
-        if (found := re.search(r"--export_dir=(\S+)/1$", command))
+        found[1] for command in COMMANDS if (found := re.search(r"--export_dir=(\S+)/1$", command))
     ]
     assert f"$PWD/{written}:/{written}:ro" in line
     assert f"MODEL_NAME={os.path.basename(written)}" in line

@@ -55,12 +55,21 @@ def _run() -> int:
         from apps.chatbot import serve
 
         limits = {"max_batch_size": FLAGS.max_batch_size, "time_limit": FLAGS.time_limit}
-        serve.run(FLAGS.export_dir, FLAGS.host, FLAGS.port, FLAGS.model_name, limits)
+        talk = _talk(directory, said) if FLAGS.page else None
+        serve.run(FLAGS.export_dir, FLAGS.host, FLAGS.port, FLAGS.model_name, limits, talk)
         return 0
     from apps.chatbot import export
 
     export.run(directory, said, FLAGS.export_dir)
     return 0
+
+
+def _talk(directory, said):
+    from apps.chatbot.talk import talk_of
+
+    return talk_of(
+        directory if FLAGS["model_dir"].present else None, settings.of_flags(FLAGS), said
+    )
 
 
 def _load_tensorflow() -> None:

@@ -1,17 +1,22 @@
 """`--mode=serve`: an exported directory behind TF Serving's REST API."""
 
+import functools
 import json
 import shlex
 
+from apps.chatbot import page
+from apps.chatbot.talk import Talk
 from keras_attention.export import server
 
 _LINE = {"instances": ["Hello!"]}
 
 
-def run(export_dir: str, host: str, port: int, name: str, limits: dict) -> None:
+def run(
+    export_dir: str, host: str, port: int, name: str, limits: dict, talk: Talk | None = None
+) -> None:
     """Serve `export_dir` until Ctrl-C or SIGTERM, which let the requests in flight finish.
 
-    `limits`: those of `server.Limits` that are not as usual.
+    `limits`: those of `server.Limits` that are not as usual. `talk`: for a page to have it on.
     """
 
     def announce(url: str) -> None:
@@ -21,6 +26,8 @@ def run(export_dir: str, host: str, port: int, name: str, limits: dict) -> None:
             f"curl -d {asked} {url}/v1/models/{name}:predict",
             flush=True,
         )
+        if talk:
+            print(f"Talk to it at {url}/", flush=True)
 
     server.serve(
         export_dir,
@@ -29,4 +36,5 @@ def run(export_dir: str, host: str, port: int, name: str, limits: dict) -> None:
         name=name,
         limits=server.Limits(**limits),
         announce=announce,
+        add=functools.partial(page.add, talk=talk) if talk else None,
     )

@@ -22,3 +22,9 @@ def define() -> None:
     flags.DEFINE_float(
         "time_limit", 30.0, "Seconds after which a request is given up.", lower_bound=0.001
     )
+    flags.DEFINE_bool(
+        "page",
+        False,
+        "Also a page to talk to the model, at /; extra [demo]. It is for --task, or for the model "
+        "of --model_dir, if that is given.",
+    )

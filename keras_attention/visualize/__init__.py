@@ -6,7 +6,7 @@ Arrays and strings go in; figures of matplotlib, PNG and HTML come out. Matplotl
 
 from keras_attention.visualize.callback import Alignment, AttentionMaps
 from keras_attention.visualize.document import document_figure, document_html
-from keras_attention.visualize.maps import head_maps, heat_map, heat_map_html, save
+from keras_attention.visualize.maps import head_maps, heat_map, heat_map_html, heat_map_table, save
 
 __all__ = [
     "Alignment",
@@ -16,5 +16,6 @@ __all__ = [
     "head_maps",
     "heat_map",
     "heat_map_html",
+    "heat_map_table",
     "save",
 ]

@@ -96,6 +96,11 @@ def heat_map_html(
     >>> "&lt;s&gt;" in heat_map_html([[1.0]], ["<s>"], ["a"])
     True
     """
+    return page(heat_map_table(weights, source, target), title)
+
+
+def heat_map_table(weights: Any, source: Any = None, target: Any = None) -> str:
+    """The table of `heat_map_html`, to stand in another page.  [T, S] -> str."""
     weights, source, target = _checked(weights, source, target)
     largest = max(np.max(weights), 1e-9)
     head = "".join(f"<th>{html.escape(token)}</th>" for token in source)
@@ -109,7 +114,7 @@ def heat_map_html(
         + "</tr>"
         for token, row in zip(target, weights)
     )
-    return page(f"<table><tr><th></th>{head}</tr>{rows}</table>", title)
+    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
 
 
 def page(body: str, title: str = "") -> str:

@@ -22,6 +22,7 @@ def serve(
     name: str = "model",
     limits: Limits = DEFAULT,
     announce: Callable[[str], None] = print,
+    add: Callable[[Any, Versions], None] | None = None,
 ) -> None:
     """Serve a SavedModel, or the highest of a folder of numbered ones, until a signal ends it.
 
@@ -34,13 +35,17 @@ def serve(
         name: of the model, in the paths of the requests.
         limits: see `Limits`.
         announce: told the URL as soon as requests are taken.
+        add: given the FastAPI application and what it serves, to add its own routes.
 
     To be called in the main thread, which is the one that hears signals. Raises what `Versions`
     raises, OSError if it cannot listen there, and ImportError without the extra [serving].
     """
     optional("uvicorn")
     with listen(host, port) as listener:
-        app = application(Versions(directory), name, limits)
+        versions = Versions(directory)
+        app = application(versions, name, limits)
+        if add is not None:
+            add(app, versions)
         server = server_of(app, limits)
         signal.signal(signal.SIGTERM, _exit)  # uvicorn raises it anew when all is done
         listener.listen()

@@ -91,11 +91,17 @@ def save(directory, mark="!") -> str:
 
 
 @contextlib.contextmanager
-def served(model, name="parrot", **limits):
-    """The URL of a server of a directory or of `Versions`, which is gone afterwards."""
+def served(model, name="parrot", add=None, **limits):
+    """The URL of a server of a directory or of `Versions`, which is gone afterwards.
+
+    `add`: as of `keras_attention.export.server.serve`.
+    """
     versions = model if isinstance(model, Versions) else Versions(str(model))
     limits = Limits(**limits)
-    server = server_of(application(versions, name, limits), limits)
+    app = application(versions, name, limits)
+    if add is not None:
+        add(app, versions)
+    server = server_of(app, limits)
     with listen("127.0.0.1", 0) as listener:
         listener.listen()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

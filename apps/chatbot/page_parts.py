@@ -1,0 +1,102 @@
+"""What the page shows: the n best of a served model, what was said, heat maps and problems."""
+
+import html
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from keras_attention.export import Settings
+from keras_attention.export.server import Servable
+from keras_attention.export.server.predict_json import decode
+from keras_attention.visualize import heat_map_table
+
+SIGNATURE = "generate_with_settings"
+
+
+def ask(
+    servable: Servable, turns: Sequence[str], settings: Settings, couplet: bool = False
+) -> dict[str, Any]:
+    """The n best replies to the last turn, after those before it, as JSON.
+
+    -> `source`, its S tokens, and for each of `replies`, best first, `reply`, `score`, its T
+    `tokens`, and `looked` [T, S], which is None of a model without attention.
+
+    Raises ValueError, in words for whoever typed it, for a line without an answer, a setting out of
+    its range, and an export without settings.
+    """
+    line = turns[-1]
+    if not line.strip():
+        raise ValueError("Expected a line. Received: a blank one.")
+    if SIGNATURE not in servable.signatures:
+        raise ValueError(
+            f"Expected an export with the signature {SIGNATURE!r}. Received: one with "
+            f"{sorted(servable.signatures)}. Export the model anew."
+        )
+    for name, value in settings._asdict().items():
+        if value is None:
+            raise ValueError(f"Expected a number as {name}. Received: nothing.")
+    signature = servable.signatures[SIGNATURE]
+    asked = {"text": ["\t".join(turns)], **settings._asdict()}
+    inputs, _ = decode({"inputs": asked}, signature.inputs)
+    answer = {name: value[0] for name, value in signature(inputs).items()}
+    replies = [_reply(answer, place, n) for place, n in enumerate(answer["lengths"]) if n]
+    if not replies:
+        or_long = ", or it has more characters than this model's couplets" if couplet else ""
+        raise ValueError(f"No reply to {line!r}: nothing in it is known to the model{or_long}.")
+    return {"source": _texts(answer["source_tokens"]), "replies": replies}
+
+
+def _reply(answer, place, length) -> dict[str, Any]:
+    looked = answer.get("alignments")
+    return {
+        "reply": answer["replies"][place].decode("utf-8", "replace"),
+        "score": float(answer["scores"][place]),
+        "tokens": _texts(answer["tokens"][place, :length]),
+        "looked": None if looked is None else looked[place, :length].round(4).tolist(),
+    }
+
+
+def _texts(tokens) -> list[str]:
+    return [token.decode("utf-8", "replace") for token in tokens]
+
+
+def choices(answer: dict[str, Any]) -> list[tuple[str, int]]:
+    """Each reply with its score, and its place.
+
+    >>> choices({"replies": [{"reply": "Hi!", "score": -0.5}, {"reply": "", "score": -1.25}]})
+    [('Hi!  (-0.500)', 0), ('∅  (-1.250)', 1)]
+    """
+    return [
+        (f"{reply['reply'] or '∅'}  ({reply['score']:.3f})", place)
+        for place, reply in enumerate(answer["replies"])
+    ]
+
+
+def looked_at(answer: dict[str, Any], place: int) -> str:
+    """Which token of the line (column) each token of a reply (row) looked at, as HTML."""
+    reply = answer["replies"][place]
+    if reply["looked"] is None:
+        return "<p>This model has no attention to look at.</p>"
+    return heat_map_table(reply["looked"], answer["source"], reply["tokens"])
+
+
+def conversation(turns: Sequence[str]) -> str:
+    """What was said, a line and its reply in turn, as HTML.
+
+    >>> conversation(["春风", "<秋>"])
+    '<p class="line">春风</p><p class="reply">&lt;秋&gt;</p>'
+    """
+    return "".join(
+        f'<p class="{"reply" if place % 2 else "line"}">{html.escape(text)}</p>'
+        for place, text in enumerate(turns)
+    )
+
+
+def problem(error: Exception) -> str:
+    """What is wrong, as HTML; of what an op in the graph says, the words.
+
+    >>> problem(ValueError("assertion failed: [Expected k < 3. Received: ] [5]"))
+    '<p role="alert">Expected k &lt; 3. Received: 5</p>'
+    """
+    said = re.sub(r".*assertion failed: \[(.*?)\] \[(.*)\]", r"\1\2", str(error))
+    return f'<p role="alert">{html.escape(said)}</p>'

@@ -1,0 +1,302 @@
+"""The page in a real browser: what it shows, what it says, and whom it asks."""
+
+import contextlib
+import functools
+import json
+import re
+import shutil
+import signal
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+import tensorflow as tf
+
+from apps.chatbot import page
+from apps.chatbot.talk import Talk
+from tests.apps.chatbot import untrained
+from tests.apps.chatbot.program import run, start
+from tests.export.server.serving import served
+
+gradio_missing = "the page needs gradio: pip install 'keras_attention[demo]'"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PATIENCE = 120_000  # milliseconds, on a busy machine
+
+connected: list[str] = []  # by this process, to other machines
+
+
+def _watch(event, arguments):
+    address = arguments[1] if event == "socket.connect" else arguments[:1]
+    if event in ("socket.connect", "socket.getaddrinfo") and isinstance(address, tuple):
+        if address[0] not in (*LOOPBACK, b"localhost", None, "0.0.0.0"):
+            connected.append(f"{event} {address}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gradio():
+    sys.addaudithook(_watch)
+    connected.clear()
+    return pytest.importorskip("gradio", reason=gradio_missing)
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory):
+    return untrained.exported(tmp_path_factory.mktemp("chat") / "export")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    playwright.expect.set_options(timeout=PATIENCE)
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+
+@contextlib.contextmanager
+def opened(browser, directory, talk):
+    """-> the page, which asks nobody but its own server, and makes no mistake."""
+    add = functools.partial(page.add, talk=talk)
+    with served(directory, "chatbot", add) as url, browser.new_context() as context:
+        asked, mistakes = [], []
+        context.on("request", lambda request: asked.append(request.url))
+        context.on("weberror", lambda error: mistakes.append(str(error.error)))
+        shown = context.new_page()
+        shown.set_default_timeout(PATIENCE)
+        shown.goto(url)
+        yield shown
+        assert len(asked) > 10 and not mistakes
+        assert [one for one in asked if not one.startswith((f"{url}/", "data:", "blob:"))] == []
+        assert connected == []
+
+
+@pytest.fixture(scope="module")
+def open_chat(browser, chat):
+    directory, responder = chat
+    with opened(browser, directory, Talk(False, 0, responder.settings)) as shown:
+        yield shown
+
+
+@pytest.fixture
+def talking(open_chat):
+    """The page of a chat, begun anew, and Playwright's `expect`."""
+    from playwright.sync_api import expect
+
+    open_chat.reload()
+    expect(open_chat.get_by_label("You say")).to_be_editable()
+    return open_chat, expect
+
+
+def say(shown, text, label="You say"):
+    shown.get_by_label(label).fill(text)
+    shown.get_by_label(label).press("Enter")
+
+
+def best(responder, line):
+    """-> its n best replies, and them with their scores as the page shows them."""
+    answer = responder.serving_default(tf.constant([line]))
+    replies = [reply.decode() for reply in answer["replies"][0].numpy()]
+    scores = answer["scores"][0].numpy()
+    return replies, [f"{reply}  ({score:.3f})" for reply, score in zip(replies, scores)]
+
+
+def test_a_line_in_english_and_one_in_chinese_get_their_n_best(talking, chat):
+    shown, expect = talking
+    said = []
+    for line in ("Hello", "你好，你"):
+        say(shown, line)
+        replies, labels = best(chat[1], line)
+        said += [line, replies[0]]
+        expect(shown.locator(".chat p")).to_have_text(said, use_inner_text=True)
+        expect(shown.locator(".replies label")).to_have_text(labels)
+        expect(shown.get_by_role("radio").first).to_be_checked()
+        expect(shown.locator("#look tr").first.locator("th")).to_have_text(["", *line, "</s>"])
+        expect(shown.get_by_label("You say")).to_have_value("")
+
+
+def test_the_second_reply_takes_its_place_and_shows_its_own_heat_map(talking, chat):
+    shown, expect = talking
+    say(shown, "Hello")
+    expect(shown.locator("#look td").first).to_be_visible()
+    first = shown.locator("#look").inner_html()
+    shown.get_by_role("radio").nth(1).check()
+    reply = best(chat[1], "Hello")[0][1]
+    expect(shown.locator(".chat p").last).to_have_text(reply)
+    rows = shown.locator("#look tr th:first-child").all_inner_texts()
+    tokens = "".join(rows[1:]).removesuffix("</s>")
+    assert tokens.replace("␣", " ") == reply and shown.locator("#look").inner_html() != first
+
+
+def test_a_setting_changes_the_answer(talking):
+    shown, expect = talking
+    shown.get_by_label("max_length").fill("2")
+    say(shown, "Hello")
+    expect(shown.locator("#look td").first).to_be_visible()
+    assert shown.locator("#look tr").count() <= 3
+    assert all(len(reply) <= 2 for reply in shown.locator(".chat .reply").all_inner_texts())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("temperature", "0", "Expected temperature above 0. Received: 0"),
+        ("top_k", "2.5", "Expected 'top_k' as int32. Received: 2.5"),
+        ("top_p", "", "Expected a number as top_p. Received: nothing."),
+    ],
+)
+def test_what_is_wrong_is_said_and_what_was_typed_stays(talking, setting, value, words):
+    shown, expect = talking
+    usual = shown.get_by_label(setting).input_value()
+    shown.get_by_label(setting).fill(value)
+    say(shown, "Hello")
+    expect(shown.locator(".problem p")).to_contain_text(words)
+    expect(shown.get_by_label("You say")).to_have_value("Hello")
+    shown.get_by_label(setting).fill(usual)
+    shown.get_by_label("You say").press("Enter")
+    expect(shown.locator(".chat p")).to_have_count(2)
+    expect(shown.locator(".problem p")).to_have_count(0)
+
+
+def test_a_line_without_an_answer_is_said_and_stays(talking):
+    shown, expect = talking
+    say(shown, "🙂")
+    expect(shown.locator(".problem p")).to_contain_text("nothing in it is known to the model")
+    expect(shown.get_by_label("You say")).to_have_value("🙂")
+    expect(shown.locator(".chat p")).to_have_count(0)
+
+
+def test_html_that_is_typed_is_text_and_fetches_nothing(talking):
+    shown, expect = talking
+    line = "<img src='http://example.invalid/x.png'> {{1}} ${2} **a** $b$"
+    say(shown, line)
+    expect(shown.locator(".chat .line")).to_have_text(line)
+    shown.get_by_label("temperature").fill("0")
+    say(shown, line)
+    expect(shown.locator(".problem p")).to_be_visible()
+
+
+def test_a_talk_is_begun_anew(talking):
+    shown, expect = talking
+    say(shown, "Hello")
+    expect(shown.locator(".chat p")).to_have_count(2)
+    shown.get_by_role("button", name="Begin anew").click()
+    for left in (".chat p", "#look td", ".replies label"):
+        expect(shown.locator(left)).to_have_count(0)
+
+
+def test_a_reply_is_shown_while_it_is_made_and_what_is_typed_meanwhile_stays(browser, chat):
+    directory, responder = chat
+    goes_on, heard = threading.Event(), []
+
+    def draft(turns):
+        heard.append(list(turns))
+        yield "Half a "
+        assert goes_on.wait(PATIENCE / 1000)
+        yield "draft"
+
+    from playwright.sync_api import expect
+
+    talk = Talk(False, 2, responder.settings, draft)
+    with opened(browser, directory, talk) as shown:
+        say(shown, "Hello")
+        expect(shown.locator(".chat p")).to_have_text(["Hello", "Half a "])
+        shown.get_by_label("You say").fill("And then")
+        goes_on.set()
+        reply = best(responder, "Hello")[0][0]
+        expect(shown.locator(".chat p")).to_have_text(["Hello", reply])
+        expect(shown.locator("#look td").first).to_be_visible()
+        expect(shown.get_by_label("You say")).to_have_value("And then")
+
+        shown.get_by_label("You say").press("Enter")
+        expect(shown.locator(".chat p")).to_have_count(4)
+        shown.get_by_label("temperature").fill("0.9")  # of other settings there is no draft
+        say(shown, "Well")
+        expect(shown.locator(".chat p")).to_have_count(6)
+    assert heard == [["Hello"], ["Hello", reply, "And then"]]
+
+
+def test_a_couplet_is_matched_and_its_line_stays(browser, tmp_path):
+    from playwright.sync_api import expect
+
+    directory, responder = untrained.exported(tmp_path / "export", task="couplet", attention="none")
+    with opened(browser, directory, Talk(True, 0, responder.settings)) as shown:
+        for line in ("春风", "明月松间照"):
+            say(shown, line, "First line")
+            expect(shown.locator(".couplets p")).to_have_text([line, best(responder, line)[0][0]])
+            expect(shown.get_by_label("First line")).to_have_value(line)
+        expect(shown.locator("#look")).to_contain_text("no attention")
+        say(shown, "春" * 13, "First line")
+        expect(shown.locator(".problem p")).to_contain_text("more characters")
+
+
+# -- without a browser
+
+
+def test_the_api_goes_on_beside_the_page(chat):
+    directory, responder = chat
+    add = functools.partial(page.add, talk=Talk(False, 0, responder.settings))
+    with served(directory, "chatbot", add) as url:
+        status = json.loads(_get(f"{url}/v1/models/chatbot"))
+        assert status["model_version_status"][0]["state"] == "AVAILABLE"
+        with pytest.raises(urllib.error.HTTPError, match="404") as error:
+            _get(f"{url}/v1/nothing")
+        assert "v1/nothing" in json.loads(error.value.read())["error"]
+        html = _get(f"{url}/")
+        assert "<title>" in html or "gradio" in html
+        assert re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']*""", html) == []
+        config = json.loads(_get(f"{url}/config"))
+        # A connection that stays open would hold the server's end up.
+        assert not config["connect_heartbeat"] and not config["analytics_enabled"]
+    assert connected == []
+
+
+def test_an_export_with_less_room_begins_with_less(chat):
+    directory, responder = chat
+    add = functools.partial(
+        page.add, talk=Talk(False, 0, responder.settings._replace(max_length=99))
+    )
+    with served(directory, "chatbot", add) as url:
+        numbers = {
+            component["props"]["label"]: component["props"]["value"]
+            for component in json.loads(_get(f"{url}/config"))["components"]
+            if component["type"] == "number"
+        }
+    assert numbers == responder.settings._asdict()
+
+
+def _get(url):
+    with urllib.request.urlopen(url, timeout=PATIENCE / 1000) as response:
+        return response.read().decode()
+
+
+def test_the_program_shows_the_page_until_sigterm(chat, tmp_path):
+    directory, _ = chat
+    with start(
+        "--mode=serve", "--page", "--port=0", f"--export_dir={directory}", cwd=tmp_path
+    ) as server:
+        try:
+            lines = [server.stdout.readline().decode() for _ in range(3)]
+            assert lines[2].startswith("Talk to it at http://127.0.0.1:"), server.stderr.read()
+            assert "gradio_config" in _get(lines[2].split()[-1])
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(PATIENCE / 1000) == 0
+            assert server.stderr.read() == b""
+        finally:
+            server.kill()
+
+
+def test_a_page_without_its_extra_is_said_in_one_line(chat, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    ran = run("--mode=serve", "--page", "--port=0", f"--export_dir={chat[0]}")
+    assert ran.code == 1 and ran.err.count("\n") == 1
+    assert "pip install 'keras_attention[demo]'" in ran.err
+
+
+def test_a_directory_that_is_none_is_said_in_one_line(chat, tmp_path):
+    ran = run("--mode=serve", "--page", f"--export_dir={chat[0]}", f"--model_dir={tmp_path}/none")
+    assert ran.code == 1 and ran.err.count("\n") == 1
+    assert ran.err.startswith("serve: There is no model at")

@@ -1,0 +1,120 @@
+"""The n best of an export in the words and the HTML of the page; no browser."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps.chatbot.page_parts import ask, choices, conversation, looked_at, problem
+from keras_attention.export.server import Servable, load
+from tests.apps.chatbot import untrained
+
+WRONG = {
+    "temperature": (0.0, "Expected temperature above 0. Received: 0"),
+    "top_k": (2.5, "Expected 'top_k' as int32. Received: 2.5, with float"),
+    "top_p": (1.5, "Expected top_p above 0 and at most 1. Received: 1.5"),
+    "max_length": (99, "Expected max_length 1 to 13, the exported one. Received: 99"),
+    "seed": (10**12, "Expected 'seed' as int32. Received: 1000000000000"),
+    "length_penalty": (None, "Expected a number as length_penalty. Received: nothing."),
+}
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory):
+    directory, responder = untrained.exported(tmp_path_factory.mktemp("chat") / "export")
+    return load(directory), responder
+
+
+@pytest.fixture(scope="module")
+def couplets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("couplets") / "export"
+    directory, responder = untrained.exported(folder, task="couplet", attention="none")
+    return load(directory), responder
+
+
+def test_the_n_best_are_those_of_the_export(chat):
+    model, responder = chat
+    for line in ("Hello", "你好，你"):
+        best = ask(model, [line], responder.settings)
+        expected = {
+            name: value.numpy()[0]
+            for name, value in responder.serving_default(tf.constant([line])).items()
+        }
+        assert [reply["reply"].encode() for reply in best["replies"]] == list(expected["replies"])
+        scores = [reply["score"] for reply in best["replies"]]
+        np.testing.assert_allclose(scores, expected["scores"], 1e-5)
+        assert best["source"] == [*line, "</s>"]
+        for reply, length, looked in zip(
+            best["replies"], expected["lengths"], expected["alignments"]
+        ):
+            assert len(reply["tokens"]) == length
+            np.testing.assert_allclose(reply["looked"], looked[:length], atol=1e-4)
+        assert json.loads(json.dumps(best)) == best  # the browser keeps it
+
+
+def test_the_turns_before_a_line_are_read_with_it(chat):
+    model, responder = chat
+    # Of a model without context all that is sent is the line.
+    assert ask(model, ["你", "你好"], responder.settings)["source"][:2] == ["你", "<unk>"]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_setting_out_of_its_range_is_said_in_words(chat, name):
+    model, responder = chat
+    value, words = WRONG[name]
+    with pytest.raises(ValueError) as error:
+        ask(model, ["Hello"], responder.settings._replace(**{name: value}))
+    assert words in problem(error.value).replace("&#x27;", "'")
+    assert "assertion" not in problem(error.value)
+
+
+@pytest.mark.parametrize("line", ["", " \u3000", "🙂", "\ud800"])
+def test_a_line_without_an_answer_is_said_in_words(chat, line):
+    model, responder = chat
+    with pytest.raises(ValueError) as error:
+        ask(model, [line], responder.settings)
+    shown = problem(error.value)
+    shown.encode()  # half of a surrogate pair could not be sent
+    assert re.search("No reply|Received", shown) and "couplet" not in shown
+
+
+def test_an_export_without_settings_is_told_what_it_lacks(chat):
+    model, responder = chat
+    fewer = {name: model.signatures[name] for name in ("serving_default", "score")}
+    with pytest.raises(ValueError, match="generate_with_settings.*Export the model anew"):
+        ask(Servable(1, fewer, {}, None), ["Hello"], responder.settings)
+
+
+def test_a_couplet_too_long_to_be_matched_is_said_in_words(couplets):
+    model, responder = couplets
+    best = ask(model, ["春风"], responder.settings, couplet=True)
+    assert {len(reply["reply"]) for reply in best["replies"]} == {2}
+    with pytest.raises(ValueError, match="more characters than this model's couplets"):
+        ask(model, ["春" * 13], responder.settings, couplet=True)
+
+
+def test_a_model_without_attention_says_so(couplets):
+    model, responder = couplets
+    best = ask(model, ["春风"], responder.settings, couplet=True)
+    assert "no attention" in looked_at(best, 0)
+    with pytest.raises(ValueError, match="no attention"):
+        ask(model, ["春风"], responder.settings._replace(coverage_penalty=1.0))
+
+
+def test_each_reply_has_its_own_heat_map(chat):
+    model, responder = chat
+    best = ask(model, ["你好<b>"], responder.settings)
+    shown = [looked_at(best, place) for place, _ in enumerate(best["replies"])]
+    assert len(set(shown)) == len(shown) == 3
+    for reply, table in zip(best["replies"], shown):
+        assert table.count("<tr>") == 1 + len(reply["tokens"])
+        assert table.count("<td ") == len(reply["tokens"]) * len(best["source"])
+    assert [place for _, place in choices(best)] == [0, 1, 2]
+
+
+def test_nothing_that_is_said_becomes_html():
+    line = "<img src='http://a/b.png'> & {{x}} ${y}"
+    for shown in (conversation([line, line]), problem(ValueError(line))):
+        assert "<img" not in shown and "&lt;img" in shown

@@ -1,0 +1,46 @@
+"""What the page knows of a model: from its directory, or from the flags."""
+
+import pytest
+
+from apps.chatbot.talk import talk_of
+from keras_attention.data import with_context
+from keras_attention.export import Settings
+from tests.apps.chatbot import untrained
+
+
+def test_without_a_directory_the_flags_say_it():
+    of_flags = {**untrained.made()[2], "task": "couplet", "top_k": 3, "max_length": 7}
+    talk = talk_of(None, of_flags, {})
+    assert talk.couplet and talk.context_turns == 0 and talk.draft is None
+    assert talk.settings == Settings(length_penalty=0.6, top_k=3, max_length=8)
+
+
+def test_a_directory_says_it_and_of_the_search_the_command_line(tmp_path):
+    directory, _ = untrained.saved(tmp_path, task="couplet", beam_width=1)
+    talk = talk_of(directory, {}, {"length_penalty": 0.1})
+    assert talk.couplet and talk.draft is None
+    assert talk.settings == Settings(length_penalty=0.1, max_length=13)
+    with pytest.raises(ValueError, match="--task=chat .stored: couplet."):
+        talk_of(directory, {}, {"task": "chat"})
+
+
+def test_a_greedy_search_drafts_its_reply_in_pieces(tmp_path):
+    directory, responder = untrained.saved(
+        tmp_path, beam_width=1, length_penalty=0.0, context_turns=1
+    )
+    talk = talk_of(directory, {}, {})
+    assert talk.context_turns == 1
+    counts = []
+    for turns in (["Hello"], ["你", "你好，你"], ["no more", "你", "你好，你"]):
+        pieces = list(talk.draft(turns))
+        counts.append(len(pieces))
+        assert ["".join(pieces)] == responder.replies(["\t".join(turns)])[0]
+        assert pieces == list(responder.stream(with_context(turns, 1)))
+    assert max(counts) > 1
+    assert list(talk.draft([" "])) == list(talk.draft(["🙂"])) == []
+
+
+@pytest.mark.parametrize("said", [{"beam_width": 2}, {"beam_width": 1, "sampling": "sample"}])
+def test_no_other_search_drafts_anything(tmp_path, said):
+    directory, _ = untrained.saved(tmp_path)
+    assert talk_of(directory, {}, said).draft is None
