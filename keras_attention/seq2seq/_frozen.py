@@ -20,13 +20,15 @@ def weights(model: Any) -> Iterator[None]:
     """
     layers = model._flatten_layers() if KERAS_3 and isinstance(model, keras.layers.Layer) else []
     mixed = [layer for layer in layers if layer.compute_dtype != layer.variable_dtype]
-    if not mixed or not all(layer.built for layer in mixed):
+    # The model itself may be a decoder in its first call, which has no weights of its own.
+    if not mixed or not all(layer.built for layer in mixed if layer is not model):
         yield
         return
     with keras.StatelessScope() as scope:
         for layer in mixed:
             for variable in layer._trainable_variables:
-                if variable._autocast and variable.dtype == layer.variable_dtype:
+                # `_dtype`: within a layer's call `dtype` is already the one it is cast to.
+                if variable._autocast and variable._dtype == layer.variable_dtype:
                     # Not `add_update`, which would cast it back.
                     scope.state_mapping[id(variable)] = tf.cast(variable.value, layer.compute_dtype)
         yield
