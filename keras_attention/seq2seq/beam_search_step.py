@@ -129,7 +129,9 @@ def _search_step(
             scores -= _HANDICAP * tf.cast(stuck, scores.dtype)[..., None]
         return total, scores
 
-    norm = log_normalizer(logits) if normalize else tf.zeros([], logits.dtype)
+    norm = functools.partial(log_normalizer, logits)
+    if not normalize:
+        norm = lambda likeliest=None: tf.zeros([], logits.dtype)  # noqa: E731
     continuations = Continuations(time, logits, norm, over, end_token, scored)
     choice, chooser_state = chooser.choose(continuations, state.choice)
     parents = choice.parents
