@@ -14,18 +14,13 @@
 | `visualize`  | heat maps, maps of heads, coloured documents, also for TensorBoard      |
 """
 
-from keras_attention import (
-    contrib,
-    data,
-    export,
-    functional,
-    layers,
-    migrate,
-    seq2seq,
-    text,
-    training,
-    visualize,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from keras_attention import data, functional, layers, seq2seq, text, training
+
+if TYPE_CHECKING:
+    from keras_attention import contrib, export, migrate, visualize
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,3 +35,15 @@ __all__ = [
     "training",
     "visualize",
 ]
+# Imported when they are asked for: they hold nothing that Keras has to know to load a model.
+_LATE = ("contrib", "export", "migrate", "visualize")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
