@@ -74,7 +74,8 @@ def check(controls: Sequence[Control], max_length: Any = None) -> None:
     """Refuse controls that no answer could satisfy.
 
     Raises ValueError, naming the two which contradict each other: one needs more tokens than
-    another, or `max_length`, allows; one needs a token that another bans.
+    another, or `max_length`, allows; one needs a token that another bans, or at a position where
+    another needs another one.
 
     >>> from keras_attention.seq2seq import length_between
     >>> check([length_between(minimum=5)], max_length=4)
@@ -96,6 +97,8 @@ def check(controls: Sequence[Control], max_length: Any = None) -> None:
                 f"{one.name} needs tokens which {other.name} bans: no answer satisfies both. "
                 f"Received: {both} in both"
             )
+    for one, other in itertools.combinations(parts, 2):
+        _check_forced(one, other)
 
 
 def _parts(controls) -> tuple:
@@ -119,4 +122,25 @@ def _check_lengths(needs: str, least: Any, allows: str, most: Any) -> None:
         raise ValueError(
             f"{needs} needs {least} tokens and {allows} allows {most}{source}, the end token "
             f"counted: no answer satisfies both. Received: {least} > {most}"
+        )
+
+
+def _check_forced(one: Control, other: Control) -> None:
+    """What both say of a position, for sources that both speak of, must be one token."""
+    if one.forced is None or other.forced is None:
+        return
+    tables = [np.atleast_2d(control.forced) for control in (one, other)]  # [1 or B, P]
+    if len({len(table) for table in tables} - {1}) > 1:
+        raise ValueError(
+            f"{one.name} and {other.name} must speak of the same B sources. "
+            f"Received: {len(tables[0])} and {len(tables[1])} rows"
+        )
+    both = min(table.shape[1] for table in tables)
+    first, second = np.broadcast_arrays(*(table[:, :both] for table in tables))
+    wrong = np.argwhere((first >= 0) & (second >= 0) & (first != second))
+    if len(wrong):
+        row, position = wrong[0]
+        raise ValueError(
+            f"{one.name} and {other.name} need different tokens at position {position}: no answer "
+            f"satisfies both. Received: {first[row, position]} and {second[row, position]}"
         )

@@ -41,3 +41,4 @@ class Control(NamedTuple):
     cut_off: Any = None  # the fewest tokens of an answer without an end, if fewer than `shortest`
     ends_by: Callable[[Search], Any] | None = None  # `longest` where the search must tell it
     parts: tuple = ()  # what it was combined of
+    forced: Any = None  # what must be said where: ids [P] or [B, P], -1: anything

@@ -92,6 +92,7 @@ def _forced(table: Any, name: str) -> Control:
         until = np.max(np.where(known >= 0, np.arange(1, known.shape[-1] + 1), 0), -1, initial=0)
         facts["shortest"], facts["cut_off"] = fact(until + 1), fact(until)
         facts["needed"] = frozenset(known[known >= 0].tolist())
+        facts["forced"] = known
 
     def init(search: Search) -> _Forced:
         if known is not None:

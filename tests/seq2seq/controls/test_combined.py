@@ -83,6 +83,8 @@ CONTRADICTIONS = [
     (length_between(5), exact_length([3], END, ADDS), 9, "minimum=5", "exact_length([3])"),
     (exact_length([7], END, ADDS), length_between(maximum=3), 9, "exact_length([7])", "maximum=3"),
     (length_between(4), allowed_at(np.ones([2, 4], bool)), 9, "minimum=4", "2x4 mask"),
+    (force({1: 5}), prefix([1, 2]), 9, "force({1: 5})", "position 1"),
+    (prefix([[1, 2], [3, 4]]), force({1: 2}), 9, "prefix", "position 1"),
 ]
 
 
@@ -111,6 +113,7 @@ def test_a_contradiction_is_refused_by_the_names_of_both(one, other, limit, firs
         ([relative_length(0.5, 1.5), length_between(3)], 9),
         ([exact_length([3, 4], END, ADDS), length_between([2, 3], [4, 5])], 9),
         ([force({0: 5}), ban([4]), must_contain([[5]])], 9),
+        ([force({0: 1, 3: 4}), prefix([[0, 2], [1, 2]])], 9),
         ([Control(None, None, None)], 9),  # nothing is known of it
     ],
 )
