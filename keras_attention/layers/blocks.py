@@ -79,7 +79,8 @@ class FeedForward(keras.layers.Layer):
         """W1 [D, width] and W2 [width, D]."""
         self.output_layer = keras.layers.Dense(input_shape[-1], dtype=self.dtype_policy)
         self.hidden.build(input_shape)
-        self.output_layer.build((*input_shape[:-1], self.width))
+        kept = self.activation(tf.zeros([1, self.width])).shape[-1]  # a GLU keeps half of them
+        self.output_layer.build((*input_shape[:-1], kept))
         self.built = True
 
     def call(self, x, training=None):

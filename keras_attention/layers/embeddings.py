@@ -53,6 +53,8 @@ class TiedEmbedding(keras.layers.Layer):
 
     def logits(self, hidden):
         """[..., D] -> [..., V], in the type of `hidden`."""
+        if not self.built:
+            self.build()
         matrix = tf.cast(self.embeddings.value, hidden.dtype)
         flat = tf.matmul(tf.reshape(hidden, [-1, self.width]), matrix, transpose_b=True)
         logits = tf.reshape(flat, tf.concat([tf.shape(hidden)[:-1], [self.vocab_size]], 0))

@@ -66,6 +66,11 @@ def test_its_activation_may_be_another_and_is_saved():
     assert copy.activation is keras.activations.gelu and copy.dropout.rate == 0.1
 
 
+def test_a_gated_activation_keeps_half_of_the_hidden_layer():
+    x, layer = drawn(2, 3, 4), FeedForward(6, keras.activations.glu)
+    assert layer(x).shape == x.shape and layer.output_layer.kernel.shape == (3, 4)
+
+
 def test_dropout_of_the_hidden_layer_acts_in_training_alone():
     x, layer = drawn(2, 3, 4), FeedForward(50, dropout=0.5)
     quiet = layer(x)

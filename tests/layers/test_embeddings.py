@@ -116,3 +116,8 @@ def test_a_mask_goes_through():
 def test_what_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_logits_may_be_what_is_asked_first():
+    embedding = TiedEmbedding(7, 4)
+    assert embedding.logits(tf.ones([2, 4])).shape == (2, 7)
