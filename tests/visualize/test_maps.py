@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.visualize import head_maps, heat_map, heat_map_html, save
+from keras_attention.visualize import head_maps, heat_map, heat_map_html, heat_map_table, save
 
 pytest.importorskip("matplotlib", reason="pictures need the extra [visualize]")
 COUPLET = list("春风得意马蹄疾"), list("秋水多情雁字长")
@@ -96,6 +96,13 @@ def test_colours_tell_a_negative_weight_from_zero():
     image = heat_map([[-1.0, 0.0, 1.0]]).axes[0].images[0]
     assert (image.norm.vmin, image.norm.vmax) == (-1, 1)
     assert heat_map([[0.2, 0.3]]).axes[0].images[0].norm.vmin == 0
+
+
+def test_the_table_alone_is_the_one_on_the_page():
+    given = [[0.9, 0.1]], ["<b>", "春"], ["a"]
+    table = heat_map_table(*given)
+    assert table.startswith("<table>") and table.endswith("</table>")
+    assert table in heat_map_html(*given)
 
 
 @pytest.mark.parametrize("draw", [heat_map, heat_map_html])

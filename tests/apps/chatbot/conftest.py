@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from tests.apps.chatbot import untrained
 from tests.apps.chatbot.program import SMALL, run, shipped
 
 # Every tokenizer, task and attention, one and two layers.
@@ -64,6 +65,19 @@ def trained(tmp_path_factory, how):
 @pytest.fixture(params=list(KINDS))
 def kind(request):
     return request.param
+
+
+@pytest.fixture(scope="session")
+def untrained_chat(tmp_path_factory):
+    """The directory of an export that reads a turn before a line, and its Responder."""
+    return untrained.exported(tmp_path_factory.mktemp("untrained") / "chat", context_turns=1)
+
+
+@pytest.fixture(scope="session")
+def untrained_couplets(tmp_path_factory):
+    """Those of an export that does not attend."""
+    folder = tmp_path_factory.mktemp("untrained") / "couplets"
+    return untrained.exported(folder, task="couplet", attention="none")
 
 
 @pytest.fixture

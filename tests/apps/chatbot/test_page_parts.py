@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from apps.chatbot.page_parts import ask, choices, conversation, looked_at, problem
 from keras_attention.export.server import Servable, load
-from tests.apps.chatbot import untrained
 
 WRONG = {
     "temperature": (0.0, "Expected temperature above 0. Received: 0"),
@@ -22,16 +21,13 @@ WRONG = {
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory):
-    directory, responder = untrained.exported(tmp_path_factory.mktemp("chat") / "export")
-    return load(directory), responder
+def chat(untrained_chat):
+    return load(untrained_chat[0]), untrained_chat[1]
 
 
 @pytest.fixture(scope="module")
-def couplets(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("couplets") / "export"
-    directory, responder = untrained.exported(folder, task="couplet", attention="none")
-    return load(directory), responder
+def couplets(untrained_couplets):
+    return load(untrained_couplets[0]), untrained_couplets[1]
 
 
 def test_the_n_best_are_those_of_the_export(chat):
@@ -56,8 +52,11 @@ def test_the_n_best_are_those_of_the_export(chat):
 
 def test_the_turns_before_a_line_are_read_with_it(chat):
     model, responder = chat
-    # Of a model without context all that is sent is the line.
-    assert ask(model, ["你", "你好"], responder.settings)["source"][:2] == ["你", "<unk>"]
+    alone = ask(model, ["你好"], responder.settings)
+    assert alone["source"] == ["你", "好", "</s>"]
+    after = ask(model, ["，", "你好"], responder.settings)
+    assert after["source"] == ["，", "<unk>", "你", "好", "</s>"]
+    assert [[reply["reply"] for reply in after["replies"]]] == responder.replies(["，\t你好"])
 
 
 @pytest.mark.parametrize("name", WRONG)

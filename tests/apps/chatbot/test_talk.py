@@ -3,7 +3,6 @@
 import pytest
 
 from apps.chatbot.talk import talk_of
-from keras_attention.data import with_context
 from keras_attention.export import Settings
 from tests.apps.chatbot import untrained
 
@@ -31,16 +30,15 @@ def test_a_greedy_search_drafts_its_reply_in_pieces(tmp_path):
     talk = talk_of(directory, {}, {})
     assert talk.context_turns == 1
     counts = []
-    for turns in (["Hello"], ["你", "你好，你"], ["no more", "你", "你好，你"]):
+    for turns in (["Hello"], ["no more", "你", "你好，你"]):
         pieces = list(talk.draft(turns))
         counts.append(len(pieces))
         assert ["".join(pieces)] == responder.replies(["\t".join(turns)])[0]
-        assert pieces == list(responder.stream(with_context(turns, 1)))
     assert max(counts) > 1
     assert list(talk.draft([" "])) == list(talk.draft(["🙂"])) == []
 
 
-@pytest.mark.parametrize("said", [{"beam_width": 2}, {"beam_width": 1, "sampling": "sample"}])
-def test_no_other_search_drafts_anything(tmp_path, said):
+def test_no_other_search_drafts_anything(tmp_path):
     directory, _ = untrained.saved(tmp_path)
-    assert talk_of(directory, {}, said).draft is None
+    for said in ({"beam_width": 2}, {"beam_width": 1, "sampling": "sample"}):
+        assert talk_of(directory, {}, said).draft is None
