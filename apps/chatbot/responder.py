@@ -61,6 +61,8 @@ class Responder(export.Endpoints):
             tokens = Stream(
                 model,
                 max_length=plan.settings.max_length,
+                length_penalty=plan.settings.length_penalty,
+                coverage_penalty=plan.settings.coverage_penalty,
                 controls=[*first, *plan.controls, *last],
                 chooser=plan.chooser,
                 return_alignments=looks,

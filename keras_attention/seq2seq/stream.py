@@ -46,6 +46,8 @@ class Stream:
     Args:
         model: see `generate.Model`.
         max_length: the longest answer in tokens, the end token counted; an int.
+        length_penalty, coverage_penalty: of `generate`. They say when an answer had better end,
+            also of one hypothesis.
         controls: what may be said, and how likely: see `controls`. A setting that is given for each
             source, [B], binds the stream to this batch.
         chooser: `best()` (the default: greedy) or `sample(seed)`.
@@ -63,6 +65,8 @@ class Stream:
         model: Model,
         *,
         max_length: int = 64,
+        length_penalty: Any = 0.0,
+        coverage_penalty: Any = 0.0,
         controls: Control | Sequence[Control] = (),
         chooser: Chooser | None = None,
         return_alignments: bool = False,
@@ -72,6 +76,10 @@ class Stream:
         self._control = _control(controls, max_length)
         self._chooser = best() if chooser is None else chooser
         self._return_alignments = return_alignments
+        self._penalties = {
+            "length_penalty_weight": length_penalty,
+            "coverage_penalty_weight": coverage_penalty,
+        }
         trace = dict(autograph=False, reduce_retracing=True)
         self._start, self._step = (
             tf.function(self._first, **trace),
@@ -123,6 +131,7 @@ class Stream:
             output_alignments=self._return_alignments,
             normalize=control is None,
             chooser=self._chooser,
+            **self._penalties,
             autocast=False,
         )
 

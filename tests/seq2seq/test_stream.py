@@ -56,6 +56,14 @@ def test_the_tokens_are_those_of_the_search(model, how):
     np.testing.assert_array_equal(np.stack(said, 1), found.ids[:, 0])
 
 
+@pytest.mark.parametrize("penalty", [0.6, 4.0])
+def test_a_length_penalty_ends_an_answer_where_the_search_does(model, penalty):
+    settings = dict(max_length=LIMIT, length_penalty=penalty, coverage_penalty=0.1)
+    found = generate(model, SOURCES, **settings)
+    said = np.stack(list(stream(model, SOURCES, **settings)), 1)
+    np.testing.assert_array_equal(said, found.ids[:, 0])
+
+
 def test_what_each_token_looked_at_is_what_the_search_tells(model):
     said = list(stream(model, SOURCES, max_length=LIMIT, return_alignments=True))
     found = generate(model, SOURCES, max_length=LIMIT, return_alignments=True)

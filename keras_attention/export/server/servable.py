@@ -123,7 +123,8 @@ def _reason(error) -> str:
     """What the op says, without where in the graph it stands."""
     message = getattr(error, "message", str(error))
     lines = re.split(r"\n\s*\[\[|\s\[Op:", message)[0].splitlines()
-    return lines[-1] if lines else type(error).__name__
+    said = lines[-1] if lines else type(error).__name__
+    return re.sub(r".*assertion failed: \[(.*?)\] \[(.*)\]", r"\1\2", said)
 
 
 def _spec(value) -> tf.TensorSpec:
