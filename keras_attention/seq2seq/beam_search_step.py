@@ -149,7 +149,7 @@ def _search_step(
     scores = choice.scores
     if output_all_scores:
         everything = tf.range(tf.shape(logits)[2])[None, None]
-        scores = scored(everything, logits - norm)[1]
+        scores = scored(everything, logits - norm())[1]
     next_state = _SearchState(next_beams, gather_beams(stuck, parents), chooser_state)
     return BeamSearchDecoderOutput(scores, choice.ids, parents), next_state
 
