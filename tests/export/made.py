@@ -1,4 +1,10 @@
-"""Exports of the chatbot's models, of weights drawn at random: their answers are far apart."""
+"""Exports of the chatbot's models, of weights drawn at random: their answers are far apart.
+
+With EXPORTED_MODELS="KIND=MODEL_DIR,..." these kinds are of trained models instead:
+
+    EXPORTED_MODELS="rnn char=model" python -m pytest tests/export/test_runtimes.py \\
+        tests/export/test_compilers.py -m "slow or not slow"
+"""
 
 import os
 import shutil
@@ -8,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from apps.chatbot import settings as stored
 from apps.chatbot import store
 from apps.chatbot.responder import Responder
 from apps.chatbot.settings import ADDED
@@ -38,6 +45,9 @@ KINDS = {
     "transformer char": {"model": "transformer", "attention": None},
     "couplet": {"task": "couplet"},
 }
+TRAINED = dict(
+    named.split("=", 1) for named in os.environ.get("EXPORTED_MODELS", "").split(",") if named
+)
 GOOD = {
     "chat": ["Hello", "你好，你", "Good day!"],
     "couplet": ["春风，吹绿", "門新迎歲早", "春"],
@@ -64,20 +74,7 @@ def beside_cruel(good: list) -> list:
 
 def make(kind: str, folder: Path) -> Exported:
     """Export, delete what it was made from, and move the directory."""
-    settings = {**SETTINGS, **KINDS[kind]}
-    files = {"chat": ["chat_en.tsv", "chat_zh.tsv"], "couplet": ["couplets.tsv"]}
-    pairs = [line.split("\t") for name in files[settings["task"]] for line in shipped(name, 40)]
-    os.makedirs(folder / "model")
-    store.make_tokenizer(settings, pairs).save(folder / "model")
-    tokenizer = store.text.load(folder / "model")
-    model = store.make_model(settings, tokenizer.vocab_size)
-    random = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign(random.normal(size=weight.shape) * 0.7)
-    if settings["model"] == "rnn":  # some answers end before the limit
-        bias = model.output_layer.bias.numpy()
-        bias[model.end_id] += 6
-        model.output_layer.bias.assign(bias)
+    settings, model, tokenizer = (trained if kind in TRAINED else drawn)(kind, folder / "model")
     responder = Responder(model, tokenizer, settings)
     functions = {name: responder.functions[name] for name in ("serving_default", "generate")}
     export.save(str(folder / "new"), responder, functions, export.demand_servable)
@@ -92,6 +89,32 @@ def make(kind: str, folder: Path) -> Exported:
         ids.numpy(),
         _numpy(responder.generate(ids)),
     )
+
+
+def drawn(kind: str, directory: Path):
+    """Settings, model and tokenizer; the tokenizer's file is in the directory."""
+    settings = {**SETTINGS, **KINDS[kind]}
+    files = {"chat": ["chat_en.tsv", "chat_zh.tsv"], "couplet": ["couplets.tsv"]}
+    pairs = [line.split("\t") for name in files[settings["task"]] for line in shipped(name, 40)]
+    os.makedirs(directory)
+    store.make_tokenizer(settings, pairs).save(directory)
+    tokenizer = store.text.load(directory)
+    model = store.make_model(settings, tokenizer.vocab_size)
+    random = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(random.normal(size=weight.shape) * 0.7)
+    if settings["model"] == "rnn":  # some answers end before the limit
+        bias = model.output_layer.bias.numpy()
+        bias[model.end_id] += 6
+        model.output_layer.bias.assign(bias)
+    return settings, model, tokenizer
+
+
+def trained(kind: str, directory: Path):
+    """The same, of a copy of a model directory."""
+    shutil.copytree(TRAINED[kind], directory)
+    settings = stored.load(str(directory), {})
+    return settings, *store.load_model(str(directory), settings)
 
 
 def _numpy(tensors):

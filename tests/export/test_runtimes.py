@@ -151,7 +151,7 @@ def test_c_gives_pythons_answers(exported, kind, program):
     found = by_c(program, model, kind, beside_cruel(model.good))
     assert_good_lines_get_their_answers_and_bad_ones_none(found, model)
     nobody = by_c(program, model, kind, [])
-    assert nobody["replies"].shape == (0, 3)
+    assert nobody["replies"].shape == (0, model.answers["replies"].shape[1])
 
 
 def test_the_n_best_differ_by_more_than_rounding(exported, kind):
