@@ -122,3 +122,9 @@ def tf1_basic():
 
 def tfa_lstm():
     return built(cell="lstm", layers=2, mix=UNITS + 2)
+
+
+def assert_same_logits(found, expected):
+    """To 1e-5, and the small ones as exactly as the large terms allow that they are sums of."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max())
