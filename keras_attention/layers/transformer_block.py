@@ -34,6 +34,7 @@ class TransformerBlock(OfTwoWidths, keras.layers.Layer):
 
     Raises ValueError for `causal` with a self-attention that has no such argument.
 
+    >>> import tensorflow as tf
     >>> block = TransformerBlock(heads=2, ff_width=8, cross=True)
     >>> x, weights = block(tf.ones([1, 3, 4]), memory=tf.ones([1, 5, 4]))
     >>> x.shape, weights.shape
