@@ -18,7 +18,7 @@ def test_a_signature_is_a_function_of_arrays(parrot):
 
 def test_what_the_graph_refuses_is_said_in_its_own_words(parrot):
     repeat = load(parrot).signatures["repeat"]
-    with pytest.raises(ValueError, match=r"refuses the inputs: .*times 0 or more.*\[-1\]$"):
+    with pytest.raises(ValueError, match=r"refuses the inputs: .*times 0 or more.*-1$"):
         repeat({"text": np.array([b"a"], object), "times": np.array(-1)})
 
 
