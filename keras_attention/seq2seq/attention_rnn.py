@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import no_autograph, register
+from keras_attention.seq2seq._memory import honour_mask
 from keras_attention.seq2seq.basic_decoder import only_one_state
-from keras_attention.seq2seq.mechanisms import honour_mask
 
 __all__ = ["AttentionRNN"]
 

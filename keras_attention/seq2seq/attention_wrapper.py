@@ -25,15 +25,9 @@ from keras_attention.seq2seq._keras import (
     track,
     zero_state,
 )
-from keras_attention.seq2seq.mechanisms import (
-    AttentionMechanism,
-    BahdanauAttention,
-    LuongAttention,
-    hardmax,
-    honour_mask,
-    is_raw,
-    prepared,
-)
+from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared
+from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
+from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention, hardmax
 from keras_attention.seq2seq.monotonic import (
     BahdanauMonotonicAttention,
     LuongMonotonicAttention,

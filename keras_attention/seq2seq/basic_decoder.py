@@ -14,8 +14,8 @@ from keras_attention.seq2seq._keras import (
     serialize,
     zero_state,
 )
+from keras_attention.seq2seq._memory import is_raw
 from keras_attention.seq2seq.decoder import BaseDecoder
-from keras_attention.seq2seq.mechanisms import is_raw
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
 

@@ -18,7 +18,7 @@ from keras_attention.seq2seq._keras import (
     no_autograph,
     reveal,
 )
-from keras_attention.seq2seq.mechanisms import honour_mask
+from keras_attention.seq2seq._memory import honour_mask
 from keras_attention.seq2seq.sampler import transpose_batch_time
 
 __all__ = ["BaseDecoder", "Decoder", "dynamic_decode"]

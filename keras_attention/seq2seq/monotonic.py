@@ -10,11 +10,8 @@ import tensorflow as tf
 
 from keras_attention.functional import Memory, monotonic_attention
 from keras_attention.seq2seq._keras import register
-from keras_attention.seq2seq.mechanisms import (
-    AttentionMechanism,
-    BahdanauAttention,
-    LuongAttention,
-)
+from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
+from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention
 
 _MODES = ("recursive", "parallel", "hard")
 

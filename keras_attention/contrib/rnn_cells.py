@@ -1,0 +1,276 @@
+"""The cells of tf.contrib.rnn, on those of Keras."""
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.contrib.template import in_template
+from keras_attention.seq2seq._keras import no_autograph, same_structure
+
+
+class LSTMStateTuple(collections.namedtuple("LSTMStateTuple", ("c", "h"))):
+    """The state of an LSTM: c, what it remembers, and h, its output. Keras says `[h, c]`."""
+
+    __slots__ = ()
+
+    @property
+    def dtype(self) -> tf.DType:
+        """The type of both."""
+        if self.c.dtype != self.h.dtype:
+            raise TypeError(f"c and h must have one type. Received: {self.c.dtype}, {self.h.dtype}")
+        return self.c.dtype
+
+
+class RNNCell(keras.layers.Layer):
+    """What a cell of contrib's is: a subclass gives `state_size`, `output_size` and `call`."""
+
+    @property
+    def state_size(self) -> Any:
+        """Width of the state; a nest of widths for a nest of tensors."""
+        raise NotImplementedError
+
+    @property
+    def output_size(self) -> int:
+        """Width of the output."""
+        raise NotImplementedError
+
+    def zero_state(self, batch_size: Any, dtype: Any) -> Any:
+        """The state before the first step: zeros [batch_size, width]."""
+        return zeros_of(self.state_size, batch_size, dtype)
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        """`zero_state`, under the name that Keras calls it by."""
+        if inputs is not None:
+            batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
+        return self.zero_state(batch_size, dtype or self.compute_dtype)
+
+    @no_autograph
+    def __call__(self, inputs, state, scope=None, training=None):
+        """One step. `scope` is accepted as contrib accepts it: weights belong to the cell."""
+        state = same_structure(self.state_size, state)  # Keras' RNN hands over lists
+        return super().__call__(inputs, state, training=training)
+
+
+class _OnKeras(RNNCell):
+    """A cell whose weights are those of a Keras cell, and whose state is its output."""
+
+    def __init__(self, cell, reuse, name, dtype, **kwargs):
+        if reuse and not in_template():
+            raise ValueError(
+                "Cells share weights by being one object, or by being made in a function that "
+                f"keras_attention.contrib.make_template was given. Received: reuse={reuse}"
+            )
+        super().__init__(name=name, dtype=dtype, **kwargs)
+        self.cell = cell
+
+    @property
+    def state_size(self):
+        return self.cell.units
+
+    @property
+    def output_size(self):
+        return self.cell.units
+
+    def build(self, input_shape) -> None:
+        """contrib draws the kernels of inputs and state as one matrix [D + units, ...]."""
+        cell, width = self.cell, input_shape[-1]
+        if not cell.built:
+            draw, total = _fresh(cell.kernel_initializer), width + cell.units
+            cell.kernel_initializer = _rows(draw, total, slice(0, width))
+            cell.recurrent_initializer = _rows(draw, total, slice(width, None))
+            cell.build((None, width))
+        super().build(input_shape)
+
+    def call(self, inputs, state, training=None):
+        output, _ = self.cell(inputs, [state], training=training)
+        return output, output
+
+
+class BasicRNNCell(_OnKeras):
+    """h' = tanh(W [x; h] + b).
+
+    >>> cell = BasicRNNCell(3)
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> output.shape, state is output
+    (TensorShape([2, 3]), True)
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        activation: str | Callable | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs,
+    ):
+        cell = keras.layers.SimpleRNNCell(num_units, activation=activation or "tanh", dtype=dtype)
+        super().__init__(cell, reuse, name, dtype, **kwargs)
+
+
+class GRUCell(_OnKeras):
+    """h' = u h + (1 - u) tanh(W [x; r h] + b), with gates r, u = sigmoid(W' [x; h] + b').
+
+    The reset gate stands before the recurrent product (`reset_after=False` in Keras). Initially
+    the gates' bias is 1 and the candidate's 0, unless `bias_initializer` is given for both.
+    Source: Cho et al., 2014.
+
+    >>> cell = GRUCell(3)
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> output.shape, cell.cell.bias.numpy().tolist()
+    (TensorShape([2, 3]), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        activation: str | Callable | None = None,
+        reuse: bool | None = None,
+        kernel_initializer: Any = None,
+        bias_initializer: Any = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs,
+    ):
+        cell = keras.layers.GRUCell(
+            num_units,
+            activation=activation or "tanh",
+            reset_after=False,
+            kernel_initializer=kernel_initializer or "glorot_uniform",
+            bias_initializer=bias_initializer or _bias_of_gates(1, 1, 0),
+            dtype=dtype,
+        )
+        super().__init__(cell, reuse, name, dtype, **kwargs)
+
+
+class LSTMCell(_OnKeras):
+    """c' = sigmoid(f + forget_bias) c + sigmoid(i) tanh(j), h' = sigmoid(o) tanh(c').
+
+    i, j, f, o are linear in [x; h]. The state is `LSTMStateTuple(c, h)`, or [N, 2 units] with
+    `state_is_tuple=False`; `forget_bias` is the initial bias of f. Without peepholes, clipping and
+    projection, which Keras' cell does not have (ValueError).
+    Source: Hochreiter & Schmidhuber, 1997; Gers, Schmidhuber, Cummins, 1999.
+
+    >>> cell = LSTMCell(3)
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> state.h is output, state.c.shape
+    (True, TensorShape([2, 3]))
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        use_peepholes: bool = False,
+        cell_clip: float | None = None,
+        initializer: Any = None,
+        num_proj: int | None = None,
+        proj_clip: float | None = None,
+        num_unit_shards: int | None = None,
+        num_proj_shards: int | None = None,
+        forget_bias: float = 1.0,
+        state_is_tuple: bool = True,
+        activation: str | Callable | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs,
+    ):
+        asked = {
+            "use_peepholes": use_peepholes,
+            "cell_clip": cell_clip,
+            "num_proj": num_proj,
+            "proj_clip": proj_clip,
+        }
+        asked = {argument: value for argument, value in asked.items() if value}
+        if asked:
+            raise ValueError(
+                "LSTMCell stands on Keras' LSTMCell, which has no peepholes, clipping or "
+                "projection. Write such a cell as a subclass of RNNCell (all decoders here take "
+                f"it), or do without. Received: {asked}"
+            )
+        cell = keras.layers.LSTMCell(
+            num_units,
+            activation=activation or "tanh",
+            unit_forget_bias=False,
+            kernel_initializer=initializer or "glorot_uniform",
+            bias_initializer=_bias_of_gates(0, forget_bias, 0, 0),
+            dtype=dtype,
+        )
+        super().__init__(cell, reuse, name, dtype, **kwargs)
+        self._state_is_tuple = state_is_tuple
+
+    @property
+    def state_size(self):
+        units = self.cell.units
+        return LSTMStateTuple(units, units) if self._state_is_tuple else 2 * units
+
+    def call(self, inputs, state, training=None):
+        c, h = state if self._state_is_tuple else tf.split(state, 2, axis=1)
+        output, (h, c) = self.cell(inputs, [h, c], training=training)
+        return output, LSTMStateTuple(c, h) if self._state_is_tuple else tf.concat([c, h], 1)
+
+
+class BasicLSTMCell(LSTMCell):
+    """`LSTMCell` with the few arguments of contrib's first one."""
+
+    def __init__(
+        self,
+        num_units: int,
+        forget_bias: float = 1.0,
+        state_is_tuple: bool = True,
+        activation: str | Callable | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs,
+    ):
+        super().__init__(
+            num_units,
+            forget_bias=forget_bias,
+            state_is_tuple=state_is_tuple,
+            activation=activation,
+            reuse=reuse,
+            name=name,
+            dtype=dtype,
+            **kwargs,
+        )
+
+
+def zeros_of(state_size, batch_size, dtype):
+    """Zeros [batch_size, width] for a nest of widths."""
+
+    def zeros(width):
+        shape = tf.TensorShape(width)
+        leaf = tf.zeros(tf.concat([[batch_size], shape], 0), dtype)
+        leaf.set_shape([tf.get_static_value(batch_size), *shape])
+        return leaf
+
+    return tf.nest.map_structure(zeros, state_size)
+
+
+def _fresh(initializer):
+    """Keras' initializers always draw the same: cells that were given one have their own copy."""
+    if isinstance(initializer, keras.initializers.Initializer):
+        return type(initializer).from_config(initializer.get_config())
+    return initializer
+
+
+def _rows(initializer, total, rows):
+    """Some rows of a matrix that is drawn as a whole."""
+
+    def initialize(shape, dtype=None, **_):
+        return initializer((total, shape[1]), dtype=dtype)[rows]
+
+    return initialize
+
+
+def _bias_of_gates(*values):
+    """One value for each gate, in Keras' order."""
+
+    def initialize(shape, dtype=None, **_):
+        return tf.repeat(tf.constant(values, dtype or "float32"), shape[0] // len(values))
+
+    return initialize

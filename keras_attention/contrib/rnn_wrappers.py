@@ -1,0 +1,318 @@
+"""Cells of tf.contrib.rnn that are made of cells: stacked, or with dropout or a residual."""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.contrib.rnn_cells import LSTMStateTuple, RNNCell, zeros_of
+from keras_attention.seq2seq._keras import no_autograph, same_structure, track
+
+
+class _Composed(RNNCell):
+    """A cell made of cells, without weights of its own.
+
+    Its call is not Keras', which refuses a state that holds a TensorArray: an attention's history.
+    """
+
+    @no_autograph
+    def __call__(self, inputs, state, scope=None, training=None):
+        if not self.built:
+            self.build(inputs.shape)
+        state = same_structure(self.state_size, state)
+        with tf.name_scope(self.name):
+            return self.call(inputs, state, **_told(training))
+
+
+class MultiRNNCell(_Composed):
+    """Cells on top of each other: each one's output is the next one's input.
+
+    The state is the tuple of theirs, or with `state_is_tuple=False` all of them side by side,
+    [N, sum of widths].
+
+    >>> from keras_attention.contrib import rnn
+    >>> cell = MultiRNNCell([rnn.GRUCell(3), rnn.LSTMCell(4)])
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> output.shape, len(state), type(state[1]).__name__
+    (TensorShape([2, 4]), 2, 'LSTMStateTuple')
+    """
+
+    def __init__(self, cells: Sequence, state_is_tuple: bool = True):
+        super().__init__()
+        if not cells or not isinstance(cells, (list, tuple)):
+            raise ValueError(f"cells must be a list of at least one cell. Received: {cells!r}")
+        nested = [cell.state_size for cell in cells if not isinstance(cell.state_size, int)]
+        if not state_is_tuple and nested:
+            raise ValueError(
+                "state_is_tuple=False needs cells whose states are single tensors. Received cells "
+                f"with states {nested}"
+            )
+        self.cells = list(cells)
+        track(self, "cell", cells)
+        self._state_is_tuple = state_is_tuple
+
+    @property
+    def state_size(self):
+        sizes = tuple(cell.state_size for cell in self.cells)
+        return sizes if self._state_is_tuple else sum(sizes)
+
+    @property
+    def output_size(self):
+        return self.cells[-1].output_size
+
+    @no_autograph
+    def zero_state(self, batch_size, dtype):
+        if not self._state_is_tuple:
+            return super().zero_state(batch_size, dtype)
+        return tuple(_zero_state(cell, batch_size, dtype) for cell in self.cells)
+
+    def build(self, input_shape) -> None:
+        for cell in self.cells:
+            _build(cell, input_shape)
+            input_shape = (None, cell.output_size)
+        super().build(input_shape)
+
+    def call(self, inputs, state, training=None):
+        sizes = [cell.state_size for cell in self.cells]
+        states = state if self._state_is_tuple else tf.split(state, sizes, axis=1)
+        new_states = []
+        for cell, old in zip(self.cells, states):
+            inputs, new = _step(cell, inputs, old, training)
+            new_states.append(new)
+        return inputs, tuple(new_states) if self._state_is_tuple else tf.concat(new_states, 1)
+
+
+class _Wrapper(_Composed):
+    """A cell around a cell, with its state and its output size."""
+
+    def __init__(self, cell: Any, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = cell
+
+    @property
+    def state_size(self):
+        return self.cell.state_size
+
+    @property
+    def output_size(self):
+        return self.cell.output_size
+
+    def zero_state(self, batch_size, dtype):
+        return _zero_state(self.cell, batch_size, dtype)
+
+    def build(self, input_shape) -> None:
+        _build(self.cell, input_shape)
+        super().build(input_shape)
+
+
+class DropoutWrapper(_Wrapper):
+    """Dropout on a cell's inputs, outputs and new states; the c of an LSTM is never dropped.
+
+    As in contrib there is no training flag: a probability below 1 always drops. Pass 1.0 (or a
+    `tf.Variable` that is set to 1) where nothing should be dropped.
+
+    Args:
+        cell: the cell.
+        input_keep_prob, output_keep_prob, state_keep_prob: numbers in [0, 1], scalar tensors, or
+            variables, which are read at every step.
+        variational_recurrent: one mask for a whole sequence (and, as in contrib, for all its
+            rows) instead of a new one at every step. `dynamic_decode` draws it before its loop;
+            without it the first step draws, and `zero_state` begins a new sequence.
+        input_size: width of the inputs, required by variational dropout of inputs.
+        dtype: type of the masks, required by variational dropout.
+        seed: of the draws.
+        dropout_state_filter_visitor: `state -> bool, or a structure of bools`: which parts of a
+            state are dropped.
+
+    Source of the variational form: Gal & Ghahramani, 2016.
+
+    >>> from keras_attention.contrib import rnn
+    >>> cell = DropoutWrapper(rnn.GRUCell(3), output_keep_prob=0.5)
+    >>> output, _ = cell(tf.ones([1, 5]), tf.ones([1, 3]))
+    >>> output.shape
+    TensorShape([1, 3])
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        input_keep_prob: Any = 1.0,
+        output_keep_prob: Any = 1.0,
+        state_keep_prob: Any = 1.0,
+        variational_recurrent: bool = False,
+        input_size: Any = None,
+        dtype: Any = None,
+        seed: int | None = None,
+        dropout_state_filter_visitor: Callable | None = None,
+        **kwargs,
+    ):
+        super().__init__(cell, dtype=dtype, **kwargs)
+        for argument, value in (
+            ("input_keep_prob", input_keep_prob),
+            ("output_keep_prob", output_keep_prob),
+            ("state_keep_prob", state_keep_prob),
+        ):
+            known = _known(value)
+            if known is not None and not 0 <= known <= 1:
+                raise ValueError(f"{argument} must be between 0 and 1. Received: {known}")
+        if variational_recurrent and dtype is None:
+            raise ValueError("variational_recurrent=True needs dtype, the type of the masks.")
+        if variational_recurrent and _drops(input_keep_prob) and input_size is None:
+            raise ValueError(
+                "variational_recurrent=True with input_keep_prob below 1 (or not known) needs "
+                f"input_size, the width of the inputs. Received: input_keep_prob={input_keep_prob}"
+            )
+        self._input_keep_prob = input_keep_prob
+        self._output_keep_prob = output_keep_prob
+        self._state_keep_prob = state_keep_prob
+        self._variational = variational_recurrent
+        self._input_size = input_size
+        self._seed = seed
+        self._is_dropped = dropout_state_filter_visitor or _all_but_memory
+        self._noise = None
+
+    @property
+    def wrapped_cell(self):
+        """The cell inside."""
+        return self.cell
+
+    @no_autograph
+    def zero_state(self, batch_size, dtype):
+        self.draw_masks()
+        return super().zero_state(batch_size, dtype)
+
+    def draw_masks(self, batch_size=None) -> None:
+        """The masks of the next sequence, if there is one mask for all its steps."""
+        if not self._variational:
+            return
+        parts = (self._input_size, self.cell.state_size, self.cell.output_size)
+        places = itertools.count()
+
+        def noise(width):
+            seed, shape = self._salted(next(places)), [1, *tf.TensorShape(width)]
+            return tf.random.uniform(shape, dtype=self.compute_dtype, seed=seed)
+
+        known = parts if self._input_size is not None else (0, *parts[1:])
+        self._noise = tf.nest.map_structure(noise, known)
+
+    def drop_masks(self) -> None:
+        """Forget them: they belong to one sequence."""
+        self._noise = None
+
+    def call(self, inputs, state, training=None):
+        if self._variational and self._noise is None:
+            self.draw_masks()
+        input_noise, state_noise, output_noise = self._noise or (None, None, None)
+        if _drops(self._input_keep_prob):
+            inputs = self._dropout(inputs, input_noise, self._input_keep_prob, "input")
+        output, new_state = _step(self.cell, inputs, state, training)
+        if _drops(self._state_keep_prob):
+            new_state = self._dropout_state(new_state, state_noise)
+        if _drops(self._output_keep_prob):
+            output = self._dropout(output, output_noise, self._output_keep_prob, "output")
+        return output, new_state
+
+    def _dropout(self, x, noise, keep_prob, salt):
+        if noise is None:
+            return tf.nn.dropout(x, rate=1.0 - keep_prob, seed=self._salted(salt))
+        keep_prob = tf.cast(keep_prob, x.dtype)
+        return x / keep_prob * tf.floor(keep_prob + tf.cast(noise, x.dtype))
+
+    def _dropout_state(self, state, noise, salt="state"):
+        """Ask the filter at every level of the state, and drop the tensors it says True to."""
+        chosen = self._is_dropped(state)
+        if not isinstance(state, (list, tuple)):
+            return self._dropout(state, noise, self._state_keep_prob, salt) if chosen else state
+        chosen = (chosen,) * len(state) if isinstance(chosen, bool) else chosen
+        noise = (None,) * len(state) if noise is None else noise
+        parts = [
+            self._dropout_state(part, part_noise, f"{salt}_{place}") if part_chosen else part
+            for place, (part, part_noise, part_chosen) in enumerate(zip(state, noise, chosen))
+        ]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+
+    def _salted(self, salt):
+        """Another seed for every place, so that two masks of one shape differ."""
+        if self._seed is None:
+            return None
+        digest = hashlib.md5(f"{self._seed}{salt}".encode()).hexdigest()
+        return int(digest[:8], 16) & 0x7FFFFFFF
+
+
+class ResidualWrapper(_Wrapper):
+    """output = inputs + the cell's output, or `residual_fn(inputs, output)`.
+
+    >>> from keras_attention.contrib import rnn
+    >>> cell = ResidualWrapper(rnn.GRUCell(3), residual_fn=lambda inputs, outputs: inputs)
+    >>> cell(tf.ones([1, 3]), cell.zero_state(1, tf.float32))[0].numpy().tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, cell: Any, residual_fn: Callable | None = None, **kwargs):
+        super().__init__(cell, **kwargs)
+        self._residual_fn = residual_fn or _add
+
+    def call(self, inputs, state, training=None):
+        output, new_state = _step(self.cell, inputs, state, training)
+        return self._residual_fn(inputs, output), new_state
+
+
+class DeviceWrapper:
+    """What contrib had for placing a cell; here a device is chosen around the call."""
+
+    def __init__(self, cell: Any, device: Any, **kwargs):
+        raise NotImplementedError(
+            "There is no DeviceWrapper: in TensorFlow 2 a device is chosen where the cell is "
+            f"called, `with tf.device({device!r}): ...`, or by a tf.distribute strategy."
+        )
+
+
+def _add(inputs, outputs):
+    if not inputs.shape.is_compatible_with(outputs.shape):
+        raise ValueError(
+            "A residual cell's output must have the shape of its inputs; project one of them, or "
+            f"pass residual_fn. Received: inputs {inputs.shape}, output {outputs.shape}"
+        )
+    return inputs + outputs
+
+
+def _known(keep_prob) -> float | None:
+    """The number, if it is one for good; None for a variable, or what only a graph will know."""
+    if hasattr(keep_prob, "assign"):
+        return None
+    value = tf.get_static_value(keep_prob) if tf.is_tensor(keep_prob) else keep_prob
+    return None if value is None else float(value)
+
+
+def _drops(keep_prob) -> bool:
+    return _known(keep_prob) != 1
+
+
+def _all_but_memory(state):
+    if isinstance(state, LSTMStateTuple):
+        return LSTMStateTuple(c=False, h=True)
+    return not isinstance(state, tf.TensorArray)
+
+
+def _step(cell, inputs, state, training):
+    """One step of contrib's cell, of Keras', or of anything that is called like them."""
+    output, new_state = cell(inputs, state, **_told(training))
+    return output, same_structure(state, new_state)
+
+
+def _told(training) -> dict:
+    """contrib's cells know nothing of training: only what was said is passed on."""
+    return {} if training is None else {"training": training}
+
+
+def _zero_state(cell, batch_size, dtype):
+    if hasattr(cell, "zero_state"):
+        return cell.zero_state(batch_size, dtype)
+    return zeros_of(cell.state_size, batch_size, dtype)  # a cell of Keras'
+
+
+def _build(cell, input_shape) -> None:
+    if not getattr(cell, "built", True):
+        cell.build(tuple(input_shape))
