@@ -1,7 +1,8 @@
 """Normalisers: scores over memory slots become weights over memory slots.
 
 Each is `(scores, mask) -> weights`, [..., S] in and out, float32 or wider. The mask is boolean,
-True = may look; a row that may see nothing is all zeros.
+True = may look, and broadcasts to the scores (else ValueError); a row that may see nothing is all
+zeros.
 """
 
 from typing import Any
@@ -11,11 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.shapes import fit_into
 
 
 def _masked(scores: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     """Half of the lowest number stands for "never": finite, so that an empty row has a gradient."""
-    return scores if mask is None else tf.where(mask, scores, scores.dtype.min / 2)
+    if mask is None:
+        return scores
+    fit_into("mask", mask, scores, "..., S")
+    return tf.where(mask, scores, scores.dtype.min / 2)
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -42,6 +42,26 @@ def fit(**named: tuple[str, Any]) -> None:
                 raise ValueError(f"{wanted}{which}. Received: {name} of shape {shape}")
 
 
+def fit_into(name: str, thing: Any, like: Any, letters: str) -> None:
+    """`thing` broadcasts to the shape of `like` without making it larger, as far as both are known.
+
+    Raises ValueError naming both.
+
+    >>> fit_into("mask", (3, 1), (2, 3, 4), "..., S")
+    >>> fit_into("mask", (2,), (2, 3, 4), "..., S")
+    Traceback (most recent call last):
+    ValueError: mask must broadcast to [..., S]. Received: mask of shape (2,) for (2, 3, 4)
+    """
+    small, large = _shape(thing), _shape(like)
+    if small is None or large is None:
+        return
+    pairs = zip(reversed(small), reversed(large))
+    if len(small) > len(large) or any(a not in (1, b) for a, b in pairs if a and b):
+        raise ValueError(
+            f"{name} must broadcast to [{letters}]. Received: {name} of shape {small} for {large}"
+        )
+
+
 def _shape(thing):
     """A tuple of int and None; None where there is nothing, or nothing is known."""
     shape = getattr(thing, "shape", thing)

@@ -18,7 +18,8 @@ class Residual(keras.layers.Layer):
 
     Args: `norm` "post" or "pre", `dropout` share, `epsilon` of the norm.
 
-    Call: `(x [B, T, D], sublayer=function)` -> [B, T, D].
+    Call: `(x [B, T, D], sublayer=function)` -> [B, T, D]. Raises ValueError where the
+    sublayer gives another shape.
 
     >>> Residual()(tf.ones([1, 2, 3]), sublayer=lambda x: 2 * x).shape
     TensorShape([1, 2, 3])
@@ -43,9 +44,17 @@ class Residual(keras.layers.Layer):
         """See the class."""
         if self.norm == "pre":
             normal = tf.cast(self.normalize(x), self.compute_dtype)
-            return x + self.dropout(sublayer(normal), training=training)
-        x = self.normalize(x + self.dropout(sublayer(x), training=training))
+            return x + self._dropped(sublayer(normal), x, training)
+        x = self.normalize(x + self._dropped(sublayer(x), x, training))
         return tf.cast(x, self.compute_dtype)
+
+    def _dropped(self, y, x, training):
+        if not y.shape.is_compatible_with(x.shape):
+            raise ValueError(
+                "What a sublayer gives is added to its input and must have its shape: project it "
+                f"inside of the sublayer. Received: input {x.shape}, output {y.shape}"
+            )
+        return self.dropout(y, training=training)
 
     def get_config(self):
         own = {"norm": self.norm, "dropout": self.dropout.rate, "epsilon": self.epsilon}

@@ -17,6 +17,7 @@ from keras_attention.functional.heads import (
     write_slots,
 )
 from keras_attention.functional.normalizers import softmax
+from keras_attention.functional.shapes import fit_into
 from keras_attention.layers._saving import OfTwoWidths
 from keras_attention.layers._shapes import fit_heads
 
@@ -167,7 +168,9 @@ class MultiHeadAttention(OfTwoWidths, keras.layers.Layer):
         """What each head looks at.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
         scores = head_scores(query, keys)
         if bias is not None:
-            scores += tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
+            bias = tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
+            fit_into("bias", bias, scores, "B, H, T, S")
+            scores += bias
         return softmax(scores, mask)
 
     def read(self, weights, values) -> tf.Tensor:

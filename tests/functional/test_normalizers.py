@@ -205,3 +205,12 @@ def test_a_draw_is_one_hot_in_every_type_and_compiled_too(dtype):
         expected = np.broadcast_to(mask.any(-1), (4, 3)).astype(float)
         np.testing.assert_array_equal(draw.sum(-1), expected)
         assert (draw[np.broadcast_to(~mask, draw.shape)] == 0).all()
+
+
+@pytest.mark.parametrize("normalize", [softmax, hardmax, sparsemax, entmax15])
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (1, 2, 4)])
+def test_a_mask_that_does_not_fit_the_scores_is_refused(normalize, shape):
+    with pytest.raises(
+        ValueError, match=r"mask must broadcast to \[\.\.\., S\]. Received: mask of"
+    ):
+        normalize(tf.zeros([2, 4]), tf.ones(shape, tf.bool))

@@ -33,6 +33,7 @@ from keras_attention.layers import (
     PositionEmbedding,
     ReinforceLoss,
     RelativeAttention,
+    Residual,
     RestrictedAttention,
     SAGANAttention,
     SNAILAttentionBlock,
@@ -151,6 +152,18 @@ def test_an_attention_says_which_axis_does_not_fit(make):
         (
             lambda: Attention(BiaffineScore(3))(ones(2, 3, 4), ones(2, 5, 4)),
             r"score must be \[B, T",
+        ),
+        (
+            lambda: Residual()(ones(2, 3, 4), sublayer=lambda x: x[..., :2]),
+            r"have its shape.*, 2\)",
+        ),
+        (
+            lambda: MultiHeadAttention(2)(ones(2, 3, 4), bias=ones(3, 4)),
+            r"bias must broadcast to \[B, H, T, S\].*\(3, 4\) for \(2, 2, 3, 3\)",
+        ),
+        (
+            lambda: MultiHeadAttention(2)(ones(2, 3, 4), bias=lambda q: ones(4, 2, 3, 3)),
+            r"bias must broadcast.*\(4, 2, 3, 3\) for \(2, 2, 3, 3\)",
         ),
         (lambda: HardAttention("dot"), r"must be an Attention. Received: attention='dot'"),
         (lambda: LinearAttentionCell(3), r"must be a LinearAttention. Received: attention=3"),
