@@ -35,7 +35,7 @@ def audit(directory: str) -> Audit:
 
     Raises ValueError if there is no saved_model.pb that can be read.
     """
-    graphs = [meta_graph.graph_def for meta_graph in _read(directory).meta_graphs]
+    graphs = [meta_graph.graph_def for meta_graph in meta_graphs(directory)]
     functions = {f.signature.name for graph in graphs for f in graph.library.function}
     ages, ops, needed = op_ages(), {}, {}
     for place, node in (found for graph in graphs for found in _nodes(graph)):
@@ -94,7 +94,8 @@ def report(found: Audit) -> str:
     return "\n".join([*lines, f"oldest TF Serving that should load it: {oldest} ({found.reason})"])
 
 
-def _read(directory):
+def meta_graphs(directory: str) -> list:
+    """What saved_model.pb holds, at least one; ValueError if it cannot be read."""
     path = os.path.join(directory, "saved_model.pb")
     try:
         with open(path, "rb") as file:
@@ -107,7 +108,7 @@ def _read(directory):
         ) from error
     if not saved.meta_graphs:
         raise ValueError(f"Expected a SavedModel. Received: {path}, which holds no graph.")
-    return saved
+    return list(saved.meta_graphs)
 
 
 def _nodes(graph) -> Iterator[tuple]:

@@ -2,15 +2,19 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-_OF_A_SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"}
+from keras_attention.export.audit import meta_graphs
+from keras_attention.export.warm_up import FILE as WARM_UP
 
 # What a server does, and `saved_model_cli run`: load the graph into a session and run a signature.
 # (`tf.saved_model.load` alone would also accept a graph whose variables a session cannot find.)
@@ -18,17 +22,17 @@ _RUN = """
 import sys
 import numpy as np
 import tensorflow as tf
-directory, lines, answers, *libraries = sys.argv[1:]
+directory, asked, answers, *libraries = sys.argv[1:]
 for library in libraries:
     __import__(library)
-text = [line.encode() for line in np.load(lines)]
+asked = np.load(asked, allow_pickle=True)
 with tf.compat.v1.Session(graph=tf.Graph()) as session:
     loaded = tf.compat.v1.saved_model.load(session, ["serve"], directory)
     signature = loaded.signature_def["serving_default"]
     (given,) = signature.inputs.values()
     wanted = {name: info.name for name, info in signature.outputs.items()}
-    found = session.run(wanted, {given.name: text})
-np.savez(answers, **{k: v.astype("S") if v.dtype == object else v for k, v in found.items()})
+    found = session.run(wanted, {given.name: asked})
+np.savez(answers, **found)
 """
 
 
@@ -42,13 +46,14 @@ def save(
 
     Args:
         directory: where to; the SavedModel takes this name only when it is complete.
-        module: holds the variables, tables and assets that the signatures use.
+        module: holds the tables and assets that the signatures use; their variables it need not.
         signatures: name -> `tf.function` with an input signature, giving a dict of tensors.
         check: called with the folder of the new SavedModel before it takes its name; what it
             raises leaves all as it was. See `check_in_clean_process`.
 
     Raises:
-        ValueError: `directory` is a file, or holds something that is no SavedModel's.
+        ValueError: `directory` is not on this machine, is a file, or holds something that is no
+            SavedModel's; or a table that a signature uses is nowhere in `module`.
         OSError: it could not be written; what was there is as it was.
 
     >>> class Double(tf.Module):
@@ -62,33 +67,68 @@ def save(
     ...     served(x=tf.constant([21.0]))["doubled"].numpy().tolist()
     [42.0]
     """
+    if not directory or "://" in directory:
+        raise ValueError(
+            f"Expected a folder of this machine. Received: {directory!r}. Export to one, and copy "
+            "it to where it is to be."
+        )
     directory = os.path.realpath(directory)
     _refuse_to_lose(directory)
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=".unfinished-", dir=os.path.dirname(directory), ignore_cleanup_errors=True
     ) as unfinished:
-        new, old = os.path.join(unfinished, "new"), os.path.join(unfinished, "old")
-        try:
-            tf.saved_model.save(module, new, dict(signatures))
-        except tf.errors.OpError as error:
-            reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])
-            raise OSError(f"Could not write {directory}: {reason}") from error
+        new = os.path.join(unfinished, "new")
+        _write(module, new, signatures, directory)
         if check is not None:
             check(new)
-        if os.path.exists(directory):
-            os.rename(directory, old)
+        _replace(directory, new, f"{unfinished}-old")
+
+
+def _write(module, new, signatures, directory) -> None:
+    traced = {name: function.get_concrete_function() for name, function in signatures.items()}
+    whole = tf.Module()
+    whole.module = module
+    # What runs a graph in a session does not look into Keras' layers, nor into any other object.
+    used = {weight.ref(): weight for function in traced.values() for weight in function.variables}
+    whole.weights = list(used.values())
+    try:
+        tf.saved_model.save(whole, new, traced)
+    except tf.errors.OpError as error:
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])
+        raise OSError(f"Could not write {directory}: {reason}") from error
+    except AssertionError as error:
+        raise ValueError(
+            "Expected tables and assets that are attributes of the module which is saved. "
+            f"Received: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _replace(directory, new, aside) -> None:
+    """Give `new` the name; what had it gets it back, or at least stays, if that fails."""
+    replaces = os.path.exists(directory)
+    if replaces:
+        os.rename(directory, aside)
+    try:
         os.rename(new, directory)
+    except BaseException:
+        if replaces:
+            os.rename(aside, directory)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _refuse_to_lose(directory: str) -> None:
-    if not os.path.exists(directory):
-        return
-    if not os.path.isdir(directory):
+    if os.path.exists(directory) and not os.path.isdir(directory):
         raise ValueError(
             f"Expected a directory. Received: {directory}, a file. Choose another name."
         )
-    others = sorted(set(os.listdir(directory)) - _OF_A_SAVED_MODEL)
+    found = {
+        path.relative_to(directory).as_posix()
+        for path in Path(directory).rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+    others = sorted(found - _own_files(directory, found))
     if others:
         raise ValueError(
             f"{directory} holds {', '.join(others[:3])}, which would be lost. Choose another "
@@ -96,17 +136,30 @@ def _refuse_to_lose(directory: str) -> None:
         )
 
 
+def _own_files(directory, found) -> set[str]:
+    """Those that a SavedModel has written here."""
+    if "saved_model.pb" not in found:
+        return set()
+    assets = {
+        f"assets/{asset.filename}"
+        for graph in meta_graphs(directory)
+        for asset in graph.asset_file_def
+    }
+    variables = {name for name in found if name.startswith("variables/variables.")}
+    return {"saved_model.pb", "fingerprint.pb", WARM_UP} | assets | variables
+
+
 def check_in_clean_process(
     directory: str,
-    lines: Sequence[str],
+    asked: Any,
     expected: Mapping[str, np.ndarray],
     libraries: Sequence[str] = (),
 ) -> None:
-    """Run `serving_default` on `lines` in a process without our code; compare all it returns.
+    """Run `serving_default` in a process without our code; compare what it returns.
 
     Args:
-        directory: a SavedModel.
-        lines: the strings to ask.
+        directory: a SavedModel, whose `serving_default` has one input.
+        asked: that input: str, bytes or numbers, in lists, an array or a tensor.
         expected: what this process answered: name -> array; floats may differ by 1e-5.
         libraries: what has to be imported first, `tensorflow_text` for its tokenizers.
 
@@ -114,10 +167,10 @@ def check_in_clean_process(
         RuntimeError: the process failed, or answered something else.
     """
     with tempfile.TemporaryDirectory() as folder:
-        asked, answered = os.path.join(folder, "lines.npy"), os.path.join(folder, "answers.npz")
-        np.save(asked, np.array(lines, dtype=str))
+        question, answer = os.path.join(folder, "asked.npy"), os.path.join(folder, "answers.npz")
+        np.save(question, tf.convert_to_tensor(asked).numpy())
         process = subprocess.run(
-            [sys.executable, "-I", "-c", _RUN, os.path.abspath(directory), asked, answered]
+            [sys.executable, "-I", "-c", _RUN, os.path.abspath(directory), question, answer]
             + list(libraries),
             cwd=folder,
             capture_output=True,
@@ -128,15 +181,14 @@ def check_in_clean_process(
                 f"{directory} does not run in a clean process: "
                 f"{(process.stderr.strip().splitlines() or ['no message'])[-1]}"
             )
-        with np.load(answered) as found:
+        with np.load(answer, allow_pickle=True) as found:
             for name, value in expected.items():
                 _compare(name, value, found[name])
 
 
 def _compare(name: str, expected: np.ndarray, found: np.ndarray) -> None:
-    expected = np.asarray(expected)
-    if expected.dtype.kind in "OSU":
-        same = expected.shape == found.shape and np.all(expected.astype("S") == found)
+    if found.dtype == object:  # bytes
+        same = np.array_equal(expected, found)
     else:
         same = expected.shape == found.shape and np.allclose(expected, found, rtol=1e-5, atol=1e-5)
     if not same:

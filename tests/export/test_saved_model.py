@@ -63,6 +63,84 @@ def test_a_directory_that_holds_something_else_is_refused(name, tmp_path):
     assert (tmp_path / "served" / name).read_text() == "kept"
 
 
+@pytest.mark.parametrize(
+    "name", ["assets/logo.svg", "variables/data.csv", "assets.extra/notes", "saved_model.pb"]
+)
+def test_what_only_has_the_names_of_a_saved_model_is_refused(name, tmp_path):
+    (tmp_path / "site" / name).parent.mkdir(parents=True)
+    (tmp_path / "site" / name).write_text("mine")
+    with pytest.raises(ValueError, match="site"):
+        save(tmp_path / "site")
+    assert (tmp_path / "site" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["assets/logo.svg", "variables/data.csv", "assets.extra/a/b"])
+def test_what_somebody_put_into_a_saved_models_folders_is_not_lost(name, tmp_path):
+    save(tmp_path / "served")
+    (tmp_path / "served" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "served" / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"holds {name}, which would be lost"):
+        save(tmp_path / "served")
+    assert (tmp_path / "served" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_where_a_new_one_cannot_take_its_name_the_old_one_is_kept(times, tmp_path, monkeypatch):
+    """Also where it cannot even get its name back."""
+    save(tmp_path / "served", "!")
+    rename, fails = os.rename, [OSError(28, "No space left on device")] * times
+
+    def full(old, new):
+        if os.path.basename(new) == "served" and fails:
+            raise fails.pop()
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path / "served", "?")
+    (left,) = os.listdir(tmp_path)
+    assert shouted(tmp_path / left) == "好!"
+    assert (left == "served") == (times == 1)
+
+
+@pytest.mark.parametrize("directory", ["gs://bucket/served", ""])
+def test_what_is_no_folder_of_this_machine_is_refused(directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="Expected a folder of this machine.*Received: '"):
+        save(directory)
+    assert os.listdir(tmp_path) == []
+
+
+def test_variables_that_nobody_holds_are_saved(tmp_path):
+    """The signatures say what they use."""
+    mark = tf.Variable("!")
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def shout(text):
+        return {"shouted": text + mark}
+
+    export.save(str(tmp_path / "served"), tf.Module(), {"serving_default": shout})
+    assert shouted(tmp_path / "served") == "好!"
+    export.check_in_clean_process(
+        str(tmp_path / "served"), ["a"], {"shouted": np.array([b"a!"], object)}
+    )
+
+
+def test_a_table_that_nobody_holds_is_refused_in_words(tmp_path):
+    words = tf.lookup.KeyValueTensorInitializer(["a"], ["b"])
+    table = tf.lookup.StaticHashTable(words, "?")
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def look_up(text):
+        return {"found": table.lookup(text)}
+
+    with pytest.raises(ValueError, match="Expected tables.*attributes of the module"):
+        export.save(str(tmp_path / "served"), tf.Module(), {"serving_default": look_up})
+    module = tf.Module()
+    module.table = table
+    export.save(str(tmp_path / "served"), module, {"serving_default": look_up})
+
+
 def test_a_file_is_refused(tmp_path):
     (tmp_path / "served").write_text("kept")
     with pytest.raises(ValueError, match="a file"):
@@ -71,16 +149,20 @@ def test_a_file_is_refused(tmp_path):
 
 
 def test_a_save_that_fails_leaves_what_was_there(tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def nested(text):
+        return {"in": {"another": text}}
+
     save(tmp_path / "served", "!")
     with pytest.raises(ValueError):
-        export.save(str(tmp_path / "served"), Shout("?"), {"serving_default": lambda x: x})
+        export.save(str(tmp_path / "served"), Shout("?"), {"serving_default": nested})
     assert shouted(tmp_path / "served") == "好!"
     assert os.listdir(tmp_path) == ["served"]
 
 
 def test_the_check_passes_what_answers_the_same_and_names_what_does_not(tmp_path):
     shout = save(tmp_path)
-    lines = ["a", "", "🙂好"]
+    lines = ["a", "", "🙂好", "nul\0\0"]
     expected = {name: value.numpy() for name, value in shout(tf.constant(lines)).items()}
     expected["length"] += np.float32(1e-6)
     export.check_in_clean_process(str(tmp_path), lines, expected)
@@ -88,6 +170,33 @@ def test_the_check_passes_what_answers_the_same_and_names_what_does_not(tmp_path
     save(tmp_path, "?")
     with pytest.raises(RuntimeError, match="other shouted.*Expected.*Received"):
         export.check_in_clean_process(str(tmp_path), lines, expected)
+
+
+@pytest.mark.parametrize("lines", [["a\0", "\0\0"], [b"\xff"], np.array([], object), ["", "a"]])
+def test_the_check_raises_no_false_alarm(lines, tmp_path):
+    shout = save(tmp_path)
+    answers = shout(tf.constant(lines, tf.string))
+    expected = {name: value.numpy() for name, value in answers.items()}
+    export.check_in_clean_process(str(tmp_path), tf.constant(lines, tf.string), expected)
+
+
+def test_nuls_at_the_end_count(tmp_path):
+    shout = save(tmp_path, "\0")
+    expected = {"shouted": shout(tf.constant(["a"]))["shouted"].numpy()}
+    export.check_in_clean_process(str(tmp_path), ["a"], expected)
+    with pytest.raises(RuntimeError, match="other shouted"):
+        export.check_in_clean_process(str(tmp_path), ["a"], {"shouted": np.array([b"a"], object)})
+
+
+def test_numbers_can_be_asked_too(tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")])
+    def double(ids):
+        return {"doubled": 2 * ids}
+
+    export.save(str(tmp_path / "served"), tf.Module(), {"serving_default": double})
+    export.check_in_clean_process(
+        str(tmp_path / "served"), np.array([[3, 4]], np.int32), {"doubled": np.array([[6, 8]])}
+    )
 
 
 def test_what_does_not_run_elsewhere_is_said_in_one_line(tmp_path):
