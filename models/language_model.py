@@ -17,7 +17,6 @@ from keras_attention.layers import (
     TransformerStack,
 )
 from keras_attention.seq2seq import SearchResult, generate, projector
-from keras_attention.seq2seq.controls import prefix
 from keras_attention.training import InverseSquareRoot, token_objective
 
 
@@ -66,6 +65,7 @@ class TransformerLM(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.target_vocab_size = vocab_size
         self.embedding = TiedEmbedding(vocab_size, width, dtype=self.dtype_policy)
         self.stack = TransformerStack(
             layers, heads, ff_width, dropout, norm, positions,
@@ -99,14 +99,18 @@ class TransformerLM(keras.Model):
         # Padding stands on the right, where no earlier step looks.
         return self.project(self.stack(self.embedding(tokens_in), training=training))
 
-    def generate(self, prompt, *, controls=(), **settings) -> SearchResult:
+    def prompt(self, source):
+        """The source of a decoder alone is the beginning of its text.  ids [B, P]."""
+        return source
+
+    def generate(self, prompt, **settings) -> SearchResult:
         """The best texts that begin so: see `keras_attention.seq2seq.generate`.
 
         prompt: ids [B, P] without the start token, `pad_id` on the right of the shorter ones. The
-        prompt is the beginning of what is returned, and counts towards `max_length` and the score.
+        prompt is the beginning of what is returned, and counts towards `max_length` and the score;
+        controls hold for what follows it.
         """
-        controls = [controls] if hasattr(controls, "apply") else list(controls)
-        return generate(self, prompt, controls=[prefix(prompt, self.pad_id), *controls], **settings)
+        return generate(self, prompt, **settings)
 
     def build(self, input_shape=None):
         """Everything, from D alone."""

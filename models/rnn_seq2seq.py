@@ -130,7 +130,7 @@ class RNNSeq2Seq(keras.Model):
             embedding_width=width, share_embeddings=share_embeddings, tie_output=tie_output,
             dropout=dropout,
         )  # fmt: skip
-        policy = self.dtype_policy
+        policy, self.target_vocab_size = self.dtype_policy, target_vocab_size
 
         def embedding(size, values, name):
             # Keras' default, +-0.05, leaves the cells almost blind for the first epochs. Tied to

@@ -90,7 +90,7 @@ class Transformer(keras.Model):
             vocab_size=vocab_size, width=width, **shared,
             alignment_layer=alignment_layer, alignment_head=alignment_head,
         )  # fmt: skip
-        policy = self.dtype_policy
+        policy, self.target_vocab_size = self.dtype_policy, vocab_size
         self.embedding = TiedEmbedding(vocab_size, width, dtype=policy)
         self.encoder = TransformerStack(**shared, dtype=policy, name="encoder")
         self.decoder = TransformerStack(
@@ -119,8 +119,8 @@ class Transformer(keras.Model):
         return self.decoder.project_memory(encoded, mask), None
 
     def decode(self, target_in, memory, state=None, training=None, return_alignments=False):
-        """Teacher forcing: [B, T] ids, what `encode` gave -> logits [B, T, V], and alignments
-        [B, T, S] if asked for.
+        """Teacher forcing: [B, T] ids, what `encode` gave (its state is None here, which begins
+        empty) -> logits [B, T, V], and alignments [B, T, S] if asked for.
         """
         hidden, weights = self.decoder(
             self.embedding(target_in), memory=memory, return_weights=True, training=training

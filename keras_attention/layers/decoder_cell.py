@@ -95,6 +95,7 @@ class TransformerCell(keras.layers.Layer):
                 "widths of a stack that is built: build or call it, or the cell, before. Received: "
                 f"max_length={max_length}, built={self.stack.built}"
             )
+        self._check_room(max_length)
         slots = max_length * beam_width
         shape = tf.stack([batch_size, beam_width, max_length])
         alignments = ()
@@ -141,6 +142,16 @@ class TransformerCell(keras.layers.Layer):
             alignments = tf.cast(alignments, before.dtype)
         output = tf.reshape(x, [-1, x.shape[-1]])
         return output, DecoderState(time + 1, caches, ancestry, alignments)
+
+    def _check_room(self, max_length):
+        """Learned positions are as many as they are, and under XLA no step can say so."""
+        learned = getattr(self.stack.positions, "max_length", None)
+        steps = tf.get_static_value(max_length)
+        if learned is not None and steps is not None and steps > learned:
+            raise ValueError(
+                f"A stack that has learned {learned} positions takes no more steps than these. "
+                f"Received: max_length={steps}"
+            )
 
     def _check(self, hypotheses):
         """Slots are steps only where each step has one."""

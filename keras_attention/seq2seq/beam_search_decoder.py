@@ -32,7 +32,7 @@ from keras_attention.seq2seq.beam_search_step import (
     _search_step,
     _SearchState,
 )
-from keras_attention.seq2seq.choosers import Chooser, best
+from keras_attention.seq2seq.choosers import Chooser, best, made_again, saved
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = [
@@ -131,6 +131,11 @@ class BeamSearchDecoder(BaseDecoder):
         for argument, value in (("output_layer", output_layer), ("embedding_fn", embedding_fn)):
             if value is not None and not callable(value):
                 raise TypeError(f"{argument} must be callable or None. Received: {value!r}")
+        if not isinstance(chooser, Chooser | None):
+            raise TypeError(
+                "chooser must be a Chooser, such as sample() gives, or None. Received: "
+                f"chooser={chooser}"
+            )
         self.cell = cell
         self.beam_width = beam_width
         self.embedding_fn = embedding_fn
@@ -440,15 +445,18 @@ class BeamSearchDecoder(BaseDecoder):
             "output_all_scores",
             "output_alignments",
             "normalize",
+            "n_best",
         )
         return {
             **super().get_config(),
+            "chooser": saved(self.chooser) if self._chooses else None,
             **{name: serialize(getattr(self, name)) for name in parts},
             **{name: getattr(self, name) for name in plain},
         }
 
     @classmethod
     def from_config(cls, config: dict):
+        config = {**config, "chooser": made_again(config.get("chooser"))}
         parts = ("cell", "embedding_fn", "output_layer")
         return cls(**{k: deserialize(v) if k in parts else v for k, v in config.items()})
 

@@ -45,7 +45,9 @@ def _trace(parent_ids: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     """
     steps = tf.shape(parent_ids)[0]
     own = tf.broadcast_to(tf.range(tf.shape(parent_ids)[2]), tf.shape(parent_ids)[1:])
-    beams = tf.TensorArray(tf.int32, size=steps, element_shape=own.shape)
+    # One step too many, in which a beam stands for itself: an array of none cannot be stacked.
+    parent_ids = tf.concat([parent_ids, own[None]], 0)
+    beams = tf.TensorArray(tf.int32, size=steps + 1, element_shape=own.shape)
 
     def back(time, came_from, beams):
         came_from = tf.where((time >= last)[:, None], own, came_from)
@@ -55,10 +57,10 @@ def _trace(parent_ids: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     _, _, beams = tf.while_loop(
         lambda time, *_: time >= 0,
         back,
-        (steps - 1, own, beams),
-        maximum_iterations=parent_ids.shape[0] or steps,
+        (steps, own, beams),
+        maximum_iterations=parent_ids.shape[0] or steps + 1,
     )
-    return beams.stack()
+    return beams.stack()[:-1]
 
 
 def _checked_parents(parent_ids: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:

@@ -48,23 +48,60 @@ class Chooser(NamedTuple):
     init: Callable[[Any, int], Any]
     choose: Callable[[Continuations, Any], tuple[Choice, Any]]
     groups: int = 1
+    made_by: tuple[str, dict] | None = None  # a function here and its arguments, for saving
+
+
+def saved(chooser: Chooser | None) -> dict | None:
+    """How a chooser was made, as JSON. Raises ValueError for one that was not made here."""
+    if chooser is None:
+        return None
+    if chooser.made_by is None:
+        raise ValueError(
+            "Of choosers only those that best, sample, stochastic and diverse make can be saved. "
+            f"Received: {chooser}. Make the decoder anew where it is loaded."
+        )
+    name, arguments = chooser.made_by
+    return {"name": name, **arguments}
+
+
+def made_again(config: dict | None) -> Chooser | None:
+    """The inverse of `saved`."""
+    if config is None:
+        return None
+    makers = {maker.__name__: maker for maker in (best, sample, stochastic, diverse)}
+    config = dict(config)
+    return makers[config.pop("name")](**config)
 
 
 def best() -> Chooser:
-    """The K best of all continuations: beam search, and with K = 1 greedy search."""
+    """The K best of all continuations: beam search, and with K = 1 greedy search.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> found = model.generate(source, beam_width=3, max_length=4, chooser=best())
+    >>> bool((found.ids == model.generate(source, beam_width=3, max_length=4).ids).numpy().all())
+    True
+    """
 
     def choose(continuations, state):
         ids, total, scores = _candidates(continuations)
         return _pick(ids, total, scores, ids.shape[1]), state
 
-    return Chooser(_first, lambda batch_size, beam_width: (), choose)
+    return Chooser(_first, lambda batch_size, beam_width: (), choose, made_by=("best", {}))
 
 
 def sample(seed: Any = None) -> Chooser:
     """K independent draws from what the model says, each token by its probability.
 
     What controls forbid or reshape is drawn from as they leave it, renormalised.
-    `seed`: an int or two, for the same draws again; None for new ones at every call.
+    `seed`: an int or two, for the same draws again; None for new ones at every call. What is drawn
+    for a source depends on its place in the batch, too.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> one, again = (model.generate(source, max_length=4, chooser=sample(seed=7)) for _ in "ab")
+    >>> bool((one.ids == again.ids).numpy().all())
+    True
     """
 
     def init(batch_size, beam_width):
@@ -79,7 +116,10 @@ def sample(seed: Any = None) -> Chooser:
         own = tf.zeros_like(ids[..., 0]) + tf.range(ids.shape[1])
         return Choice(ids[..., 0], own, total[..., 0], scores[..., 0]), state
 
-    return Chooser(lambda beam_width: [True] * beam_width, init, choose)
+    def live(beam_width):
+        return [True] * beam_width
+
+    return Chooser(live, init, choose, made_by=("sample", {"seed": seed}))
 
 
 def stochastic(seed: Any = None) -> Chooser:
@@ -87,6 +127,12 @@ def stochastic(seed: Any = None) -> Chooser:
 
     Beam search over log-probabilities that carry Gumbel noise: a hypothesis hands its noise to the
     best of its continuations, and smaller ones to the others. `seed` as in `sample`.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> found = model.generate(source, beam_width=9, max_length=4, chooser=stochastic(seed=7))
+    >>> len({tuple(answer) for answer in found.ids[0].numpy()})
+    9
     """
 
     def init(batch_size, beam_width):
@@ -110,7 +156,7 @@ def stochastic(seed: Any = None) -> Chooser:
         chosen = [tf.where(dead, -float("inf"), x) for x in chosen]
         return Choice(ids, parents, *chosen), (seed, values)
 
-    return Chooser(_first, init, choose)
+    return Chooser(_first, init, choose, made_by=("stochastic", {"seed": seed}))
 
 
 def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
@@ -122,6 +168,12 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
 
     Raises ValueError for no groups, or a negative strength; the search, for groups that do not
     divide K.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> found = model.generate(source, beam_width=4, max_length=4, chooser=diverse(2, 1e9))
+    >>> len({int(first) for first in found.ids[0, :, 0]}) >= 2
+    True
     """
     known = tf.get_static_value(tf.convert_to_tensor(strength))
     if groups < 1 or (known is not None and known < 0):
@@ -155,7 +207,8 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
             said = picked.ids if said is None else tf.concat([said, picked.ids], 1)
         return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), state
 
-    return Chooser(live, lambda batch_size, beam_width: (), choose, groups)
+    made_by = ("diverse", {"groups": groups, "strength": strength, "at": at})
+    return Chooser(live, lambda batch_size, beam_width: (), choose, groups, made_by)
 
 
 def _group_width(beam_width, groups):

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from keras_attention.functional import widen
 from keras_attention.seq2seq import _frozen
 from keras_attention.seq2seq._keras import no_autograph
+from keras_attention.seq2seq._prompt import check_beginning
+from keras_attention.seq2seq._token_cell import TokenCell, begin, one_control
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
-from keras_attention.seq2seq.beam_search_ops import gather_beams, tile_batch
 from keras_attention.seq2seq.beam_search_step import _get_scores
 from keras_attention.seq2seq.choosers import Chooser, diverse
-from keras_attention.seq2seq.controls import Control, Search, check, combine, prefix
+from keras_attention.seq2seq.controls import Control, prefix
 from keras_attention.seq2seq.sampler_base import as_tensors
 
 __all__ = ["Model", "SearchResult", "alternatives", "generate"]
@@ -40,8 +40,11 @@ class Model(Protocol):
     # reorder(state, parents [B, K]) -> state, if it need not be gathered
     cell: Callable
 
-    # A model may also have `projection() -> project`, which does before the loop what can be done
-    # before it.
+    # A model may also have
+    # - `projection() -> project`, which does before the loop what can be done before it;
+    # - `prompt(source) -> ids [B, P]`, `pad_id` on the right: how its answers begin, which count it
+    #   in their ids, lengths and scores. A decoder alone has nothing else of its source;
+    # - `target_vocab_size`, V: controls of tokens that it does not have are then refused at once.
 
 
 class SearchResult(NamedTuple):
@@ -49,14 +52,10 @@ class SearchResult(NamedTuple):
 
     ids: tf.Tensor  # [B, K, T] int32, the pad id after the end token
     lengths: tf.Tensor  # [B, K] int32, the end token counted
-    scores: tf.Tensor  # [B, K] float32: log p / length penalty + coverage; -inf: no such answer
+    # [B, K] float32: log p / length penalty + coverage; -inf: no such answer
+    scores: tf.Tensor
     alignments: Any  # [B, K, T, S], zeros after the end token; None if not asked for
     finished: Any = None  # [B, K] bool: it says its end token; False: cut off, or stuck in controls
-
-
-class _TokenState(NamedTuple):
-    cell: Any
-    control: Any
 
 
 @no_autograph
@@ -99,15 +98,21 @@ def generate(
     leave nothing to say an answer stops, comes after all others, and is no more `finished`.
 
     Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, and for
-    controls that contradict each other, naming both.
+    controls that contradict each other, naming both; TypeError for a chooser that is none.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2], [7, 2, 0]])
+    >>> found = generate(model, source, beam_width=3, max_length=4, length_penalty=0.6)
+    >>> found.ids.shape[:2], bool((found.scores[:, 0] >= found.scores[:, 1]).numpy().all())
+    (TensorShape([2, 3]), True)
     """
     n_best = beam_width if n_best is None else n_best
-    _check(beam_width, max_length, n_best)
-    control, source = _control(controls, max_length), as_tensors(source)
-    memory, state = _begin(model, source, beam_width, max_length, control)
+    check_sizes(beam_width, max_length, n_best)
+    control, source = one_control(model, controls, max_length), as_tensors(source)
+    memory, state = begin(model, source, beam_width, max_length, control)
     batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
     decoder = BeamSearchDecoder(
-        _TokenCell(model, memory, beam_width, control),
+        TokenCell(model, memory, beam_width, control),
         beam_width,
         embedding_fn=tf.identity,
         length_penalty_weight=length_penalty,
@@ -134,114 +139,61 @@ def generate(
     )
 
 
-def _control(controls, max_length) -> Control | None:
-    """One or several controls, checked, as one."""
-    controls = [controls] if isinstance(controls, Control) else list(controls)
-    check(controls, max_length)
-    return combine(*controls) if controls else None
-
-
-def _begin(model, source, beam_width, max_length, control):
-    """-> memory, `_TokenState`: what the first step looks at and begins with."""
-    memory, state = model.encode(source)
-    batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
-    if state is None:
-        state = model.cell.get_initial_state(
-            batch_size=batch_size, max_length=max_length, beam_width=beam_width, memory=memory
-        )
-    else:
-        state = tile_batch(state, beam_width)
-    if control is None:
-        return memory, _TokenState(state, ())
-    lengths = _source_lengths(model, source)
-    search = Search(batch_size, beam_width, max_length, model.end_id, None, lengths)
-    return memory, _TokenState(state, control.init(search))
-
-
-def alternatives(model: Model, source: Any, beginning: Any, count: int, **settings) -> SearchResult:
+def alternatives(
+    model: Model,
+    source: Any,
+    beginning: Any,
+    count: int,
+    *,
+    max_length: Any = 64,
+    controls: Control | Sequence[Control] = (),
+    **settings: Any,
+) -> SearchResult:
     """How else an answer could go on at a position: the `count` likeliest next tokens, each of
     them with the greedy rest of its answer.
 
     `beginning` [B, P] are the tokens before that position, `model.pad_id` on the right of shorter
     ones; P may be 0. Scores and ids are those of the whole answers, the beginning included, best
-    first. Other settings are those of `generate`; a token that there is not leaves its place empty.
+    first. Other settings are those of `generate`, whose `beam_width` and `chooser` are decided
+    here; a token that there is not leaves its place empty.
+
+    Raises ValueError for a count below 1, a beginning that is not [B, P], has padding before its
+    tokens, or leaves no position below `max_length`, as far as it is known; and as `generate`.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> found = alternatives(model, source, [[7, 8]], count=3, max_length=4)
+    >>> found.ids[0, :, :2].numpy().tolist(), len(set(found.ids[0, :, 2].numpy()))
+    ([[7, 8], [7, 8], [7, 8]], 3)
     """
+    if count < 1:
+        raise ValueError(f"count must be at least 1. Received: count={count}")
     beginning = tf.convert_to_tensor(beginning, tf.int32)
-    if beginning.shape.rank != 2:
-        raise ValueError(f"beginning must be ids [B, P]. Received: shape {beginning.shape}")
+    check_beginning(beginning, model.pad_id, max_length, "beginning", left=1)
     position = tf.reduce_sum(tf.cast(beginning != model.pad_id, tf.int32), 1)
-    controls = settings.pop("controls", ())
     controls = [controls] if isinstance(controls, Control) else list(controls)
     return generate(
         model,
         source,
         beam_width=count,
+        max_length=max_length,
         controls=[prefix(beginning, model.pad_id), *controls],
         chooser=diverse(count, float("inf"), at=position),
         **settings,
     )
 
 
-def _source_lengths(model, source):
-    """How many real tokens each source has, its end token not counted.  [B], or None."""
-    parts = tf.nest.flatten(source)
-    ids = tf.convert_to_tensor(parts[0])
-    if len(parts) > 1 or ids.shape.rank != 2 or not ids.dtype.is_integer:
-        return None
-    real = (ids != model.pad_id) & (ids != model.end_id)
-    return tf.reduce_sum(tf.cast(real, tf.int32), 1)
-
-
-def _check(beam_width, max_length, n_best) -> None:
+def check_sizes(beam_width, max_length, n_best) -> None:
     if beam_width < 1:
         raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width}")
-    if isinstance(max_length, int) and max_length < 1:
-        raise ValueError(f"max_length must be at least 1. Received: max_length={max_length}")
+    known = tf.get_static_value(max_length) if tf.is_tensor(max_length) else max_length
+    if known is not None and not (int(known) == known and known >= 1):
+        raise ValueError(f"max_length must be at least 1 and whole. Received: max_length={known}")
     if not 1 <= n_best <= beam_width:
         raise ValueError(
             "n_best must be between 1 and beam_width. Received: "
             f"n_best={n_best}, beam_width={beam_width}"
         )
-
-
-class _TokenCell:
-    """A model's step from token to next token's log p:  [N], state -> [N, V], state.
-
-    With a control the step begins by telling it the token, so that its state lies with the
-    cell's and follows the hypotheses. What is forbidden is struck out of the probabilities
-    without raising the others: a score stays the model's own log p.
-    """
-
-    dtype_policy = None
-
-    def __init__(self, model, memory, beam_width, control, project=None):
-        self._model, self._control, self._beam_width = model, control, beam_width
-        self._project = project or getattr(model, "projection", lambda: model.project)()
-        self._looks = {} if memory is None else {"memory": memory, "beam_width": beam_width}
-        if hasattr(model.cell, "reorder"):
-            self.reorder = self._reorder
-
-    def __call__(self, tokens, state, training=None):
-        model, control = self._model, self._control
-        output, cell_state = model.cell(
-            model.embed(tokens), state.cell, training=False, **self._looks
-        )
-        logits = widen(self._project(output))
-        if control is None:
-            return logits, _TokenState(cell_state, ())
-        control_state = control.advance(state.control, tokens)
-        log_probs = control.apply(tf.nn.log_softmax(logits), control_state)
-        return log_probs, _TokenState(cell_state, control_state)
-
-    def _reorder(self, state, parents):
-        """The cell's own way for its state; a gather for the control's [N, ...]."""
-
-        def follow(leaf):
-            rows = tf.reshape(leaf, tf.concat([[-1, self._beam_width], tf.shape(leaf)[1:]], 0))
-            return tf.reshape(gather_beams(rows, parents), tf.shape(leaf))
-
-        control = tf.nest.map_structure(follow, state.control)
-        return _TokenState(self._model.cell.reorder(state.cell, parents), control)
 
 
 def _result(model, ids, alignments, final, length_penalty, coverage_penalty, n_best):

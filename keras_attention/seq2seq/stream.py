@@ -7,16 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import no_autograph
+from keras_attention.seq2seq._token_cell import TokenCell, begin, one_control
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.choosers import Chooser, best
 from keras_attention.seq2seq.controls import Control
-from keras_attention.seq2seq.generate import (
-    Model,
-    _begin,
-    _check,
-    _control,
-    _TokenCell,
-)
+from keras_attention.seq2seq.generate import Model, check_sizes
 
 __all__ = ["Stream", "stream"]
 
@@ -71,9 +66,9 @@ class Stream:
         chooser: Chooser | None = None,
         return_alignments: bool = False,
     ):
-        _check(1, max_length, 1)
+        check_sizes(1, max_length, 1)
         self._model, self._max_length = model, max_length
-        self._control = _control(controls, max_length)
+        self._control = one_control(model, controls, max_length)
         self._chooser = best() if chooser is None else chooser
         self._return_alignments = return_alignments
         self._penalties = {
@@ -99,7 +94,7 @@ class Stream:
 
     def _first(self, source):
         """-> memory, the first inputs, the first state."""
-        memory, state = _begin(self._model, source, 1, self._max_length, self._control)
+        memory, state = begin(self._model, source, 1, self._max_length, self._control)
         batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
         _, inputs, state = self._initialize(self._decoder(memory), batch_size, state)
         return memory, inputs, state
@@ -125,7 +120,7 @@ class Stream:
         model, control = self._model, self._control
         return BeamSearchDecoder(
             # What `model.projection` prepares would here be prepared for every token.
-            _TokenCell(model, memory, 1, control, project=model.project),
+            TokenCell(model, memory, 1, control, project=model.project),
             1,
             embedding_fn=tf.identity,
             output_alignments=self._return_alignments,

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.layers import MemoryEfficientAttention, RelativeAttention
+from keras_attention.seq2seq import Stream, generate
 from keras_attention.seq2seq.choosers import sample
-from keras_attention.seq2seq.controls import ban
+from keras_attention.seq2seq.controls import ban, length_between, no_repeat_ngram
 from keras_attention.training import token_objective
 from models import TransformerLM
 from models.language_model import shifted
@@ -61,6 +62,49 @@ def test_controls_and_choosers_join_the_prompt():
     ids = found.ids[:, 0].numpy()
     assert not np.isin(ids, [3, 4]).any()
     np.testing.assert_array_equal(ids[0, :3], PROMPTS[0])
+
+
+def test_every_way_to_decode_honours_the_prompt():
+    model = small()
+    expected = model.generate(PROMPTS, max_length=6)
+    found = generate(model, PROMPTS, max_length=6)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    streamed = Stream(model, max_length=6)
+    for rows in (PROMPTS, PROMPTS[:2]):
+        said = np.stack(list(streamed(tf.constant(rows))), 1)
+        ids = model.generate(rows, max_length=6).ids[:, 0]
+        np.testing.assert_array_equal(said, ids[:, : said.shape[1]])
+
+
+@pytest.mark.parametrize(
+    "control", [ban([5]), no_repeat_ngram(2), length_between(maximum=7)], ids=lambda c: c.name
+)
+def test_controls_hold_for_what_follows_the_prompt(control):
+    prompt = np.array([[5, 6, 5, 6], [7, 5, 0, 0]])
+    ids = small().generate(prompt, beam_width=3, max_length=9, controls=control).ids.numpy()
+    assert ids.shape[2] > 4
+    np.testing.assert_array_equal(np.where(prompt > 0, ids[:, 0, :4], 0), prompt)
+    after = [ids[0, :, 4:], ids[1, :, 2:]]
+    if control.name.startswith("ban"):
+        assert not any(np.isin(part, [5]).any() for part in after)
+    elif control.name.startswith("no_repeat"):
+        pairs = [list(zip(row[:-1], row[1:])) for row in ids[0].tolist()]
+        assert not any((5, 6) in row[3:] or (6, 5) in row[3:] for row in pairs)
+    else:
+        assert (ids[..., 7:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "prompt, message",
+    [
+        ([[5, 6, 7]], "must leave at least 0 tokens. Received: 3 tokens, max_length=2"),
+        ([[0, 6]], "on its right alone"),
+        ([5, 6], r"must be ids \[B, P\]"),
+    ],
+)
+def test_what_is_no_prompt_is_refused(prompt, message):
+    with pytest.raises(ValueError, match=message):
+        small().generate(np.array(prompt), max_length=2)
 
 
 @pytest.mark.parametrize("attention", [MemoryEfficientAttention(2, 2), RelativeAttention(2, 3)])

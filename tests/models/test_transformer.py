@@ -283,3 +283,12 @@ def test_it_learns_to_copy():
     assert run.returncode == 0, run.stderr
     right, of = map(int, re.search(r"exactly right: (\d+) of (\d+)", run.stdout).groups())
     assert right >= 0.99 * of
+
+
+def test_a_search_is_no_longer_than_the_learned_positions():
+    model = small(positions="learned", max_length=4)
+    source = np.array([[5, 6, 2, 0]])
+    assert model.generate(source, max_length=4).ids.shape[2] <= 4
+    for limit in (5, tf.constant(64)):
+        with pytest.raises(ValueError, match="learned 4 positions .* Received: max_length="):
+            model.generate(source, max_length=limit)

@@ -1,12 +1,15 @@
 """Who picks the next token: draws against exact probabilities, groups against plain lists."""
 
 import collections
+import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_attention.seq2seq import (
+    BeamSearchDecoder,
     Control,
     alternatives,
     ban,
@@ -16,6 +19,7 @@ from keras_attention.seq2seq import (
     sample,
     stochastic,
     temperature,
+    tile_batch,
 )
 from tests import oracles
 from tests.seq2seq.cells import Table
@@ -324,3 +328,51 @@ def test_a_stuck_answer_comes_after_all_that_are_not():
     assert best_stuck[0] == (3,) and best_stuck[1] > row[0][1]
     ended = [answer[-1] == END for answer, _ in row]
     assert result.finished[0, : len(row)].numpy().tolist() == ended
+
+
+# -- the beginning of alternatives
+
+
+@pytest.mark.parametrize(
+    "beginning, count, message",
+    [
+        ([3, 4], 2, r"beginning must be ids \[B, P\]"),
+        ([[3, 4, 5]], 2, "must leave at least 1 tokens. Received: 3 tokens, max_length=3"),
+        ([[0, 3]], 2, "pad id 0 on its right alone"),
+        ([[3]], 0, "count must be at least 1"),
+    ],
+)
+def test_what_leaves_no_position_to_differ_at_is_refused(beginning, count, message):
+    with pytest.raises(ValueError, match=message):
+        alternatives(model_of(1, vocabulary=6), [0], beginning, count, max_length=3)
+
+
+# -- saving
+
+
+@pytest.mark.parametrize("chooser", [None, sample(3), stochastic(4), diverse(2, 0.5)], ids=str)
+def test_a_decoder_is_made_again_with_its_chooser(chooser):
+    cell = keras.layers.GRUCell(5)
+    decoder = BeamSearchDecoder(cell, 4, chooser=chooser, n_best=2, maximum_iterations=3)
+    config = json.loads(json.dumps(decoder.get_config()))
+    copy = BeamSearchDecoder.from_config(config)
+    assert copy.get_config() == decoder.get_config() and copy.n_best == 2
+    if chooser is not None:
+        assert copy.chooser.made_by == chooser.made_by
+    state = tile_batch(cell.get_initial_state(batch_size=3), 4)
+    found, again = (
+        each(tf.eye(5), start_tokens=[1, 2, 3], end_token=0, initial_state=state)[0].predicted_ids
+        for each in (decoder, _with(copy, cell))
+    )
+    np.testing.assert_array_equal(found, again)
+
+
+def _with(decoder, cell):
+    decoder.cell = cell  # the weights are those of a checkpoint
+    return decoder
+
+
+def test_a_chooser_of_ones_own_is_not_lost_in_silence():
+    own = best()._replace(made_by=None)
+    with pytest.raises(ValueError, match="can be saved. Received"):
+        BeamSearchDecoder(keras.layers.GRUCell(5), 4, chooser=own).get_config()

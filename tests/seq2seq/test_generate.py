@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.seq2seq import SearchResult, exact_length, generate
+from keras_attention.seq2seq import SearchResult, exact_length, generate, sample, top_k
 from models.rnn_seq2seq import RNNSeq2Seq
 from tests import oracles
 from tests.seq2seq.cells import Table, keras3
@@ -69,6 +69,11 @@ def test_an_answer_of_one_token_and_a_limit_that_is_a_tensor():
     [
         ({"beam_width": 0}, "beam_width"),
         ({"max_length": 0}, "max_length"),
+        ({"max_length": np.int64(0)}, "max_length"),
+        ({"max_length": tf.constant(0)}, "max_length"),
+        ({"max_length": 2.5}, "at least 1 and whole. Received: max_length=2.5"),
+        ({"controls": top_k}, r"must be a Control, such as top_k\(10\)"),
+        ({"controls": [top_k(2), None]}, "must be a Control"),
         ({"beam_width": 2, "n_best": 3}, "n_best"),
         ({"n_best": 0}, "n_best"),
         ({"coverage_penalty": 0.1}, "cell that attends"),
@@ -78,6 +83,23 @@ def test_an_answer_of_one_token_and_a_limit_that_is_a_tensor():
 def test_what_cannot_be_asked_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         generate(TableModel(Table.random(1, 2, 4)), np.arange(1), **settings)
+
+
+def test_a_chooser_must_be_one():
+    with pytest.raises(TypeError, match=r"must be a Chooser, such as sample\(\) gives"):
+        generate(TableModel(Table.random(1, 2, 4)), np.arange(1), chooser=sample)
+
+
+def test_a_graph_answers_a_batch_of_none():
+    model = TableModel(Table.random(3, 4, 5))
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.int32)])
+    def search(source):
+        return generate(model, source, beam_width=2, max_length=4)
+
+    assert search(np.arange(3)).ids.shape[:2] == (3, 2)
+    empty = search(np.arange(0))
+    assert empty.ids.shape[:2] == (0, 2) and empty.scores.shape == (0, 2)
 
 
 # -- exactly so long

@@ -16,6 +16,7 @@ class Search(NamedTuple):
     vocab_size: int | None  # V, where known
     source_lengths: Any = None  # [B] int32: real tokens of each source without its end token
     ends_by: Any = None  # a number or [B]: what the controls together allow an answer to have
+    prompt: Any = None  # ids [B, P]: how a language model's answers begin, see `Model`
 
 
 class Control(NamedTuple):
@@ -26,19 +27,27 @@ class Control(NamedTuple):
     the model, so the start token first: what counts tokens begins at -1. Rows that have ended are
     fed the end token, and what becomes of them does not matter.
 
-    A fact is only ever used to refuse what contradicts it, before a search begins (`check`). Those
-    about lengths count the end token, and may be arrays [B].
+    `combine` puts what bears on single tokens before what cuts off a tail, and lets what must be said
+    know what is banned and forced. Else a fact is only used to refuse what contradicts it, before a
+    search begins (`check`). Those about lengths count the end token, and may be arrays [B].
     """
 
     init: Callable[[Search], Any]  # -> state
     apply: Callable[[tf.Tensor, Any], tf.Tensor]  # log p [N, V], state -> log p, -inf: forbidden
     advance: Callable[[Any, tf.Tensor], Any]  # state, tokens [N] int32 -> state
     name: str = "control"  # as a caller wrote it
+    bears_on: str = (
+        "token"  # each by itself; "all": it normalises; "tail": it measures what is left
+    )
     shortest: Any = None  # the fewest tokens that an answer can have
     longest: Any = None  # the most
-    banned: frozenset = frozenset()  # what can never be said, the end token apart
-    needed: frozenset = frozenset()  # what must be said
+    banned: frozenset = frozenset()  # phrases that can never be said
+    needed: tuple = ()  # phrases that must be said
     cut_off: Any = None  # the fewest tokens of an answer without an end, if fewer than `shortest`
     ends_by: Callable[[Search], Any] | None = None  # `longest` where the search must tell it
     parts: tuple = ()  # what it was combined of
     forced: Any = None  # what must be said where: ids [P] or [B, P], -1: anything
+    forbids: Callable[[Any], Any] | None = (
+        None  # such ids [R, P] -> bool: what it never allows there
+    )
+    unrepeated: int | None = None  # so many tokens in a row are never said twice
