@@ -54,7 +54,7 @@ def _run() -> int:
     if FLAGS.mode == "serve":
         from apps.chatbot import serve
 
-        limits = {"max_batch_size": FLAGS.max_batch_size, "time_limit": FLAGS.time_limit}
+        limits = {name: FLAGS[name].value for name in ("max_batch_size", "max_rows", "time_limit")}
         talk = _talk(directory, said) if FLAGS.page else None
         serve.run(FLAGS.export_dir, FLAGS.host, FLAGS.port, FLAGS.model_name, limits, talk)
         return 0

@@ -15,10 +15,11 @@ def define() -> None:
     flags.DEFINE_integer(
         "max_batch_size",
         32,
-        "Lines that are answered at a time, of requests that arrive together; 1 answers each "
-        "request alone.",
+        "Lines that are answered at a time, of requests that arrive together; those of a longer "
+        "request take turns with the others. 1 answers each line alone.",
         lower_bound=1,
     )
+    flags.DEFINE_integer("max_rows", 256, "Lines that a request may have.", lower_bound=1)
     flags.DEFINE_float(
         "time_limit", 30.0, "Seconds after which a request is given up.", lower_bound=0.001
     )
@@ -26,5 +27,5 @@ def define() -> None:
         "page",
         False,
         "Also a page to talk to the model, at /; extra [demo]. It is for --task, or for the model "
-        "of --model_dir, if that is given.",
+        "of --model_dir, if that is given: then a chat's reply is also drafted token by token.",
     )

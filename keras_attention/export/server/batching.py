@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_attention.export.server.rows import can_share, own
+from keras_attention.export.server.rows import joined, own, split, why_alone
 from keras_attention.export.server.servable import Signature
 
 __all__ = ["Batcher", "Overloaded"]
@@ -42,11 +42,15 @@ class Batcher:
 
     A request joins the open batch of its signature and of its inputs' shapes. A batch is run when
     it is full, or `max_wait` after it was opened, and as soon as a thread is free; until then it
-    takes others in. A request is never split, whatever its rows. Where a shared batch fails, its
-    requests run alone: each gets its own reply or its own error.
+    takes others in. Where a shared batch fails, its requests run alone: each gets its own reply or
+    its own error.
+
+    A request with more rows than a batch runs in several, each queued when the one before is done:
+    it takes turns with the others, and one that is given up holds a thread for a batch at most.
+    What cannot share a batch (`rows.why_alone`) cannot be split either.
 
     Args:
-        max_batch_size: rows; 1 runs each request alone.
+        max_batch_size: rows; 1 runs each row alone.
         max_wait: seconds that the first request of a batch waits for others.
         max_pending: requests without an answer, at most; those above are refused.
         threads: batches that run at a time. Default: one per core, and at least two: a long one
@@ -103,13 +107,13 @@ class Batcher:
             raise Overloaded(f"{self._pending} requests wait already. Try again later.")
         self._pending += 1
         try:
-            answer = asyncio.get_running_loop().create_future()
-            self._join(signature, inputs, answer)
-            return await answer
+            parts = split(signature, inputs, self._max_batch_size)
+            return own(signature, joined([await self._join(signature, part) for part in parts]))
         finally:
             self._pending -= 1
 
-    def _join(self, signature, inputs, answer) -> None:
+    def _join(self, signature, inputs) -> asyncio.Future:
+        answer = asyncio.get_running_loop().create_future()
         key, rows = _group(signature, inputs)
         batch = self._open.get(key)
         if batch is None or batch.rows + rows > self._max_batch_size:
@@ -120,6 +124,7 @@ class Batcher:
         batch.rows += rows
         if key is None or batch.rows >= self._max_batch_size:
             self._close(batch)
+        return answer
 
     def _close(self, batch) -> None:
         batch.full.set()
@@ -151,7 +156,7 @@ def _group(signature: Signature, inputs: Arrays) -> tuple[Hashable, int]:
     """-> what requests of one batch have in common, None if it is to run alone; its rows."""
     counts = {value.shape[0] if value.ndim else 0 for value in inputs.values()}
     rows = counts.pop() if len(counts) == 1 else 0
-    if not rows or not can_share(signature):
+    if not rows or why_alone(signature):
         return None, rows
     return (signature, *(inputs[name].shape[1:] for name in signature.inputs)), rows
 
@@ -160,7 +165,7 @@ def _run(signature: Signature, requests: Sequence[_Request]) -> list[dict | Exce
     """An answer for each request, in their order."""
     try:
         if len(requests) == 1:
-            return [own(signature, signature(requests[0].inputs))]
+            return [signature(requests[0].inputs)]
         return _run_together(signature, requests)
     except Exception as error:
         if len(requests) == 1:
@@ -175,7 +180,4 @@ def _run_together(signature, requests) -> list[dict]:
     }
     ends = np.cumsum([request.rows for request in requests])[:-1]
     parts = {name: np.split(value, ends) for name, value in signature(inputs).items()}
-    return [
-        own(signature, {name: part[i] for name, part in parts.items()})
-        for i in range(len(requests))
-    ]
+    return [{name: part[i] for name, part in parts.items()} for i in range(len(requests))]

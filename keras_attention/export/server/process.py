@@ -1,6 +1,7 @@
 """A model server as a process: a socket, a loop, and an end that drops nobody."""
 
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -26,8 +27,10 @@ def serve(
 ) -> None:
     """Serve a SavedModel, or the highest of a folder of numbered ones, until a signal ends it.
 
-    SIGTERM and Ctrl-C end it: new connections are refused, requests in flight get their answers
-    (for `limits.time_limit` at most), and the process exits with 0 at SIGTERM.
+    SIGTERM and Ctrl-C end it: new connections are refused, and requests in flight get their
+    answers, for `limits.time_limit` and a second at most. SIGTERM then ends the process with 0,
+    whatever still runs in it; Ctrl-C raises KeyboardInterrupt, and as ever with Python the process
+    waits for its threads, here for the batches that run.
 
     Args:
         directory: see `Versions`.
@@ -87,4 +90,4 @@ def server_of(app: Any, limits: Limits = DEFAULT) -> Any:
 def _exit(*_) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    sys.exit(0)
+    os._exit(0)  # sys.exit would wait for searches that nobody waits for any more

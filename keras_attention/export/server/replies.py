@@ -5,15 +5,12 @@ import json
 from typing import Any
 
 from keras_attention.export.server.batching import Overloaded
+from keras_attention.export.server.bodies import TooLarge
 from keras_attention.export.server.versions import NotServed
 
-__all__ = ["HUNG_UP", "TooLarge", "answer_errors", "optional", "reply"]
+__all__ = ["HUNG_UP", "answer_errors", "optional", "reply"]
 
 HUNG_UP = 499  # nobody reads it
-
-
-class TooLarge(Exception):
-    """A body above the limit."""
 
 
 def reply(content: dict, code: int = 200, **headers: str) -> Any:
@@ -24,7 +21,7 @@ def reply(content: dict, code: int = 200, **headers: str) -> Any:
     return fastapi.Response(body, code, headers or None, media_type="application/json")
 
 
-def answer_errors(app: Any, time_limit: float) -> None:
+def answer_errors(app: Any) -> None:
     """Have an application reply `{"error": "..."}` with its status code, whatever happens."""
     requests, exceptions = optional("starlette.requests"), optional("starlette.exceptions")
 
@@ -40,7 +37,7 @@ def answer_errors(app: Any, time_limit: float) -> None:
     on(TooLarge, 413)
     on(requests.ClientDisconnect, HUNG_UP)
     on(Overloaded, 503, **{"Retry-After": "1"})
-    on(TimeoutError, 504, lambda _: f"Expected an answer within {time_limit:g} seconds.")
+    on(TimeoutError, 504)
     on(exceptions.HTTPException, lambda error: error.status_code, lambda error: error.detail)
     on(Exception, 500, lambda error: f"{type(error).__name__}: {error}")
 

@@ -3,26 +3,36 @@
 import asyncio
 import contextlib
 import logging
+import re
 from typing import Any, NamedTuple
 
-from keras_attention.export.server.batching import Batcher
+from keras_attention.export.server.batching import Arrays, Batcher
+from keras_attention.export.server.bodies import read
 from keras_attention.export.server.predict_json import decode, encode, parse
-from keras_attention.export.server.replies import HUNG_UP, TooLarge, answer_errors, optional, reply
+from keras_attention.export.server.replies import HUNG_UP, answer_errors, optional, reply
+from keras_attention.export.server.rows import count
+from keras_attention.export.server.servable import Servable, Signature
 from keras_attention.export.server.versions import NotServed, Versions
 
 __all__ = ["DEFAULT", "Limits", "application"]
 
 _LOG = logging.getLogger(__name__)
-_MODEL = "/v1/models/{name}"
+_MODEL = r"/v1/models/([^/:]+)(?:/versions/([0-9]+))?"
+# TF Serving's own patterns, without what is not offered here.
+_ASKED = {
+    "GET": re.compile(_MODEL + "(/metadata)?"),
+    "POST": re.compile(_MODEL + "(:predict)"),
+}
 
 
 class Limits(NamedTuple):
     """What a server does at most, for one request and for all."""
 
-    max_batch_size: int = 32  # rows; 1 runs every request alone
+    max_batch_size: int = 32  # rows that run together; 1 runs every row alone
     max_wait: float = 0.002  # seconds that a request waits for others to share its batch
     max_pending: int = 256  # requests without an answer; above: 503
-    max_body: int = 4 << 20  # bytes; above: 413
+    max_body: int = 4 << 20  # bytes, also of one that is sent compressed; above: 413
+    max_rows: int = 256  # of one request; above: 400
     time_limit: float = 30.0  # seconds for a request's body and its answer; above: 504
     poll: float = 1.0  # seconds between two looks for another version
 
@@ -42,7 +52,11 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
     | `GET /readyz`                    | 200 while it would take a request, else 503         |
 
     `NAME/versions/N` asks for a version. An error is `{"error": "..."}`: 400 for a request that is
-    wrong, 404 for what there is not, 413, 503 and 504 at the `limits`, 500 for all else.
+    wrong, be it its path, 404 for a model or version that there is not, 400, 413, 503 and 504 at
+    the `limits`, 500 for all else.
+
+    Its `state.answer(signature, inputs)` answers arrays as `:predict` does, within the same limits,
+    for what `serve` is given to `add`. Raises ValueError, Overloaded and TimeoutError.
 
     Raises ImportError without the extra [serving].
     """
@@ -56,36 +70,60 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
             yield
             polling.cancel()
 
-    def version_of(request):
-        """That in the path, or None; the name beside it must be ours."""
-        asked = request.path_params["name"]
-        if asked != name:
-            raise NotServed(f"Expected the model {name!r}. Received: {asked!r}")
-        return request.path_params.get("version")
+    async def answer(signature: Signature, inputs: Arrays) -> Arrays:
+        if (rows := count(signature, inputs)) > limits.max_rows:
+            raise ValueError(
+                f"Expected at most {limits.max_rows} rows in a request. Received: {rows}. Send "
+                "them in several."
+            )
+        async with _within(limits.time_limit):
+            return await batcher(signature, inputs)
 
-    async def status(request: fastapi.Request):
-        version, statuses = version_of(request), versions.status()
-        if version not in (None, *statuses):
-            versions.get(version)
-        told = [_status(*one) for one in statuses.items() if version in (None, one[0])]
+    def model_of(asked: str, version: str | None) -> Servable:
+        try:
+            if asked != name:
+                raise NotServed(f"Expected the model {name!r}. Received: {asked!r}")
+            return versions.get(version and int(version))
+        except NotServed as error:
+            wanted = f"Specific({asked}, {version})" if version else f"Latest({asked})"
+            raise NotServed(f"Servable not found for request: {wanted}. {error}") from None
+
+    def status(asked, version):
+        told = versions.status()
+        if asked != name or version and int(version) not in told:
+            model_of(asked, version)
+        told = [_status(*one) for one in told.items() if not version or one[0] == int(version)]
         return reply({"model_version_status": told})
 
-    async def metadata(request: fastapi.Request):
-        model = versions.get(version_of(request))
+    def metadata(model):
         spec = {"name": name, "signature_name": "", "version": str(model.version)}
         signatures = {"signature_def": {"signature_def": model.signature_def}}
         return reply({"model_spec": spec, "metadata": signatures})
 
-    async def predict(request: fastapi.Request):
-        model = versions.get(version_of(request))
-        async with asyncio.timeout(limits.time_limit):
-            asked = parse(await _body(request, limits.max_body))
-            signature = _signature(model, asked)
+    async def predict(request, model):
+        async with _within(limits.time_limit):
+            asked = parse(await read(request, limits.max_body))
+            signature = model.signature(asked.get("signature_name"))
             inputs, in_rows = decode(asked, signature.inputs)
-            answer = await _unless_hung_up(request, batcher(signature, inputs))
-        if answer is None:
+            found = await _unless_hung_up(request, answer(signature, inputs))
+        if found is None:
             return fastapi.Response(status_code=HUNG_UP)
-        return reply(encode(answer, in_rows))
+        return reply(encode(found, in_rows))
+
+    async def dispatch(request):
+        method, path = request.method, request.url.path
+        found = _ASKED[method].fullmatch(path) if method in _ASKED else None
+        if found is None:
+            raise ValueError(f"Malformed request: {method} {path}")
+        asked, version, what = found.groups()
+        if what is None:
+            return status(asked, version)
+        model = model_of(asked, version)
+        return metadata(model) if what == "/metadata" else await predict(request, model)
+
+    async def api(scope, receive, send):
+        response = await dispatch(fastapi.Request(scope, receive, send))
+        await response(scope, receive, send)
 
     async def health():
         return reply({"status": "alive"})
@@ -94,15 +132,22 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
         return reply({"status": "full"}, 503) if batcher.is_full else reply({"status": "ready"})
 
     # No pages that describe it: they would fetch their scripts from elsewhere.
-    app = fastapi.FastAPI(lifespan=lifespan, openapi_url=None)
-    for path in (_MODEL, _MODEL + "/versions/{version:int}"):
-        app.add_api_route(path, status, methods=["GET"])
-        app.add_api_route(path + "/metadata", metadata, methods=["GET"])
-        app.add_api_route(path + ":predict", predict, methods=["POST"])
+    app = fastapi.FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    app.mount("/v1", api)  # with every method and every path
     app.add_api_route("/healthz", health, methods=["GET"])
     app.add_api_route("/readyz", ready, methods=["GET"])
-    answer_errors(app, limits.time_limit)
+    app.state.answer = answer
+    answer_errors(app)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _within(seconds):
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise TimeoutError(f"Expected an answer within {seconds:g} seconds.") from None
 
 
 async def _poll(versions, seconds) -> None:
@@ -112,18 +157,6 @@ async def _poll(versions, seconds) -> None:
             await asyncio.to_thread(versions.refresh)
         except OSError as error:  # the folder cannot be read now; what is loaded is served
             _LOG.warning("No look for new versions: %s", error)
-
-
-async def _body(request, limit) -> bytes:
-    size, body = int(request.headers.get("content-length", 0)), bytearray()
-    if size <= limit:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                break
-    if max(size, len(body)) > limit:
-        raise TooLarge(f"Expected a body of at most {limit} bytes. Received: {size or 'more'}")
-    return bytes(body)
 
 
 async def _unless_hung_up(request, answer) -> Any:
@@ -136,15 +169,6 @@ async def _unless_hung_up(request, answer) -> Any:
     finally:
         answer.cancel()
         gone.cancel()
-
-
-def _signature(model, asked) -> Any:
-    name = asked.get("signature_name") or "serving_default"
-    if not isinstance(name, str) or name not in model.signatures:
-        raise ValueError(
-            f"Expected one of the signatures {sorted(model.signatures)}. Received: {name!r}"
-        )
-    return model.signatures[name]
 
 
 def _status(version: int, problem: str | None) -> dict[str, Any]:

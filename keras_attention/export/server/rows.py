@@ -7,13 +7,15 @@ T, `source_tokens` the source steps S. Of other variable axes a server cannot kn
 that have some are run for one request at a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from keras_attention.export.server.servable import Signature
 
-__all__ = ["can_share", "own"]
+__all__ = ["count", "joined", "own", "split", "why_alone"]
+
+Arrays = Mapping[str, np.ndarray]
 
 _AXES = {
     "replies": "BK",
@@ -26,25 +28,58 @@ _AXES = {
 }
 
 
-def can_share(signature: Signature) -> bool:
-    """Whether every input and output has a free batch axis, and no other axis that it cannot cut.
+def why_alone(signature: Signature) -> str | None:
+    """What forbids that requests share a batch; None if they may.
 
-    A scalar input is no such: nobody but the model knows what it means for the rows beside (a
-    seed draws the same for every first row).
+    Every input and output needs a free batch axis, and no other axis that cannot be cut. A scalar
+    input is no such: nobody but the model knows what it means for the rows beside (a seed draws the
+    same for every first row).
     """
-    specs = [*signature.inputs.values(), *signature.outputs.values()]
-    if any(not spec.shape.rank or spec.shape[0] is not None for spec in specs):
-        return False
-    axes = _axes(signature)
-    return all(
-        size is not None or (name in axes and axes[name][axis] in _lengths_known(signature))
-        for name, spec in signature.outputs.items()
-        for axis, size in enumerate(spec.shape.as_list())
-        if axis > 0
-    )
+    for name, spec in [*signature.inputs.items(), *signature.outputs.items()]:
+        if not spec.shape.rank or spec.shape[0] is not None:
+            return f"{name!r} has no free batch axis"
+    axes, known = _axes(signature), _lengths_known(signature)
+    for name, spec in signature.outputs.items():
+        for axis, size in enumerate(spec.shape.as_list()):
+            if axis and size is None and (name not in axes or axes[name][axis] not in known):
+                return f"nothing tells how far its rows fill axis {axis} of {name!r}"
+    return None
 
 
-def own(signature: Signature, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def count(signature: Signature, inputs: Arrays) -> int:
+    """How many rows are asked for: the most that an input with a free first axis has."""
+    free = [n for n, spec in signature.inputs.items() if spec.shape.rank and spec.shape[0] is None]
+    return max((len(inputs[name]) for name in free), default=0)
+
+
+def split(signature: Signature, inputs: Arrays, size: int) -> Iterator[Arrays]:
+    """The inputs in parts of `size` rows at most; whole, where requests run alone."""
+    rows = count(signature, inputs)
+    if rows <= size or why_alone(signature) or any(len(one) != rows for one in inputs.values()):
+        yield inputs
+        return
+    for start in range(0, rows, size):
+        yield {name: value[start : start + size] for name, value in inputs.items()}
+
+
+def joined(parts: Sequence[Arrays]) -> Arrays:
+    """The outputs of parts, one below the other; shorter rows are filled up as a batch does it."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: _below([part[name] for part in parts]) for name in parts[0]}
+
+
+def _below(arrays) -> np.ndarray:
+    rows, longest = sum(map(len, arrays)), np.max([array.shape[1:] for array in arrays], 0)
+    nothing = b"" if arrays[0].dtype == object else 0
+    whole, start = np.full([rows, *longest], nothing, arrays[0].dtype), 0
+    for array in arrays:
+        whole[(slice(start, start + len(array)), *map(slice, array.shape[1:]))] = array
+        start += len(array)
+    return whole
+
+
+def own(signature: Signature, rows: Arrays) -> dict[str, np.ndarray]:
     """A request's rows of the outputs, without the steps that they do not fill.
 
     This is done to what a request alone was given, too: its reply is the same in any company.

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf import json_format
-from tensorflow.core.protobuf import saved_model_pb2
+from google.protobuf import json_format, message
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 __all__ = ["Servable", "Signature", "is_saved_model", "load"]
 
-_FILE = "saved_model.pb"
+_FILE, _TAG = "saved_model.pb", "serve"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # two versions of a model are two signatures
@@ -31,17 +31,34 @@ class Signature:
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays by name -> arrays by name; strings are bytes in arrays of objects.
 
-        Raises ValueError for what the graph itself finds wrong with the inputs.
+        Raises ValueError for inputs that are not as specified, and for what the graph itself finds
+        wrong with them.
         """
-        tensors = {
-            name: tf.convert_to_tensor(inputs[name], spec.dtype)
-            for name, spec in self.inputs.items()
-        }
+        tensors = self._tensors(inputs)
         try:
             outputs = self.function(**tensors)
             return {name: value.numpy() for name, value in outputs.items()}
         except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
             raise ValueError(f"The model refuses the inputs: {_reason(error)}") from error
+
+    def _tensors(self, inputs) -> dict[str, tf.Tensor]:
+        if inputs.keys() != self.inputs.keys():
+            raise ValueError(
+                f"Expected the inputs {sorted(self.inputs)} of {self.name!r}. Received: "
+                f"{sorted(inputs)}"
+            )
+        tensors = {}
+        for name, spec in self.inputs.items():
+            array = np.asarray(inputs[name])
+            try:
+                tensors[name] = tf.convert_to_tensor(array, spec.dtype)
+                spec.shape.assert_is_compatible_with(array.shape)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Expected {name!r} of shape {spec.shape} as {spec.dtype.name}. Received: "
+                    f"shape {array.shape}, {array.dtype}"
+                ) from error
+        return tensors
 
 
 class Servable(NamedTuple):
@@ -51,6 +68,15 @@ class Servable(NamedTuple):
     signatures: dict[str, Signature]
     signature_def: dict[str, Any]  # as its file says it, in the JSON form of TF Serving
     owner: Any  # the variables live as long as it does
+
+    def signature(self, name: Any = None) -> Signature:
+        """That of this name, or the usual one. Raises ValueError if there is none."""
+        name = name or "serving_default"
+        if not isinstance(name, str) or name not in self.signatures:
+            raise ValueError(
+                f"Expected one of the signatures {sorted(self.signatures)}. Received: {name!r}"
+            )
+        return self.signatures[name]
 
 
 def is_saved_model(directory: str) -> bool:
@@ -62,7 +88,7 @@ def load(directory: str, version: int = 1) -> Servable:
     """Read a SavedModel with the tag `serve`.
 
     Raises:
-        ValueError: there is none, or it has no signature.
+        ValueError: there is none, it has another tag, or it has no signature.
         ImportError: it needs ops of tensorflow_text, which is not installed.
         OSError: it is damaged.
         RuntimeError: it needs ops that are not in this TensorFlow.
@@ -85,8 +111,9 @@ def load(directory: str, version: int = 1) -> Servable:
             "model first."
         )
     try:
+        graph = _served_graph(directory)
         loaded = _loaded(directory)
-    except (tf.errors.OpError, IndexError) as error:  # IndexError: its variables are cut short
+    except (message.DecodeError, tf.errors.OpError, IndexError) as error:  # of what is cut short
         raise OSError(f"{directory!r} cannot be loaded: {_reason(error)}") from error
     signatures = {
         name: Signature(
@@ -99,12 +126,12 @@ def load(directory: str, version: int = 1) -> Servable:
     }
     if not signatures:
         raise ValueError(f"{directory!r} has no signature that could be served. Export it anew.")
-    return Servable(version, signatures, _signature_def(directory), loaded)
+    return Servable(version, signatures, _signature_def(graph), loaded)
 
 
 def _loaded(directory):
     try:
-        return tf.saved_model.load(directory)
+        return tf.saved_model.load(directory, _TAG)
     except (RuntimeError, tf.errors.NotFoundError) as error:
         if "Op type not registered" not in str(error):
             raise
@@ -116,26 +143,38 @@ def _loaded(directory):
                 f"{directory!r} cannot be loaded: {missing}. If it is one of tensorflow_text's, "
                 "install that: pip install tensorflow-text"
             ) from error
-    return tf.saved_model.load(directory)
+    return tf.saved_model.load(directory, _TAG)
 
 
 def _reason(error) -> str:
     """What the op says, without where in the graph it stands."""
-    message = getattr(error, "message", str(error))
-    lines = re.split(r"\n\s*\[\[|\s\[Op:", message)[0].splitlines()
+    told = getattr(error, "message", str(error))
+    lines = re.split(r"\n\s*\[\[|\s\[Op:", told)[0].splitlines()
     said = lines[-1] if lines else type(error).__name__
-    return re.sub(r".*assertion failed: \[(.*?)\] \[(.*)\]", r"\1\2", said)
+    failed = re.fullmatch(r".*assertion failed: \[(.*)\]", said)
+    # Each of what an assertion says is in brackets of its own, texts and numbers alike.
+    return re.sub(" +", " ", failed[1].replace("] [", " ")) if failed else said
 
 
 def _spec(value) -> tf.TensorSpec:
     return tf.TensorSpec(value.shape, value.dtype)
 
 
-def _signature_def(directory) -> dict[str, Any]:
+def _served_graph(directory) -> meta_graph_pb2.MetaGraphDef:
     parsed = saved_model_pb2.SavedModel()
     with open(os.path.join(directory, _FILE), "rb") as file:
         parsed.ParseFromString(file.read())
-    graph = next(graph for graph in parsed.meta_graphs if "serve" in graph.meta_info_def.tags)
+    tags = [list(graph.meta_info_def.tags) for graph in parsed.meta_graphs]
+    for graph, of_graph in zip(parsed.meta_graphs, tags):
+        if _TAG in of_graph:
+            return graph
+    raise ValueError(
+        f"Expected a graph with the tag {_TAG!r}, the one for servers, in {directory!r}. Received: "
+        f"tags={tags}. Export the model with that tag."
+    )
+
+
+def _signature_def(graph) -> dict[str, Any]:
     return {
         name: json_format.MessageToDict(
             signature,

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 
+from keras_attention.export.server.rows import why_alone
 from keras_attention.export.server.servable import Servable, is_saved_model, load
 from keras_attention.export.warm_up import FILE, read_warm_up
 
@@ -19,10 +20,15 @@ class NotServed(LookupError):
 def _warm(directory: str, version: int) -> Servable:
     """A version that has done all once that is done at the first request only."""
     servable = load(directory, version)
+    for signature in servable.signatures.values():
+        if why := why_alone(signature):
+            _LOG.info("Requests of %r share no batch: %s", signature.name, why)
     if os.path.exists(os.path.join(directory, FILE)):
-        for request in read_warm_up(directory):
-            signature = request.signature or "serving_default"
-            servable.signatures[signature](request.inputs)
+        for place, request in enumerate(read_warm_up(directory), 1):
+            try:
+                servable.signature(request.signature)(request.inputs)
+            except ValueError as error:
+                raise ValueError(f"Warm-up request {place} of {directory!r}: {error}") from error
     return servable
 
 

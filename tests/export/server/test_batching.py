@@ -63,16 +63,57 @@ def test_requests_that_arrive_together_are_one_batch_in_their_order():
 
 def test_a_batch_has_no_more_rows_than_it_may():
     recorder = Recorder()
-    asked = [(recorder.signature, lines(*[b"x"] * rows)) for rows in (2, 1, 3, 5, 1)]
+    asked = [(recorder.signature, lines(*[b"x"] * rows)) for rows in (2, 1, 3, 9, 1)]
     answers = together(*asked, max_batch_size=4, max_wait=0.05, threads=1)
-    assert sorted(map(len, recorder.batches)) == [1, 3, 3, 5]  # a request is never split
-    assert [len(answer["text"]) for answer in answers] == [2, 1, 3, 5, 1]
+    assert sum(map(len, recorder.batches)) == 16 and max(map(len, recorder.batches)) == 4
+    assert [len(answer["text"]) for answer in answers] == [2, 1, 3, 9, 1]
 
 
-def test_a_limit_of_one_runs_each_request_alone():
+def test_a_limit_of_one_runs_each_row_alone():
     recorder = Recorder()
-    together(*[(recorder.signature, lines(line)) for line in LINES], max_batch_size=1)
-    assert sorted(map(len, recorder.batches)) == [1] * len(LINES)
+    asked = [(recorder.signature, lines(line)) for line in LINES]
+    together(*asked, (recorder.signature, lines(*LINES)), max_batch_size=1)
+    assert recorder.batches.count([LINES[0]]) == 2
+    assert sorted(map(len, recorder.batches)) == [1] * 2 * len(LINES)
+
+
+def test_a_request_of_many_rows_takes_turns_with_the_others():
+    recorder = Recorder()
+    large = [str(i).encode() for i in range(100)]
+
+    async def main():
+        async with Batcher(max_batch_size=10, max_wait=0, threads=1) as batcher:
+            whole = asyncio.create_task(batcher(recorder.signature, lines(*large)))
+            await asyncio.sleep(0)
+            await batcher(recorder.signature, lines(b"small"))
+            assert not whole.done()
+            return await whole
+
+    assert asyncio.run(main())["text"].tolist() == large
+    assert [b"small"] in recorder.batches[:3]
+
+
+def test_a_request_of_many_rows_that_is_given_up_ends_with_its_batch():
+    go, started = threading.Event(), threading.Event()
+
+    def wait(text):
+        started.set()
+        assert go.wait(60)
+        return {"text": text}
+
+    recorder = Recorder(wait)
+
+    async def main():
+        async with Batcher(max_batch_size=2, max_wait=0, threads=1) as batcher:
+            large = asyncio.create_task(batcher(recorder.signature, lines(*[b"x"] * 100)))
+            await asyncio.to_thread(started.wait, 60)
+            large.cancel()
+            await asyncio.gather(large, return_exceptions=True)
+            go.set()
+            return await batcher(recorder.signature, lines(b"next"))
+
+    assert asyncio.run(main())["text"].tolist() == [b"next"]
+    assert recorder.batches == [[b"x"] * 2, [b"next"]]
 
 
 def test_no_rows_are_answered(parrot):

@@ -23,15 +23,17 @@ PREDICT = "/v1/models/model:predict"
 SERVE = """
 import sys
 from keras_attention.export.server import serve
-serve(sys.argv[1], port=0, announce=lambda url: print(url, flush=True))
+from keras_attention.export.server.rest import Limits
+limits = Limits(time_limit=float(sys.argv[2]))
+serve(sys.argv[1], port=0, limits=limits, announce=lambda url: print(url, flush=True))
 """
 
 
 @contextlib.contextmanager
-def process(directory):
+def process(directory, time_limit=30):
     """-> the process of a server, and its URL."""
     with subprocess.Popen(
-        [sys.executable, "-c", SERVE, directory],
+        [sys.executable, "-c", SERVE, directory, str(time_limit)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -82,6 +84,23 @@ def test_sigterm_under_load_drops_nobody_and_exits_with_zero(parrot, tmp_path):
         assert server.wait(120) == 0
         assert set(answered) == {200} and not broken
         assert "Traceback" not in server.stderr.read()
+
+
+def test_sigterm_waits_no_longer_than_a_request_may_take(parrot, tmp_path):
+    """Though the model runs on: nobody waits for it any more."""
+    waits = {"signature_name": "wait", "inputs": {"file": [str(tmp_path / "never")]}}
+    with (
+        process(parrot, time_limit=2) as (server, url),
+        concurrent.futures.ThreadPoolExecutor(1) as clients,
+    ):
+        assert ask(url, PREDICT, {"instances": ["a"]})[0] == 200
+        in_flight = clients.submit(ask, url, PREDICT, waits)
+        time.sleep(0.5)
+        began = time.monotonic()
+        server.terminate()
+        assert server.wait(120) == 0
+        assert time.monotonic() - began < 10  # a second more than the limit, and a slow machine
+        assert in_flight.result()[0] == 504
 
 
 def test_ctrl_c_ends_it_too(parrot):

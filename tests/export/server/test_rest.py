@@ -1,5 +1,6 @@
 import concurrent.futures
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -89,14 +90,13 @@ def test_infinities_and_nan_are_written_by_name(url):
         (PREDICT, {"signature_name": "other", "inputs": ["a"]}, 400, "one of the signatures"),
         (PREDICT, {"signature_name": 7, "inputs": ["a"]}, 400, "one of the signatures"),
         (PREDICT, {"signature_name": "repeat", "inputs": NEGATIVE}, 400, "The model refuses"),
-        ("/v1/models/cat:predict", {"inputs": ["a"]}, 404, "model 'parrot'. Received: 'cat'"),
-        (MODEL + "/versions/2:predict", {"inputs": ["a"]}, 404, "Version 2 is not loaded"),
-        ("/v1/models/cat", None, 404, "'cat'"),
-        ("/v1/models/cat/versions/1", None, 404, "'cat'"),
-        (MODEL + "/versions/2", None, 404, "Version 2"),
+        ("/v1/models/cat:predict", {"inputs": ["a"]}, 404, "not found for request: Latest(cat)"),
+        ("/v1/models/cat", None, 404, "Servable not found for request: Latest(cat). Expected"),
+        ("/v1/models/cat/metadata", None, 404, "model 'parrot'. Received: 'cat'"),
+        ("/v1/models/cat/versions/1", None, 404, "request: Specific(cat, 1)"),
+        (MODEL + "/versions/2:predict", {"inputs": ["a"]}, 404, "request: Specific(parrot, 2)"),
+        (MODEL + "/versions/2", None, 404, "Version 2 is not loaded. Version 1 is"),
         (MODEL + "/versions/2/metadata", None, 404, "Version 2"),
-        (MODEL + "/versions/two", None, 404, "Not Found"),
-        (MODEL, {"inputs": ["a"]}, 405, "Not Allowed"),
         ("/", None, 404, "Not Found"),
         ("/docs", None, 404, "Not Found"),
     ],
@@ -105,6 +105,45 @@ def test_an_error_is_json_with_its_status_code(path, body, code, says, url):
     found, reply = ask(url, path, body)
     assert (found, list(reply)) == (code, ["error"]) and says in reply["error"]
     assert ask(url, PREDICT, {"instances": ["still here"]})[0] == 200
+
+
+MALFORMED = [
+    ("GET", "/v1/models"),
+    ("GET", PREDICT),
+    ("GET", MODEL + "/"),
+    ("GET", MODEL + "/metadata/"),
+    ("GET", MODEL + "/versions/two"),
+    ("GET", MODEL + "/versions/-1"),
+    ("GET", MODEL + "/labels/stable"),
+    ("POST", MODEL),
+    ("POST", PREDICT + "/"),
+    ("POST", MODEL + "/predict"),
+    ("POST", MODEL + ":classify"),
+    ("PUT", PREDICT),
+    ("DELETE", MODEL),
+    ("OPTIONS", PREDICT),
+    ("BREW", "/v1/coffee"),
+]
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a page"])
+def test_what_is_no_request_of_the_api_is_malformed(beside, parrot):
+    """In TF Serving's words, whatever else is served at `/`."""
+    starlette = pytest.importorskip("starlette.responses")
+
+    def add(app, versions):
+        app.mount("/", starlette.PlainTextResponse("a page"))
+
+    with serving.served(parrot, add=add if beside else None) as url:
+        for method, path in MALFORMED:
+            connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+            with contextlib.closing(connection):
+                connection.request(method, path, b"{}")
+                response = connection.getresponse()
+                reply = json.loads(response.read())
+            expected = {"error": f"Malformed request: {method} {path}"}
+            assert (response.status, reply) == (400, expected)
+        assert ask(url, PREDICT, {"inputs": ["a"]})[0] == 200
 
 
 def test_health(url):
@@ -132,6 +171,40 @@ def test_a_body_that_is_too_large_is_refused(parrot):
         ):
             assert code == 413 and f"at most {len(body)} bytes" in reply["error"]
         assert ask(url, PREDICT, body)[0] == 200
+
+
+def test_the_client_hears_that_its_body_is_too_large(parrot):
+    """Which it is still sending when the server knows; more than any buffer between them holds."""
+    with serving.served(parrot, max_body=1 << 20) as url:
+        for size in (2 << 20, 15 << 20):
+            with pytest.raises(Refused, match="at most 1048576 bytes.*HTTP 413"):
+                Client(url, "parrot").predict(["x" * size])
+
+
+def zipped(url, body):
+    return ask(url, PREDICT, body, **{"Content-Encoding": "gzip"})
+
+
+def test_a_body_may_come_in_gzip(parrot):
+    body = json.dumps({"inputs": ["a" * 1000]}).encode()
+    with serving.served(parrot, max_body=len(body)) as url:
+        assert zipped(url, gzip.compress(body)) == ask(url, PREDICT, body)
+        code, reply = zipped(url, gzip.compress(body + b" " * 10_000_000)[: len(body)])
+        assert code == 413 and "inflated" in reply["error"]
+        for wrong in (b"junk", gzip.compress(body)[:-9]):
+            code, reply = zipped(url, wrong)
+            assert code == 400 and "Expected a body in gzip" in reply["error"]
+
+
+def test_more_rows_than_a_request_may_have_are_refused(parrot):
+    with serving.served(parrot, max_rows=5, max_batch_size=2) as url:
+        code, reply = ask(url, PREDICT, {"instances": list("abcde")})
+        assert code == 200
+        assert [row["replies"][1] for row in reply["predictions"]] == list("abcde")
+        for name, key in {"serving_default": "text", "repeat": "text", "keep": "blob"}.items():
+            inputs = {key: list("abcdef"), **({"times": 1} if name == "repeat" else {})}
+            code, reply = ask(url, PREDICT, {"signature_name": name, "inputs": inputs})
+            assert code == 400 and "at most 5 rows in a request. Received: 6" in reply["error"]
 
 
 def _address(url):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.export.server import Signature, load
-from keras_attention.export.server.rows import can_share, own
+from keras_attention.export.server.rows import count, joined, own, split, why_alone
 from tests.export.server.serving import EXTRA_STEPS
 
 
@@ -13,13 +13,21 @@ def signatures(parrot):
 
 
 def test_signatures_of_rows_share_a_batch(signatures):
-    assert can_share(signatures["serving_default"])
-    assert can_share(signatures["total"]) and can_share(signatures["keep"])
+    for name in ("serving_default", "total", "keep"):
+        assert why_alone(signatures[name]) is None
 
 
 def test_a_scalar_or_a_length_that_nobody_tells_runs_alone(signatures):
-    assert not can_share(signatures["repeat"])  # `times` is a scalar
-    assert not can_share(signatures["widest"])  # how long is a row of `padded`?
+    assert why_alone(signatures["repeat"]) == "'times' has no free batch axis"
+    assert "fill axis 1 of 'padded'" in why_alone(signatures["widest"])
+
+
+@pytest.mark.parametrize("kind", ["rnn char", "transformer char", "couplet"])
+def test_of_a_real_export_only_scalars_and_scores_run_alone(kind, exported):
+    """An output that is new must be known to `own`, or the batches end."""
+    signatures = load(str(exported(kind).directory)).signatures
+    shared = {name for name, signature in signatures.items() if why_alone(signature) is None}
+    assert shared == {"serving_default", "generate"}
 
 
 def _signature(outputs, **inputs):
@@ -33,19 +41,19 @@ def test_the_source_axis_of_ids_is_that_of_all_who_share_the_batch():
         "lengths": tf.TensorSpec([None, 2], tf.int32),
         "alignments": tf.TensorSpec([None, 2, None, None]),
     }
-    assert can_share(_signature(outputs))
-    assert not can_share(_signature(outputs, text=tf.TensorSpec([None], tf.string)))
+    assert why_alone(_signature(outputs)) is None
+    assert why_alone(_signature(outputs, text=tf.TensorSpec([None], tf.string)))
 
 
 def test_names_alone_do_not_make_an_export():
-    assert not can_share(_signature({"tokens": tf.TensorSpec([None, 2, None], tf.string)}))
+    assert why_alone(_signature({"tokens": tf.TensorSpec([None, 2, None], tf.string)}))
     flat = {"lengths": tf.TensorSpec([None]), "scores": tf.TensorSpec([None, None])}
-    assert not can_share(_signature(flat))
+    assert why_alone(_signature(flat))
 
 
 def test_an_output_of_unknown_rank_or_fixed_batch_runs_alone():
     for shape in (None, [], [3]):
-        assert not can_share(_signature({"y": tf.TensorSpec(shape)}))
+        assert why_alone(_signature({"y": tf.TensorSpec(shape)}))
 
 
 def test_rows_are_cut_to_what_they_fill(signatures):
@@ -66,3 +74,26 @@ def test_no_rows_and_rows_without_an_answer_fill_nothing(signatures):
     silent = say({"text": np.array([b"ab"], object)})
     silent["lengths"] = np.zeros([1, 2], np.int32)
     assert own(say, silent)["tokens"].shape == (1, 2, 0)
+
+
+def test_a_request_is_split_into_rows_that_join_to_the_same_answer(signatures):
+    say = signatures["serving_default"]
+    texts = [b"ab", "好".encode(), b"a longer line", b"", b"x"]
+    inputs = {"text": np.array(texts, object)}
+    parts = list(split(say, inputs, 2))
+    assert [part["text"].tolist() for part in parts] == [texts[:2], texts[2:4], texts[4:]]
+    found = own(say, joined([say(part) for part in parts]))
+    expected = own(say, say(inputs))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and found[name].tolist() == value.tolist(), name
+
+
+def test_what_runs_alone_is_never_split(signatures):
+    alone = {"text": np.array([b"a"] * 5, object), "times": np.array(2, np.int32)}
+    assert count(signatures["repeat"], alone) == 5
+    assert list(split(signatures["repeat"], alone, 2)) == [alone]
+    pair = {name: tf.TensorSpec([None]) for name in ("a", "b")}
+    uneven = {"a": np.ones(1, np.float32), "b": np.ones(5, np.float32)}
+    signature = _signature(pair, **pair)
+    assert count(signature, uneven) == 5 and list(split(signature, uneven, 2)) == [uneven]

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attention.export.server import load
 
@@ -20,6 +21,46 @@ def test_what_the_graph_refuses_is_said_in_its_own_words(parrot):
     repeat = load(parrot).signatures["repeat"]
     with pytest.raises(ValueError, match=r"refuses the inputs: .*times 0 or more.*-1$"):
         repeat({"text": np.array([b"a"], object), "times": np.array(-1)})
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ([["Expected k 0 or more. Received: ", "n"]], "Expected k 0 or more. Received: 3"),
+        ([["Expected one. Received: ", "n", "n"]], "Expected one. Received: 3 3"),
+        ([["Received: ", "list"]], "Received: 3 4"),
+    ],
+)
+def test_what_an_assertion_says_is_said_without_brackets(said, shown, tmp_path):
+    class Never(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="n")])
+        def __call__(self, n):
+            values = {"n": n[0], "list": tf.stack([n[0], n[0] + 1])}
+            data = [values.get(part, part) for part in said[0]]
+            with tf.control_dependencies([tf.debugging.Assert(n[0] < 0, data)]):
+                return {"n": tf.identity(n)}
+
+    never = Never()
+    tf.saved_model.save(never, str(tmp_path), {"serving_default": never.__call__})
+    with pytest.raises(ValueError) as error:
+        load(str(tmp_path)).signature()({"n": np.array([3], np.int32)})
+    assert str(error.value) == f"The model refuses the inputs: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, r"Expected the inputs \['ids'\] of 'total'. Received: \[\]"),
+        (
+            {"ids": np.array([1], np.int32)},
+            r"'ids' of shape \(None, None\).*Received: shape \(1,\)",
+        ),
+        ({"ids": np.array([[b"a"]], object)}, r"'ids' of shape .* as int32. Received: .*object"),
+    ],
+)
+def test_inputs_that_are_not_as_specified_are_refused(inputs, says, parrot):
+    with pytest.raises(ValueError, match=says):
+        load(parrot).signature("total")(inputs)
 
 
 def test_the_signatures_are_told_as_the_file_has_them(parrot):
@@ -52,6 +93,16 @@ def test_a_saved_model_without_signatures_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path))
     with pytest.raises(ValueError, match="no signature"):
         load(str(tmp_path))
+
+
+def test_a_saved_model_with_another_tag_is_refused(parrot, tmp_path):
+    directory = shutil.copytree(parrot, tmp_path / "training")
+    file = directory / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    model.meta_graphs[0].meta_info_def.tags[:] = ["train"]
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="'serve'.*Received: tags=.*train"):
+        load(str(directory))
 
 
 _LOAD = """

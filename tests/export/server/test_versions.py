@@ -4,6 +4,7 @@ import weakref
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_attention.export import Request, write_warm_up
 from keras_attention.export.server import NotServed, Servable, Versions, load
@@ -130,6 +131,36 @@ def test_a_version_answers_its_warm_up_requests_before_it_is_served(parrot, tmp_
     write_warm_up(str(tmp_path / "1"), [Request("serving_default", {"text": text})])
     refused = Request("repeat", {"text": text, "times": np.array(-1, np.int32)})
     write_warm_up(str(tmp_path / "2"), [refused])
-    with pytest.raises(ValueError, match="The model refuses the inputs: .*times 0 or more"):
+    with pytest.raises(ValueError, match="request 1 of .*The model refuses .*times 0 or more"):
         Versions(str(tmp_path))
     assert Versions(str(tmp_path / "1")).get().version == 1
+
+
+def test_a_warm_up_request_of_another_model_is_refused_in_words(parrot, tmp_path):
+    pytest.importorskip("tensorflow_serving", reason="pip install 'keras_attention[serving]'")
+    text = Request("serving_default", {"text": np.array([b"a"], object)})
+    model = shutil.copytree(parrot, tmp_path / "model")
+    write_warm_up(str(model), [text, Request("keep", {"blob": np.array([b"a"], object)})])
+
+    class Other(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="line")])
+        def __call__(self, line):
+            return {"line": line}
+
+    for name, says in {
+        "serving_default": r"request 1 of .*Expected the inputs \['line'\].*Received: \['text'\]",
+        "keep": r"request 1 of .*Expected one of the signatures \['keep'\]",
+    }.items():
+        other, directory = Other(), str(tmp_path / name)
+        tf.saved_model.save(other, directory, {name: other.__call__})
+        shutil.copytree(model / "assets.extra", os.path.join(directory, "assets.extra"))
+        with pytest.raises(ValueError, match=says):
+            Versions(directory)
+
+
+def test_signatures_that_share_no_batch_are_told_when_they_are_loaded(parrot, caplog):
+    caplog.set_level("INFO")
+    Versions(parrot)
+    told = [record.getMessage() for record in caplog.records if "share no batch" in record.msg]
+    assert any("'repeat' share no batch: 'times' has no free batch axis" in one for one in told)
+    assert not any("serving_default" in one for one in told)

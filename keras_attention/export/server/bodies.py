@@ -1,0 +1,47 @@
+"""The body of a request, within a limit."""
+
+import zlib
+from typing import Any
+
+__all__ = ["TooLarge", "read"]
+
+_DROPPED = 16  # times the limit
+
+
+class TooLarge(Exception):
+    """A body above the limit."""
+
+
+async def read(request: Any, limit: int) -> bytes:
+    """The body, inflated if it was sent with `Content-Encoding: gzip`.
+
+    One above the limit is read on and dropped, or a client that is still sending it would not hear
+    why it is refused: up to 16 times the limit, whereupon the connection is its own affair.
+
+    Raises TooLarge, and ValueError for what is no gzip.
+    """
+    declared, size, body = request.headers.get("content-length"), 0, bytearray()
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            body += chunk
+        elif size > _DROPPED * limit:
+            break
+    if size > limit:
+        raise TooLarge(f"Expected a body of at most {limit} bytes. Received: {declared or 'more'}")
+    if request.headers.get("content-encoding", "").strip().lower() == "gzip":
+        return _inflated(body, limit)
+    return bytes(body)
+
+
+def _inflated(body, limit) -> bytes:
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # of gzip's own frame
+    try:
+        plain = inflate.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise ValueError(f"Expected a body in gzip. Received: {error}") from None
+    if len(plain) > limit:
+        raise TooLarge(f"Expected a body of at most {limit} bytes, inflated. Received: more")
+    if not inflate.eof:
+        raise ValueError("Expected a body in gzip. Received: a part of one")
+    return plain
