@@ -5,7 +5,7 @@ Rows are `{"instances": [...]}` and come back as `{"predictions": [...]}`; colum
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,28 +59,53 @@ def decode(
     return {name: from_json(name, columns[name], spec) for name, spec in inputs.items()}, in_rows
 
 
-def encode(outputs: Mapping[str, np.ndarray], in_rows: bool) -> dict[str, Any]:
-    """Arrays by name -> the reply; a single output loses its name.
+def encode(outputs: Mapping[str, np.ndarray], in_rows: bool) -> Iterator[str]:
+    """Arrays by name -> the JSON of the reply, a row at a time; a single output loses its name.
 
     Raises ValueError for rows of outputs that have not as many each.
 
-    >>> encode({"length": np.array([5, 1]), "ok": np.array([True, False])}, in_rows=True)
-    {'predictions': [{'length': 5, 'ok': True}, {'length': 1, 'ok': False}]}
-    >>> encode({"length": np.array([5, 1])}, in_rows=False)
-    {'outputs': [5, 1]}
+    >>> "".join(encode({"length": np.array([5, 1]), "ok": np.array([True, False])}, in_rows=True))
+    '{"predictions": [{"length": 5, "ok": true}, {"length": 1, "ok": false}]}'
+    >>> "".join(encode({"length": np.array([5, 1])}, in_rows=False))
+    '{"outputs": [5, 1]}'
     """
     counts = {array.shape[:1] for array in outputs.values()}
     if in_rows and (len(counts) > 1 or () in counts):
         shapes = {name: list(array.shape) for name, array in outputs.items()}
         raise ValueError(f"The outputs have no common rows: {shapes}. Ask with `inputs` (columns).")
-    values = {name: to_json(name, array) for name, array in outputs.items()}
-    if len(values) == 1:
-        (value,) = values.values()
-    elif in_rows:
-        value = [dict(zip(values, row)) for row in zip(*values.values())]
-    else:
-        value = values
-    return {"predictions" if in_rows else "outputs": value}
+    one = len(outputs) == 1
+    if in_rows:
+        rows = zip(*(_cells(name, array) for name, array in outputs.items()))
+        yield '{"predictions": '
+        yield from _list(row[0] if one else _object(outputs, row) for row in rows)
+        yield "}"
+        return
+    yield '{"outputs": ' if one else '{"outputs": {'
+    for place, (name, array) in enumerate(outputs.items()):
+        if not one:
+            yield f"{', ' if place else ''}{json.dumps(name)}: "
+        yield from _list(_cells(name, array)) if array.ndim else [_json(to_json(name, array))]
+    yield "}" if one else "}}"
+
+
+def _cells(name, array) -> Iterator[str]:
+    return (_json(to_json(name, array[i : i + 1])[0]) for i in range(len(array)))
+
+
+def _list(items) -> Iterator[str]:
+    yield "["
+    for place, item in enumerate(items):
+        yield f", {item}" if place else item
+    yield "]"
+
+
+def _object(names, values) -> str:
+    return f"{{{', '.join(f'{json.dumps(name)}: {value}' for name, value in zip(names, values))}}}"
+
+
+def _json(value) -> str:
+    # NaN and infinities are written as Python, TF Serving and JavaScript name them.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _columns(rows, inputs) -> dict[str, list]:

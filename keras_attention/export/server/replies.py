@@ -13,12 +13,11 @@ __all__ = ["HUNG_UP", "answer_errors", "optional", "reply"]
 HUNG_UP = 499  # nobody reads it
 
 
-def reply(content: dict, code: int = 200, **headers: str) -> Any:
-    """A response of JSON."""
-    # NaN and infinities are written as Python, TF Serving and JavaScript name them.
-    body = json.dumps(content, ensure_ascii=False).encode()
+def reply(content: dict | str, code: int = 200, **headers: str) -> Any:
+    """A response of JSON; a str is some already."""
+    body = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     fastapi = optional("fastapi")
-    return fastapi.Response(body, code, headers or None, media_type="application/json")
+    return fastapi.Response(body.encode(), code, headers or None, media_type="application/json")
 
 
 def answer_errors(app: Any) -> None:

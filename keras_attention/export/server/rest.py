@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from keras_attention.export.server.batching import Arrays, Batcher
@@ -62,6 +63,7 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
     """
     fastapi = optional("fastapi")
     batcher = Batcher(limits.max_batch_size, limits.max_wait, limits.max_pending)
+    writing = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def lifespan(_):
@@ -102,13 +104,13 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
 
     async def predict(request, model):
         async with _within(limits.time_limit):
-            asked = parse(await read(request, limits.max_body))
-            signature = model.signature(asked.get("signature_name"))
-            inputs, in_rows = decode(asked, signature.inputs)
+            body = await read(request, limits.max_body)
+            # In a thread, or a large request would hold up those that come meanwhile.
+            signature, inputs, in_rows = await asyncio.to_thread(_asked, model, body)
             found = await _unless_hung_up(request, answer(signature, inputs))
         if found is None:
             return fastapi.Response(status_code=HUNG_UP)
-        return reply(encode(found, in_rows))
+        return reply(await _written(encode(found, in_rows), writing))
 
     async def dispatch(request):
         method, path = request.method, request.url.path
@@ -157,6 +159,22 @@ async def _poll(versions, seconds) -> None:
             await asyncio.to_thread(versions.refresh)
         except OSError as error:  # the folder cannot be read now; what is loaded is served
             _LOG.warning("No look for new versions: %s", error)
+
+
+def _asked(model, body) -> tuple[Signature, Arrays, bool]:
+    asked = parse(body)
+    signature = model.signature(asked.get("signature_name"))
+    return signature, *decode(asked, signature.inputs)
+
+
+async def _written(pieces: Iterator[str], turn: asyncio.Lock) -> str:
+    """The whole reply. Many rows are long to write: each waits its turn among those of others."""
+    text = []
+    while not text or text[-1]:
+        async with turn:
+            text.append(next(pieces, ""))
+            await asyncio.sleep(0)
+    return "".join(text)
 
 
 async def _unless_hung_up(request, answer) -> Any:

@@ -11,6 +11,10 @@ PAIR = {"ids": tf.TensorSpec([None, None], tf.int32), "weight": tf.TensorSpec([N
 SCALED = {"x": tf.TensorSpec([None]), "scale": tf.TensorSpec([])}
 
 
+def encoded(outputs, in_rows):
+    return json.loads("".join(encode(outputs, in_rows)))
+
+
 def lists(request, inputs):
     arrays, in_rows = decode(request, inputs)
     return {name: array.tolist() for name, array in arrays.items()}, in_rows
@@ -94,12 +98,12 @@ def test_what_is_not_as_specified_is_refused_by_name(request_, inputs, says):
 def test_every_type_that_json_can_bring_comes_back_as_it_was(dtype, values):
     arrays, _ = decode({"inputs": values}, {"x": tf.TensorSpec([None], dtype)})
     assert arrays["x"].dtype == dtype.as_numpy_dtype
-    assert encode({"y": arrays["x"]}, in_rows=False) == {"outputs": values}
+    assert encoded({"y": arrays["x"]}, in_rows=False) == {"outputs": values}
 
 
 def test_float32_survives_the_way_there_and_back():
     values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
-    reply = json.loads(json.dumps(encode({"y": values}, in_rows=False)))
+    reply = encoded({"y": values}, in_rows=False)
     assert (np.array(reply["outputs"], np.float32) == values).all()
 
 
@@ -107,7 +111,7 @@ def test_numbers_that_are_none_are_written_by_name():
     numbers = parse(b'{"inputs": [NaN, Infinity, -Infinity]}')
     x = decode(numbers, {"x": tf.TensorSpec([None])})[0]["x"]
     assert np.isnan(x[0]) and x[1:].tolist() == [float("inf"), -float("inf")]
-    assert json.dumps(encode({"x": x}, False)) == '{"outputs": [NaN, Infinity, -Infinity]}'
+    assert "".join(encode({"x": x}, False)) == '{"outputs": [NaN, Infinity, -Infinity]}'
 
 
 def test_rank_is_free_where_the_signature_says_so():
@@ -118,23 +122,30 @@ def test_rank_is_free_where_the_signature_says_so():
 
 def test_bytes_are_base64_where_the_name_of_the_output_asks_for_it():
     both = {"a_bytes": np.array([b"\xff"], object), "a": np.array([b"\xff"], object)}
-    assert encode(both, True) == {"predictions": [{"a_bytes": {"b64": "/w=="}, "a": "\ufffd"}]}
-    assert encode({"a_bytes": both["a_bytes"]}, False) == {"outputs": [{"b64": "/w=="}]}
+    assert encoded(both, True) == {"predictions": [{"a_bytes": {"b64": "/w=="}, "a": "\ufffd"}]}
+    assert encoded({"a_bytes": both["a_bytes"]}, False) == {"outputs": [{"b64": "/w=="}]}
 
 
 def test_several_outputs_keep_their_names_and_one_loses_it():
     outputs = {"n": np.array([1, 2]), "m": np.array([[3], [4]])}
-    assert encode(outputs, False) == {"outputs": {"n": [1, 2], "m": [[3], [4]]}}
-    assert encode(outputs, True) == {"predictions": [{"n": 1, "m": [3]}, {"n": 2, "m": [4]}]}
-    assert encode({"m": outputs["m"]}, True) == {"predictions": [[3], [4]]}
+    assert encoded(outputs, False) == {"outputs": {"n": [1, 2], "m": [[3], [4]]}}
+    assert encoded(outputs, True) == {"predictions": [{"n": 1, "m": [3]}, {"n": 2, "m": [4]}]}
+    assert encoded({"m": outputs["m"]}, True) == {"predictions": [[3], [4]]}
+
+
+def test_no_rows_and_names_that_need_quotes_are_json_too():
+    assert encoded({"n": np.array([])}, True) == {"predictions": []}
+    nothing = {'q"': np.zeros([0, 3]), "n": np.zeros([0])}
+    assert encoded(nothing, True) == {"predictions": []}
+    assert encoded(nothing, False) == {"outputs": {'q"': [], "n": []}}
 
 
 @pytest.mark.parametrize("other", [np.array(3), np.array([1, 2, 3])])
 def test_outputs_without_common_rows_are_told_in_columns_only(other):
     outputs = {"n": np.array([1, 2]), "other": other}
-    assert encode(outputs, False)["outputs"]["other"] == other.tolist()
+    assert encoded(outputs, False)["outputs"]["other"] == other.tolist()
     with pytest.raises(ValueError, match="no common rows"):
-        encode(outputs, True)
+        encoded(outputs, True)
 
 
 @pytest.mark.parametrize(
