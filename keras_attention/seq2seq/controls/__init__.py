@@ -13,10 +13,12 @@ each of B sources side by side; V tokens of the vocabulary; T and P positions.
 TensorShape([10, 100])
 """
 
-from keras_attention.seq2seq.controls.combined import check, combine
+from keras_attention.seq2seq.controls.combined import combine
+from keras_attention.seq2seq.controls.contradictions import check
 from keras_attention.seq2seq.controls.control import Control, Search
 from keras_attention.seq2seq.controls.length import exact_length, length_between, relative_length
-from keras_attention.seq2seq.controls.phrases import ban, ban_phrases, must_contain
+from keras_attention.seq2seq.controls.needed import must_contain
+from keras_attention.seq2seq.controls.phrases import ban, ban_phrases
 from keras_attention.seq2seq.controls.positions import allowed_at, force, prefix
 from keras_attention.seq2seq.controls.repetition import (
     no_repeat_ngram,

@@ -27,6 +27,18 @@ def demand(value: Any, holds: Callable, message: str) -> np.ndarray | None:
     return known
 
 
+def demand_number(value: Any, holds: Callable, message: str) -> np.ndarray | None:
+    """`demand` of a setting that is one number."""
+    return demand(value, lambda known: np.ndim(known) == 0 and holds(known), message)
+
+
+def demand_lengths(value: Any, least: int, message: str) -> np.ndarray | None:
+    """`demand` of whole numbers of tokens: one for all sources, or [B]."""
+    return demand(
+        value, lambda x: (x.ndim < 2) & (x >= least) & (x == np.floor(x)), f"{message}, one or [B]."
+    )
+
+
 def demand_ids(ids: Any, of: str) -> tuple[int, ...]:
     """The ids as numbers; ValueError unless all are whole and not negative."""
     whole = demand(list(ids), lambda x: x == np.floor(x), f"The ids of {of} must be whole numbers.")
@@ -42,6 +54,18 @@ def demand_in_vocabulary(ids: Any, size: int | None, name: str) -> None:
     if size is not None:
         message = f"{name} needs ids below the size of the vocabulary, V = {size}."
         demand(ids, lambda x: x < size, message)
+
+
+def beside(one: Any, other: Any, name: str) -> list[np.ndarray]:
+    """[P] or [B, P], and another such table: the positions and sources of which both speak."""
+    one, other = np.atleast_2d(one), np.atleast_2d(other)
+    if len({len(one), len(other)} - {1}) > 1:
+        raise ValueError(
+            f"{name} and what is forced must speak of the same B sources. "
+            f"Received: {len(one)} and {len(other)} rows"
+        )
+    both = min(one.shape[1], other.shape[1])
+    return np.broadcast_arrays(one[:, :both], other[:, :both])
 
 
 def fact(known: Any) -> Any:
@@ -72,17 +96,22 @@ def fill(search: Search, value: int) -> tf.Tensor:
     return tf.fill([search.batch_size * search.beam_width], value)
 
 
+def demand_sources(shape: tf.TensorShape, search: Search, name: str) -> None:
+    """ValueError for what is not [B, ...]."""
+    batch = static(search.batch_size)
+    if shape[0] is not None and batch is not None and shape[0] != batch:
+        raise ValueError(
+            f"{name} must say something of each of the B = {batch} sources. "
+            f"Received: shape {tuple(shape)}"
+        )
+
+
 def per_row(value: Any, search: Search, name: str) -> tf.Tensor:
     """A number, [B] or [B, ...] of them, one for each source -> [N, ...] int32."""
     value = tf.cast(value, tf.int32)
     if value.shape.rank == 0:
         return tf.fill([search.batch_size * search.beam_width], value)
-    sources, batch = value.shape[0], static(search.batch_size)
-    if sources is not None and batch is not None and sources != batch:
-        raise ValueError(
-            f"{name} must say something of each of the B = {batch} sources. "
-            f"Received: shape {tuple(value.shape)}"
-        )
+    demand_sources(value.shape, search, name)
     return tf.repeat(value, search.beam_width, axis=0)
 
 
@@ -98,6 +127,25 @@ def row_of(table: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     """[N, P], [N] -> [N]: what each row has at its place, the first or last if outside."""
     place = tf.clip_by_value(place, 0, tf.shape(table)[1] - 1)
     return tf.gather(table, place[:, None], batch_dims=1)[:, 0]
+
+
+class Place(NamedTuple):
+    """How far the answers are, what ends them, and what else a control knows of each row."""
+
+    at: tf.Tensor  # [N] int32: how many tokens, -1 before the start token
+    end: tf.Tensor  # [N] int32: the end token
+    of: Any = ()  # tensors [N, ...]
+
+    @classmethod
+    def first(cls, search: Search, of: Any = ()) -> "Place":
+        return cls(fill(search, -1), fill(search, search.end_id), of)
+
+    def onward(self, tokens: tf.Tensor) -> "Place":
+        return self._replace(at=self.at + 1)
+
+    def is_end(self, log_probs: tf.Tensor) -> tf.Tensor:
+        """[N, V] -> [V] bool."""
+        return vocabulary(log_probs) == tf.reduce_max(self.end)  # no first row in an empty batch
 
 
 class Said(NamedTuple):
@@ -125,9 +173,10 @@ def vocabulary(log_probs: tf.Tensor) -> tf.Tensor:
     return tf.range(tf.shape(log_probs)[-1])
 
 
-def is_end(log_probs: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """The end token, which each row of a state knows.  [N, V], [N] -> [V] bool."""
-    return vocabulary(log_probs) == tf.reduce_max(end)  # no first row in an empty batch
+def among(log_probs: tf.Tensor, ids: Any) -> tf.Tensor:
+    """The tokens that are these ids [M].  [N, V] -> [V] bool."""
+    ids = tf.constant(ids, tf.int32, [len(ids)])
+    return tf.scatter_nd(ids[:, None], tf.ones_like(ids), tf.shape(log_probs)[-1:]) > 0
 
 
 def marked(log_probs: tf.Tensor, ids: tf.Tensor, which: tf.Tensor) -> tf.Tensor:

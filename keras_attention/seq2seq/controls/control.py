@@ -27,27 +27,23 @@ class Control(NamedTuple):
     the model, so the start token first: what counts tokens begins at -1. Rows that have ended are
     fed the end token, and what becomes of them does not matter.
 
-    `combine` puts what bears on single tokens before what cuts off a tail, and lets what must be said
-    know what is banned and forced. Else a fact is only used to refuse what contradicts it, before a
-    search begins (`check`). Those about lengths count the end token, and may be arrays [B].
+    `combine` puts what bears on single tokens before what cuts off a tail, and tells what must be
+    said of what is banned and forced. Else a fact is only used to refuse what contradicts it before
+    a search begins (`check`). Those about lengths count the end token, and may be arrays [B].
     """
 
     init: Callable[[Search], Any]  # -> state
     apply: Callable[[tf.Tensor, Any], tf.Tensor]  # log p [N, V], state -> log p, -inf: forbidden
     advance: Callable[[Any, tf.Tensor], Any]  # state, tokens [N] int32 -> state
     name: str = "control"  # as a caller wrote it
-    bears_on: str = (
-        "token"  # each by itself; "all": it normalises; "tail": it measures what is left
-    )
+    bears_on: str = "token"  # each by itself; "all": it normalises; "tail": cuts off that of them
     shortest: Any = None  # the fewest tokens that an answer can have
     longest: Any = None  # the most
-    banned: frozenset = frozenset()  # phrases that can never be said
-    needed: tuple = ()  # phrases that must be said
     cut_off: Any = None  # the fewest tokens of an answer without an end, if fewer than `shortest`
     ends_by: Callable[[Search], Any] | None = None  # `longest` where the search must tell it
-    parts: tuple = ()  # what it was combined of
-    forced: Any = None  # what must be said where: ids [P] or [B, P], -1: anything
-    forbids: Callable[[Any], Any] | None = (
-        None  # such ids [R, P] -> bool: what it never allows there
-    )
+    banned: frozenset = frozenset()  # phrases that can never be said
     unrepeated: int | None = None  # so many tokens in a row are never said twice
+    needed: tuple = ()  # phrases that must be said
+    forced: Any = None  # what must be said where: ids [P] or [B, P], -1: anything
+    forbids: Callable[[Any], Any] | None = None  # such ids -> [., P] bool: those it does not allow
+    parts: tuple = ()  # what it was combined of

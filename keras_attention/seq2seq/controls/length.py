@@ -1,21 +1,20 @@
 """Controls of how long an answer is, the end token counted."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq.controls._rows import (
+    Place,
     called,
     demand,
+    demand_lengths,
     fact,
-    fill,
-    is_end,
     keep,
     per_row,
-    static,
     strike,
 )
 from keras_attention.seq2seq.controls.control import Control, Search
@@ -28,7 +27,8 @@ def length_between(minimum: Any = 0, maximum: Any = None) -> Control:
     Each is a number, a scalar or [B], one for each source; no maximum: None. At the last token
     allowed the end token alone is left, so an answer is ended, and not cut off.
 
-    Raises ValueError for a minimum below 0, a maximum below 1, or a minimum above the maximum.
+    Raises ValueError for what is no whole number, for a minimum below 0 or above the maximum, and
+    for a maximum below 1.
 
     >>> control = length_between(minimum=2, maximum=2)
     >>> state = control.init(Search(1, 1, max_length=9, end_id=0, vocab_size=2))
@@ -38,10 +38,10 @@ def length_between(minimum: Any = 0, maximum: Any = None) -> Control:
     >>> control.apply(tf.zeros([1, 2]), control.advance(state, tf.constant([1]))).numpy().tolist()
     [[0.0, -inf]]
     """
-    least = demand(minimum, lambda x: x >= 0, "length_between needs a minimum of at least 0.")
-    most = None
+    wanted = "length_between needs whole numbers as its"
+    least, most = demand_lengths(minimum, 0, f"{wanted} minimum, at least 0"), None
     if maximum is not None:
-        most = demand(maximum, lambda x: x >= 1, "length_between needs a maximum of at least 1.")
+        most = demand_lengths(maximum, 1, f"{wanted} maximum, at least 1")
     if least is not None and not np.any(least):
         minimum = None
     settings = {"minimum": minimum, "maximum": maximum}
@@ -93,32 +93,24 @@ def relative_length(low: float, high: float, extra: Any = 0) -> Control:
     return _between(limits, name=name)
 
 
-class _Length(NamedTuple):
-    at: tf.Tensor  # [N] int32: how many tokens the answer has, -1 before the start token
-    end: tf.Tensor  # [N] int32
-    shortest: Any  # [N] int32, or () if there is no such limit
-    longest: Any
-
-
 def _between(limits: Callable[[Search], tuple], name: str, **facts: Any) -> Control:
     """A control from what a search says of the limits, either of which may be None."""
 
-    def init(search: Search) -> _Length:
+    def init(search: Search) -> Place:
         rows = (() if x is None else per_row(x, search, name) for x in limits(search))
-        return _Length(fill(search, -1), fill(search, search.end_id), *rows)
+        return Place.first(search, tuple(rows))
 
-    def apply(log_probs: tf.Tensor, state: _Length) -> tf.Tensor:
-        end, grown = is_end(log_probs, state.end), state.at + 1
-        if tf.is_tensor(state.shortest):
-            log_probs = strike(log_probs, grown < state.shortest, end)
-        if tf.is_tensor(state.longest):
-            log_probs = strike(log_probs, grown >= state.longest, ~end)
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        (shortest, longest), end = state.of, state.is_end(log_probs)
+        if tf.is_tensor(shortest):
+            log_probs = strike(log_probs, state.at + 1 < shortest, end)
+        if tf.is_tensor(longest):
+            log_probs = strike(log_probs, state.at + 1 >= longest, ~end)
         return log_probs
 
-    def advance(state: _Length, tokens: tf.Tensor) -> _Length:
-        return state._replace(at=state.at + 1)
-
-    return Control(init, apply, advance, name, ends_by=lambda search: limits(search)[1], **facts)
+    return Control(
+        init, apply, Place.onward, name, ends_by=lambda search: limits(search)[1], **facts
+    )
 
 
 @no_autograph
@@ -127,41 +119,68 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
 
     `token_lengths` [V] says how much each token adds (for text, how many characters), -1 for
     tokens which may not be used. A token is allowed while it fits; the end token exactly when
-    nothing is left. For every length to be reachable, some token must add 1 (ValueError if not).
+    nothing is left.
+
+    Raises ValueError for lengths that are no whole numbers, or below 0; for token_lengths which are
+    not [V], or none of which is 1, for then some lengths could never be met; and in `init` if the
+    search ends with another token, or has another vocabulary.
 
     >>> control = exact_length([1], end_token=0, token_lengths=[-1, 1, 2])
     >>> state = control.init(Search(1, 1, max_length=9, end_id=0, vocab_size=3))
+    >>> state = control.advance(state, tf.constant([1]))  # the start token
     >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[-inf, 0.0, -inf]]
     >>> control.apply(tf.zeros([1, 3]), control.advance(state, tf.constant([1]))).numpy().tolist()
     [[0.0, -inf, -inf]]
     """
+    asked = demand_lengths(lengths, 0, "exact_length needs whole numbers as lengths, at least 0")
     adds = tf.convert_to_tensor(token_lengths, tf.int32)
-    known, asked = static(adds), static(lengths)
-    if known is not None and 1 not in known:
+    if adds.shape.rank not in (1, None):
         raise ValueError(
-            "exact_length needs at least one token that adds 1, or some lengths could never be "
-            f"met. Received: token_lengths with values {sorted(set(known.tolist()))}"
+            "exact_length needs token_lengths [V], one for each token. "
+            f"Received: token_lengths of shape {tuple(adds.shape)}"
         )
-    lengths = tf.convert_to_tensor(lengths, tf.int32)
+    known = demand(
+        adds,
+        lambda adds: 1 in adds,
+        "exact_length needs at least one token that adds 1, or some lengths could never be met.",
+    )
     name = called("exact_length", lengths)
+    lengths = tf.cast(lengths, tf.int32)
     facts = {}
     if known is not None:
-        facts["banned"] = frozenset(np.flatnonzero(known < 1).tolist()) - {end_token}
+        unusable = np.flatnonzero(known < 1).tolist()
+        facts["banned"] = frozenset((token,) for token in unusable if token != end_token)
         if asked is not None:
             facts["shortest"] = fact(-(-asked // known.max()) + 1)
     if asked is not None:
         facts["longest"] = fact(asked + 1)
 
-    def init(search: Search) -> tf.Tensor:
-        return per_row(lengths, search, name)
+    def demand_all(size: int | None) -> None:
+        if None not in (adds.shape[0], size) and adds.shape[0] != size:
+            raise ValueError(
+                f"{name} must say of each of the V = {size} tokens what it adds. "
+                f"Received: token_lengths of {adds.shape[0]} tokens"
+            )
 
-    def apply(log_probs: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-        fits = (adds > 0) & (adds <= left[:, None])  # [N, V]
-        ends = tf.range(tf.shape(adds)[0]) == end_token
-        return keep(log_probs, tf.where(ends, left[:, None] == 0, fits))
+    def init(search: Search) -> Place:
+        demand_all(search.vocab_size)
+        if search.end_id != end_token:
+            raise ValueError(
+                f"{name} must know by which token an answer of this model ends. "
+                f"Received: end_token={end_token}, end_id={search.end_id}"
+            )
+        return Place.first(search, per_row(lengths, search, name))
 
-    def advance(left: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        return left - tf.maximum(tf.gather(adds, tokens), 0)
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        demand_all(log_probs.shape[-1])
+        left = state.of[:, None]
+        fits = (adds > 0) & (adds <= left)  # [N, V]
+        return keep(log_probs, tf.where(state.is_end(log_probs), left == 0, fits))
+
+    def advance(state: Place, tokens: tf.Tensor) -> Place:
+        added = tf.maximum(tf.gather(adds, tokens), 0)
+        added = tf.where(state.at < 0, 0, added)  # the start token is no part of the answer
+        return state.onward(tokens)._replace(of=state.of - added)
 
     return Control(init, apply, advance, name, ends_by=lambda search: lengths + 1, **facts)

@@ -1,20 +1,21 @@
 """Controls of single positions; the first token of an answer stands at position 0."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq.controls._rows import (
+    Place,
+    beside,
     called,
     demand,
     demand_ids,
     demand_in_vocabulary,
+    demand_sources,
     fact,
-    fill,
-    is_end,
     keep,
     only,
     padded,
@@ -77,13 +78,6 @@ def prefix(ids: Any, pad_id: int = 0) -> Control:
     return _forced(tf.where(ids == pad_id, -1, tf.cast(ids, tf.int32)), name)
 
 
-class _Forced(NamedTuple):
-    at: tf.Tensor  # [N] int32
-    end: tf.Tensor  # [N] int32
-    table: tf.Tensor  # [N, P + 1] int32, -1: free
-    until: tf.Tensor  # [N] int32: the position after the last that is forced
-
-
 def _forced(table: Any, name: str) -> Control:
     """Tokens by their position, -1 where any will do: [P] or [B, P]."""
     known = static(table)
@@ -91,10 +85,15 @@ def _forced(table: Any, name: str) -> Control:
     if known is not None:
         until = np.max(np.where(known >= 0, np.arange(1, known.shape[-1] + 1), 0), -1, initial=0)
         facts["shortest"], facts["cut_off"] = fact(until + 1), fact(until)
-        facts["needed"] = frozenset(known[known >= 0].tolist())
         facts["forced"] = known
 
-    def init(search: Search) -> _Forced:
+        def forbids(table):
+            own, table = beside(known, table, name)
+            return (own >= 0) & (table >= 0) & (own != table)
+
+        facts["forbids"] = forbids
+
+    def init(search: Search) -> Place:
         if known is not None:
             demand_in_vocabulary(known, search.vocab_size, name)
             demand(
@@ -105,19 +104,17 @@ def _forced(table: Any, name: str) -> Control:
         rows = padded(table, search, name)
         places = tf.range(1, tf.shape(rows)[1] + 1)
         until = tf.reduce_max(tf.where(rows >= 0, places, 0), 1)
-        return _Forced(fill(search, -1), fill(search, search.end_id), rows, until)
+        return Place.first(search, (rows, until))
 
-    def apply(log_probs: tf.Tensor, state: _Forced) -> tf.Tensor:
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
         if known is not None:
             demand_in_vocabulary(known, log_probs.shape[-1], name)
-        token = row_of(state.table, state.at)
-        too_early = (token < 0) & (state.at < state.until)
-        return only(strike(log_probs, too_early, is_end(log_probs, state.end)), token)
+        rows, until = state.of
+        token = row_of(rows, state.at)
+        too_early = (token < 0) & (state.at < until)
+        return only(strike(log_probs, too_early, state.is_end(log_probs)), token)
 
-    def advance(state: _Forced, tokens: tf.Tensor) -> _Forced:
-        return state._replace(at=state.at + 1)
-
-    return Control(init, apply, advance, name, **facts)
+    return Control(init, apply, Place.onward, name, **facts)
 
 
 @no_autograph
@@ -143,7 +140,16 @@ def allowed_at(mask: Any) -> Control:
     facts = {} if shape[-2] is None else {"longest": shape[-2] + 1}
     if known is not None:
         ever = known.reshape(-1, shape[-1]).any(0)
-        facts["banned"] = frozenset(np.flatnonzero(~ever).tolist())
+        facts["banned"] = frozenset((token,) for token in np.flatnonzero(~ever).tolist())
+
+        def forbids(table):
+            masks = known.reshape(-1, *shape[-2:])
+            rows, table = beside(np.zeros([len(masks), shape[-2]], int), table, name)
+            source = np.arange(len(rows))[:, None] % len(masks)
+            held = np.clip(table, 0, shape[-1] - 1)
+            return (table >= 0) & ~masks[source, np.arange(table.shape[1]), held]
+
+        facts["forbids"] = forbids
     steps = tf.shape(mask)[-2]
 
     def demand_all(size: int | None) -> None:
@@ -153,33 +159,22 @@ def allowed_at(mask: Any) -> Control:
                 f"Received: shape {shape}"
             )
 
-    def init(search: Search) -> _Masked:
+    def init(search: Search) -> Place:
         demand_all(search.vocab_size)
-        sources = 0
-        if len(shape) == 3:
-            sources = tf.range(search.batch_size if shape[0] is None else shape[0])
-        return _Masked(
-            fill(search, -1), fill(search, search.end_id), per_row(sources, search, name)
-        )
+        if len(shape) == 2:
+            return Place.first(search)
+        demand_sources(mask.shape, search, name)
+        # The mask itself stays where it is: it follows no hypothesis.
+        return Place.first(search, per_row(tf.range(search.batch_size), search, name))
 
-    def apply(log_probs: tf.Tensor, state: _Masked) -> tf.Tensor:
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
         demand_all(log_probs.shape[-1])
         place = tf.clip_by_value(state.at, 0, steps - 1)
         if len(shape) == 2:
             allowed = tf.gather(mask, place)
         else:
-            allowed = tf.gather_nd(mask, tf.stack([state.source, place], 1))
+            allowed = tf.gather_nd(mask, tf.stack([state.of, place], 1))
         beyond = (state.at >= steps)[:, None]
-        end = is_end(log_probs, state.end)[None]
-        return keep(log_probs, tf.where(beyond, end, allowed))
+        return keep(log_probs, tf.where(beyond, state.is_end(log_probs)[None], allowed))
 
-    def advance(state: _Masked, tokens: tf.Tensor) -> _Masked:
-        return state._replace(at=state.at + 1)
-
-    return Control(init, apply, advance, name, ends_by=lambda search: steps + 1, **facts)
-
-
-class _Masked(NamedTuple):
-    at: tf.Tensor  # [N] int32
-    end: tf.Tensor  # [N] int32
-    source: tf.Tensor  # [N] int32: the mask itself stays where it is, and follows no hypothesis
+    return Control(init, apply, Place.onward, name, ends_by=lambda search: steps + 1, **facts)

@@ -8,13 +8,16 @@ import tensorflow as tf
 from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq.controls._rows import (
     Said,
+    beside,
     called,
     demand,
+    demand_number,
     keep,
     marked,
     only,
     padded,
     row_of,
+    static,
 )
 from keras_attention.seq2seq.controls.control import Control, Search
 
@@ -24,7 +27,7 @@ def repetition_penalty(w: Any) -> Control:
     """log p of what the answer already says, times w (Keskar et al., 2019, in log p).
 
     w > 1 makes it less likely, w < 1 likelier. The start token is no part of the answer. w is a
-    number or a scalar. Raises ValueError unless w > 0.
+    number or a scalar. Raises ValueError unless it is finite and above 0.
 
     >>> control = repetition_penalty(2.0)
     >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
@@ -33,7 +36,9 @@ def repetition_penalty(w: Any) -> Control:
     >>> control.apply(tf.constant([[-1.0, -1.0, -1.0]]), state).numpy().tolist()
     [[-1.0, -1.0, -2.0]]
     """
-    demand(w, lambda w: w > 0, "repetition_penalty needs w > 0.")
+    demand_number(
+        w, lambda w: (w > 0) & np.isfinite(w), "repetition_penalty needs one number w > 0."
+    )
 
     def apply(log_probs: tf.Tensor, said: Said) -> tf.Tensor:
         filled = tf.range(tf.shape(said.tokens)[1]) < said.at[:, None]
@@ -60,7 +65,10 @@ def no_repeat_ngram(n: int) -> Control:
     >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[0.0, 0.0, -inf]]
     """
-    demand(n, lambda n: (n >= 1) & (n == np.floor(n)), "no_repeat_ngram needs a whole number >= 1.")
+    known = demand_number(
+        n, lambda n: (n >= 1) & (n == np.floor(n)), "no_repeat_ngram needs one whole number >= 1."
+    )
+    n = int(n if known is None else known)
 
     def apply(log_probs: tf.Tensor, said: Said) -> tf.Tensor:
         steps = said.tokens.shape[1] or tf.shape(said.tokens)[1]
@@ -72,7 +80,7 @@ def no_repeat_ngram(n: int) -> Control:
         next_tokens = said.tokens[:, n - 1 : n - 1 + begins]
         return keep(log_probs, ~marked(log_probs, next_tokens, again))
 
-    return Control(_begin, apply, Said.and_then, called("no_repeat_ngram", n))
+    return Control(_begin, apply, Said.and_then, called("no_repeat_ngram", n), unrepeated=n)
 
 
 @no_autograph
@@ -98,6 +106,13 @@ def repetition_pattern(pattern: Any) -> Control:
         "repetition_pattern needs [T] or [B, T] of positions before t, or -1.",
     )
 
+    known = static(pattern)
+
+    def forbids(table: np.ndarray) -> np.ndarray:
+        first, token = beside(known, table, name)
+        again = np.take_along_axis(token, np.maximum(first, 0), 1)
+        return (first >= 0) & (token >= 0) & (again >= 0) & (token != again)
+
     def init(search: Search) -> tuple[Said, tf.Tensor]:
         first = padded(pattern, search, name)
         return Said.nothing(search, tf.shape(first)[1]), first
@@ -110,4 +125,4 @@ def repetition_pattern(pattern: Any) -> Control:
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
         return state[0].and_then(tokens), state[1]
 
-    return Control(init, apply, advance, name)
+    return Control(init, apply, advance, name, forbids=None if known is None else forbids)

@@ -1,7 +1,8 @@
 """Controls of how daring a search is: temperature, and which tail of log p is cut off.
 
 All cut off without raising what is left: a sampler draws from it renormalised, a score stays the
-model's own log p. Settings are numbers, or scalar tensors that are known at run time alone.
+model's own log p. Settings are numbers, or scalar tensors that are known at run time alone. In
+`combine` a tail is that of what the other controls leave.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from keras_attention import functional
 from keras_attention.seq2seq._keras import no_autograph
-from keras_attention.seq2seq.controls._rows import called, demand, keep
+from keras_attention.seq2seq.controls._rows import called, demand_number, keep
 from keras_attention.seq2seq.controls.control import Control
 
 
@@ -20,20 +21,21 @@ from keras_attention.seq2seq.controls.control import Control
 def temperature(t: Any) -> Control:
     """log softmax(logits / t): below 1 the likely becomes likelier, above 1 all more alike.
 
-    Unlike the other controls here it changes log p itself, and normalises it: put it first.
+    Unlike the other controls here it changes log p itself, and normalises it: what is struck out
+    before it raises the rest.
 
-    Raises ValueError unless t > 0.
+    Raises ValueError unless t is a finite number above 0.
 
     >>> log_p = tf.math.log([[0.25, 0.75]])
     >>> [f"{p:.2f}" for p in tf.exp(temperature(0.5).apply(log_p, ()))[0]]
     ['0.10', '0.90']
     """
-    _demand_scalar(t, lambda t: t > 0, "temperature must be above 0.")
+    demand_number(t, lambda t: (t > 0) & np.isfinite(t), "temperature needs one number above 0.")
 
     def apply(log_probs):
         return _normalized(log_probs / tf.cast(t, log_probs.dtype))
 
-    return _stateless(apply, called("temperature", t))
+    return _stateless(apply, called("temperature", t), "all")
 
 
 @no_autograph
@@ -45,8 +47,8 @@ def top_k(k: Any) -> Control:
     >>> top_k(1).apply(tf.constant([[-1.0, -2.0]]), ()).numpy().tolist()
     [[-1.0, -inf]]
     """
-    known = _demand_scalar(
-        k, lambda k: (k >= 1) & (k == np.floor(k)), "top_k needs a whole number k >= 1."
+    known = demand_number(
+        k, lambda k: (k >= 1) & (k == np.floor(k)), "top_k needs one whole number k >= 1."
     )
 
     def apply(log_probs):
@@ -154,8 +156,11 @@ def _last_needed(goodness: tf.Tensor, probs: tf.Tensor, mass: tf.Tensor) -> tf.T
     return tf.cond(enough, lambda: last, among_all)
 
 
-def _stateless(change: Callable, name: str) -> Control:
-    return Control(lambda search: (), lambda log_probs, _: change(log_probs), lambda s, _: s, name)
+def _stateless(change: Callable, name: str, bears_on: str = "tail") -> Control:
+    def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
+        return change(log_probs)
+
+    return Control(lambda search: (), apply, lambda state, tokens: state, name, bears_on)
 
 
 def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
@@ -164,9 +169,5 @@ def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
     return tf.where(alive, log_probs - functional.log_normalizer(log_probs), log_probs)
 
 
-def _demand_scalar(value: Any, holds: Callable, message: str) -> Any:
-    return demand(value, lambda known: np.ndim(known) == 0 and holds(known), message)
-
-
 def _demand_share(p: Any, name: str) -> None:
-    _demand_scalar(p, lambda p: (p > 0) & (p <= 1), f"{name} needs 0 < p <= 1.")
+    demand_number(p, lambda p: (p > 0) & (p <= 1), f"{name} needs one number, 0 < p <= 1.")

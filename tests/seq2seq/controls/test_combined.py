@@ -1,26 +1,29 @@
-"""Several controls as one, and the contradictions which are refused before a search begins."""
+"""Several controls as one: in which order they act, and what they know of each other."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_attention.seq2seq import (
-    Control,
     allowed_at,
     ban,
+    ban_phrases,
     combine,
     exact_length,
     force,
     length_between,
+    min_p,
     must_contain,
     no_repeat_ngram,
     prefix,
-    relative_length,
+    repetition_pattern,
+    repetition_penalty,
     temperature,
     top_k,
+    top_p,
+    typical,
 )
-from keras_attention.seq2seq.controls import check
-from tests.seq2seq.controls.walks import END, STEPS, says, those, told, walk
+from tests.seq2seq.controls.walks import END, STEPS, after, says, those, told, walk
 
 
 def test_together_they_leave_what_each_of_them_leaves():
@@ -55,79 +58,59 @@ def test_they_change_log_p_in_the_order_given():
     np.testing.assert_allclose(tf.exp(cut_first), [[1, 0, 0]], rtol=1e-5)
 
 
-def test_what_is_known_of_the_parts_is_known_of_the_whole():
-    whole = combine(ban([9]), force({1: 5}), length_between(maximum=[7, 8]), length_between(4))
-    assert (whole.shortest, whole.longest) == (4, 8)
-    assert whole.banned == {9} and whole.needed == {5}
-    assert whole.ends_by(told(batch=2)).numpy().tolist() == [7, 8]
+def test_together_they_end_an_answer_when_the_first_of_them_does():
+    whole = combine(ban([9]), length_between(maximum=[7, 8]), length_between(4, 7))
+    assert whole.ends_by(told(batch=2)).numpy().tolist() == [7, 7]
 
 
-ADDS = [-1, -1, 1, 1, 3]
-CONTRADICTIONS = [
-    (length_between(5), None, 4, "length_between(minimum=5)", "max_length=4"),
-    (length_between(5), length_between(0, 3), 9, "length_between(minimum=5)", "maximum=3)"),
-    (length_between([1, 5]), length_between(maximum=[3, 4]), 9, "minimum=[1, 5]", "for source 1"),
-    (length_between([2, 3]), length_between(maximum=[2, 3, 4]), 9, "minimum", "2 and 3 lengths"),
-    (length_between([1, 5]), None, 4, "length_between(minimum=[1, 5])", "max_length=4"),
-    (force({0: 5}), ban([7, 5]), 9, "force({0: 5})", "ban([7, 5])"),
-    (force({4: 5}), None, 4, "force({4: 5})", "max_length=4"),
-    (force({4: 5}), length_between(maximum=5), 9, "force({4: 5})", "length_between(maximum=5)"),
-    (prefix([1, 2, 3]), None, 2, "prefix([1, 2, 3])", "max_length=2"),
-    (prefix([[1, 0, 0], [1, 2, 3]]), None, 2, "prefix", "max_length=2"),
-    (prefix([[1, 0], [1, 2]]), ban([2]), 9, "prefix", "ban([2])"),
-    (must_contain([[1, 2, 3]]), None, 2, "must_contain([[1, 2, 3]])", "max_length=2"),
-    (must_contain([[1, 2]]), length_between(maximum=2), 9, "must_contain", "(maximum=2)"),
-    (must_contain([[1, 2], [3]]), ban([3]), 9, "must_contain([[1, 2], [3]])", "ban([3])"),
-    (must_contain([[2]]), allowed_at([[True, True, False]]), 9, "must_contain", "1x3 mask"),
-    (must_contain([[1]]), exact_length([2], END, ADDS), 9, "must_contain", "exact_length([2])"),
-    (length_between(5), exact_length([3], END, ADDS), 9, "minimum=5", "exact_length([3])"),
-    (exact_length([7], END, ADDS), length_between(maximum=3), 9, "exact_length([7])", "maximum=3"),
-    (length_between(4), allowed_at(np.ones([2, 4], bool)), 9, "minimum=4", "2x4 mask"),
-    (force({1: 5}), prefix([1, 2]), 9, "force({1: 5})", "position 1"),
-    (prefix([[1, 2], [3, 4]]), force({1: 2}), 9, "prefix", "position 1"),
+RULES = [
+    length_between(maximum=2),
+    ban([1]),
+    ban_phrases([[1]]),
+    must_contain([[3]]),
+    force({1: 3}),
+    prefix([1, 3]),
+    allowed_at([[False, True, False, True]] * 2),
+    repetition_pattern([-1, 0]),
+    no_repeat_ngram(1),
+    repetition_penalty(2.0),
+    exact_length(1, END, [-1, 1, 1, 1]),
 ]
 
 
-@pytest.mark.parametrize("one, other, limit, first, second", CONTRADICTIONS)
-def test_a_contradiction_is_refused_by_the_names_of_both(one, other, limit, first, second):
-    both = [one] if other is None else [other, one]
-    with pytest.raises(ValueError) as refusal:
-        check(both, limit)
-    message = str(refusal.value)
-    assert first in message and second in message and "Received: " in message
-    with pytest.raises(ValueError) as again:  # also of one that was combined, by the same names
-        check([combine(top_k(3), *both)], limit)
-    assert str(again.value) == message
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("tail", [top_k(1), top_p(0.5), min_p(0.9), typical(0.5)])
+def test_a_tail_is_cut_from_what_the_rules_have_left_whatever_the_order(rule, tail):
+    log_p = tf.math.log([[0.1, 0.6, 0.1, 0.2]])
+    expected = tail.apply(rule.apply(log_p, after(rule, 1)), ())
+    for both in (combine(rule, tail), combine(tail, rule)):
+        assert [part.name for part in both.parts] == [rule.name, tail.name]
+        np.testing.assert_array_equal(both.apply(log_p, after(both, 1)), expected)
 
 
-@pytest.mark.parametrize(
-    "controls, limit",
-    [
-        ([], 1),
-        ([length_between(5, 5)], 5),
-        ([prefix([1, 2])], 2),
-        ([must_contain([[1, 2], [2, 3]])], 3),  # they overlap; the answer is cut off
-        ([must_contain([[1, 2], [2, 3]]), length_between(maximum=4)], 3),
-        ([length_between([1, 5]), length_between(maximum=[1, 6])], 9),
-        ([length_between(50)], tf.constant(60)),
-        ([relative_length(0.5, 1.5), length_between(3)], 9),
-        ([exact_length([3, 4], END, ADDS), length_between([2, 3], [4, 5])], 9),
-        ([force({0: 5}), ban([4]), must_contain([[5]])], 9),
-        ([force({0: 1, 3: 4}), prefix([[0, 2], [1, 2]])], 9),
-        ([Control(None, None, None)], 9),  # nothing is known of it
-    ],
-)
-def test_what_does_not_contradict_itself_is_let_through(controls, limit):
-    check(controls, limit)
+def test_the_order_of_all_that_shapes_a_draw_is_kept_and_so_is_that_of_the_rules():
+    given = [temperature(2.0), ban([1]), top_k(3), temperature(0.5), prefix([2]), min_p(0.1)]
+    names = [part.name for part in combine(*given).parts]
+    assert names == [given[i].name for i in (0, 1, 4, 2, 3, 5)]
+    again = combine(combine(*given), no_repeat_ngram(2))
+    assert [part.name for part in again.parts] == [*names[:3], "no_repeat_ngram(2)", *names[3:]]
 
 
-def test_a_limit_that_is_known_at_run_time_alone_is_taken_on_trust():
-    @tf.function(autograph=False)
-    def trace(limit):
-        check([length_between(5), length_between(maximum=limit)], limit)
-        return limit
+def test_what_rules_out_after_a_temperature_raises_nothing():
+    log_p = tf.math.log([[0.5, 0.3, 0.2]])
+    control = combine(temperature(0.5), ban([0]))
+    found = tf.exp(control.apply(log_p, ((), ())))
+    np.testing.assert_allclose(found, [[0, 9 / 38, 4 / 38]], rtol=1e-5)
 
-    assert trace(tf.constant(3)) == 3
+
+def test_several_that_must_be_said_are_one():
+    phrases = [[(1, 2)], [(2, 3), (1, 2)], [(3,)]]
+    apart = combine(*(must_contain(some) for some in phrases), length_between(maximum=4))
+    together = combine(must_contain(sum(phrases, [])), length_between(maximum=4))
+    found = walk(apart)
+    assert found == walk(together) and found.answers[0] and found.stuck == [set()]
+    assert apart.name.startswith("must_contain([[1, 2]]) + must_contain([[2, 3], [1, 2]]) + ")
+    tf.nest.assert_same_structure(apart.init(told()), together.init(told()))
 
 
 def test_an_unsatisfiable_pair_that_nobody_could_foresee_leaves_nothing_and_ends():

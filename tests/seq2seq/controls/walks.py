@@ -69,6 +69,13 @@ def says(answer, phrase):
     return any(answer[i : i + n] == tuple(phrase) for i in range(len(answer) - n + 1))
 
 
+def some_phrases(most, longest):
+    """Up to `most` phrases of words, drawn so that they often overlap and repeat themselves."""
+    sizes = np.random.randint(1, longest + 1, np.random.randint(1, most + 1))
+    words = np.random.choice((1, 2, 3), np.random.randint(1, 4), replace=False)
+    return [tuple(np.random.choice(words, size).tolist()) for size in sizes]
+
+
 def after(control, *tokens, **more):
     """The state of a row that has taken the start token and these."""
     state = control.init(told(**more))
