@@ -1,30 +1,28 @@
 """What the page shows: the n best of a served model, what was said, heat maps and problems."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_attention.export import Settings
-from keras_attention.export.server import Servable
+from keras_attention.export.server import Servable, Signature
 from keras_attention.export.server.predict_json import decode
 from keras_attention.visualize import heat_map_table
 
 SIGNATURE = "generate_with_settings"
 
 
-def ask(
-    servable: Servable, turns: Sequence[str], settings: Settings, couplet: bool = False
-) -> dict[str, Any]:
-    """The n best replies to the last turn, after those before it, as JSON.
+def question(
+    servable: Servable, turns: Sequence[str], settings: Settings
+) -> tuple[Signature, dict[str, np.ndarray]]:
+    """What the model is asked for replies to the last turn: a signature, and its inputs.
 
-    -> `source`, its S tokens, and for each of `replies`, best first, `reply`, `score`, its T
-    `tokens`, and `looked` [T, S], which is None of a model without attention.
-
-    Raises ValueError, in words for whoever typed it, for a line without an answer, a setting out of
-    its range, and an export without settings.
+    Raises ValueError, in words for whoever typed it, for a blank line, a setting that is no number
+    of its kind, and an export without settings.
     """
-    line = turns[-1]
-    if not line.strip():
+    if not turns[-1].strip():
         raise ValueError("Expected a line. Received: a blank one.")
     if SIGNATURE not in servable.signatures:
         raise ValueError(
@@ -36,8 +34,18 @@ def ask(
             raise ValueError(f"Expected a number as {name}. Received: nothing.")
     signature = servable.signatures[SIGNATURE]
     asked = {"text": ["\t".join(turns)], **settings._asdict()}
-    inputs, _ = decode({"inputs": asked}, signature.inputs)
-    answer = {name: value[0] for name, value in signature(inputs).items()}
+    return signature, decode({"inputs": asked}, signature.inputs)[0]
+
+
+def n_best(outputs: Mapping[str, np.ndarray], line: str, couplet: bool = False) -> dict[str, Any]:
+    """The answer to a question about `line`, as JSON.
+
+    -> `source`, its S tokens, and for each of `replies`, best first, `reply`, `score`, its T
+    `tokens`, and `looked` [T, S], which is None of a model without attention.
+
+    Raises ValueError, in words for whoever typed it, for a line without an answer.
+    """
+    answer = {name: value[0] for name, value in outputs.items()}
     replies = [_reply(answer, place, n) for place, n in enumerate(answer["lengths"]) if n]
     if not replies:
         or_long = ", or it has more characters than this model's couplets" if couplet else ""

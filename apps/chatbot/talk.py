@@ -21,12 +21,22 @@ class Talk(NamedTuple):
 def talk_of(model_dir: str | None, of_flags: dict, said: dict) -> Talk:
     """As the settings of a model directory say; without one, as the flags do.
 
-    A directory whose search makes one answer from left to right drafts it, piece by piece, before
-    the search of the export is asked.
+    A chat's model directory drafts the replies, the likeliest token at a time, before the search of
+    the export is asked; not if it is told to draw, for the draws would not be those of the export.
 
     Raises ValueError and OSError for a directory that cannot be read, or whose settings are others
-    than those `said` on the command line.
+    than those `said` on the command line, and ValueError for a search that the export settled.
     """
+    settled = [
+        f"--{name}={said[name]}"
+        for name in said
+        if name in stored.SEARCH and name not in search.VARIED
+    ]
+    if settled:
+        raise ValueError(
+            "A page searches as its export does, but for the settings that it shows. Received: "
+            f"{', '.join(settled)}. Leave it out, or give it to --mode=export."
+        )
     settings = stored.load(model_dir, said) if model_dir else of_flags
     varied = {name: settings[name] for name in search.VARIED}
     return Talk(
@@ -38,8 +48,9 @@ def talk_of(model_dir: str | None, of_flags: dict, said: dict) -> Talk:
 
 
 def _draft(model_dir, settings) -> Callable | None:
-    if settings["sampling"] != "off":  # its draws would not be those of the export
+    if settings["sampling"] != "off" or settings["task"] == "couplet":
         return None
+    settings = {**settings, "beam_width": 1, "n_best": None}
     responder = Responder(*store.load_model(model_dir, settings), settings)
 
     def draft(turns):
@@ -48,4 +59,4 @@ def _draft(model_dir, settings) -> Callable | None:
         if source:
             yield from responder.stream(source)
 
-    return draft if responder.streams else None
+    return draft

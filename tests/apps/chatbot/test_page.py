@@ -242,9 +242,13 @@ def test_the_api_goes_on_beside_the_page(untrained_chat):
     with served(directory, "chatbot", add) as url:
         status = json.loads(_get(f"{url}/v1/models/chatbot"))
         assert status["model_version_status"][0]["state"] == "AVAILABLE"
-        with pytest.raises(urllib.error.HTTPError, match="404") as error:
+        with pytest.raises(urllib.error.HTTPError, match="400") as error:
             _get(f"{url}/v1/nothing")
-        assert "v1/nothing" in json.loads(error.value.read())["error"]
+        told = json.loads(error.value.read())
+        assert told == {"error": "Malformed request: GET /v1/nothing"}
+        for description in ("openapi.json", "docs", "redoc"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                _get(f"{url}/{description}")
         html = _get(f"{url}/")
         assert "gradio_config" in html
         assert re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']*""", html) == []
@@ -259,7 +263,9 @@ def test_an_export_with_less_room_begins_with_less(untrained_chat):
     talk = Talk(False, 0, responder.settings._replace(max_length=99))
     numbers = {
         component["props"]["label"]: component["props"]["value"]
-        for component in page.blocks(Versions(directory), talk).get_config_file()["components"]
+        for component in page.blocks(Versions(directory), talk, None).get_config_file()[
+            "components"
+        ]
         if component["type"] == "number"
     }
     assert numbers == responder.settings._asdict()

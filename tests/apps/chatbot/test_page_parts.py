@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apps.chatbot.page_parts import ask, choices, conversation, looked_at, problem
+from apps.chatbot.page_parts import (
+    choices,
+    conversation,
+    looked_at,
+    n_best,
+    problem,
+    question,
+)
 from keras_attention.export.server import Servable, load
 
 WRONG = {
@@ -28,6 +35,11 @@ def chat(untrained_chat):
 @pytest.fixture(scope="module")
 def couplets(untrained_couplets):
     return load(untrained_couplets[0]), untrained_couplets[1]
+
+
+def ask(model, turns, settings, couplet=False):
+    signature, inputs = question(model, turns, settings)
+    return n_best(signature(inputs), turns[-1], couplet)
 
 
 def test_the_n_best_are_those_of_the_export(chat):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from apps.chatbot import settings as stored
 from apps.chatbot.talk import talk_of
 from keras_attention.export import Settings
 from tests.apps.chatbot import untrained
@@ -23,10 +24,12 @@ def test_a_directory_says_it_and_of_the_search_the_command_line(tmp_path):
         talk_of(directory, {}, {"task": "chat"})
 
 
-def test_a_greedy_search_drafts_its_reply_in_pieces(tmp_path):
+def test_a_chat_is_drafted_token_by_token_as_greedily_as_can_be(tmp_path):
     directory, responder = untrained.saved(
         tmp_path, beam_width=1, length_penalty=0.0, context_turns=1
     )
+    settings = stored.load(directory, {})
+    stored.save(directory, {**settings, "beam_width": 3, "n_best": 2})
     talk = talk_of(directory, {}, {})
     assert talk.context_turns == 1
     counts = []
@@ -38,7 +41,15 @@ def test_a_greedy_search_drafts_its_reply_in_pieces(tmp_path):
     assert list(talk.draft([" "])) == list(talk.draft(["🙂"])) == []
 
 
-def test_no_other_search_drafts_anything(tmp_path):
-    directory, _ = untrained.saved(tmp_path)
-    for said in ({"beam_width": 2}, {"beam_width": 1, "sampling": "sample"}):
-        assert talk_of(directory, {}, said).draft is None
+def test_draws_and_couplets_are_not_drafted(tmp_path):
+    for settings in ({"sampling": "sample"}, {"task": "couplet"}):
+        directory, _ = untrained.saved(tmp_path, **settings)
+        assert talk_of(directory, {}, {}).draft is None
+
+
+def test_a_search_that_the_export_settled_is_refused(tmp_path):
+    of_flags = untrained.made()[2]
+    for directory in (None, untrained.saved(tmp_path)[0]):
+        said = {"beam_width": 9, "sampling": "sample", "length_penalty": 0.1}
+        with pytest.raises(ValueError, match="--beam_width=9, --sampling=sample. Leave it out"):
+            talk_of(directory, of_flags, said)

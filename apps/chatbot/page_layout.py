@@ -1,0 +1,75 @@
+"""What is where on the page, and how it looks."""
+
+from typing import Any, NamedTuple
+
+from keras_attention.export import Settings
+
+EXPLAINED = Settings(
+    length_penalty="0 prefers short answers.",
+    coverage_penalty="What it costs to leave a part of the line unread.",
+    temperature="Below 1 the likely becomes likelier, above 1 all more alike.",
+    top_k="Only the k likeliest tokens; 0: all.",
+    top_p="Only the likeliest tokens of this probability together; 1: all.",
+    max_length="Tokens of an answer, its end counted.",
+    seed="From 0 on: draws, the same for the same seed. Below: the exported search.",
+)
+CSS = """
+.chat p {width: fit-content; max-width: 85%; padding: 0.4em 0.8em; margin: 0.5em;
+  border: 1px solid var(--border-color-primary); border-radius: 0.5em; white-space: pre-wrap;
+  overflow-wrap: anywhere}
+.chat .line {margin-left: auto; background: var(--background-fill-secondary)}
+.couplets p {font-size: 1.8em; letter-spacing: 0.3em; margin: 0.3em}
+.problem p {padding: 0.5em; color: var(--error-text-color);
+  background: var(--error-background-fill); overflow-wrap: anywhere}
+.replies .wrap {flex-direction: column}
+#look {overflow-x: auto}
+#look th, #look td {border: 1px solid var(--border-color-primary); padding: 0.1em 0.3em;
+  min-width: 1.7em; font-weight: normal; text-align: center}
+"""
+
+
+class Parts(NamedTuple):
+    """The components that events read and write."""
+
+    shown: Any  # what was said
+    line: Any  # what is typed
+    wrong: Any
+    picked: Any  # which of the n best
+    look: Any  # its heat map
+    kept: Any  # what was said, as a list
+    found: Any  # the n best, as JSON
+    answered: Any  # the line that has got its answer
+    controls: list
+    again: Any
+
+
+def lay_out(gradio: Any, couplet: bool, settings: Settings) -> Parts:
+    """Put the components into the Blocks that are open."""
+    # A State in their place would hold a connection open, and so the server's end up.
+    kept, found = gradio.JSON([], visible=False), gradio.JSON(visible=False)
+    answered = gradio.Textbox(visible=False)
+    with gradio.Row():
+        with gradio.Column(scale=3):
+            shown = gradio.HTML(
+                elem_classes="couplets" if couplet else "chat",
+                min_height=120,
+                max_height=400,
+                autoscroll=True,
+            )
+            line = gradio.Textbox(
+                label="First line" if couplet else "You say", max_lines=1, submit_btn=True
+            )
+            wrong = gradio.HTML(elem_classes="problem")
+            picked = gradio.Radio(
+                [], label="Replies and their scores, best first", elem_classes="replies"
+            )
+            look = gradio.HTML(elem_id="look")
+        with gradio.Column(scale=1, min_width=220):
+            controls = [
+                gradio.Number(
+                    value, label=name, info=info, step=0.1 if isinstance(value, float) else 1
+                )
+                for name, value, info in zip(Settings._fields, settings, EXPLAINED)
+            ]
+            again = gradio.Button("Begin anew")
+    return Parts(shown, line, wrong, picked, look, kept, found, answered, controls, again)
