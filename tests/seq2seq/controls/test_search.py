@@ -5,15 +5,23 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.seq2seq import (
+    allowed_at,
+    ban,
     ban_phrases,
+    exact_length,
     force,
     generate,
     length_between,
+    min_p,
     must_contain,
     no_repeat_ngram,
     prefix,
     relative_length,
     repetition_pattern,
+    repetition_penalty,
+    temperature,
+    top_k,
+    top_p,
 )
 from tests import oracles
 from tests.seq2seq.cells import Table
@@ -48,11 +56,20 @@ def answers_of(result):
     ]
 
 
+def finished_or_cut_off(result):
+    """[B] lists of answers without those that came to a place where nothing may be said."""
+    return [
+        [a for a, finished in zip(answers, done) if finished or len(a) == STEPS]
+        for answers, done in zip(answers_of(result), result.finished.numpy())
+    ]
+
+
 def no_gram_twice(answer):
     grams = list(zip(words(answer), words(answer)[1:]))
     return len(grams) == len(set(grams))
 
 
+MASK = np.array([[0, 1, 1, 0], [1, 0, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 1, 1]], bool)
 CASES = {
     "phrases": ([must_contain([(1, 2), (2, 3)])], lambda a: says(a, (1, 2)) and says(a, (2, 3))),
     "phrases in time": (
@@ -65,17 +82,54 @@ CASES = {
     "a pattern": ([repetition_pattern([-1, -1, 0])], lambda a: len(a) < 3 or a[2] == a[0]),
     "nothing twice": ([no_repeat_ngram(2)], no_gram_twice),
     "banned": ([ban_phrases([(2, 3), (1,)])], lambda a: 1 not in a and not says(a, (2, 3))),
+    "a mask": ([allowed_at(MASK)], lambda a: all(MASK[t, x] for t, x in enumerate(a))),
+    "phrases by two": (
+        [must_contain([(1, 2)]), must_contain([(2, 3), (3, 1)])],
+        lambda a: says(a, (1, 2)) and says(a, (2, 3)) and says(a, (3, 1)),
+    ),
+    "phrases around a place": (
+        [must_contain([(1, 2)]), force({2: 3})],
+        lambda a: says(a, (1, 2)) and a[2:3] == (3,),
+    ),
+    "phrases around what is banned": (
+        [ban_phrases([(2, 1), (1, 1)]), must_contain([(1, 2), (3,)])],
+        lambda a: says(a, (1, 2)) and 3 in a and not says(a, (2, 1)) and not says(a, (1, 1)),
+    ),
+}
+# What must be said may be barred by what is not known beforehand.
+BARRED = {
+    "nothing twice": (
+        [no_repeat_ngram(1), must_contain([(1, 2)])],
+        lambda a: says(a, (1, 2)) and len(words(a)) == len(set(words(a))),
+    ),
+    "a pattern": (
+        [repetition_pattern([-1, -1, 0, -1, 1]), must_contain([(1, 2)])],
+        lambda a: says(a, (1, 2)) and (len(a) < 3 or a[2] == a[0]) and (len(a) < 5 or a[4] == a[1]),
+    ),
+    "a mask": (
+        [allowed_at(MASK), must_contain([(1, 2)])],
+        lambda a: says(a, (1, 2)) and all(MASK[t, x] for t, x in enumerate(a)),
+    ),
+    "an exact length": (
+        [exact_length([4] * SOURCES, END, [-1, 1, 1, 2]), must_contain([(3, 1)])],
+        lambda a: says(a, (3, 1)) and a[-1] == END and sum((0, 1, 1, 2)[x] for x in a) == 4,
+    ),
 }
 cases = pytest.mark.parametrize("controls, holds", CASES.values(), ids=CASES.keys())
+barred = pytest.mark.parametrize("controls, holds", BARRED.values(), ids=BARRED.keys())
 
 
-@cases
+@pytest.mark.parametrize(
+    "controls, holds",
+    [*CASES.values(), *BARRED.values()],
+    ids=[*CASES, *(f"{name}, barred" for name in BARRED)],
+)
 def test_at_full_width_the_best_answer_that_satisfies_them_is_found(controls, holds):
     model, expected = TableModel(), those(holds)
     result = generate(
         model, np.arange(SOURCES), beam_width=365, max_length=STEPS, controls=controls
     )
-    for b, found in enumerate(answers_of(result)):
+    for b, found in enumerate(finished_or_cut_off(result)):
         score = {a: oracles.log_prob(a, model.cell.of(b), START) for a in expected}
         assert set(found) == expected and found[0] == max(score, key=score.get)
         np.testing.assert_allclose(  # the model's own log p
@@ -92,6 +146,84 @@ def test_at_any_width_every_answer_satisfies_them(controls, holds, width):
     )
     for answers in answers_of(found):
         assert answers and all(holds(a) for a in answers)
+
+
+@barred
+@pytest.mark.parametrize("width", [1, 3])
+def test_what_a_narrow_beam_misses_is_not_finished(controls, holds, width):
+    model = TableModel()
+    result = generate(
+        model, np.arange(SOURCES), beam_width=width, max_length=STEPS, controls=controls
+    )
+    for answers in finished_or_cut_off(result):
+        assert all(holds(a) for a in answers)
+
+
+def top_two(row):
+    return row >= np.sort(row)[-2]
+
+
+def only_if(kept, row):
+    return np.where(kept(row), row, -np.inf)
+
+
+def nucleus(row, mass):
+    order = np.argsort(-row)
+    before = np.cumsum(np.exp(row[order])) - np.exp(row[order])
+    return np.isin(np.arange(len(row)), order[before < mass * np.exp(row).sum()])
+
+
+def banned(row, tokens):
+    return np.where(np.isin(np.arange(len(row)), tokens), -np.inf, row)
+
+
+def tempered(row, t):
+    return row / t - np.log(np.exp(row / t).sum())
+
+
+# controls, and what they make of log p [V] of the next token after those said
+SHAPED = {
+    "top_k": (
+        [top_k(2), length_between(3)],
+        lambda row, said: only_if(top_two, banned(row, [END] if len(said) < 2 else [])),
+    ),
+    "top_p": (
+        [top_p(0.7), ban([1])],
+        lambda row, said: only_if(lambda row: nucleus(row, 0.7), banned(row, [1])),
+    ),
+    "min_p": (
+        [temperature(0.5), min_p(0.3), no_repeat_ngram(1)],
+        lambda row, said: only_if(
+            lambda row: row >= row.max() + np.log(0.3), banned(tempered(row, 0.5), said)
+        ),
+    ),
+    "repetition_penalty": (
+        [repetition_penalty(2.0), top_k(2)],
+        lambda row, said: only_if(top_two, row * np.where(np.isin(range(4), said), 2, 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("controls, shape", SHAPED.values(), ids=SHAPED.keys())
+def test_tails_and_penalties_under_a_beam_leave_what_they_leave_step_by_step(controls, shape):
+    model = TableModel(3)
+    result = generate(
+        model, np.arange(3), beam_width=365, max_length=STEPS, controls=controls,
+        length_penalty=0.8,
+    )  # fmt: skip
+
+    def score(answer, log_p):
+        steps = zip(range(len(answer)), (START, *answer), answer)
+        rows = [shape(log_p(t, before), answer[:t])[token] for t, before, token in steps]
+        return sum(rows) / oracles.length_penalty(len(answer), 0.8)
+
+    for b, found in enumerate(finished_or_cut_off(result)):
+        scores = {a: score(a, model.cell.of(b)) for a in those(lambda a: True)}
+        expected = {a: x for a, x in scores.items() if x > -np.inf}
+        assert set(found) == set(expected)
+        np.testing.assert_allclose(
+            result.scores[b, : len(found)], sorted(expected.values())[::-1], rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
@@ -115,13 +247,23 @@ def test_a_contradiction_is_refused_before_the_model_is_asked_anything():
         generate(None, None, controls=[length_between(4), length_between(maximum=3)])
 
 
-def test_lengths_are_those_of_the_sources():
-    class Reader(TableModel):
-        def encode(self, source):
-            return None, self.cell.start(tf.range(tf.shape(source)[0]))
+class Reader(TableModel):
+    """Sources are ids; which table is theirs their place in the batch says."""
 
-    source = np.array([[1, 2, 2, END], [2, END, 3, 3], [END, 3, 3, 3]])  # 3 is the padding
+    def encode(self, source):
+        return None, self.cell.start(tf.range(tf.shape(source)[0]))
+
+
+READ = np.array([[1, 2, 2, END], [2, END, 3, 3], [END, 3, 3, 3]])  # 3 is the padding
+
+
+def test_lengths_are_those_of_the_sources():
+    model = Reader(3)
     result = generate(
-        Reader(3), source, beam_width=2, max_length=STEPS, controls=[relative_length(1.0, 1.0)]
+        model, READ, beam_width=365, max_length=STEPS, controls=[relative_length(0.5, 1.0)]
     )
-    assert result.lengths[:, 0].numpy().tolist() == [4, 2, 1]
+    for b, (found, source) in enumerate(zip(answers_of(result), [3, 1, 0])):
+        low, high = -(-source // 2), source
+        expected = those(lambda a: a[-1] == END and low <= len(words(a)) <= high)  # noqa: B023
+        score = {a: oracles.log_prob(a, model.cell.of(b), START) for a in expected}
+        assert found == sorted(score, key=score.get)[::-1]
