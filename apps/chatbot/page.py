@@ -67,8 +67,7 @@ def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> 
             [parts.picked, parts.found, parts.kept],
             [parts.shown, parts.kept, parts.look],
         )
-        nothing = gradio.Radio([], value=None)
-        parts.again.click(lambda: ("", [], None, nothing, "", ""), None, state)
+        parts.again.click(_forget, None, state)
     return page
 
 
@@ -105,6 +104,10 @@ def _replying(parts: Parts, versions, talk, answer) -> Callable[..., AsyncIterat
 def _pick(place, best, said) -> tuple:
     said = [*said[:-1], best["replies"][place]["reply"]]
     return conversation(said), said, looked_at(best, place)
+
+
+def _forget() -> tuple:
+    return "", [], None, _gradio().Radio([], value=None), "", ""
 
 
 async def _in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:

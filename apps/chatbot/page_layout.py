@@ -22,8 +22,8 @@ CSS = """
 .problem p {padding: 0.5em; color: var(--error-text-color);
   background: var(--error-background-fill); overflow-wrap: anywhere}
 .replies .wrap {flex-direction: column}
-#look {overflow-x: auto}
-#look th, #look td {border: 1px solid var(--border-color-primary); padding: 0.1em 0.3em;
+.map {overflow-x: auto}
+.map th, .map td {border: 1px solid var(--border-color-primary); padding: 0.1em 0.3em;
   min-width: 1.7em; font-weight: normal; text-align: center}
 """
 

@@ -84,7 +84,8 @@ def looked_at(answer: dict[str, Any], place: int) -> str:
     reply = answer["replies"][place]
     if reply["looked"] is None:
         return "<p>This model has no attention to look at.</p>"
-    return heat_map_table(reply["looked"], answer["source"], reply["tokens"])
+    table = heat_map_table(reply["looked"], answer["source"], reply["tokens"])
+    return f'<div class="map">{table}</div>'
 
 
 def conversation(turns: Sequence[str]) -> str:

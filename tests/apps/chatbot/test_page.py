@@ -176,6 +176,24 @@ def test_html_that_is_typed_is_text_and_fetches_nothing(talking):
     expect(shown.locator(".problem p")).to_be_visible()
 
 
+WITHIN = """() => ['.chat .line', '#look .map'].map(part => {
+    const {scrollWidth, clientWidth} = document.querySelector(part);
+    const {left, right} = document.querySelector(part).getBoundingClientRect();
+    return [left >= 0 && right <= innerWidth, scrollWidth <= clientWidth];
+})"""
+
+
+def test_what_is_long_stays_in_its_place(talking):
+    """A word is broken, and a heat map is scrolled, where they have no room."""
+    shown, expect = talking
+    usual = shown.viewport_size
+    shown.set_viewport_size({"width": 400, "height": 900})
+    say(shown, "Hello" * 60)
+    expect(shown.locator("#look td").first).to_be_visible()
+    assert shown.evaluate(WITHIN) == [[True, True], [True, False]]
+    shown.set_viewport_size(usual)
+
+
 def test_a_talk_is_begun_anew(talking):
     shown, expect = talking
     for _ in range(2):
@@ -261,14 +279,14 @@ def test_the_api_goes_on_beside_the_page(untrained_chat):
 def test_an_export_with_less_room_begins_with_less(untrained_chat):
     directory, responder = untrained_chat
     talk = Talk(False, 0, responder.settings._replace(max_length=99))
+    shown = page.blocks(Versions(directory), talk, None).get_config_file()["components"]
     numbers = {
         component["props"]["label"]: component["props"]["value"]
-        for component in page.blocks(Versions(directory), talk, None).get_config_file()[
-            "components"
-        ]
+        for component in shown
         if component["type"] == "number"
     }
     assert numbers == responder.settings._asdict()
+    assert [component["type"] for component in shown].count("radio") == 1
 
 
 def _get(url):
