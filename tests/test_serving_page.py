@@ -47,7 +47,7 @@ def test_its_requests_are_answered(command, url):
 
 
 def test_its_python_runs(url, capsys):
-    (code,) = blocks("python")
+    code, _ = blocks("python")  # the other one: tests/export/test_compilers.py
     exec(compile(code.replace(URL, url), "serving.md", "exec"), {})
     assert capsys.readouterr().out.startswith("Hello!! -2.33")
 

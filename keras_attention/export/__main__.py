@@ -1,10 +1,7 @@
 """`python -m keras_attention.export audit DIRECTORY`: can a server run this SavedModel?"""
 
 import argparse
-import os
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,11 +7,17 @@ import tensorflow as tf
 
 from keras_attention import text as texts
 from keras_attention.export.lines import readable
-from keras_attention.export.settings import TYPES, Settings
-from keras_attention.functional import cross_entropy
-from keras_attention.seq2seq import Chooser, Control, generate, sample
+from keras_attention.export.scores import token_log_probs
+from keras_attention.export.searches import Search, demand_model
+from keras_attention.export.settings import SPECS, Settings
+from keras_attention.seq2seq import Chooser, Control
 
 __all__ = ["Endpoints"]
+
+_IDS = tf.TensorSpec([None, None], tf.int32, "ids")
+_TEXT, _SOURCE, _TARGET = (
+    tf.TensorSpec([None], tf.string, name) for name in ("text", "source", "target")
+)
 
 
 class Endpoints(tf.Module):
@@ -20,7 +26,7 @@ class Endpoints(tf.Module):
     | function                 | takes                                     | gives                 |
     |--------------------------|-------------------------------------------|-----------------------|
     | `serving_default`        | `text` string [B]                         | `replies` string [B, K], `scores` float32 [B, K], `lengths` int32 [B, K], `tokens` string [B, K, T], `source_tokens` string [B, S], `alignments` float32 [B, K, T, S] |
-    | `generate`               | `ids` int32 [B, S], as the model encodes  | `ids` int32 [B, K, T], T the longest that may be said, `scores`, `lengths`, `alignments` |
+    | `generate`               | `ids` int32 [B, S], as `source_ids` gives | `ids` int32 [B, K, T], T the longest that may be said, `scores`, `lengths`, `alignments` |
     | `score`                  | `source`, `target` string [B]             | `log_probability` float32 [B], `token_log_probabilities` float32 [B, T] |
     | `generate_with_settings` | `text` and each of `Settings`, a scalar   | what `serving_default` gives |
 
@@ -29,12 +35,14 @@ class Endpoints(tf.Module):
     times, of length 0 and score -inf, and changes nothing for the lines beside it: see `read`.
 
     Args:
-        model: see `seq2seq.generate.Model`; `score` also calls it: `model((source [B, S],
-            target_in [B, T])) -> logits [B, T, V]`.
+        model: see `seq2seq.generate.Model`: any object, a Keras model, a `tf.Module`. If it has a
+            `prompt`, a reply begins with its line, and counts it in `lengths`, `scores` and
+            `max_length`; a `target` is such a whole reply.
         tokenizer: of `keras_attention.text`; None leaves `generate`, as `serving_default` too.
         beam_width, n_best, chooser, controls: of `seq2seq.generate`.
         return_alignments: False for a model that has none.
-        settings: what `generate_with_settings` may change, as the others use it.
+        settings: what `generate_with_settings` may change, as the others use it. A `seed` of 0 or
+            more lets them draw, and takes the chooser's place.
         max_source_length: tokens of a line that are read; the rest is cut off.
         read: text [B] -> (what is encoded [B], which lines are answered, bool [B]). Default: those
             that are UTF-8, not blank, and have something in them that the model knows.
@@ -42,10 +50,13 @@ class Endpoints(tf.Module):
         never_copied: words that do not take an unknown word's place (`text.Words` only, where the
             source's word that an unknown one looks at is written for it).
 
-    The settings' ranges are checked when they arrive (InvalidArgumentError): temperature > 0,
-    top_k >= 0, 0 < top_p <= 1, 1 <= max_length <= the exported one, and no coverage penalty without
-    alignments. Variables are taken from the model once, by
-    reference: weights that change later change the answers, until they are saved.
+    Settings are demanded to be finite, with temperature > 0, top_k >= 0, 0 < top_p <= 1,
+    1 <= max_length <= the exported one, and no coverage penalty without alignments: ValueError here,
+    InvalidArgumentError when they arrive. Weights are the model's own: what changes them later
+    changes the answers, until they are saved.
+
+    Raises ValueError for a model that lacks something which a search needs, or does not know all of
+    the tokenizer's tokens.
 
     >>> from models import RNNSeq2Seq
     >>> tokenizer = texts.Characters.train(["hello you"])
@@ -73,90 +84,67 @@ class Endpoints(tf.Module):
         never_copied: Sequence[str] = (),
     ):
         super().__init__()
-        self.tokenizer, self.settings = tokenizer, settings or Settings()
+        if max_source_length < 1:
+            raise ValueError(
+                "Expected a max_source_length of at least 1. Received: "
+                f"max_source_length={max_source_length}"
+            )
+        self.settings = settings or Settings()
+        self.settings.demand_ranges(return_alignments)
+        demand_model(model, tokenizer)
+        self.tokenizer = tokenizer
+        self.pad_id, self.start_id, self.end_id = model.pad_id, model.start_id, model.end_id
         self._read = read or (lambda text: (text, readable(text, tokenizer)))
         self._max_source_length = max_source_length
+        self._prompted = hasattr(model, "prompt")
         self._never_copied = [word.lower() for word in never_copied]
-
-        def search(source, text, settings, chooser=chooser, **shape) -> dict[str, tf.Tensor]:
-            first, last = settings.controls()
-            limited = limits(source, text) if limits else []
-            found = generate(
-                model,
-                source,
-                beam_width=beam_width,
-                n_best=n_best,
-                max_length=settings.max_length,
-                length_penalty=settings.length_penalty,
-                coverage_penalty=settings.coverage_penalty if return_alignments else 0.0,
-                controls=[*first, *limited, *controls, *last],
-                chooser=chooser,
-                return_alignments=return_alignments,
-                **shape,
-            )._asdict()
-            wanted = ("ids", "scores", "lengths", "alignments")
-            return {name: _plain(found[name]) for name in wanted if found[name] is not None}
-
-        self._looks, self._limited = return_alignments, limits is not None
-        self._hold(model, search)
-
-    def _hold(self, model, search) -> None:
-        """Trace the functions; they hold the model, which is no attribute of this module.
-
-        A SavedModel then has each variable once, under a name that every loader finds: what runs a
-        graph in a session does not look into Keras' layers.
-        """
-        model.build()
-        self._weights = [variable.value for variable in model.variables]
-        self.pad_id, self.start_id, self.end_id = model.pad_id, model.start_id, model.end_id
-        ids = tf.TensorSpec([None, None], tf.int32, name="ids")
-        text, source, target = (
-            tf.TensorSpec([None], tf.string, name=name) for name in ("text", "source", "target")
+        self._looks = return_alignments
+        self._search = Search(
+            model,
+            chooser,
+            controls,
+            limits,
+            beam_width=beam_width,
+            n_best=n_best,
+            return_alignments=return_alignments,
         )
-        varied = [tf.TensorSpec([], dtype, name=name) for name, dtype in TYPES._asdict().items()]
-
-        @_function(ids)
-        def generate(ids):
-            # As long for every answer: else LiteRT and XLA could not compile what was exported.
-            return search(ids, None, self.settings, pad_to_max_length=True)
-
-        self.generate = generate
-        self.functions: dict[str, Any] = {"generate": generate}
-        if self.tokenizer is None:
-            self.functions["serving_default"] = generate
+        self.generate = _function(self._of_ids, _IDS)
+        self.functions: dict[str, Any] = {"generate": self.generate}
+        if tokenizer is None:
+            self.functions["serving_default"] = self.generate
             return
-
-        @_function(text)
-        def serving_default(text):
-            if self._limited:
-                return self._answer(text, lambda *asked: search(*asked, self.settings))
-            return self._answer(text, lambda source, lines: generate(source))  # one loop for both
-
-        @_function(text, *varied)
-        def generate_with_settings(
-            text, length_penalty, coverage_penalty, temperature, top_k, top_p, max_length, seed
-        ):
-            varied = Settings(
-                length_penalty, coverage_penalty, temperature, top_k, top_p, max_length, seed
-            )
-            varied.demand_ranges(self.settings.max_length, self._looks)
-            return self._answer(text, lambda source, lines: _drawn(search, source, lines, varied))
-
-        @_function(source, target)
-        def score(source, target):
-            return self._score(model, source, target)
-
-        self.serving_default, self.score = serving_default, score
-        self.generate_with_settings = generate_with_settings
+        self.serving_default = _function(self._as_exported, _TEXT)
+        self.generate_with_settings = _function(self._as_told, _TEXT, SPECS)
+        self.score = _function(self._score, _SOURCE, _TARGET)
         self.functions.update(
-            serving_default=serving_default,
-            score=score,
-            generate_with_settings=generate_with_settings,
+            serving_default=self.serving_default,
+            generate_with_settings=self.generate_with_settings,
+            score=self.score,
         )
+
+    def _of_ids(self, ids):
+        some = self._prompted | (tf.shape(ids)[1] > 0)
+        wanted = "Expected ids of 0 or more, at least one in a row. Received: "
+        ids = _checked(ids, tf.reduce_all(ids >= 0) & some, wanted, ids)
+        # As long for every answer: else LiteRT and XLA could not compile what was exported.
+        return self._search(ids, None, self.settings, pad_to_max_length=True)
+
+    def _as_exported(self, text):
+        def search(source, text):
+            if self._search.limits is None:
+                return self.generate(source)  # one loop for both
+            return self._search(source, text, self.settings)
+
+        return self._answer(text, search)
+
+    def _as_told(self, text, settings):
+        settings.demand_ranges(self._looks, self.settings.max_length)
+        return self._answer(text, lambda *asked: self._search(*asked, settings))
 
     def source_ids(self, text: tf.Tensor) -> tf.Tensor:
-        """What the model encodes: string [B] -> ids [B, S], ended and padded."""
-        return self._ended(self.tokenizer.encode(text)[:, : self._max_source_length])
+        """What the model encodes: string [B] -> ids [B, S], padded; ended, if it is no prompt."""
+        ids = self.tokenizer.encode(text)[:, : self._max_source_length]
+        return ids.to_tensor(self.pad_id) if self._prompted else self._ended(ids)
 
     def _ended(self, ids):
         ends = tf.fill([ids.nrows(), 1], self.end_id)
@@ -195,36 +183,27 @@ class Endpoints(tf.Module):
         tokens = texts.replace_unknown(answer["tokens"], words, answer["alignments"])
         return {"tokens": tokens, "replies": texts.join(tokens)}
 
-    def _score(self, model, source, target) -> dict[str, tf.Tensor]:
-        count = tf.shape(source)[0]
-        same = tf.debugging.Assert(
-            tf.equal(count, tf.shape(target)[0]),
-            ["Expected as many targets as sources. Received: ", tf.shape(source), tf.shape(target)],
-        )
-        with tf.control_dependencies([same] if same is not None else []):
-            said = self._ended(self.tokenizer.encode(_somebody(target)))
-        starts = tf.fill([tf.shape(said)[0], 1], self.start_id)
+    def _score(self, source, target):
+        shapes = count, others = tf.shape(source)[0], tf.shape(target)[0]
+        wanted = "Expected as many targets as sources. Received: "
+        target = _checked(target, count == others, wanted, *shapes)
+        said = self._ended(self.tokenizer.encode(_somebody(target)))
         heard = self.source_ids(self._read(_somebody(source))[0])
-        logits = model((heard, tf.concat([starts, said[:, :-1]], 1)), training=False)
-        costs = cross_entropy(
-            tf.reshape(said, [-1]), tf.reshape(logits, [-1, tf.shape(logits)[-1]])
-        )
-        real = said != self.pad_id
-        log_probs = tf.where(real, -tf.reshape(costs, tf.shape(said)), 0.0)
-        answer = {
-            "log_probability": _plain(tf.reduce_sum(log_probs, 1)),
-            "token_log_probabilities": _plain(log_probs),
+        log_probs = token_log_probs(self._search.model, heard, said)
+        return {
+            "log_probability": tf.reduce_sum(log_probs, 1)[:count],
+            "token_log_probabilities": log_probs[:count],
         }
-        return {name: value[:count] for name, value in answer.items()}
 
 
-def _function(*signature):
-    return lambda function: tf.function(function, input_signature=signature, autograph=False)
+def _function(function, *signature):
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
-def _plain(value):
-    """float32, whatever the model computes in."""
-    return tf.cast(value, tf.float32) if value.dtype.is_floating else value
+def _checked(value, holds, *message):
+    """The value, as soon as it is known that this holds."""
+    with tf.control_dependencies([tf.debugging.Assert(holds, message)]):
+        return tf.identity(value)
 
 
 def _somebody(text):
@@ -248,12 +227,3 @@ def _only(found: dict[str, tf.Tensor], answered, pad_id) -> dict[str, tf.Tensor]
         return tf.where(rows, value, tf.cast(nothing[name], value.dtype))
 
     return {name: keep(name, value) for name, value in found.items()}
-
-
-def _drawn(search: Callable, source, text, settings: Settings) -> dict[str, tf.Tensor]:
-    """The exported search, or draws where there is a seed."""
-    return tf.cond(
-        settings.seed < 0,
-        lambda: search(source, text, settings),
-        lambda: search(source, text, settings, sample(settings.seed)),
-    )

@@ -86,14 +86,14 @@ def save(
 
 
 def _write(module, new, signatures, directory) -> None:
-    traced = {name: function.get_concrete_function() for name, function in signatures.items()}
+    traced = [function.get_concrete_function() for function in signatures.values()]
     whole = tf.Module()
     whole.module = module
     # What runs a graph in a session does not look into Keras' layers, nor into any other object.
-    used = {weight.ref(): weight for function in traced.values() for weight in function.variables}
+    used = {weight.ref(): weight for function in traced for weight in function.variables}
     whole.weights = list(used.values())
     try:
-        tf.saved_model.save(whole, new, traced)
+        tf.saved_model.save(whole, new, dict(signatures))
     except tf.errors.OpError as error:
         reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])
         raise OSError(f"Could not write {directory}: {reason}") from error

@@ -37,31 +37,40 @@ class Settings(NamedTuple):
             _if(k > 0, top_k, k) + _if(p < 1.0, top_p, p),
         )
 
-    def demand_ranges(self, longest: int, looks: bool) -> None:
-        """InvalidArgumentError, when they arrive, if they are outside of their ranges.
+    def demand_ranges(self, looks: bool, longest: int | None = None) -> None:
+        """ValueError if they are outside of their ranges; of tensors InvalidArgumentError, when
+        they arrive.
 
-        `longest`: what `max_length` may be; `looks`: whether there is an attention to penalise.
+        `looks`: whether there is an attention to penalise; `longest`: what `max_length` may be.
         """
+        penalty, length = self.coverage_penalty, self.max_length
+        finite = "a finite number"
         ranges = {
+            "length_penalty": (abs(self.length_penalty) < float("inf"), finite),
+            "coverage_penalty": (
+                (abs(penalty) < float("inf"), finite)
+                if looks
+                else (penalty == 0.0, "0, as this model has no attention")
+            ),
             "temperature": (self.temperature > 0, "above 0"),
             "top_k": (self.top_k >= 0, "0 or more"),
             "top_p": ((self.top_p > 0) & (self.top_p <= 1), "above 0 and at most 1"),
             "max_length": (
-                (self.max_length >= 1) & (self.max_length <= longest),
-                f"1 to {longest}, the exported one",
-            ),
-            "coverage_penalty": (
-                tf.equal(self.coverage_penalty, 0.0) | looks,
-                "0, as this model has no attention",
+                (length >= 1, "1 or more")
+                if longest is None
+                else ((length >= 1) & (length <= longest), f"1 to {longest}, the exported one")
             ),
         }
         for name, (holds, wanted) in ranges.items():
-            tf.debugging.Assert(
-                holds, [f"Expected {name} {wanted}. Received: ", getattr(self, name)]
-            )
+            value = getattr(self, name)
+            if tf.is_tensor(holds):
+                tf.debugging.Assert(holds, [f"Expected {name} {wanted}. Received: ", value])
+            elif not holds:
+                raise ValueError(f"Expected {name} {wanted}. Received: {name}={value}")
 
 
-TYPES = Settings(*[tf.float32] * 3, tf.int32, tf.float32, tf.int32, tf.int32)
+_TYPES = Settings(*[tf.float32] * 3, tf.int32, tf.float32, tf.int32, tf.int32)
+SPECS = Settings(*(tf.TensorSpec([], dtype, name) for name, dtype in _TYPES._asdict().items()))
 
 
 def _if(is_on: Any, make: Callable[[Any], Control], value: Any) -> list[Control]:

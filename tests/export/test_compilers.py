@@ -2,13 +2,12 @@
 
 import os
 import re
-import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 KINDS = ["rnn char", "rnn sentencepiece", "transformer char", "couplet"]
 
@@ -22,8 +21,7 @@ run = Interpreter(model_path=model).get_signature_runner()
 np.savez(answered, **run(ids=np.load(asked)))
 """
 
-# Where the input has an output's name, OpenVINO calls the output `ids_1`. Left to itself it may
-# compute in bfloat16.
+# Where the input has an output's name, OpenVINO calls the output `ids_1`.
 OPENVINO = """
 import importlib.util, sys
 import numpy as np
@@ -73,34 +71,29 @@ def model(request, exported):
     return exported(request.param)
 
 
-def test_litert_gives_the_same_n_best_by_its_own_ops(model, tmp_path):
-    """Its arrays are of known size: the function is traced again for as many ids."""
+@pytest.fixture(scope="module")
+def recipes():
+    """The functions that docs/serving.md gives."""
+    page = Path(__file__).parents[2] / "docs" / "serving.md"
+    section = page.read_text("utf-8").split("## LiteRT and OpenVINO")[1]
+    (code,) = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
+    found = {}
+    exec(compile(code, str(page), "exec"), found)
+    return found
+
+
+def test_litert_gives_the_same_n_best_by_its_own_ops(model, recipes, tmp_path):
     python = python_of("LITERT_PYTHON", "ai-edge-litert numpy")
-    generate = tf.function(
-        model.responder.generate.python_function,
-        input_signature=[tf.TensorSpec(model.ids.shape, tf.int32, name="ids")],
-        autograph=False,
-    )
-    holder = tf.Module()  # of the weights alone: the tokenizer's tables stay behind
-    holder.weights = model.responder.variables
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [generate.get_concrete_function()], holder
-    )
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    converted = recipes["to_litert"](model.responder, model.ids.shape)
+    (tmp_path / "model.tflite").write_bytes(converted)
     found = elsewhere(python, LITERT, tmp_path / "model.tflite", model.ids, tmp_path)
     assert_same_n_best(found, model.by_ids)
 
 
-def test_openvino_gives_the_same_n_best_without_tensorflow(model, tmp_path):
-    """It takes no signature but `serving_default`: in a copy that one is `generate`'s."""
+def test_openvino_gives_the_same_n_best_without_tensorflow(model, recipes, tmp_path):
     python = python_of("OPENVINO_PYTHON", "openvino numpy")
-    copy = shutil.copytree(model.directory, tmp_path / "copy")
-    saved = saved_model_pb2.SavedModel.FromString((copy / "saved_model.pb").read_bytes())
-    signatures = saved.meta_graphs[0].signature_def
-    signatures["serving_default"].CopyFrom(signatures["generate"])
-    (copy / "saved_model.pb").write_bytes(saved.SerializeToString())
-    found = elsewhere(python, OPENVINO, copy, model.ids, tmp_path)
+    recipes["for_openvino"](model.directory, tmp_path / "copy")
+    found = elsewhere(python, OPENVINO, tmp_path / "copy", model.ids, tmp_path)
     assert_same_n_best(found, model.by_ids, 1e-3)
 
 

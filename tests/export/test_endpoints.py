@@ -49,10 +49,7 @@ def rnn():
 
 
 def with_settings(endpoints, lines, **changes):
-    said = {**SETTINGS._asdict(), **changes}
-    types = Settings(*[tf.float32] * 3, tf.int32, tf.float32, tf.int32, tf.int32)._asdict()
-    values = {name: tf.constant(value, types[name]) for name, value in said.items()}
-    return endpoints.generate_with_settings(tf.constant(lines), **values)
+    return endpoints.generate_with_settings(tf.constant(lines), SETTINGS._replace(**changes))
 
 
 def assert_same(found, expected):
@@ -198,6 +195,7 @@ def test_the_same_seed_draws_the_same_and_another_one_does_not(served):
     "name, value",
     [
         *(("temperature", value) for value in (0.0, -1.0, np.nan)),
+        *((penalty, np.nan) for penalty in ("length_penalty", "coverage_penalty")),
         *(("top_p", value) for value in (0.0, 1.5)),
         ("top_k", -1),
         *(("max_length", value) for value in (0, 9, 10**9)),
@@ -207,6 +205,9 @@ def test_settings_out_of_range_are_refused_by_name(rnn, name, value, request):
     endpoints = request.getfixturevalue("settable")
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"Expected {name} .*Received"):
         with_settings(endpoints, ["me"], **{name: value})
+    if (name, value) not in [("max_length", 9), ("max_length", 10**9)]:  # above the exported one
+        with pytest.raises(ValueError, match=f"Expected {name} .*Received: {name}={value}"):
+            Endpoints(*rnn, settings=SETTINGS._replace(**{name: value}))
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +223,53 @@ def test_what_nothing_attends_to_cannot_be_penalised(rnn):
     )
     with pytest.raises(tf.errors.InvalidArgumentError, match="Expected coverage_penalty 0"):
         with_settings(endpoints, ["me"], coverage_penalty=0.2)
+    with pytest.raises(ValueError, match="Expected coverage_penalty 0.*coverage_penalty=0.2"):
+        Endpoints(
+            blind,
+            tokenizer,
+            settings=SETTINGS._replace(coverage_penalty=0.2),
+            return_alignments=False,
+        )
+
+
+def test_an_exported_seed_draws(rnn):
+    def served(seed):
+        return Endpoints(*rnn, beam_width=2, settings=SETTINGS._replace(seed=seed))
+
+    lines = tf.constant(GOOD)
+    drawn, other, searched = (served(seed).serving_default(lines) for seed in (5, 6, -1))
+    assert not (drawn["replies"] == other["replies"]).numpy().all()
+    assert not (drawn["replies"] == searched["replies"]).numpy().all()
+    found = generate(
+        rnn[0],
+        served(5).source_ids(lines),
+        beam_width=2,
+        length_penalty=0.6,
+        max_length=8,
+        chooser=sample(5),
+    )
+    np.testing.assert_allclose(drawn["scores"], found.scores, 1e-4)
+
+
+@pytest.mark.parametrize("length", [0, -1])
+def test_a_line_is_read_by_one_token_at_least(rnn, length):
+    with pytest.raises(ValueError, match=f"max_source_length of at least 1.*={length}"):
+        Endpoints(*rnn, max_source_length=length)
+
+
+@pytest.mark.parametrize("ids", [[[5, -7]], [[]], [[99999]]])
+def test_ids_that_there_are_not_are_refused(settable, ids):
+    expected = "99999 is not in" if ids == [[99999]] else "Expected ids of 0 or more, at least one"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        settable.generate(tf.constant(ids, tf.int32))
+
+
+@pytest.mark.parametrize("sizes", [(6, 6), (6, 30), (30, 6)])
+def test_a_model_that_does_not_know_all_tokens_is_refused(sizes):
+    tokenizer = text.Characters.train(TEXTS)
+    known = [tokenizer.vocab_size if size == 30 else size for size in sizes]
+    with pytest.raises(ValueError, match=f"tokenizer's {tokenizer.vocab_size} tokens. Received: "):
+        Endpoints(RNNSeq2Seq(*known, units=8), tokenizer)
 
 
 def test_without_a_tokenizer_ids_are_served(rnn):

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_attention import text
+from keras_attention.export import Endpoints, Settings, save_search
 from keras_attention.export.warm_up import FILE, MOST, Request, read_warm_up, write_warm_up
+from models import RNNSeq2Seq
 
 pytest.importorskip("tensorflow_serving", reason="pip install 'keras_attention[serving]'")
 
@@ -59,6 +62,28 @@ def test_requests_are_read_back_and_replayed_through_the_signatures(directory):
     assert first["shouted"].numpy().tolist() == expected
     assert second["raised"].numpy().tolist() == [[1.0, 8.0]]
     assert third["shouted"].numpy().tolist() == [b"again!"]
+
+
+def test_what_an_export_writes_is_read_back_and_replayed(tmp_path):
+    """By TF Serving's batches, too: each input has a first axis, the same for all of a request."""
+    tokenizer = text.Characters.train(["hello you"])
+    model = RNNSeq2Seq(tokenizer.vocab_size, units=8)
+    endpoints = Endpoints(model, tokenizer, beam_width=2, settings=Settings(max_length=5))
+    save_search(str(tmp_path / "served"), endpoints, ["hello", "", b"\xff\0"], warm_up=True)
+    requests = read_warm_up(str(tmp_path / "served"))
+    loaded = tf.saved_model.load(str(tmp_path / "served"))
+    assert [request.signature for request in requests] == ["serving_default", "generate", "score"]
+    for request in requests:
+        assert len({np.shape(value)[0] for value in request.inputs.values()}) == 1
+        inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
+        answer = loaded.signatures[request.signature](**inputs)
+        expected = endpoints.functions[request.signature](*request.inputs.values())
+        assert answer.keys() == expected.keys()
+        for name, value in expected.items():
+            if value.dtype == tf.string:
+                assert (answer[name] == value).numpy().all()
+            else:
+                np.testing.assert_allclose(answer[name], value, 1e-5, 1e-5)
 
 
 def test_types_are_those_of_the_signature(directory):

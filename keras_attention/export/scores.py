@@ -1,0 +1,61 @@
+"""How likely given answers are."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.functional import cross_entropy
+from keras_attention.seq2seq import Decoder, dynamic_decode
+
+__all__ = ["token_log_probs"]
+
+
+def token_log_probs(model: Any, source: Any, said: tf.Tensor) -> tf.Tensor:
+    """log p(said_t | said_<t, source), as a search sees it: step by step.
+
+    source: what `model.encode` takes, for B sources; said: int32 [B, T], `pad_id` on the right of
+    the shorter ones -> float32 [B, T], zeros at the padding.
+
+    >>> from models import RNNSeq2Seq
+    >>> model = RNNSeq2Seq(vocab_size=20, units=8)
+    >>> found = model.generate(tf.constant([[5, 2]]), max_length=4)
+    >>> scored = token_log_probs(model, tf.constant([[5, 2]]), found.ids[:, 0])
+    >>> bool(abs(tf.reduce_sum(scored) - found.scores[0, 0]) < 1e-4)
+    True
+    """
+    log_probs, _, _ = dynamic_decode(
+        _Dictated(model, source, said), maximum_iterations=tf.shape(said)[1], training=False
+    )
+    return tf.where(said != model.pad_id, log_probs, tf.zeros([], log_probs.dtype))
+
+
+class _Dictated(Decoder):
+    """Says what it is told to, and gives the log p of each token."""
+
+    batch_size = None
+    output_size, output_dtype = tf.TensorShape([]), tf.float32
+
+    def __init__(self, model, source, said):
+        self._model, self._source, self._said = model, source, said
+        self._project = getattr(model, "projection", lambda: model.project)()
+        self._looks = {}
+
+    def initialize(self, name=None):
+        model, rows = self._model, tf.shape(self._said)[0]
+        memory, state = model.encode(self._source)
+        if memory is not None:
+            self._looks = {"memory": memory, "beam_width": 1}
+        if state is None:
+            state = model.cell.get_initial_state(
+                batch_size=rows, max_length=tf.shape(self._said)[1], beam_width=1, memory=memory
+            )
+        return tf.zeros([rows], tf.bool), tf.fill([rows], model.start_id), state
+
+    def step(self, time, inputs, state, training=None, name=None):
+        model = self._model
+        output, following = model.cell(model.embed(inputs), state, training=False, **self._looks)
+        told = self._said[:, time]
+        log_probs = -cross_entropy(told, self._project(output))
+        # A cell may give a tuple for a list.
+        state = tf.nest.pack_sequence_as(state, tf.nest.flatten(following))
+        return tf.cast(log_probs, tf.float32), state, told, tf.zeros_like(told, tf.bool)

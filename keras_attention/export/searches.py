@@ -1,0 +1,81 @@
+"""A model and how it is searched, and whether it can be."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.export.settings import Settings
+from keras_attention.seq2seq import generate, sample
+
+__all__ = ["Search", "demand_model"]
+
+_PROTOCOL = ("start_id", "end_id", "pad_id", "encode", "embed", "project", "cell")
+
+
+class Search:
+    """(source [B, S], text [B] or None, settings) -> ids, scores, lengths, alignments.
+
+    Nothing that TensorFlow looks into: a module may hold it and is not saved with Keras' layers.
+    """
+
+    def __init__(self, model, chooser, controls, limits, **shape):
+        self.model, self.limits = model, limits
+        self._chooser, self._controls, self._shape = chooser, controls, shape
+
+    def __call__(self, source, text, settings: Settings, **shape) -> dict[str, tf.Tensor]:
+        """What was decided, or draws where there is a seed."""
+
+        def by(chooser):
+            return lambda: self._search(source, text, settings, chooser, **self._shape, **shape)
+
+        exported, drawn = by(self._chooser), by(sample(settings.seed))
+        if tf.is_tensor(settings.seed):
+            return tf.cond(settings.seed < 0, exported, drawn)
+        return exported() if settings.seed < 0 else drawn()
+
+    def _search(self, source, text, settings, chooser, return_alignments, **shape):
+        first, last = settings.controls()
+        limited = self.limits(source, text) if self.limits else []
+        found = generate(
+            self.model,
+            source,
+            max_length=settings.max_length,
+            length_penalty=settings.length_penalty,
+            coverage_penalty=settings.coverage_penalty if return_alignments else 0.0,
+            controls=[*first, *limited, *self._controls, *last],
+            chooser=chooser,
+            return_alignments=return_alignments,
+            **shape,
+        )._asdict()
+        wanted = ("ids", "scores", "lengths", "alignments")
+        return {name: plain(found[name]) for name in wanted if found[name] is not None}
+
+
+def plain(value: tf.Tensor) -> tf.Tensor:
+    """float32, whatever the model computes in."""
+    return tf.cast(value, tf.float32) if value.dtype.is_floating else value
+
+
+def demand_model(model: Any, tokenizer: Any) -> None:
+    """ValueError unless it is a model, of the tokenizer's whole vocabulary.
+
+    One step of a search is made, which builds a Keras model.
+    """
+    missing = [name for name in _PROTOCOL if not hasattr(model, name)]
+    if missing:
+        raise ValueError(
+            "Expected a model as `seq2seq.generate` takes it. Received: a "
+            f"{type(model).__name__}, which has no {', '.join(missing)}"
+        )
+    last = tokenizer.vocab_size - 1 if tokenizer is not None else model.end_id
+    known = getattr(model, "target_vocab_size", None)
+    too_few = f"one that says {known}" if known is not None and last >= known else None
+    try:
+        model.embed(tf.constant([last], tf.int32))
+        generate(model, tf.constant([[last]], tf.int32), max_length=1)
+    except tf.errors.InvalidArgumentError as error:
+        too_few = f"one that does not read the last of them ({error.message.splitlines()[0]})"
+    if too_few:
+        raise ValueError(
+            f"Expected a model that knows the tokenizer's {last + 1} tokens. Received: {too_few}"
+        )

@@ -1,0 +1,196 @@
+"""Whatever has an `encode` and a `cell` is exported and served: no class of ours is asked for."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attention import export, text
+from keras_attention.export import Endpoints, Settings, save_search
+from keras_attention.export.server import load
+from keras_attention.seq2seq import generate
+from models import TransformerLM
+
+TOKENIZER = text.Characters.train(["hello you abc def"])
+V, D = TOKENIZER.vocab_size, 8
+LINES = ["hello", "you abc"]
+SETTINGS = Settings(max_length=6)
+
+
+class Parts:
+    """What a search needs, of an embedding, a cell and an output layer."""
+
+    start_id, end_id, pad_id = text.START, text.END, text.PAD
+
+    def encode(self, source):
+        return None, tf.reduce_mean(self.embed(source), 1)
+
+    def cell(self, inputs, state, training=False):
+        output, (state,) = self.step(inputs, [state], training=training)
+        return output, state
+
+
+class Variables(Parts):
+    """An object of nobody's class, with variables in it and a Keras layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = tf.Variable(tf.random.stateless_normal([V, D], [0, 1]))
+        self.out = tf.Variable(tf.random.stateless_normal([D, V], [0, 2]))
+        self.step = keras.layers.GRUCell(D, kernel_initializer=keras.initializers.GlorotUniform(3))
+
+    def embed(self, tokens):
+        return tf.gather(self.table, tokens)
+
+    def project(self, output):
+        return output @ self.out
+
+
+class Module(Variables, tf.Module):
+    pass
+
+
+class Layers(Parts, keras.Model):
+    """Not built, and without a `call`."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = keras.layers.Embedding(V, D, keras.initializers.RandomNormal(stddev=1, seed=1))
+        self.step = keras.layers.GRUCell(D, kernel_initializer=keras.initializers.GlorotUniform(3))
+        self.project = keras.layers.Dense(V, kernel_initializer=keras.initializers.GlorotUniform(4))
+
+
+def served(directory, model, **settings):
+    """-> what was exported, and signatures of what was loaded."""
+    endpoints = Endpoints(
+        model,
+        TOKENIZER,
+        beam_width=2,
+        return_alignments=False,
+        **{"settings": SETTINGS, **settings},
+    )
+    save_search(str(directory), endpoints, LINES, warm_up=False)
+    return endpoints, load(str(directory)).signatures
+
+
+@pytest.mark.parametrize("kind", [Module, Layers])
+def test_any_model_serves_every_signature(kind, tmp_path):
+    model = kind()
+    endpoints, signatures = served(tmp_path / "served", model)
+    source = endpoints.source_ids(tf.constant(LINES))
+    found = generate(model, source, beam_width=2, max_length=6)
+    asked = {"text": np.array(LINES, object)}
+    varied = {name: np.array(value) for name, value in SETTINGS._asdict().items()}
+    for answer in (
+        signatures["serving_default"](asked),
+        signatures["generate_with_settings"]({**asked, **varied}),
+    ):
+        assert (answer["replies"] == TOKENIZER.decode(found.ids).numpy()).all()
+        np.testing.assert_allclose(answer["scores"], found.scores, 1e-5)
+    by_ids = signatures["generate"]({"ids": source.numpy()})
+    np.testing.assert_allclose(by_ids["scores"], found.scores, 1e-5)
+    # An answer of its own, as likely as the search found it.
+    said = answer["replies"][:, 0]
+    scored = signatures["score"]({"source": asked["text"], "target": said})
+    ended = (found.ids[:, 0] == model.end_id).numpy().any(1)
+    expected = found.scores[:, 0].numpy()
+    total = scored["log_probability"]
+    cut = [row[: len(said[i])].sum() for i, row in enumerate(scored["token_log_probabilities"])]
+    np.testing.assert_allclose(np.where(ended, total, cut), expected, 1e-4)
+
+
+def test_what_a_model_lacks_is_named():
+    class Half:
+        start_id, end_id, pad_id = 1, 2, 0
+
+        def encode(self, source):
+            return None, None
+
+    with pytest.raises(ValueError, match="a Half, which has no embed, project, cell"):
+        Endpoints(Half(), TOKENIZER)
+
+
+def test_without_a_tokenizer_ids_are_asked_in_the_clean_process(tmp_path, monkeypatch):
+    asked = []
+
+    def check(*arguments):
+        asked.append(arguments[1:3])
+        export.check_in_clean_process(*arguments)
+
+    monkeypatch.setattr("keras_attention.export.search.check_in_clean_process", check)
+    endpoints = Endpoints(Variables(), settings=SETTINGS, return_alignments=False)
+    export.save_search(str(tmp_path / "served"), endpoints, warm_up=False)
+    ((ids, expected),) = asked
+    assert ids.dtype == tf.int32 and expected.keys() == {"ids", "scores", "lengths"}
+
+
+def test_a_language_model_goes_on_with_its_line(tmp_path):
+    model = TransformerLM(V, layers=1, width=16, heads=2, ff_width=32)
+    model.build()
+    random = np.random.default_rng(2)
+    for weight in model.trainable_variables:
+        weight.assign(random.normal(size=weight.shape) * 0.5)
+    endpoints, signatures = served(
+        tmp_path / "served", model, settings=Settings(max_length=12), max_source_length=9
+    )
+    prompt = TOKENIZER.encode(LINES).to_tensor(model.pad_id)
+    found = model.generate(prompt, beam_width=2, max_length=12)
+    answer = signatures["serving_default"]({"text": np.array(LINES, object)})
+    assert (answer["replies"] == TOKENIZER.decode(found.ids).numpy()).all()
+    np.testing.assert_allclose(answer["scores"], found.scores, 1e-5)
+    for line, replies in zip(LINES, answer["replies"]):
+        assert all(reply.startswith(line.encode()) and reply != line for reply in replies)
+    by_ids = signatures["generate"]({"ids": prompt.numpy()})
+    assert (by_ids["ids"] == found.ids).numpy().all()
+    # A reply is scored with its beginning, as the search does.
+    said = tf.concat([[[model.start_id]], TOKENIZER.encode(["you"]).to_tensor()], 1)
+    log_probs = np.log(tf.nn.softmax(model(said))[0])
+    expected = [log_probs[i, token] for i, token in enumerate([*said[0, 1:], model.end_id])]
+    scored = signatures["score"](
+        {"source": np.array(["yo"], object), "target": np.array(["you"], object)}
+    )
+    np.testing.assert_allclose(scored["token_log_probabilities"][0], expected, 1e-4)
+
+
+class Spaces(text.Tokenizer):
+    """A tokenizer of the user's own, with an op of TF-Text."""
+
+    def __init__(self):
+        super().__init__(b"", [5, 3])
+        self.words = tf.constant(["hello", "you"])
+
+    def encode(self, line):
+        import tensorflow_text
+
+        words = tensorflow_text.WhitespaceTokenizer().tokenize(line)
+        return tf.ragged.map_flat_values(
+            lambda word: tf.where(word == "hello", 4, tf.where(word == "you", 5, text.UNKNOWN)),
+            words,
+        )
+
+    def _pieces(self, ids):
+        return tf.gather(self.words, tf.maximum(ids - 4, 0))
+
+    def _spell(self, ids):
+        return tf.strings.reduce_join(tf.gather(self.words, tf.maximum(ids - 4, 0)), 1)
+
+
+def test_a_tokenizer_of_ones_own_may_use_ops_of_tf_text(tmp_path):
+    pytest.importorskip("tensorflow_text")
+    tokenizer = Spaces()
+    endpoints = Endpoints(Variables(), tokenizer, settings=SETTINGS, return_alignments=False)
+    found = save_search(str(tmp_path / "served"), endpoints, ["hello you"], warm_up=False)
+    assert found.outside
+
+
+@pytest.mark.parametrize("lines", [(), [b"\xff", "hello\0"]])
+def test_any_lines_may_be_asked_in_the_clean_process(lines, tmp_path):
+    endpoints = Endpoints(Module(), TOKENIZER, settings=SETTINGS, return_alignments=False)
+    endpoints.functions = {"serving_default": endpoints.serving_default}
+    save_search(str(tmp_path / "served"), endpoints, lines, warm_up=False)
+
+
+def test_an_output_that_there_is_not_cannot_be_compared(tmp_path):
+    endpoints = Endpoints(Variables(), settings=SETTINGS, return_alignments=False)
+    with pytest.raises(ValueError, match="Expected outputs among .*'ids'.*compare=..nothing"):
+        save_search(str(tmp_path / "served"), endpoints, compare=["nothing"])
