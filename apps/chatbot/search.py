@@ -66,9 +66,7 @@ def _chooser(settings) -> Chooser:
 
 
 def _controls(settings, tokenizer) -> list[Control]:
-    """In the order in which they change log p: what strikes out comes before what measures the
-    tail, which so always leaves something.
-    """
+    """Those of the flags that are on, by the names of their flags."""
     _check_lengths(settings)
     banned = _banned(settings["banned_words"], tokenizer)
     needed = _needed(settings["must_contain"], tokenizer, settings["max_length"])

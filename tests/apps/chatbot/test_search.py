@@ -160,4 +160,4 @@ def test_a_banned_word_that_the_model_cannot_say_changes_nothing():
     tokenizer = store.make_tokenizer(SETTINGS, TEXTS)
     _, control = search.plan({**SETTINGS, "banned_words": ["day", "Zoë"]}, tokenizer).controls
     assert control.name == "--banned_words=day,Zoë"
-    assert control.banned == {int(tokenizer.encode(["day"])[0, 0])}
+    assert control.banned == {(int(tokenizer.encode(["day"])[0, 0]),)}

@@ -103,7 +103,7 @@ def test_a_mask_stays_with_its_source_through_all_hypotheses():
         (lambda: allowed_at([True, False]), r"\[T, V\] or \[B, T, V\]"),
         (lambda: allowed_at(np.zeros([0, 4], bool)), r"\[T, V\]"),
         (lambda: allowed_at(np.ones([2, 3], bool)).init(told()), "each of the V = 4 tokens"),
-        (lambda: allowed_at(np.ones([2, 2, 4], bool)).init(told(3)), "B = 3 sources"),
+        (lambda: allowed_at(np.ones([2, 2, 4], bool)).init(told(3)), r"B = 3 .*\(2, 2, 4\)"),
     ],
 )
 def test_positions_that_mean_nothing_are_refused(make, message):

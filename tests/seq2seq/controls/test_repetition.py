@@ -74,10 +74,21 @@ def test_every_source_has_its_own_pattern():
             assert answers == those(follows, pattern)
 
 
+def test_a_whole_number_may_be_written_as_it_likes():
+    expected = walk(no_repeat_ngram(2)).answers
+    for n in (2.0, np.int64(2), tf.constant(2)):
+        assert walk(no_repeat_ngram(n)).answers == expected
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: repetition_penalty(0.0), "w > 0"),
+        (lambda: repetition_penalty([1.0, 2.0, 3.0]), "one number w > 0"),
+        (lambda: repetition_penalty(float("nan")), "w > 0"),
+        (lambda: repetition_penalty(float("inf")), "w > 0"),
+        (lambda: no_repeat_ngram([1, 2]), "one whole number"),
+        (lambda: no_repeat_ngram(float("nan")), ">= 1"),
         (lambda: no_repeat_ngram(0), ">= 1"),
         (lambda: no_repeat_ngram(1.5), ">= 1"),
         (lambda: repetition_pattern([0]), "positions before t"),
