@@ -12,6 +12,7 @@ from absl import flags
 
 from apps.chatbot import command_line
 from keras_attention.export.server import Limits
+from tests.export import made
 from tests.export.server import serving
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -27,12 +28,16 @@ COMMANDS = "".join(blocks("bash")).splitlines()
 CURLS = [command for command in COMMANDS if command.startswith("curl")]
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    """A server of a model with the name that the page has."""
+@pytest.fixture(scope="module", params=["parrot", "export"])
+def url(request, tmp_path_factory):
+    """A server of a model with the name that the page has: one that repeats, and an export."""
     pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
     pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
-    directory = serving.save(tmp_path_factory.mktemp("models") / "chatbot")
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "export":
+        directory = str(made.make("rnn char", folder).directory)
+    else:
+        directory = serving.save(folder / "chatbot")
     with serving.served(directory, "chatbot") as address:
         yield address
 
@@ -49,7 +54,9 @@ def test_its_requests_are_answered(command, url):
 def test_its_python_runs(url, capsys):
     code, _ = blocks("python")  # the other one: tests/export/test_compilers.py
     exec(compile(code.replace(URL, url), "serving.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("Hello!! -2.33")
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2  # lines, one of which is no UTF-8
+    assert all(re.fullmatch(r".* -(\d+\.\d+|inf)", line) for line in said)
 
 
 def test_its_flags_and_files_exist():
@@ -67,6 +74,7 @@ def test_its_flags_and_files_exist():
 
 def test_its_limits_are_the_servers():
     limits, said = Limits(), " ".join(PAGE.split())
+    assert f"more than `--max_rows` lines ({limits.max_rows})" in said
     assert f"above {limits.max_body / 2**20:g} MiB" in said
     assert f"when {limits.max_pending} requests wait" in said
     assert f"within {limits.max_wait * 1000:g} ms" in said and limits.poll == 1
@@ -106,5 +114,14 @@ def test_the_docker_line_mounts_what_the_export_before_it_wrote():
     (written,) = [
         found[1] for command in COMMANDS if (found := re.search(r"--export_dir=(\S+)/1$", command))
     ]
-    assert f"$PWD/{written}:/{written}:ro" in line
-    assert f"MODEL_NAME={os.path.basename(written)}" in line
+    folder, name = os.path.split(written)
+    assert f"$PWD/{folder}:/models:ro" in line and f"MODEL_NAME={name}" in line
+    for file in re.findall(r"_file=(\S+?)`", " ".join(PAGE.split())):
+        assert f"`{folder}/{file.removeprefix('/models/')}`" in PAGE
+    assert f'base_path: "/models/{name}"' in PAGE
+
+
+def test_no_folder_that_it_writes_is_a_package_of_ours():
+    """Python would find the folder in its place."""
+    written = {folder.split("/")[0] for folder in re.findall(r"--export_dir=(\S+)", PAGE)}
+    assert written and not written & {path.parent.name for path in ROOT.glob("*/__init__.py")}
