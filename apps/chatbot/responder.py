@@ -57,13 +57,12 @@ class Responder(export.Endpoints):
         )
         self._stream = None
         if not couplet and plan.streams:
-            first, last = plan.settings.controls()
             tokens = Stream(
                 model,
                 max_length=plan.settings.max_length,
                 length_penalty=plan.settings.length_penalty,
                 coverage_penalty=plan.settings.coverage_penalty,
-                controls=[*first, *plan.controls, *last],
+                controls=[*plan.settings.controls(), *plan.controls],
                 chooser=plan.chooser,
                 return_alignments=looks,
             )

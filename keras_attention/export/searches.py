@@ -34,7 +34,6 @@ class Search:
         return exported() if settings.seed < 0 else drawn()
 
     def _search(self, source, text, settings, chooser, return_alignments, **shape):
-        first, last = settings.controls()
         limited = self.limits(source, text) if self.limits else []
         found = generate(
             self.model,
@@ -42,7 +41,7 @@ class Search:
             max_length=settings.max_length,
             length_penalty=settings.length_penalty,
             coverage_penalty=settings.coverage_penalty if return_alignments else 0.0,
-            controls=[*first, *limited, *self._controls, *last],
+            controls=[*settings.controls(), *limited, *self._controls],
             chooser=chooser,
             return_alignments=return_alignments,
             **shape,

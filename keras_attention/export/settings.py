@@ -22,20 +22,20 @@ class Settings(NamedTuple):
     max_length: Any = 64  # tokens of an answer, the end token counted
     seed: Any = -1  # negative: the exported search; else K draws, the same for the same seed
 
-    def controls(self) -> tuple[list[Control], list[Control]]:
-        """Those that are on: what changes log p, to come first, and what measures it, to come last.
+    def controls(self) -> list[Control]:
+        """Those that are on.
 
         Of a tensor nobody knows before it runs whether it is off: then that is asked at each step.
 
-        >>> first, last = Settings(top_k=5).controls()
-        >>> first, [control.name for control in last]
-        ([], ['top_k(5)'])
+        >>> [control.name for control in Settings(temperature=0.8, top_k=5).controls()]
+        ['temperature(0.8)', 'top_k(5)']
         """
         t, k, p = self.temperature, self.top_k, self.top_p
-        return (
-            _if(t != 1.0, temperature, t),
-            _if(k > 0, top_k, k) + _if(p < 1.0, top_p, p),
-        )
+        return [
+            *_if(t != 1.0, temperature, t),
+            *_if(k > 0, top_k, k),
+            *_if(p < 1.0, top_p, p),
+        ]
 
     def demand_ranges(self, looks: bool, longest: int | None = None) -> None:
         """ValueError if they are outside of their ranges; of tensors InvalidArgumentError, when
