@@ -31,6 +31,10 @@ def run(directory: str, said: dict, export_dir: str) -> None:
         f"Exported to {export_dir} ({size / 1e6:.1f} MB), and checked in a clean process: "
         f"{', '.join(f'`{name}`' for name in sorted(responder.functions))}. For TF Serving "
         f"{audit.oldest_serving} or newer, "
-        + ("with its warm-up." if warm else "without a warm-up: pip install '.[serving]'."),
+        + (
+            "with its warm-up."
+            if warm
+            else "without a warm-up: pip install 'keras_attention[serving]'."
+        ),
         flush=True,
     )
