@@ -30,9 +30,10 @@ class Endpoints(tf.Module):
     | `score`                  | `source`, `target` string [B]             | `log_probability` float32 [B], `token_log_probabilities` float32 [B, T] |
     | `generate_with_settings` | `text` and each of `Settings`, a scalar   | what `serving_default` gives |
 
-    B is free, K fixed. `scores`, `lengths` and the order are those of `seq2seq.generate`; the end
-    token counts in a score's T, with zeros behind it. A line that cannot be answered gets "" K
-    times, of length 0 and score -inf, and changes nothing for the lines beside it: see `read`.
+    In Python the last takes a text and a `Settings`. B is free, K fixed. `scores`, `lengths` and
+    the order are those of `seq2seq.generate`; the end token counts in a score's T, with zeros
+    behind it. A line that cannot be answered gets "" K times, of length 0 and score -inf, and
+    changes nothing for the lines beside it: see `read`.
 
     Args:
         model: see `seq2seq.generate.Model`: any object, a Keras model, a `tf.Module`. If it has a
