@@ -34,9 +34,11 @@ def demand_number(value: Any, holds: Callable, message: str) -> np.ndarray | Non
 
 def demand_lengths(value: Any, least: int, message: str) -> np.ndarray | None:
     """`demand` of whole numbers of tokens: one for all sources, or [B]."""
-    return demand(
-        value, lambda x: (x.ndim < 2) & (x >= least) & (x == np.floor(x)), f"{message}, one or [B]."
-    )
+
+    def holds(x):
+        return (x.ndim < 2) & (x >= least) & (x == np.floor(x)) & np.isfinite(x)
+
+    return demand(value, holds, f"{message}, one or [B].")
 
 
 def demand_ids(ids: Any, of: str) -> tuple[int, ...]:

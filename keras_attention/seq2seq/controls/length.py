@@ -65,18 +65,18 @@ def relative_length(low: float, high: float, extra: Any = 0) -> Control:
     With L tokens in a source: ceil(low L) <= tokens of the answer <= floor(high L + extra), the end
     tokens of both not counted. Where no whole number lies between, it is ceil(low L).
 
-    Raises ValueError unless 0 <= low <= high and extra >= 0, and in `init` if the search cannot
-    tell how long the sources are.
+    Raises ValueError unless 0 <= low <= high and extra >= 0, all finite, and in `init` if the
+    search cannot tell how long the sources are.
 
     >>> control = relative_length(0.5, 1.0)
     >>> control.ends_by(Search(2, 1, 9, 0, 5, source_lengths=[4, 2])).numpy().tolist()
     [5, 3]
     """
     name = called("relative_length", low, high, **({"extra": extra} if np.any(extra) else {}))
-    low_known = demand(low, lambda x: x >= 0, f"{name} needs low >= 0.")
-    demand(extra, lambda x: x >= 0, f"{name} needs extra >= 0.")
+    low_known = demand(low, lambda x: (x >= 0) & np.isfinite(x), f"{name} needs low >= 0.")
+    demand(extra, lambda x: (x >= 0) & np.isfinite(x), f"{name} needs extra >= 0.")
     if low_known is not None:
-        demand(high, lambda x: x >= low_known, f"{name} needs high >= low.")
+        demand(high, lambda x: (x >= low_known) & np.isfinite(x), f"{name} needs high >= low.")
 
     def limits(search: Search) -> tuple[tf.Tensor, tf.Tensor]:
         if search.source_lengths is None:
