@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_attention.functional import cross_entropy
 from keras_attention.seq2seq import Decoder, dynamic_decode
+from keras_attention.seq2seq._token_cell import TokenCell, begin
 
 __all__ = ["token_log_probs"]
 
@@ -37,25 +38,17 @@ class _Dictated(Decoder):
 
     def __init__(self, model, source, said):
         self._model, self._source, self._said = model, source, said
-        self._project = getattr(model, "projection", lambda: model.project)()
-        self._looks = {}
 
     def initialize(self, name=None):
-        model, rows = self._model, tf.shape(self._said)[0]
-        memory, state = model.encode(self._source)
-        if memory is not None:
-            self._looks = {"memory": memory, "beam_width": 1}
-        if state is None:
-            state = model.cell.get_initial_state(
-                batch_size=rows, max_length=tf.shape(self._said)[1], beam_width=1, memory=memory
-            )
-        return tf.zeros([rows], tf.bool), tf.fill([rows], model.start_id), state
+        rows, steps = tf.unstack(tf.shape(self._said))
+        memory, state = begin(self._model, self._source, 1, steps, control=None)
+        self._cell = TokenCell(self._model, memory, 1, control=None)
+        return tf.zeros([rows], tf.bool), tf.fill([rows], self._model.start_id), state
 
     def step(self, time, inputs, state, training=None, name=None):
-        model = self._model
-        output, following = model.cell(model.embed(inputs), state, training=False, **self._looks)
+        logits, following = self._cell(inputs, state)
         told = self._said[:, time]
-        log_probs = -cross_entropy(told, self._project(output))
+        log_probs = -cross_entropy(told, logits)
         # A cell may give a tuple for a list.
         state = tf.nest.pack_sequence_as(state, tf.nest.flatten(following))
         return tf.cast(log_probs, tf.float32), state, told, tf.zeros_like(told, tf.bool)
