@@ -30,7 +30,7 @@ from alternate import (
     table,
 )
 
-SIZES = [(8000, 1), (32000, 16)]  # vocabulary, batch
+SIZES = [(8000, 1), (32000, 1), (32000, 16)]  # vocabulary, batch
 STEPS, WIDTH = 32, 5
 
 
@@ -41,7 +41,9 @@ def main():
     options.add_argument("--keras-hub-python")
     options.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="of ours")
     options.add_argument("--quick", action="store_true", help="few rounds")
-    options.add_argument("--only", type=int, choices=[batch for _, batch in SIZES])
+    options.add_argument(
+        "--only", type=int, choices=sorted({batch for _, batch in SIZES}), help="of the batches"
+    )
     options = options.parse_args()
     if not options.keras_hub_python and importlib.util.find_spec("keras_hub"):
         options.keras_hub_python = sys.executable
