@@ -30,6 +30,7 @@ from keras_attention.seq2seq import (
     typical,
 )
 from models import RNNSeq2Seq, Transformer
+from tests.seq2seq.cells import keras3
 
 VOCABULARY, END, STEPS = 9, 2, 5
 SOURCES = np.array([[5, 6, 7, END], [7, END, 0, 0], [3, 3, END, 0]])
@@ -71,6 +72,7 @@ def model_of(kind):
     return model
 
 
+@keras3("RNNSeq2Seq and Transformer")
 @pytest.mark.parametrize("kind", ["transformer", "rnn"])
 @pytest.mark.parametrize("which", TOGETHER)
 def test_every_mode_finds_the_same_answers_with_the_same_scores(kind, which):
