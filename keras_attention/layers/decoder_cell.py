@@ -43,7 +43,8 @@ class TransformerCell(keras.layers.Layer):
     Call: `cell(inputs, state, memory=None, beam_width=1)`. `memory` is `prepare_memory(values)`.
     `get_initial_state(batch_size, max_length, beam_width=1, memory=None)` has room for
     `max_length` steps; one more is an InvalidArgumentError (and undefined under XLA, which cannot
-    raise any). Searches call `reorder(state, parents)`.
+    raise any), and room beyond the learned positions is a ValueError. Searches call
+    `reorder(state, parents)`.
     A variant of self-attention for which a slot of the cache is a step (one with distances, say)
     decodes one hypothesis at a time: ValueError for more.
 
