@@ -146,12 +146,13 @@ class TransformerCell(keras.layers.Layer):
 
     def _check_room(self, max_length):
         """Learned positions are as many as they are, and under XLA no step can say so."""
-        learned = getattr(self.stack.positions, "max_length", None)
-        steps = tf.get_static_value(max_length)
-        if learned is not None and steps is not None and steps > learned:
+        positions, steps = self.stack.positions, tf.get_static_value(max_length)
+        if positions is None or positions.kind != "learned" or steps is None:
+            return
+        if steps > positions.max_length:
             raise ValueError(
-                f"A stack that has learned {learned} positions takes no more steps than these. "
-                f"Received: max_length={steps}"
+                f"A stack that has learned {positions.max_length} positions takes no more steps "
+                f"than these. Received: max_length={steps}"
             )
 
     def _check(self, hypotheses):

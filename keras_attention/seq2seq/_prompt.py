@@ -1,18 +1,12 @@
 """The prompt of a language model: the beginning that a source itself gives its answers."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attention.seq2seq.controls import Control, Search
-from keras_attention.seq2seq.controls._rows import fill, only, padded, row_of, static
-
-
-class _Prompted(NamedTuple):
-    prompt: tf.Tensor  # [N, P + 1] int32, -1: over
-    at: tf.Tensor  # [N] int32
-    rest: Any  # the state of the control that rules what follows
+from keras_attention.seq2seq.controls._rows import Place, only, padded, row_of, static
 
 
 def after_prompt(control: Control | None, pad_id: int) -> Control:
@@ -22,20 +16,22 @@ def after_prompt(control: Control | None, pad_id: int) -> Control:
     first of them.
     """
 
-    def init(search: Search) -> _Prompted:
+    def init(search: Search) -> Place:
         rest = () if control is None else control.init(search)
         check_beginning(search.prompt, pad_id, search.max_length, "prompt")
         rows = tf.where(search.prompt == pad_id, -1, tf.cast(search.prompt, tf.int32))
-        return _Prompted(padded(rows, search, "the prompt"), fill(search, -1), rest)
+        return Place.first(search, (padded(rows, search, "the prompt"), rest))
 
-    def apply(log_probs: tf.Tensor, state: _Prompted) -> tf.Tensor:
-        token = row_of(state.prompt, state.at)
-        free = log_probs if control is None else control.apply(log_probs, state.rest)
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        rows, rest = state.of
+        token = row_of(rows, state.at)  # -1: the prompt is over
+        free = log_probs if control is None else control.apply(log_probs, rest)
         return tf.where((token >= 0)[:, None], only(log_probs, token), free)
 
-    def advance(state: _Prompted, tokens: tf.Tensor) -> _Prompted:
-        rest = () if control is None else control.advance(state.rest, tokens)
-        return _Prompted(state.prompt, state.at + 1, rest)
+    def advance(state: Place, tokens: tf.Tensor) -> Place:
+        rows, rest = state.of
+        rest = () if control is None else control.advance(rest, tokens)
+        return state.onward(tokens)._replace(of=(rows, rest))
 
     return Control(init, apply, advance, name="the prompt")
 

@@ -292,3 +292,8 @@ def test_a_search_is_no_longer_than_the_learned_positions():
     for limit in (5, tf.constant(64)):
         with pytest.raises(ValueError, match="learned 4 positions .* Received: max_length="):
             model.generate(source, max_length=limit)
+
+
+def test_a_sinusoid_has_a_position_for_every_step():
+    model = small(positions="sinusoid", max_length=4)
+    assert model.generate(np.array([[5, 6, 2, 0]]), max_length=9).ids.shape[2] > 0

@@ -38,6 +38,18 @@ class Recorder:
         return self._function(text)
 
 
+def held():
+    """A recorder whose runs wait, an event that one has begun, an event that lets them go on."""
+    started, go = threading.Event(), threading.Event()
+
+    def wait(text):
+        started.set()
+        assert go.wait(60)
+        return {"text": text}
+
+    return Recorder(wait), started, go
+
+
 def assert_same(found, expected):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -94,14 +106,7 @@ def test_a_request_of_many_rows_takes_turns_with_the_others():
 
 
 def test_a_request_of_many_rows_that_is_given_up_ends_with_its_batch():
-    go, started = threading.Event(), threading.Event()
-
-    def wait(text):
-        started.set()
-        assert go.wait(60)
-        return {"text": text}
-
-    recorder = Recorder(wait)
+    recorder, started, go = held()
 
     async def main():
         async with Batcher(max_batch_size=2, max_wait=0, threads=1) as batcher:
@@ -173,14 +178,7 @@ def test_more_than_may_wait_are_refused_and_the_others_answered():
 
 
 def test_who_gives_up_before_the_run_is_not_run_and_frees_the_place():
-    go, started = threading.Event(), threading.Event()
-
-    def wait(text):
-        started.set()
-        assert go.wait(60)
-        return {"text": text}
-
-    recorder = Recorder(wait)
+    recorder, started, go = held()
 
     async def main():
         async with Batcher(max_wait=0, max_pending=3, threads=1) as batcher:
