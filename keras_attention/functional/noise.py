@@ -20,11 +20,7 @@ def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     key = _mixed(xor(_mixed(xor(_mixed(seed[0] + odd), seed[1])), step))
     places = tf.cast(tf.range(tf.reduce_prod(shape)), tf.uint32)
     bits = _mixed(xor(_mixed(places + key), _mixed(key + odd)))
-    # 24 bits are what a float32 holds; half a step keeps both ends out.
-    numbers = (
-        tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) + 0.5
-    ) * 2.0**-24
-    return tf.reshape(numbers, shape)
+    return tf.reshape(_open_unit(bits), shape)
 
 
 def gumbel(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
@@ -36,6 +32,16 @@ def gumbel(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     TensorShape([2, 5])
     """
     return -tf.math.log(-tf.math.log(uniform(seed, step, shape)))
+
+
+def _open_unit(bits):
+    """The 23 highest bits n of a uint32 as (n + 1/2) / 2^23, which lies in (0, 1).
+
+    With the half these are the 24 bits that a float32 holds: one more bit would be rounded, and
+    the largest n to 1, where Gumbel noise is infinite.
+    """
+    n = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
+    return (tf.cast(n, tf.float32) + 0.5) * 2.0**-23
 
 
 def _mixed(x):

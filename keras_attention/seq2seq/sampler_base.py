@@ -71,6 +71,21 @@ def check_callable(function: Any, name: str, signature: str) -> None:
         raise ValueError(f"{name} must be callable: {signature}. Received: {function!r}")
 
 
+def as_finished(finished: Any, rows: Any, function: str) -> tf.Tensor:
+    """Which rows have ended, [N] bool, as a function of the caller said; a scalar is all of `rows`.
+
+    Raises ValueError for another type or rank.
+    """
+    finished = tf.convert_to_tensor(finished)
+    ranks = (None, 1) if rows is None else (None, 0, 1)
+    if finished.dtype != tf.bool or finished.shape.rank not in ranks:
+        raise ValueError(
+            f"{function} must say of each row whether it has finished, [N] bool. Received: "
+            f"shape {finished.shape} {finished.dtype.name}"
+        )
+    return tf.fill([rows], finished) if finished.shape.rank == 0 else finished
+
+
 def embedder(embedding_fn: Callable | None, embedding: Any, sampler: Sampler) -> Callable:
     """ids -> inputs: the sampler's own function, or rows of the matrix of this very call."""
     if embedding_fn is not None:

@@ -19,6 +19,9 @@ def categorical_sample(
 ) -> tf.Tensor:
     """Ids drawn with probability softmax(logits).  [..., V] -> [*sample_shape, ...].
 
+    An id whose logit is -inf is never drawn. A row without any other is an InvalidArgumentError
+    (under XLA, which cannot raise one, the id is undefined).
+
     >>> categorical_sample([[0.0, -1e9], [-1e9, 0.0]], sample_shape=3).numpy().tolist()
     [[0, 1], [0, 1], [0, 1]]
     """
@@ -26,6 +29,12 @@ def categorical_sample(
     sample_shape = _as_vector(sample_shape)
     shape = tf.concat([sample_shape, tf.shape(logits)[:-1]], 0)
     flat = tf.reshape(logits, [-1, tf.shape(logits)[-1]])
+    possible = tf.reduce_all(tf.reduce_any(flat > -float("inf"), 1))
+    check = tf.debugging.Assert(
+        possible, ["Expected a logit above -inf in each row. Received:", flat]
+    )
+    with tf.control_dependencies([] if check is None else [check]):
+        flat = tf.identity(flat)
     ids = tf.random.categorical(flat, tf.reduce_prod(sample_shape), dtype=tf.int32, seed=seed)
     return tf.cast(tf.reshape(tf.transpose(ids), shape), dtype)
 

@@ -1,15 +1,17 @@
 """Samplers for inference: the next input is made of what was decoded."""
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_attention.functional import widen
 from keras_attention.seq2seq._keras import register, serialize
+from keras_attention.seq2seq.controls._rows import demand_number
 from keras_attention.seq2seq.sampler_base import (
     Sampler,
+    as_finished,
     as_tensors,
     check_callable,
     embedder,
@@ -81,7 +83,8 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
             get rarer. A variable is read anew in every step.
         seed: of the draws.
 
-    `initialize` is that of `GreedyEmbeddingSampler`. Raises ValueError for a temperature <= 0.
+    `initialize` is that of `GreedyEmbeddingSampler`. Raises ValueError for a temperature that is
+    not a finite number above 0.
 
     >>> sampler = SampleEmbeddingSampler(softmax_temperature=0.01)
     >>> finished, first = sampler.initialize(tf.eye(3), start_tokens=[1], end_token=2)
@@ -96,10 +99,12 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
         seed: int | None = None,
     ):
         super().__init__(embedding_fn)
-        if isinstance(softmax_temperature, numbers.Real) and softmax_temperature <= 0:
-            raise ValueError(
-                "softmax_temperature must be > 0; for the likeliest ids take "
-                f"GreedyEmbeddingSampler. Received: {softmax_temperature}"
+        if softmax_temperature is not None:
+            demand_number(
+                softmax_temperature,
+                lambda t: (t > 0) & np.isfinite(t),
+                "softmax_temperature must be > 0 and finite; for the likeliest ids take "
+                "GreedyEmbeddingSampler.",
             )
         self.softmax_temperature = softmax_temperature
         self.seed = seed
@@ -127,10 +132,12 @@ class InferenceSampler(Sampler):
         sample_fn: outputs -> sample_ids [N, *sample_shape].
         sample_shape: of the samples of one row.
         sample_dtype: type of the samples.
-        end_fn: sample_ids -> [N] bool, True where the row ends with this sample.
+        end_fn: sample_ids -> [N] bool, True where the row ends with this sample; a scalar holds
+            for all rows.
         next_inputs_fn: sample_ids -> inputs. None: the samples themselves.
 
-    `initialize(start_inputs)`: the first inputs [N, ...].
+    `initialize(start_inputs)`: the first inputs [N, ...]. A step raises ValueError if `end_fn`
+    returns something else.
 
     >>> sampler = InferenceSampler(tf.sign, [1], tf.float32, lambda signs: signs[:, 0] < 0)
     >>> finished, first = sampler.initialize(tf.zeros([2, 1]))
@@ -179,7 +186,7 @@ class InferenceSampler(Sampler):
     def next_inputs(self, time, outputs, state, sample_ids):
         """-> (finished [N] bool, next inputs, state)."""
         inputs = sample_ids if self.next_inputs_fn is None else self.next_inputs_fn(sample_ids)
-        return self.end_fn(sample_ids), inputs, state
+        return as_finished(self.end_fn(sample_ids), self._batch_size, "end_fn"), inputs, state
 
     def get_config(self) -> dict:
         return {
@@ -251,6 +258,7 @@ class CustomSampler(Sampler):
     def initialize(self, inputs, **kwargs):
         """-> initialize_fn(inputs, **kwargs)."""
         finished, first = self._initialize_fn(inputs, **kwargs)
+        finished = as_finished(finished, None, "initialize_fn")
         self._batch_size = tf.size(finished)
         return finished, first
 
@@ -260,7 +268,10 @@ class CustomSampler(Sampler):
 
     def next_inputs(self, time, outputs, state, sample_ids):
         """-> next_inputs_fn(...)."""
-        return self._next_inputs_fn(time=time, outputs=outputs, state=state, sample_ids=sample_ids)
+        finished, inputs, state = self._next_inputs_fn(
+            time=time, outputs=outputs, state=state, sample_ids=sample_ids
+        )
+        return as_finished(finished, self._batch_size, "next_inputs_fn"), inputs, state
 
     def get_config(self) -> dict:
         return {

@@ -72,6 +72,26 @@ def test_one_draw_is_distributed_as_the_model_says(chooser):
     assert chi_squared(counts, draws * np.array(list(expected.values()))) < 4
 
 
+@pytest.mark.parametrize("chooser", [sample, stochastic])
+@pytest.mark.parametrize("controls", [[], [ban([21])]], ids=["model", "ban"])
+def test_a_token_of_probability_0_is_never_drawn(chooser, controls):
+    # The noise that this seed has for token 21 at the first step is the largest there is.
+    model = model_of(1, vocabulary=64)
+    model.project = lambda logits: tf.where(
+        tf.range(64) == 21, -np.inf if not controls else 0.0, logits
+    )
+    settings = dict(max_length=1, controls=controls, chooser=chooser(395435))
+    found = generate(model, np.zeros(1, int), **settings)
+    assert found.ids[0, 0, 0] != 21 and np.isfinite(found.scores[0, 0])
+
+
+def test_an_unlikely_token_is_not_drawn_by_noise_without_bound():
+    model = model_of(1, vocabulary=64)
+    model.project = lambda logits: tf.where(tf.range(64) == 21, -60.0, tf.zeros_like(logits))
+    found = generate(model, np.zeros(1, int), max_length=1, chooser=sample(395435))
+    assert found.ids[0, 0, 0] != 21
+
+
 def test_a_draw_under_controls_is_renormalised_over_what_is_left():
     model, draws, heat = model_of(1), 20_000, 2.0
     found = drawn(model, sample(11), draws, controls=[temperature(heat), ban([3])])

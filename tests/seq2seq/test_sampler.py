@@ -292,10 +292,18 @@ def test_what_was_drawn_is_read_in_the_next_step_until_the_end_token(mode):
         assert 2 not in ids[b, : length - 1] and (ids[b, length - 1] == 2 or length == 8)
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, np.float32(0)])
+@pytest.mark.parametrize("temperature", [0, -1.0, np.float32(0), float("inf"), tf.constant(np.nan)])
 def test_a_temperature_must_be_above_zero(temperature):
     with pytest.raises(ValueError, match="must be > 0"):
         SampleEmbeddingSampler(softmax_temperature=temperature)
+
+
+def test_a_row_that_has_nothing_to_draw_is_refused():
+    sample = SampleEmbeddingSampler()
+    outputs = tf.constant([[0.0, -np.inf], [-np.inf, -np.inf]])
+    assert sample.sample(0, outputs[:1], None).numpy().tolist() == [0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a logit above -inf in each row"):
+        sample.sample(0, outputs, None)
 
 
 def test_sampled_refuses_outputs_that_are_no_tensor():
@@ -631,6 +639,25 @@ def test_inference_may_start_from_a_nest_and_a_shape_may_be_a_tensor():
     finished, first = inference.initialize({"a": INPUTS, "b": INPUTS[:, 0]})
     assert not finished.numpy().any() and first["b"].shape == (2, 3)
     assert inference.sample_ids_shape == [2, 3] and inference.sample_ids_dtype == tf.int64
+
+
+@pytest.mark.parametrize(
+    "end_fn, message",
+    [
+        (lambda ids: ids > 19, r"end_fn must say .* \[N\] bool. Received: shape \(2, 1\) bool"),
+        (lambda ids: ids[:, 0], r"Received: shape \(2,\) float32"),
+    ],
+)
+def test_an_end_that_is_not_one_bool_for_each_row_is_refused(end_fn, message):
+    inference = InferenceSampler(tf.identity, [1], tf.float32, end_fn)
+    with pytest.raises(ValueError, match=message):
+        decode(Plus(1, 1), inference, np.zeros([2, 1], np.float32), 2, "eager", steps=3)
+
+
+def test_an_end_that_is_a_scalar_holds_for_all_rows():
+    inference = InferenceSampler(tf.identity, [1], tf.float32, lambda ids: False)
+    _, _, lengths = decode(Plus(1, 1), inference, np.zeros([2, 1], np.float32), 2, "graph", steps=3)
+    assert lengths.tolist() == [3, 3]
 
 
 # -- custom
