@@ -31,8 +31,8 @@ CURLS = [command for command in COMMANDS if command.startswith("curl")]
 @pytest.fixture(scope="module", params=["parrot", "export"])
 def url(request, tmp_path_factory):
     """A server of a model with the name that the page has: one that repeats, and an export."""
-    pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
-    pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
+    pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
+    pytest.importorskip("uvicorn", reason="pip install 'keras-attention-seq2seq[serving]'")
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "export":
         directory = str(made.make("rnn char", folder).directory)
@@ -94,7 +94,7 @@ def test_its_manifest_is_a_kserve_service():
 
 
 def test_its_configurations_can_be_read():
-    reason = "pip install 'keras_attention[serving]'"
+    reason = "pip install 'keras-attention-seq2seq[serving]'"
     configs = pytest.importorskip(
         "tensorflow_serving.config.model_server_config_pb2", reason=reason
     )

@@ -34,7 +34,7 @@ def run(directory: str, said: dict, export_dir: str) -> None:
         + (
             "with its warm-up."
             if warm
-            else "without a warm-up: pip install 'keras_attention[serving]'."
+            else "without a warm-up: pip install 'keras-attention-seq2seq[serving]'."
         ),
         flush=True,
     )

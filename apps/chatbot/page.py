@@ -127,5 +127,7 @@ def _gradio():
     try:
         import gradio
     except ImportError as error:
-        raise ImportError("The page needs gradio: pip install 'keras_attention[demo]'") from error
+        raise ImportError(
+            "The page needs gradio: pip install 'keras-attention-seq2seq[demo]'"
+        ) from error
     return gradio

@@ -109,6 +109,6 @@ def _messages():
     except ImportError as error:
         raise ImportError(
             "Warm-up requests are messages of tensorflow-serving-api. Install the extra: pip "
-            "install 'keras_attention[serving]'"
+            "install 'keras-attention-seq2seq[serving]'"
         ) from error
     return prediction_log_pb2

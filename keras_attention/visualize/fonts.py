@@ -13,7 +13,7 @@ def matplotlib_or_say_how():
     except ImportError as error:
         raise ImportError(
             "Pictures are drawn with matplotlib, which is not installed: "
-            "pip install 'keras_attention[visualize]'"
+            "pip install 'keras-attention-seq2seq[visualize]'"
         ) from error
     return matplotlib
 

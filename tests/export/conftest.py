@@ -13,8 +13,8 @@ def parrot(tmp_path_factory):
 @pytest.fixture(scope="session")
 def url(parrot):
     """A server with its usual limits."""
-    pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
-    pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
+    pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
+    pytest.importorskip("uvicorn", reason="pip install 'keras-attention-seq2seq[serving]'")
     with serving.served(parrot) as address:
         yield address
 
@@ -26,7 +26,9 @@ def exported(tmp_path_factory):
 
     def export(kind):
         if "sentencepiece" in kind:
-            pytest.importorskip("sentencepiece", reason="pip install 'keras_attention[subword]'")
+            pytest.importorskip(
+                "sentencepiece", reason="pip install 'keras-attention-seq2seq[subword]'"
+            )
         if kind not in found:
             found[kind] = made.make(kind, tmp_path_factory.mktemp("exports") / kind)
         return found[kind]

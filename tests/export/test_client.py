@@ -15,7 +15,7 @@ from keras_attention.export.client import Client, Refused
 from keras_attention.export.server import Servable, Signature, Versions, load
 from tests.export.server import serving
 
-EXTRA = "pip install 'keras_attention[serving]'"
+EXTRA = "pip install 'keras-attention-seq2seq[serving]'"
 pytest.importorskip("fastapi", reason=EXTRA)
 pytest.importorskip("uvicorn", reason=EXTRA)
 grpc = pytest.importorskip("grpc", reason=EXTRA)

@@ -13,7 +13,7 @@ from keras_attention.export import Endpoints, Settings, save_search
 from keras_attention.export.warm_up import FILE, MOST, Request, read_warm_up, write_warm_up
 from models import RNNSeq2Seq
 
-pytest.importorskip("tensorflow_serving", reason="pip install 'keras_attention[serving]'")
+pytest.importorskip("tensorflow_serving", reason="pip install 'keras-attention-seq2seq[serving]'")
 
 
 class Model(tf.Module):
@@ -152,5 +152,5 @@ def test_a_missing_package_names_the_extra(directory, monkeypatch):
         return actual(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"keras_attention\[serving\]"):
+    with pytest.raises(ImportError, match=r"keras-attention-seq2seq\[serving\]"):
         write_warm_up(directory, REQUESTS)

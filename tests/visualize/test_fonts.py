@@ -51,5 +51,5 @@ def test_a_font_installed_after_matplotlib_looked_is_found(monkeypatch, chinese_
 )
 def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch, draw):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install 'keras_attention\[visualize\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'keras-attention-seq2seq\[visualize\]'"):
         draw()

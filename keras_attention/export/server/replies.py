@@ -47,5 +47,5 @@ def optional(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"A model server needs {module}: pip install 'keras_attention[serving]'"
+            f"A model server needs {module}: pip install 'keras-attention-seq2seq[serving]'"
         ) from error

@@ -21,7 +21,7 @@ from keras_attention.export.server import Versions
 from tests.apps.chatbot.program import run, start
 from tests.export.server.serving import served
 
-MISSING = "the page needs gradio: pip install 'keras_attention[demo]'"
+MISSING = "the page needs gradio: pip install 'keras-attention-seq2seq[demo]'"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 WRONG = [
     ("temperature", "0", "Expected temperature above 0. Received: 0"),
@@ -315,7 +315,7 @@ def test_a_page_without_its_extra_is_said_in_one_line(untrained_chat, monkeypatc
     monkeypatch.setitem(sys.modules, "gradio", None)
     ran = run("--mode=serve", "--page", "--port=0", f"--export_dir={untrained_chat[0]}")
     assert ran.code == 1 and ran.err.count("\n") == 1
-    assert "pip install 'keras_attention[demo]'" in ran.err
+    assert "pip install 'keras-attention-seq2seq[demo]'" in ran.err
 
 
 def test_a_directory_that_is_none_is_said_in_one_line(untrained_chat, tmp_path):

@@ -17,8 +17,8 @@ from apps.chatbot.responder import Responder
 from keras_attention.export.client import Client, Refused
 from tests.apps.chatbot.program import HOME, run, start
 
-pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
-pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
+pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
+pytest.importorskip("uvicorn", reason="pip install 'keras-attention-seq2seq[serving]'")
 
 LINES = ["Hello", "你好，你", "Good day! " * 1000, "🙂 ❤️", "How are you?", "你", "", "Hello, Hello"]
 CANNOT = [b"\xff\xfe", b"", "🙂".encode() * 3]
@@ -145,7 +145,7 @@ def test_a_missing_extra_is_said_in_one_line(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
     ran = run("--mode=serve", f"--export_dir={exported[0]}", "--port=0")
     assert ran.code == 1 and ran.err.count("\n") == 1
-    assert "pip install 'keras_attention[serving]'" in ran.err
+    assert "pip install 'keras-attention-seq2seq[serving]'" in ran.err
 
 
 @pytest.mark.parametrize("flag", ["--port=65536", "--max_batch_size=0", "--time_limit=0"])

@@ -16,8 +16,8 @@ from keras_attention.export.server import serve
 from keras_attention.export.server.process import listen
 from tests.export.server.serving import ask
 
-pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
-pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
+pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
+pytest.importorskip("uvicorn", reason="pip install 'keras-attention-seq2seq[serving]'")
 
 PREDICT = "/v1/models/model:predict"
 SERVE = """

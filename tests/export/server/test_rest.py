@@ -19,8 +19,8 @@ from keras_attention.export.server import Servable, Signature, Versions
 from tests.export.server import serving
 from tests.export.server.serving import ask
 
-pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
-pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
+pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
+pytest.importorskip("uvicorn", reason="pip install 'keras-attention-seq2seq[serving]'")
 
 MODEL = "/v1/models/parrot"
 PREDICT = MODEL + ":predict"
@@ -370,5 +370,5 @@ def test_a_missing_extra_is_named(parrot, monkeypatch):
     from keras_attention.export.server import serve
 
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(ImportError, match=r"pip install 'keras_attention\[serving\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'keras-attention-seq2seq\[serving\]'"):
         serve(parrot)

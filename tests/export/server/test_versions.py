@@ -124,7 +124,9 @@ def test_versions_of_a_real_model(tmp_path):
 
 
 def test_a_version_answers_its_warm_up_requests_before_it_is_served(parrot, tmp_path):
-    pytest.importorskip("tensorflow_serving", reason="pip install 'keras_attention[serving]'")
+    pytest.importorskip(
+        "tensorflow_serving", reason="pip install 'keras-attention-seq2seq[serving]'"
+    )
     for version in (1, 2):
         shutil.copytree(parrot, tmp_path / str(version))
     text = np.array([b"a"], object)
@@ -137,7 +139,9 @@ def test_a_version_answers_its_warm_up_requests_before_it_is_served(parrot, tmp_
 
 
 def test_a_warm_up_request_of_another_model_is_refused_in_words(parrot, tmp_path):
-    pytest.importorskip("tensorflow_serving", reason="pip install 'keras_attention[serving]'")
+    pytest.importorskip(
+        "tensorflow_serving", reason="pip install 'keras-attention-seq2seq[serving]'"
+    )
     text = Request("serving_default", {"text": np.array([b"a"], object)})
     model = shutil.copytree(parrot, tmp_path / "model")
     write_warm_up(str(model), [text, Request("keep", {"blob": np.array([b"a"], object)})])
