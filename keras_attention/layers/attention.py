@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
 _OF_ONE_WIDTH = (dot, scaled_dot, cosine)
@@ -14,7 +15,7 @@ _PARTS = ("score", "normalize")
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Attention(keras.layers.Layer):
+class Attention(Layer):
     """What fits the query, summed: normalise(score(q, k)) v.  [B, T, D], [B, S, D'] -> [B, T, D''].
 
         a_t = normalise_s(score(W_q h_t, W_k m_s))        c_t = sum_s a_t(s) W_v m_s

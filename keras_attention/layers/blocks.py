@@ -6,9 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._base import Layer
+
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Residual(keras.layers.Layer):
+class Residual(Layer):
     """A residual connection, dropout and layer normalisation around any sublayer.
 
         post: LayerNorm(x + Dropout(sublayer(x)))        pre: x + Dropout(sublayer(LayerNorm(x)))
@@ -56,13 +58,17 @@ class Residual(keras.layers.Layer):
             )
         return self.dropout(y, training=training)
 
+    def compute_output_shape(self, input_shape):
+        """That of x, whatever the sublayer is."""
+        return tuple(input_shape)
+
     def get_config(self):
         own = {"norm": self.norm, "dropout": self.dropout.rate, "epsilon": self.epsilon}
         return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class FeedForward(keras.layers.Layer):
+class FeedForward(Layer):
     """Two layers applied to each step alone: W2 relu(W1 x + b1) + b2.
 
     (Vaswani et al., 2017, eq. 2.)  [..., D] -> [..., D].

@@ -5,11 +5,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._base import Layer
+
 KINDS = ("dense", "pass", "zero")
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Bridge(keras.layers.Layer):
+class Bridge(Layer):
     """Fit the last states of an encoder, one- or two-way, to the states a decoder begins with.
 
     dense: s_0 = tanh(W [h_forward; h_backward] + b), one W for each of the decoder's states

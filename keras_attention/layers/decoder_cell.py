@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._base import Layer
 from keras_attention.layers.multi_head import MultiHeadAttention
 from keras_attention.layers.transformer import TransformerStack
 
@@ -29,7 +30,7 @@ class DecoderState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerCell(keras.layers.Layer):
+class TransformerCell(Layer):
     """One step of a causal `TransformerStack`: `(inputs [N, D], state) -> (output [N, D], state)`.
 
     (Vaswani et al., 2017, section 3.1.) N = B*K rows lie hypotheses-inside-sources. The repeated

@@ -6,11 +6,12 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import directional, softmax, widen
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class DirectionalAttention(keras.layers.Layer):
+class DirectionalAttention(Layer):
     """Each step looks at those before it (or after it), a weight for every feature, then a gate.
 
     (Shen et al., 2018, DiSAN, section "Directional Self-Attention".) With h_i = elu(W_h x_i + b_h),
@@ -91,7 +92,7 @@ class DirectionalAttention(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Source2Token(keras.layers.Layer):
+class Source2Token(Layer):
     """A sentence as one vector: every feature chooses its own words (Shen et al., 2018, DiSAN).
 
         f(x_i) = W elu(W_1 x_i + b_1) + b, a vector        s = sum_i softmax_i(f(x_i)) * x_i
@@ -133,7 +134,7 @@ class Source2Token(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class DiSAN(keras.layers.Layer):
+class DiSAN(Layer):
     """A sentence encoder of attention alone: both directions, then `Source2Token`.
 
     [forward_u; backward_u] of two `DirectionalAttention`, pooled (Shen et al., 2018, DiSAN).

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_attention.functional.masks import directional
 from keras_attention.functional.positions import distance_decay
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit, fit_heads
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.directional import Source2Token
@@ -73,7 +74,7 @@ class DistanceAttention(MultiHeadAttention):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class DistanceBlock(keras.layers.Layer):
+class DistanceBlock(Layer):
     """`DistanceAttention` of one direction, a gate between it and its input, feed-forward.
 
         S = x W^S    H = attention(x) W^H    F = sigmoid(S + H + b)    g = F * S + (1 - F) * H
@@ -139,7 +140,7 @@ class DistanceBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class DistanceSAN(keras.layers.Layer):
+class DistanceSAN(Layer):
     """A sentence encoder: both directions, pooled by `Source2Token` and by their maximum.
 
     (Im and Cho, 2017, figure 1.) [Source2Token(u); max_t u_t] of u = [forward block; backward

@@ -6,11 +6,12 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.positions import sinusoid
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TiedEmbedding(keras.layers.Layer):
+class TiedEmbedding(Layer):
     """One matrix E [V, D] for the ids that come in and the logits that go out.
 
         ids -> sqrt(D) E[ids]          hidden -> hidden E^T
@@ -69,7 +70,7 @@ class TiedEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PositionEmbedding(keras.layers.Layer):
+class PositionEmbedding(Layer):
     """Add to each step where it stands: x_t + PE(t).
 
     Args:

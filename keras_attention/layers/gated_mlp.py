@@ -3,13 +3,14 @@
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.mixing import _length, _real
 from keras_attention.layers.multi_head import MultiHeadAttention
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class SpatialGatingUnit(keras.layers.Layer):
+class SpatialGatingUnit(Layer):
     """Half of the features, gated by what the other half says at all places: Z1 * (W LN(Z2) + b).
 
     (Liu, Dai, So and Le, 2021, eq. 2 and 3.)  [B, S, 2D] -> [B, S, D]. W starts near 0 and b at 1,
@@ -72,7 +73,7 @@ class SpatialGatingUnit(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class GatedMLPBlock(keras.layers.Layer):
+class GatedMLPBlock(Layer):
     """gMLP: widen, let the places meet in a gate, narrow: Y = X + SGU(gelu(LN(X) U)) V.
 
     (Liu, Dai, So and Le, 2021, eq. 1.)  [B, S, D] -> [B, S, D]. With `attention_width` it is their

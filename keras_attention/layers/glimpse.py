@@ -4,11 +4,12 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.glimpse import glimpse
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class GlimpseNetwork(keras.layers.Layer):
+class GlimpseNetwork(Layer):
     """What is seen and where, in one vector: relu(W_s relu(W rho(x, l)) + W_l relu(W' l)).
 
     (Mnih et al., 2014, section 4.)  rho is the retina, `functional.glimpse`.

@@ -14,6 +14,7 @@ from keras_attention.functional import (
     sampled,
     widen,
 )
+from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.attention import Attention
@@ -34,7 +35,7 @@ class Choice(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class HardAttention(keras.layers.Layer):
+class HardAttention(Layer):
     """The value of one slot, drawn with the weights of an attention (Xu et al., 2015, 4.1).
 
         s_t ~ Multinoulli(alpha_t)        z_t = the value of s_t
@@ -132,7 +133,7 @@ class HardAttention(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class ReinforceLoss(keras.layers.Layer):
+class ReinforceLoss(Layer):
     """The loss whose gradient teaches a random choice (Xu et al., 2015, 4.1).
 
         -log p(y) - lambda_r (log p(y) - b) log p(s) - lambda_e H[s]

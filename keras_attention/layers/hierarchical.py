@@ -5,13 +5,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.pooling import AttentionPooling
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class HierarchicalAttention(keras.layers.Layer):
+class HierarchicalAttention(Layer):
     """A document as one vector: words make sentences, sentences the document (Yang et al., 2016).
 
     Word encoder, `AttentionPooling`, sentence encoder, `AttentionPooling`, each with weights of

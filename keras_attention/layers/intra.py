@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_attention.functional import additive, attend, softmax
 from keras_attention.layers import _cells
+from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
@@ -29,7 +30,7 @@ class LSTMNState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class LSTMNCell(keras.layers.Layer):
+class LSTMNCell(Layer):
     """An LSTM with a tape instead of one state (Cheng et al., 2016, LSTMN).
 
     At step t it attends over the steps i < t, for h and c with the same weights:

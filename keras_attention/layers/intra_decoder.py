@@ -7,12 +7,13 @@ import tensorflow as tf
 
 from keras_attention.functional import attend, directional, general
 from keras_attention.layers import _cells
+from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class IntraDecoderAttention(keras.layers.Layer):
+class IntraDecoderAttention(Layer):
     """Each state of a decoder looks back at those before it (Paulus et al., 2017, eq. 6 to 8).
 
         e_tt' = h_t W h_t', t' < t        a = softmax_t'(e)        c_t = sum a_tt' h_t'
@@ -69,7 +70,7 @@ class IntraDecoderState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class IntraDecoderCell(keras.layers.Layer):
+class IntraDecoderCell(Layer):
     """A cell whose output comes with what it finds in its own past: `IntraDecoderAttention`.
 
     One step: `h_t, state = cell(x_t)`; output [h_t; c_t] (Paulus et al., 2017, eq. 6 to 8).

@@ -13,6 +13,7 @@ from keras_attention.functional.linear import (
     linear_step,
     positive,
 )
+from keras_attention.layers._base import Layer
 from keras_attention.layers._heads import spread
 from keras_attention.layers._shapes import fit, fit_heads
 from keras_attention.layers.multi_head import MultiHeadAttention
@@ -81,7 +82,7 @@ class LinearAttention(MultiHeadAttention):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class LinearAttentionCell(keras.layers.Layer):
+class LinearAttentionCell(Layer):
     """Causal `LinearAttention` step by step, with a state that does not grow.
 
         products_t = products_{t-1} + phi(k_t) v_t^T        keys_t = keys_{t-1} + phi(k_t)
@@ -119,8 +120,9 @@ class LinearAttentionCell(keras.layers.Layer):
 
     @property
     def output_size(self) -> int | None:
-        """D."""
-        return self.attention.output_layer.units if self.attention.built else None
+        """D; None until the width of the inputs is known, unless output_width is given."""
+        attention = self.attention
+        return attention.output_layer.units if attention.built else attention.output_width
 
     def build(self, input_shape) -> None:
         """The weights of the attention."""

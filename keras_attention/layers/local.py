@@ -7,12 +7,13 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import widen
+from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.attention import Attention
 
 
-class _LocalAttention(keras.layers.Layer):
+class _LocalAttention(Layer):
     """What local-m and local-p share: the window |s - p_t| <= D around the places they choose.
 
     Places count the real slots of a row from 0, so padding on either side moves nothing.

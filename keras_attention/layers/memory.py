@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional import addressing, widen
 from keras_attention.layers import _cells
+from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
@@ -27,7 +28,7 @@ class NTMState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class NTMCell(keras.layers.Layer):
+class NTMCell(Layer):
     """A cell whose controller reads and writes S slots of D numbers (Graves et al., 2014).
 
     One step: the controller sees [x_t; r_{t-1}]; from its output o_t each of R read and W write

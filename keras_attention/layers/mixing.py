@@ -7,6 +7,7 @@ weights of its places; what is masked counts as zero.
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.blocks import FeedForward
 
@@ -36,7 +37,7 @@ def _real(x, mask):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MixerBlock(keras.layers.Layer):
+class MixerBlock(Layer):
     """One MLP across places, one across features, each with a norm and a residual connection.
 
         U = X + (W2 gelu(W1 LN(X)^T + b1) + b2)^T        Y = U + W4 gelu(W3 LN(U) + b3) + b4

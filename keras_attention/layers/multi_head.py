@@ -18,6 +18,7 @@ from keras_attention.functional.heads import (
 )
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.shapes import fit_into
+from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import OfTwoWidths
 from keras_attention.layers._shapes import fit_heads
 
@@ -36,7 +37,7 @@ class Cache(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(OfTwoWidths, keras.layers.Layer):
+class MultiHeadAttention(OfTwoWidths, Layer):
     """H attentions side by side, each in a space of its own.
 
         head_h = softmax(x W^Q_h (y W^K_h)^T / sqrt(Dk) + bias) y W^V_h

@@ -10,10 +10,11 @@ from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.pairwise import average, concatenation
 from keras_attention.functional.places import flatten_places, pool_places
 from keras_attention.functional.scores import dot
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit_places
 
 
-class NonLocal(keras.layers.Layer):
+class NonLocal(Layer):
     """What the four instantiations share: z_i = W_z y_i + x_i, y_i = sum_j f(x_i, x_j) g(x_j) / C.
 
     (Wang et al., 2018, eq. 1 and 6.) A block is the identity when it is new, so that it can be put

@@ -5,10 +5,11 @@ import tensorflow as tf
 
 from keras_attention.functional.shapes import sizes
 from keras_attention.functional.windows import window_partition
+from keras_attention.layers._base import Layer
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PatchEmbedding(keras.layers.Layer):
+class PatchEmbedding(Layer):
     """Each patch of P x P pixels through one linear layer: a convolution of stride P.
 
     (Dosovitskiy et al., 2020, eq. 1.)  [B, Y, X, C] -> [B, Y/P, X/P, D].
@@ -61,7 +62,7 @@ class PatchEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PatchMerging(keras.layers.Layer):
+class PatchMerging(Layer):
     """Four neighbours become one, twice as wide: W LayerNorm([x_00; x_10; x_01; x_11]).
 
     (Liu et al., 2021, section 3.1.)  [B, Y, X, D] -> [B, Y/2, X/2, 2D], rounded up: an odd axis

@@ -6,12 +6,13 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import additive, copy_mixture, widen
+from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PointerHead(keras.layers.Layer):
+class PointerHead(Layer):
     """An attention whose scores are the answer: a step of the source (Vinyals et al., 2015).
 
         u_j = v . tanh(W_1 e_j + W_2 d_i)        p(C_i = j) = softmax_j(u_j)
@@ -89,7 +90,7 @@ def _per_step(taken):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class CopyHead(keras.layers.Layer):
+class CopyHead(Layer):
     """Generate a word of the vocabulary, or copy the one that is looked at.
 
         p_gen = 1 - sigmoid(W_u x + b_u)

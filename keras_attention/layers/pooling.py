@@ -6,11 +6,12 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import attend, redundancy
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class AttentionPooling(keras.layers.Layer):
+class AttentionPooling(Layer):
     """A learned query asks which steps matter (Yang et al., 2016, eq. 5 to 7, HAN).
 
         u_t = tanh(W h_t + b)        a_t = softmax_t(u_t . u)        s = sum_t a_t h_t
@@ -65,7 +66,7 @@ class AttentionPooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class StructuredSelfAttention(keras.layers.Layer):
+class StructuredSelfAttention(Layer):
     """Several hops of attention over one sentence, pushed apart by a penalty (Lin et al., 2017).
 
         A = softmax(W_s2 tanh(W_s1 X^T)) over the steps (eq. 6)        M = A X (eq. 7)

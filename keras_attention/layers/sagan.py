@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_attention.functional.attend import attend
 from keras_attention.functional.places import flatten_places, pool_places
 from keras_attention.functional.scores import dot
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit_places
 
 
@@ -26,7 +27,7 @@ _VARIANTS = {
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class SAGANAttention(keras.layers.Layer):
+class SAGANAttention(Layer):
     """Every place of an image looks at all others; how much that counts is learned from 0 on.
 
         s_ij = f(x_i)·g(x_j)    beta_ji = softmax over i of s_ij    o_j = v(sum_i beta_ji h(x_i))

@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import additive, biaffine, general, location
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
 
-class _Score(keras.layers.Layer):
+class _Score(Layer):
     """Scores have no mask of their own; that of what they compare is applied after them."""
 
     def compute_mask(self, inputs, previous_mask=None):

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import widen
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
 
@@ -24,7 +25,7 @@ class Selection(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TokenSelector(keras.layers.Layer):
+class TokenSelector(Layer):
     """Reinforced sequence sampling (Shen et al., 2018, ReSAN): which tokens to attend with.
 
         x'_i = [x_i; mean(x); x_i * mean(x)]

@@ -8,11 +8,12 @@ from keras_attention.functional.dilations import tc_dilations
 from keras_attention.functional.gates import gated_tanh
 from keras_attention.functional.masks import causal
 from keras_attention.functional.scores import dot
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class GatedCausalConv(keras.layers.Layer):
+class GatedCausalConv(Layer):
     """A step sees itself and steps before it, through a gate: tanh(W_f * x) * sigmoid(W_g * x).
 
     (van den Oord et al., 2016, eq. 2.)  [B, T, D] -> [B, T, units]; `*` is a convolution over the
@@ -65,7 +66,7 @@ class GatedCausalConv(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class SNAILDenseBlock(keras.layers.Layer):
+class SNAILDenseBlock(Layer):
     """The input and, beside it, a gated causal convolution of it: [x; tanh(..) * sigmoid(..)].
 
     (Mishra et al., 2018, section 3, DenseBlock.)  [B, T, D] -> [B, T, D + units].
@@ -96,7 +97,7 @@ class SNAILDenseBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class SNAILTCBlock(keras.layers.Layer):
+class SNAILTCBlock(Layer):
     """Dense blocks with dilations that double until the last step sees the first.
 
     (Mishra et al., 2018, section 3, TCBlock.)  [B, T, D] -> [B, T, D + units * ceil(log2 length)].
@@ -141,7 +142,7 @@ class SNAILTCBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class SNAILAttentionBlock(keras.layers.Layer):
+class SNAILAttentionBlock(Layer):
     """The input and, beside it, what each step finds in itself and the steps before it.
 
         [x; softmax over s <= t of (q_t·k_s / sqrt(key_width)) v_s]

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.attend import Memory
+from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import OfTwoWidths, deserialize, serialize
 from keras_attention.layers.embeddings import PositionEmbedding
 from keras_attention.layers.multi_head import MultiHeadAttention
@@ -15,7 +16,7 @@ from keras_attention.layers.transformer_block import (
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerStack(OfTwoWidths, keras.layers.Layer):
+class TransformerStack(OfTwoWidths, Layer):
     """N blocks, with positions and dropout below them and, pre-norm, one more norm above.
 
     The encoder as it is; with `causal=True` a language model; with `cross=True` and `causal=True`

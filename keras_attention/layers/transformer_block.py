@@ -5,13 +5,14 @@ from typing import Any
 
 import keras
 
+from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import OfTwoWidths, deserialize, serialize
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerBlock(OfTwoWidths, keras.layers.Layer):
+class TransformerBlock(OfTwoWidths, Layer):
     """One layer of a stack: self-attention, perhaps cross-attention, and feed-forward.
 
     Each is a sublayer of a `Residual`. Vaswani et al. (2017), section 3.1.

@@ -15,11 +15,12 @@ from keras_attention.functional.windows import (
     window_merge,
     window_partition,
 )
+from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit_places
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class WindowAttention(keras.layers.Layer):
+class WindowAttention(Layer):
     """Multi-head attention within windows, with a learned bias for each relative position.
 
         softmax(q k^T / sqrt(D/H) + B) v        B_ij = table[offset from j to i]

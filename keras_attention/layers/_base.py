@@ -1,0 +1,74 @@
+"""The base class of the layers: it derives shapes of outputs from `call`."""
+
+import inspect
+import random
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_DTYPES = {"mask": "bool", "ids": "int32"}  # by the last word of an argument's name
+
+
+class Layer(keras.layers.Layer):
+    """A Keras layer that tells the shape of its output without a formula of its own.
+
+    Keras 3 derives the output of a symbolic call by tracing `call`, but answers
+    `compute_output_shape`, which `TimeDistributed`, `Bidirectional`, `Sequential` and `summary`
+    ask for, with NotImplementedError. Here both trace `call`, so they agree for every argument.
+
+    >>> class Twice(Layer):
+    ...     def call(self, x):
+    ...         return tf.concat([x, x], -1)
+    >>> Twice().compute_output_shape((None, 3))
+    (None, 6)
+    """
+
+    def compute_output_shape(self, *shapes, **named_shapes) -> Any:
+        """The shapes of what `call` gives for inputs of these shapes; None is an unknown size.
+
+        Shapes are given in the order of the arguments of `call`, or by their name, with or without
+        the suffix `_shape`. A layer that is not built yet stays so: a copy is traced.
+        """
+        if not hasattr(keras, "Operation"):  # Keras 2 traces by itself
+            return super().compute_output_shape(*shapes, **named_shapes)
+        names = list(inspect.signature(self.call).parameters)
+        arguments = dict(zip(names, shapes))
+        for name, shape in named_shapes.items():
+            name = name.removesuffix("_shape")
+            arguments[name if name in names else names[0]] = shape
+        arguments = {
+            name: _tensors(shape, _DTYPES.get(name.split("_")[-1], self.compute_dtype))
+            for name, shape in arguments.items()
+            if shape is not None
+        }
+        if self.built:
+            spec = self.compute_output_spec(**arguments)
+        else:
+            spec = _call_copy(self, arguments)
+        return keras.tree.map_structure(lambda x: None if x is None else tuple(x.shape), spec)
+
+    def compute_output_spec(self, *args, **kwargs) -> Any:
+        """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
+        return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
+
+
+def _tensors(shape: Any, dtype: str) -> Any:
+    """A symbolic tensor of this shape, or the same nest of them."""
+    if isinstance(shape, dict):
+        return {name: _tensors(part, dtype) for name, part in shape.items()}
+    if all(size is None or isinstance(size, int) for size in shape):
+        return keras.KerasTensor(tuple(shape), dtype)
+    parts = [None if part is None else _tensors(part, dtype) for part in shape]
+    return type(shape)(*parts) if hasattr(shape, "_fields") else type(shape)(parts)
+
+
+def _call_copy(layer: keras.layers.Layer, arguments: dict) -> Any:
+    """What a new layer of the same configuration gives."""
+    state = random.getstate()  # Keras draws seeds from here: those drawn later stay the same
+    try:
+        copy = type(layer).from_config(layer.get_config())
+        with tf.init_scope():
+            return copy(**arguments)
+    finally:
+        random.setstate(state)
