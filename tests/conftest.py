@@ -1,11 +1,8 @@
-"""Quiet logs, and draws that are the same at every run."""
+"""Draws that are the same at every run."""
 
-import os
 import sys
 
 import pytest
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ def load():
 
 maker = load()
 TEXT = maker.page()
-each = pytest.mark.parametrize("name", maker.public())
+PUBLIC = maker.public()
 
 
 def test_the_page_is_what_the_docstrings_say():
@@ -28,21 +28,17 @@ def test_the_page_is_what_the_docstrings_say():
     assert found == TEXT, f"docs/attention.md is older than the docstrings: run {COMMAND}"
 
 
-@each
-def test_every_public_name_is_on_the_page_with_an_example(name):
-    section = TEXT.split(f"\n### {name}\n")
-    assert len(section) == 2
-    assert "```pycon\n>>> " in section[1].split("\n### ")[0]
+def test_every_public_name_is_on_the_page_with_an_example():
+    sections = {}
+    for section in TEXT.split("\n### ")[1:]:
+        title, _, text = section.partition("\n")
+        sections.setdefault(title, []).append("```pycon\n>>> " in text)
+    assert {name: sections.get(name) for name in PUBLIC} == {name: [True] for name in PUBLIC}
 
 
-@each
-def test_every_public_name_has_a_paper_or_says_why_it_has_none(name):
-    paper = maker.entry(name, maker.public()[name]).paper
-    assert bool(paper) != (name in maker.NO_PAPER)
-
-
-def test_what_has_no_paper_is_public():
-    assert set(maker.NO_PAPER) <= set(maker.public())
+def test_every_public_name_has_a_paper_or_says_why_it_has_none():
+    without = {name for name, thing in PUBLIC.items() if not maker.entry(name, thing).paper}
+    assert without == {*maker.NO_PAPER}
 
 
 def test_a_paper_is_found_in_each_way_of_citing():
@@ -56,12 +52,12 @@ def test_a_paper_is_found_in_each_way_of_citing():
     assert not maker.paper("As (eq. 3) says.", "Nobody wrote it.")
 
 
-@each
+@pytest.mark.parametrize("name", PUBLIC)
 def test_an_example_runs_as_the_page_shows_it(name):
     opening = TEXT.split("```python\n")[1].split("```")[0]
     names: dict = {}
     exec(opening, names)
-    example = maker.entry(name, maker.public()[name]).example
+    example = maker.entry(name, PUBLIC[name]).example
     test = doctest.DocTestParser().get_doctest(example, names, name, None, 0)
     runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
     keras.utils.set_random_seed(1)

@@ -367,7 +367,19 @@ ROWS |= {
     "residual_pre": Row(lambda dtype: Residual("pre", dtype=dtype), around),
     "feed_forward": Row(lambda dtype: FeedForward(6, "tanh", dtype=dtype), mix_alone),
 }
+# Rows of a class that another row has in whole: what costs most (XLA, graphs, precision) is asked
+# of them in the full run alone.
+VARIANTS = {
+    "luong_scaled", "bahdanau_normalized", "wrapper_luong", "non_local_gaussian", "non_local_dot",
+    "attention_causal", "attention_location", "temporal", "relative_per_head",
+    "restricted_causal", "strided_far", "linear_causal", "memory_efficient_causal",
+    "multi_head_causal", "decoder_pre", "residual_pre",
+}  # fmt: skip
 each = pytest.mark.parametrize("name", ROWS)
+each_class = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.full) if n in VARIANTS else n for n in ROWS],
+)
 
 ELSEWHERE = {
     "Bridge": "takes states",
@@ -433,6 +445,13 @@ def probe(name, dtype="float32", weights=None):
     return model
 
 
+@functools.cache
+def built(name):
+    """The float32 probe of a row, made once: no test changes its weights."""
+    keras.utils.set_random_seed(0)
+    return probe(name)
+
+
 def seen(outputs, mask, values):
     """What must not change: all outputs, or those of unmasked steps if a layer looks at itself."""
     outputs = np.asarray(tf.cast(outputs, tf.float64))
@@ -457,7 +476,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     expected = {}
     for name in ROWS:
-        model = probe(name)
+        model = built(name)
         expected[name] = model(example()).numpy()
         model.save(folder / f"{name}.keras")
     program = f"from tests.conformance.test_layers import check_saved; check_saved({str(folder)!r})"
@@ -476,10 +495,12 @@ def test_a_saved_layer_says_the_same_bits_in_a_new_process(name, saved):
 # -- precision, graphs, XLA
 
 
-@each
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@each_class
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.full)]
+)
 def test_mixed_precision_computes_narrow_and_stays_close(name, policy):
-    wide = probe(name)
+    wide = built(name)
     narrow = probe(name, policy, wide.get_weights())
     found = narrow(example())
     assert found.dtype == policy.removeprefix("mixed_")
@@ -488,17 +509,17 @@ def test_mixed_precision_computes_narrow_and_stays_close(name, policy):
     np.testing.assert_allclose(tf.cast(found, tf.float32), expected, atol=0.1, rtol=0.1)
 
 
-@each
+@each_class
 def test_xla_says_what_eager_says(name):
-    model = probe(name)
+    model = built(name)
     call = tf.function(model, jit_compile=True, autograph=False)
     inputs = tuple(map(tf.constant, example()))
     np.testing.assert_allclose(call(inputs), model(inputs), atol=1e-5, rtol=1e-6)
 
 
-@each
+@each_class
 def test_a_graph_with_unknown_lengths_says_what_eager_says(name):
-    model = probe(name)
+    model = built(name)
     unknown = tf.TensorSpec([None, None, WIDTH])
     signature = [(unknown, unknown, tf.TensorSpec([None, None], tf.bool))]
     call = tf.function(model, input_signature=signature)
@@ -512,7 +533,7 @@ def test_a_graph_with_unknown_lengths_says_what_eager_says(name):
 
 @each
 def test_what_is_masked_changes_nothing(name):
-    model, (query, values, mask) = probe(name), example()
+    model, (query, values, mask) = built(name), example()
     expected = model((query, values, mask))
     other = np.where(mask[..., None], values, 1e3 * np.random.normal(size=values.shape))
     found = model((query, other.astype("float32"), mask))
@@ -521,7 +542,7 @@ def test_what_is_masked_changes_nothing(name):
 
 @each
 def test_more_padding_changes_nothing(name):
-    model, (query, values, mask) = probe(name), example()
+    model, (query, values, mask) = built(name), example()
     expected = seen(model((query, values, mask)), mask, values)
     more = np.concatenate([values, np.ones((3, 4, WIDTH), "float32")], 1)
     more_mask = np.pad(mask, [[0, 0], [0, 4]])
@@ -531,7 +552,7 @@ def test_more_padding_changes_nothing(name):
 
 @each
 def test_a_row_that_may_see_nothing_is_finite_and_so_are_its_gradients(name):
-    model, (query, values, mask) = probe(name), example()
+    model, (query, values, mask) = built(name), example()
     mask[1] = False
     values = tf.constant(values)
     with tf.GradientTape() as tape:
@@ -560,6 +581,7 @@ def test_gradients_are_the_finite_differences_in_float64(name):
     with tf.GradientTape() as tape:
         tape.watch([query, values])
         result = loss()
+    loss = tf.function(loss, autograph=False)  # asked twice for each variable
     for variable, gradient in zip(watched, tape.gradient(result, watched)):
         step = 1e-6 * np.random.normal(size=variable.shape)
         begin = variable.numpy()

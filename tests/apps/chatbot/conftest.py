@@ -1,11 +1,12 @@
 """Small models, each trained once: tests that change a model directory copy it first."""
 
+import json
 import shutil
 
 import pytest
 
 from tests.apps.chatbot import untrained
-from tests.apps.chatbot.program import SMALL, run, shipped
+from tests.apps.chatbot.program import SMALL, Ran, run, shipped
 
 # Every tokenizer, task and attention, one and two layers.
 KINDS = {
@@ -16,15 +17,18 @@ KINDS = {
 
 
 @pytest.fixture(scope="session")
-def pairs(tmp_path_factory):
+def pairs(once_for_all_workers):
     """task -> a file of forty pairs."""
-    folder = tmp_path_factory.mktemp("pairs")
     lines = {
         "chat": shipped("chat_en.tsv", 20, 30) + shipped("chat_zh.tsv", 20, 30),
         "couplet": shipped("couplets.tsv", 40),
     }
-    for task in lines:
-        (folder / task).write_text("\n".join(lines[task]), "utf-8")
+
+    def write(folder):
+        for task in lines:
+            (folder / task).write_text("\n".join(lines[task]), "utf-8")
+
+    folder = once_for_all_workers("pairs", write)
     return {task: str(folder / task) for task in lines}
 
 
@@ -45,19 +49,20 @@ def how(pairs):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, how):
+def trained(once_for_all_workers, how):
     """kind -> the directory of a model, and what its training printed."""
-    found = {}
 
     def model(kind):
         if kind == "sentencepiece":
             pytest.importorskip("sentencepiece")
-        if kind not in found:
-            directory = tmp_path_factory.mktemp("models") / kind
-            ran = run("--mode=train", f"--model_dir={directory}", *how[kind])
+
+        def train(folder):
+            ran = run("--mode=train", f"--model_dir={folder}/{kind}", *how[kind])
             assert ran.code == 0, ran.err
-            found[kind] = directory, ran
-        return found[kind]
+            (folder / "ran.json").write_text(json.dumps(ran), "utf-8")
+
+        folder = once_for_all_workers(f"trained_{kind}", train)
+        return folder / kind, Ran(*json.loads((folder / "ran.json").read_text("utf-8")))
 
     return model
 
