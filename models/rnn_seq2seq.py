@@ -266,7 +266,7 @@ class RNNSeq2Seq(keras.Model):
         """Everything is built by one small call; nothing depends on S or T."""
         if not self.built:
             self.built = True
-            self((tf.fill([1, 2], self.end_id), tf.fill([1, 2], self.start_id)))
+            self((tf.fill([1, 2], self.start_id), tf.fill([1, 2], self.start_id)))
 
     def get_build_config(self):
         return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one

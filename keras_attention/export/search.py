@@ -67,7 +67,7 @@ def warm_up_requests(endpoints: Endpoints, lines: Sequence[str | bytes]) -> list
     batches, too. These have no room for a scalar, and of a request that fails it refuses the model.
     """
     if endpoints.tokenizer is None:
-        ids = tf.fill([1, 8], endpoints.end_id)
+        ids = tf.fill([1, 8], endpoints.start_id)
         return [Request(name, {"ids": ids}) for name in ("serving_default", "generate")]
     text = tf.constant(list(lines), tf.string)
     return [

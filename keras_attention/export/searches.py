@@ -66,7 +66,12 @@ def demand_model(model: Any, tokenizer: Any) -> None:
             "Expected a model as `seq2seq.generate` takes it. Received: a "
             f"{type(model).__name__}, which has no {', '.join(missing)}"
         )
-    last = tokenizer.vocab_size - 1 if tokenizer is not None else model.end_id
+    if tokenizer is not None and not 0 <= model.end_id < tokenizer.vocab_size:
+        raise ValueError(
+            "Expected an end_id among the tokenizer's tokens, for it ends every source and target. "
+            f"Received: end_id={model.end_id}, vocab_size={tokenizer.vocab_size}"
+        )
+    last = tokenizer.vocab_size - 1 if tokenizer is not None else model.start_id
     known = getattr(model, "target_vocab_size", None)
     too_few = f"one that says {known}" if known is not None and last >= known else None
     try:

@@ -94,6 +94,8 @@ class BeamSearchDecoder(BaseDecoder):
     `(FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths [B, K])`. `memory`, as in
     `BasicDecoder`, is not tiled: the K hypotheses of a source share it. Without `initial_state` the
     cell begins with zeros, or its inner cell with `initial_cell_state=`, a row for each source.
+    An `end_token` outside of the vocabulary, such as -1, means that no hypothesis ends. The places
+    of hypotheses that do not exist have log p = -inf and length 0.
 
     >>> import keras
     >>> cell = keras.layers.GRUCell(8)
@@ -260,7 +262,7 @@ class BeamSearchDecoder(BaseDecoder):
         finished = state.beams.finished
         return finished, inputs, state.beams if self._is_plain else state
 
-    def _initial_search_state(self, cell_state) -> BeamSearchDecoderState:
+    def _initial_search_state(self, cell_state) -> _SearchState:
         floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
         self._score_dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
         live = tf.constant(self.chooser.live(self.beam_width))

@@ -109,11 +109,12 @@ def _search_step(
         attention *= tf.cast(~finished, logits.dtype)[..., None]
         coverage = beams.accumulated_attention_probs + attention
     over = finished | stuck
+    repeated = _repeated_token(end_token, logits)
 
     def scored(ids, log_probs):
         """ids [B, K, C] or [1, 1, C], log p of the token [B, K, C] -> total log p, score."""
         ends = ids == end_token
-        frozen = tf.where(ends, tf.zeros([], log_probs.dtype), never)
+        frozen = tf.where(ids == repeated, tf.zeros([], log_probs.dtype), never)
         log_probs = tf.where(over[..., None], frozen, log_probs)
         total = beams.log_probs[..., None] + log_probs
         grows = tf.cast(~ends & ~over[..., None], beams.lengths.dtype)
@@ -132,16 +133,18 @@ def _search_step(
     norm = functools.partial(log_normalizer, logits)
     if not normalize:
         norm = lambda likeliest=None: tf.zeros([], logits.dtype)  # noqa: E731
-    continuations = Continuations(time, logits, norm, over, end_token, scored)
+    continuations = Continuations(time, logits, norm, over, repeated, scored)
     choice, chooser_state = chooser.choose(continuations, state.choice)
     parents = choice.parents
     parent_over = gather_beams(over, parents)
     follow = functools.partial(tf.nest.map_structure, lambda leaf: _follow(leaf, parents))
+    dead = choice.log_probs == never
+    lengths = gather_beams(beams.lengths, parents) + tf.cast(~parent_over, beams.lengths.dtype)
     next_beams = BeamSearchDecoderState(
         cell_state=reorder(next_cell_state, parents) if reorder else follow(next_cell_state),
         log_probs=choice.log_probs,
-        finished=parent_over | (choice.ids == end_token) | (choice.log_probs == never),
-        lengths=gather_beams(beams.lengths, parents) + tf.cast(~parent_over, beams.lengths.dtype),
+        finished=parent_over | (choice.ids == end_token) | dead,
+        lengths=tf.where(dead, tf.zeros([], lengths.dtype), lengths),
         accumulated_attention_probs=()
         if isinstance(coverage, tuple)
         else gather_beams(coverage, parents),
@@ -152,6 +155,15 @@ def _search_step(
         scores = scored(everything, logits - norm())[1]
     next_state = _SearchState(next_beams, gather_beams(stuck, parents), chooser_state)
     return BeamSearchDecoderOutput(scores, choice.ids, parents), next_state
+
+
+def _repeated_token(end_token, logits):
+    """What finished hypotheses repeat: the end token, or 0 if it is outside of the vocabulary.
+
+    Such an end token means that no hypothesis ends.
+    """
+    known = (end_token >= 0) & (end_token < tf.shape(logits)[-1])
+    return tf.where(known, end_token, tf.zeros_like(end_token))
 
 
 def _follow(leaf, parents):

@@ -22,8 +22,9 @@ class Continuations(NamedTuple):
     # what makes `logits - norm()` the log p that is scored, [B, K, 1]; cheaper for whom has the
     # likeliest id of each row, [B, K, 1]
     norm: Callable[..., tf.Tensor]
-    finished: tf.Tensor  # [B, K] bool: says nothing but the end token, at no cost
-    end_token: tf.Tensor  # scalar
+    finished: tf.Tensor  # [B, K] bool: has one continuation, `end_token`, at no cost
+    # scalar, an id of the vocabulary: the end token, or what stands for it where there is none
+    end_token: tf.Tensor
     # ids [B, K, C], log p of them [B, K, C] -> log p of the hypotheses with them, their scores
     scored: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -163,8 +164,9 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
     """Diverse beam search (Vijayakumar et al., 2018): K hypotheses in `groups` beams of their own.
 
     The beams choose one after the other; a token costs `strength` for every time that a beam before
-    has chosen it at this step. It counts in the choice alone, not in the score. With `at`, a step
-    (a scalar or [B]), it costs at that step alone.
+    has chosen it at this step. It counts in the choice alone, not in the score. A hypothesis that
+    has finished before this step chooses nothing, and costs nobody anything. With `at`, a step (a
+    scalar or [B]), it costs at that step alone.
 
     Raises ValueError for no groups, or a negative strength; the search, for groups that do not
     divide K.
@@ -203,8 +205,12 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
                 cost = tf.where(cost > 0, cost * weight, 0.0)  # an infinite strength is none here
                 cost = tf.where(continuations.finished[:, mine, None], 0.0, cost)
             picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, cost)
-            choices.append(picked._replace(parents=picked.parents + group * width))
-            said = picked.ids if said is None else tf.concat([said, picked.ids], 1)
+            picked = picked._replace(parents=picked.parents + group * width)
+            choices.append(picked)
+            silent = tf.gather(continuations.finished, picked.parents, batch_dims=1)
+            silent |= picked.log_probs == -float("inf")
+            chosen = tf.where(silent, -1, picked.ids)  # -1: no token
+            said = chosen if said is None else tf.concat([said, chosen], 1)
         return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), state
 
     made_by = ("diverse", {"groups": groups, "strength": strength, "at": at})
@@ -236,11 +242,13 @@ def _candidates(continuations):
     if vocabulary is None:
         raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
     values, ids = top_k(logits, min(logits.shape[1] + 1, vocabulary))
+    norm = continuations.norm(ids[..., :1])
+    if ids.shape[2] == vocabulary:  # the end token is among them
+        return ids, *continuations.scored(ids, values - norm)
     end = tf.gather(logits, end_token, axis=2)[..., None]  # [B, K, 1]
     # An end token that is among the best as well is no other continuation.
     repeated = tf.concat([ids == end_token, tf.zeros_like(end, tf.bool)], 2)
     ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + end_token], 2)
-    norm = continuations.norm(ids[..., :1])
     total, scores = continuations.scored(ids, tf.concat([values, end], 2) - norm)
     return ids, tf.where(repeated, never, total), tf.where(repeated, never, scores)
 

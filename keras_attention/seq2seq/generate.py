@@ -22,7 +22,7 @@ class Model(Protocol):
     """What `generate` asks of a model."""
 
     start_id: int
-    end_id: int
+    end_id: int  # outside of the vocabulary, such as -1: no answer ends before `max_length`
     pad_id: int
 
     def encode(self, source: Any) -> tuple[Any, Any]:

@@ -124,6 +124,19 @@ def test_without_a_tokenizer_ids_are_asked_in_the_clean_process(tmp_path, monkey
     assert ids.dtype == tf.int32 and expected.keys() == {"ids", "scores", "lengths"}
 
 
+@pytest.mark.parametrize("end", [-1, V])
+def test_a_model_that_never_ends_is_served_by_its_ids_alone(end):
+    model = Variables()
+    model.end_id = end
+    endpoints = Endpoints(model, settings=SETTINGS, return_alignments=False)
+    found = endpoints.generate(tf.constant([[5, 6], [7, 0]]))
+    assert (found["lengths"].numpy() == SETTINGS.max_length).all()
+    (asked,) = export.search.warm_up_requests(endpoints, ())[0].inputs.values()
+    assert ((asked.numpy() >= 0) & (asked.numpy() < V)).all()
+    with pytest.raises(ValueError, match=f"an end_id among the tokenizer's.*end_id={end}"):
+        Endpoints(model, TOKENIZER)
+
+
 def test_a_language_model_goes_on_with_its_line(tmp_path):
     model = TransformerLM(V, layers=1, width=16, heads=2, ff_width=32)
     model.build()

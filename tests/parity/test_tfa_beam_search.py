@@ -45,7 +45,7 @@ def chances(sources, vocabulary, dtype="float32", spread=2.0):
     return tf.nn.log_softmax(tf.constant(logits))
 
 
-def looked_up(log_p, width, dtype="float32", graph=False, **options):
+def looked_up(log_p, width, dtype="float32", graph=False, end=END, **options):
     """A search over a table of chances."""
     sources, _, _, vocabulary = log_p.shape
 
@@ -63,7 +63,7 @@ def looked_up(log_p, width, dtype="float32", graph=False, **options):
             outputs, final, lengths = decoder(
                 tf.eye(vocabulary, dtype=dtype),
                 start_tokens=tf.fill([sources], START),
-                end_token=END,
+                end_token=end,
                 initial_state=library.tile_batch(state, width),
             )
             return {"outputs": outputs, "final": final, "lengths": lengths}
@@ -114,13 +114,13 @@ def attentive(width=3, mechanisms=("BahdanauAttention",), graph=False, dtype="fl
     return make, MEMORY, tensor("h", B, UNITS)
 
 
-def assert_same_search(make, *inputs, but=(), **settings):
+def assert_same_search(make, *inputs, but=(), end=END, **settings):
     """All the same, but the final ids where their way back begins before the last step."""
     theirs, ours = assert_same(make, *inputs, slopes=False, but=(PREDICTED, *but), **settings)
     ids, parents = (theirs[f"{STEP}.{name}"] for name in ("predicted_ids", "parent_ids"))
     ids, parents = (np.moveaxis(x, 1, 0) for x in (ids, parents))
     whole = np.full(ids.shape[1], len(ids))
-    traced = THEIRS.gather_tree(ids, parents, whole, END)
+    traced = THEIRS.gather_tree(ids, parents, whole, end)
     np.testing.assert_array_equal(ours[PREDICTED], np.moveaxis(traced, 0, 1))
     longest = theirs[".final.lengths"].max(1)
     still = np.array(
@@ -186,6 +186,44 @@ def test_with_more_beams_than_tokens_the_same_hypotheses_are_found_once_there_ar
     )
     for path in (PREDICTED, ".final.log_probs", ".final.lengths", ".lengths"):
         assert_close(ours[path], theirs[path], 1e-5, 1e-6, path)
+
+
+def test_the_places_of_hypotheses_that_do_not_exist_have_length_0_in_both():
+    """Of two tokens, one of them the end, there are n + 1 hypotheses after n steps."""
+
+    def steps(library):
+        width, vocabulary, end = 7, 2, 1
+        place = np.arange(width) > 0
+        state = library.BeamSearchDecoderState(
+            cell_state=tf.zeros([1, width, 1]),
+            log_probs=tf.constant([np.where(place, -np.inf, 0.0)], tf.float32),
+            finished=tf.constant([place]),
+            lengths=tf.zeros([1, width], tf.int64),
+            accumulated_attention_probs=(),
+        )
+        found = []
+        for time in range(4):
+            logits = tensor(f"logits {time}", 1, width, vocabulary)
+            _, state = library.beam_search_decoder._beam_search_step(
+                time, logits, state.cell_state, state, 1, width, end, 0.6, 0.0, False
+            )
+            found.append([x.numpy()[0] for x in (state.log_probs, state.finished, state.lengths)])
+        return found
+
+    theirs, ours = (np.array(steps(library), float) for library in LIBRARIES)  # [T, 3, K]
+    dead = theirs[:, 0] < -1e30
+    np.testing.assert_array_equal(dead.sum(1), [5, 4, 3, 2])
+    assert not theirs[0, 2, dead[0]].any()  # later theirs has some that follow a finished one
+    for place in range(3):
+        assert_close(ours[:, place][~dead], theirs[:, place][~dead], 1e-5, 1e-6)
+    assert np.isneginf(ours[:, 0][dead]).all() and not ours[:, 2][dead].any()
+
+
+@pytest.mark.parametrize("end", [-1, 6])
+def test_an_end_token_outside_of_the_vocabulary_means_that_nothing_ends_in_both(end):
+    theirs, ours = assert_same_search(looked_up(chances(10, 6), 3, end=end), end=end)
+    assert not ours[".final.finished"].any() and (ours[".lengths"] == T).all()
+    np.testing.assert_array_equal(ours[PREDICTED], theirs[PREDICTED])
 
 
 def test_a_graph_finds_the_same():

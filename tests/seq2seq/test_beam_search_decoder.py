@@ -1,6 +1,7 @@
 """Beam search over tables of transitions, where every answer can be enumerated."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -221,6 +222,32 @@ def test_the_search_goes_on_while_any_hypothesis_may():
     assert found == [[(END,), (2, 2, 2, 2, END)]]
     found, _, _ = search(Table(np.log(p)), 2, length_penalty_weight=3.0)
     assert found == [[(2, 2, 2, 2, END), (END,)]]
+
+
+@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("end", [-1, 4])
+def test_an_end_token_outside_of_the_vocabulary_means_that_nothing_ends(end, how):
+    """Every path of three tokens, and places for hypotheses that do not exist."""
+    table, width = Table.random(5, 3, 4), 70
+    decoder = BeamSearchDecoder(table, width, maximum_iterations=3)
+
+    def run(start):
+        state = tile_batch(table.start(), width)
+        outputs, final, lengths = decoder(
+            tf.eye(4), start_tokens=start, end_token=end, initial_state=state
+        )
+        return outputs.predicted_ids, final.log_probs, final.finished, lengths
+
+    call = run if how == "eager" else tf.function(run, jit_compile=how == "xla")
+    ids, log_p, finished, lengths = (x.numpy() for x in call(tf.fill([5], START)))
+    paths = list(itertools.product(range(4), repeat=3))
+    for b in range(5):
+        expected = log_probs(table, b, paths)
+        order = np.argsort(expected)[::-1]
+        assert [tuple(path) for path in ids[b].T[:64].tolist()] == [paths[i] for i in order]
+        np.testing.assert_allclose(log_p[b, :64], np.array(expected)[order], rtol=1e-4, atol=1e-5)
+    assert (lengths[:, :64] == 3).all() and not finished[:, :64].any()
+    assert np.isneginf(log_p[:, 64:]).all() and not lengths[:, 64:].any()
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])

@@ -161,7 +161,7 @@ def diverse_oracle(log_p, width, groups, strength, steps):
     """Vijayakumar et al. (2018), algorithm 1, over lists of hypotheses: [(answer, log p)]."""
     beams = [[((), 0.0)] for _ in range(groups)]
     for t in range(steps):
-        said = []
+        said = []  # what the groups before have chosen at this step
         for group, hypotheses in enumerate(beams):
             candidates = []
             for answer, total in hypotheses:
@@ -174,8 +174,8 @@ def diverse_oracle(log_p, width, groups, strength, steps):
             candidates.sort(key=lambda candidate: -candidate[0])
             chosen = candidates[: width // groups]
             beams[group] = [(answer, total) for _, answer, total in chosen]
-            # A finished hypothesis goes on saying its end token.
-            said += [answer[-1] for answer, _ in beams[group]]
+            # A hypothesis that has finished before chooses nothing.
+            said += [answer[-1] for answer, _ in beams[group] if len(answer) == t + 1]
     return sorted((h for group in beams for h in group), key=lambda h: -h[1])
 
 
@@ -189,6 +189,17 @@ def test_diverse_beams_are_those_of_the_algorithm(width, groups, strength):
         expected = diverse_oracle(model.cell.of(source), width, groups, strength, STEPS)
         np.testing.assert_allclose([s for _, s in row], [s for _, s in expected], atol=1e-4)
         assert sorted(answer for answer, _ in row) == sorted(answer for answer, _ in expected)
+
+
+def test_a_group_that_has_finished_lets_the_others_end():
+    p = np.full([1, 8, 5, 5], 1e-9)
+    p[..., [END, 3, 4]] = 0.6, 0.25, 0.15
+    result = generate(
+        TableModel(Table(np.log(p))), [0], beam_width=2, max_length=8, chooser=diverse(2, 2.0)
+    )
+    (row,) = answers_of(result)
+    assert [answer for answer, _ in row] == [(END,), (3, END)]
+    np.testing.assert_allclose([s for _, s in row], np.log([0.6, 0.25 * 0.6]), rtol=1e-5)
 
 
 def test_one_group_is_beam_search_and_groups_without_strength_are_copies_of_a_smaller_one():
@@ -249,6 +260,28 @@ def test_a_seed_repeats_its_draws_and_no_seed_draws_anew():
     ]
     assert ids[0] == ids[1]
     assert ids[0] != ids[2] and ids[3] != ids[4]
+
+
+@every_chooser
+@pytest.mark.parametrize("end", [-1, VOCABULARY])
+def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
+    model = model_of(3)
+    model.end_id = end
+
+    def search(sources, controls=()):
+        settings = dict(beam_width=4, max_length=STEPS, chooser=CHOOSERS[name]())
+        return generate(model, sources, controls=controls, **settings)
+
+    found = search(tf.range(3))
+    assert (found.lengths.numpy() == STEPS).all() and not found.finished.numpy().any()
+    for source, row in enumerate(answers_of(found)):
+        for answer, score in row:
+            expected = oracles.log_prob(answer, model.cell.of(source), START)
+            np.testing.assert_allclose(score, expected, atol=1e-5)
+    compiled = tf.function(lambda s: search(s)[:3], jit_compile=True)(tf.range(3))
+    np.testing.assert_array_equal(compiled[0], found.ids)
+    stuck = search(tf.range(3), dead_end(2))
+    assert (stuck.lengths.numpy() == 2).all() and not stuck.finished.numpy().any()
 
 
 @every_chooser

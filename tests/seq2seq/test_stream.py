@@ -95,9 +95,11 @@ def test_it_ends_when_all_rows_have_ended():
 
 
 def test_tokens_come_while_later_ones_are_not_decoded_yet(model):
-    iterator = stream(model, SOURCES, max_length=10**3)
-    next(iterator)  # were the whole answer decoded first, the test would take its time
-    iterator.close()
+    streamer, steps = Stream(model, max_length=4, controls=length_between(4)), []
+    step = streamer._step
+    streamer._step = lambda time, *state: steps.append(int(time)) or step(time, *state)
+    seen = [len(steps) for _ in streamer(SOURCES)]
+    assert seen == [1, 2, 3, 4] and steps == [0, 1, 2, 3]
 
 
 def test_draws_without_a_seed_differ_from_call_to_call(model):
