@@ -14,10 +14,12 @@
 | `visualize`  | heat maps, maps of heads, coloured documents, also for TensorBoard      |
 """
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from keras_attention import data, functional, layers, seq2seq, text, training
+from keras_attention._late import register_late
 
 if TYPE_CHECKING:
     from keras_attention import contrib, export, migrate, visualize
@@ -37,6 +39,8 @@ __all__ = [
 ]
 # Imported when they are asked for: they hold nothing that Keras has to know to load a model.
 _LATE = ("contrib", "export", "migrate", "visualize")
+# The classes of the package `models`, which a saved file may hold.
+_MODELS = ("RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger")
 
 
 def __getattr__(name: str) -> Any:
@@ -47,3 +51,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATE})
+
+
+def _say_where(name: str) -> Any:
+    raise ValueError(
+        f"The file holds a {name}, which the package models defines: write `import models` before "
+        f"the file is loaded. Received: {name}, and no `import models` so far"
+    )
+
+
+for _name in _MODELS:
+    register_late(_name, functools.partial(_say_where, _name))

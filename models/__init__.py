@@ -1,6 +1,13 @@
-"""Ready models, one paper (or close pair) a file; each runs as `python -m models.NAME`."""
+"""Ready models, one paper (or close pair) a file; each runs as `python -m models.NAME`.
 
+After `import models`, `keras.models.load_model` loads any file that holds one of them.
+"""
+
+import functools
 import importlib
+
+import keras_attention  # noqa: F401  so that Keras knows the layers of a saved model, too
+from keras_attention._late import register_late
 
 _FILES = {
     "RNNSeq2Seq": "rnn_seq2seq",
@@ -16,3 +23,7 @@ def __getattr__(name: str):
     if name not in _FILES:
         raise AttributeError(f"module 'models' has no attribute {name!r}. It has {__all__}.")
     return getattr(importlib.import_module(f"models.{_FILES[name]}"), name)
+
+
+for _name in __all__:
+    register_late(_name, functools.partial(__getattr__, _name))

@@ -1,0 +1,30 @@
+"""Classes that Keras finds by their registered names before their files are imported."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+class LateClass:
+    """Stands for a class in Keras' registry until somebody needs it.
+
+    The decorator of the class replaces it as soon as its file is imported.
+    """
+
+    def __init__(self, find: Callable[[], type]):
+        self._find = find
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._find(), name)
+
+    def __call__(self, *args, **kwargs) -> Any:
+        return self._find()(*args, **kwargs)
+
+
+def register_late(name: str, find: Callable[[], type]) -> None:
+    """Let Keras find `keras_attention>name` by calling `find()`; a class that is there stays."""
+    objects = keras.saving.get_custom_objects()
+    known = objects.get(f"keras_attention>{name}")
+    if known is None or isinstance(known, LateClass):
+        objects[f"keras_attention>{name}"] = LateClass(find)
