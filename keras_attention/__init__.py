@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from keras_attention import data, functional, layers, seq2seq, text, training
-from keras_attention._late import register_late
+from keras_attention.layers._late import register_late
 
 if TYPE_CHECKING:
     from keras_attention import contrib, export, migrate, visualize

@@ -7,7 +7,7 @@ import functools
 import importlib
 
 import keras_attention  # noqa: F401  so that Keras knows the layers of a saved model, too
-from keras_attention._late import register_late
+from keras_attention.layers._late import register_late
 
 _FILES = {
     "RNNSeq2Seq": "rnn_seq2seq",
