@@ -16,6 +16,10 @@ import tensorflow as tf
 from keras_attention.export.audit import meta_graphs
 from keras_attention.export.warm_up import FILE as WARM_UP
 
+# An export is not trained: gradient functions only make it larger, and `tf.saved_model.load` would
+# keep them, and with them the graph, for the life of the process.
+_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+
 # What a server does, and `saved_model_cli run`: load the graph into a session and run a signature.
 # (`tf.saved_model.load` alone would also accept a graph whose variables a session cannot find.)
 _RUN = """
@@ -93,7 +97,7 @@ def _write(module, new, signatures, directory) -> None:
     used = {weight.ref(): weight for function in traced for weight in function.variables}
     whole.weights = list(used.values())
     try:
-        tf.saved_model.save(whole, new, dict(signatures))
+        tf.saved_model.save(whole, new, dict(signatures), _OPTIONS)
     except tf.errors.OpError as error:
         reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(error).splitlines()[0])
         raise OSError(f"Could not write {directory}: {reason}") from error

@@ -1,3 +1,4 @@
+import gc
 import os
 
 import numpy as np
@@ -219,3 +220,22 @@ def test_what_fails_its_check_replaces_nothing(tmp_path):
         export.save(str(directory), shout, {"serving_default": shout.__call__}, refuse)
     assert (directory / "saved_model.pb").read_bytes() == before
     assert os.listdir(tmp_path) == ["served"]
+
+
+def test_an_export_that_is_loaded_again_and_again_is_freed(tmp_path):
+    """Its gradients, which nobody takes, would be kept by TensorFlow, and the graph with them."""
+
+    class Clipped(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], name="x")])
+        def __call__(self, x):
+            return {"y": tf.custom_gradient(lambda x: (x + 1, lambda d: d))(x)}
+
+    clipped = Clipped()
+    export.save(str(tmp_path / "served"), clipped, {"serving_default": clipped.__call__})
+
+    def graphs():
+        tf.saved_model.load(str(tmp_path / "served"))
+        gc.collect()
+        return sum(isinstance(found, tf.Graph) for found in gc.get_objects())
+
+    assert graphs() == graphs()

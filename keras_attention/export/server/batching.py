@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
+import time
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,13 +19,14 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Overloaded(RuntimeError):
-    """As many requests wait as may wait."""
+    """As many requests wait as may wait, or none of the threads would come to another."""
 
 
 class _Request(NamedTuple):
     inputs: Arrays
     rows: int
     answer: asyncio.Future
+    deadline: float  # of time.monotonic
 
 
 class _Batch:
@@ -55,6 +57,9 @@ class Batcher:
         max_pending: requests without an answer, at most; those above are refused.
         threads: batches that run at a time. Default: one per core, and at least two: a long one
             does not stop the others.
+        time_limit: seconds that a request may take in all. A batch is stopped when the time of all
+            of its requests is over, if its signature can be stopped (`Signature.within`). What
+            frees the caller then is the caller's affair. None: any time.
 
     An async context manager; it belongs to the loop that entered it.
 
@@ -75,11 +80,14 @@ class Batcher:
         max_wait: float = 0.002,
         max_pending: int = 256,
         threads: int | None = None,
+        time_limit: float | None = None,
     ):
         self._max_batch_size, self._max_wait = max_batch_size, max_wait
         self._max_pending, self._pending = max_pending, 0
         self._count = threads or max(2, os.cpu_count() or 1)
+        self._time_limit = float("inf") if time_limit is None else time_limit
         self._open: dict[Hashable, _Batch] = {}
+        self._running: list[float] = []  # the deadlines of the batches that run
 
     async def __aenter__(self) -> "Batcher":
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
@@ -98,6 +106,12 @@ class Batcher:
         """Whether a request would be refused now."""
         return self._pending >= self._max_pending
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether every thread is held by a batch whose time is over."""
+        now = time.monotonic()
+        return len(self._running) == self._count and all(end < now for end in self._running)
+
     async def __call__(self, signature: Signature, inputs: Arrays) -> dict[str, np.ndarray]:
         """The outputs for these inputs. Cancelled before it runs, it costs nothing.
 
@@ -105,14 +119,18 @@ class Batcher:
         """
         if self.is_full:
             raise Overloaded(f"{self._pending} requests wait already. Try again later.")
+        if self.is_stuck:
+            raise Overloaded("All model threads are busy beyond the time limit. Try again later.")
         self._pending += 1
+        end = time.monotonic() + self._time_limit
         try:
             parts = split(signature, inputs, self._max_batch_size)
-            return own(signature, joined([await self._join(signature, part) for part in parts]))
+            answers = [await self._join(signature, part, end) for part in parts]
+            return own(signature, joined(answers))
         finally:
             self._pending -= 1
 
-    def _join(self, signature, inputs) -> asyncio.Future:
+    def _join(self, signature, inputs, deadline) -> asyncio.Future:
         answer = asyncio.get_running_loop().create_future()
         key, rows = _group(signature, inputs)
         batch = self._open.get(key)
@@ -120,7 +138,7 @@ class Batcher:
             batch = _Batch(signature, key, asyncio.get_running_loop().time())
             self._queue.put_nowait(batch)
             self._open[key] = batch
-        batch.requests.append(_Request(inputs, rows, answer))
+        batch.requests.append(_Request(inputs, rows, answer, deadline))
         batch.rows += rows
         if key is None or batch.rows >= self._max_batch_size:
             self._close(batch)
@@ -142,7 +160,13 @@ class Batcher:
             requests = [request for request in batch.requests if not request.answer.done()]
             if not requests:
                 continue
-            answers = await loop.run_in_executor(self._threads, _run, batch.signature, requests)
+            end = max(request.deadline for request in requests)
+            self._running.append(end)
+            try:
+                running = loop.run_in_executor(self._threads, _run, batch.signature, requests, end)
+                answers = await running
+            finally:
+                self._running.remove(end)
             for request, answer in zip(requests, answers):
                 if request.answer.done():  # nobody waits for it any more
                     continue
@@ -161,23 +185,37 @@ def _group(signature: Signature, inputs: Arrays) -> tuple[Hashable, int]:
     return (signature, *(inputs[name].shape[1:] for name in signature.inputs)), rows
 
 
-def _run(signature: Signature, requests: Sequence[_Request]) -> list[dict | Exception]:
+def _run(
+    signature: Signature, requests: Sequence[_Request], deadline: float
+) -> list[dict | Exception]:
     """An answer for each request, in their order."""
     try:
         if len(requests) == 1:
-            return [signature(requests[0].inputs)]
-        return _run_together(signature, requests)
+            return [_call(signature, requests[0].inputs, deadline)]
+        return _run_together(signature, requests, deadline)
+    except TimeoutError as error:
+        return [error] * len(requests)
     except Exception as error:
         if len(requests) == 1:
             return [error]
-        return [_run(signature, [request])[0] for request in requests]
+        return [_run(signature, [request], deadline)[0] for request in requests]
 
 
-def _run_together(signature, requests) -> list[dict]:
+def _call(signature, inputs, deadline) -> dict[str, np.ndarray]:
+    if deadline == float("inf"):
+        return signature(inputs)
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("The time of the request is over.")
+    return signature(inputs, seconds)
+
+
+def _run_together(signature, requests, deadline) -> list[dict]:
     inputs = {
         name: np.concatenate([request.inputs[name] for request in requests])
         for name in signature.inputs
     }
     ends = np.cumsum([request.rows for request in requests])[:-1]
-    parts = {name: np.split(value, ends) for name, value in signature(inputs).items()}
+    outputs = _call(signature, inputs, deadline)
+    parts = {name: np.split(value, ends) for name, value in outputs.items()}
     return [{name: part[i] for name, part in parts.items()} for i in range(len(requests))]

@@ -62,7 +62,9 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
     Raises ImportError without the extra [serving].
     """
     fastapi = optional("fastapi")
-    batcher = Batcher(limits.max_batch_size, limits.max_wait, limits.max_pending)
+    batcher = Batcher(
+        limits.max_batch_size, limits.max_wait, limits.max_pending, time_limit=limits.time_limit
+    )
     writing = asyncio.Lock()
 
     @contextlib.asynccontextmanager
@@ -131,7 +133,10 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
         return reply({"status": "alive"})
 
     async def ready():
-        return reply({"status": "full"}, 503) if batcher.is_full else reply({"status": "ready"})
+        for status, holds in {"full": batcher.is_full, "stuck": batcher.is_stuck}.items():
+            if holds:
+                return reply({"status": status}, 503)
+        return reply({"status": "ready"})
 
     # No pages that describe it: they would fetch their scripts from elsewhere.
     app = fastapi.FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)

@@ -1,6 +1,8 @@
 """A SavedModel in memory, and its signatures as functions of arrays."""
 
+import contextlib
 import dataclasses
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,30 +16,42 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 __all__ = ["Servable", "Signature", "is_saved_model", "load"]
 
 _FILE, _TAG = "saved_model.pb", "serve"
+_INIT = "__saved_model_init_op"  # what a session runs once; no signature to serve
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # two versions of a model are two signatures
 class Signature:
     """A function of named arrays, and what it takes and gives.
 
-    `function` is called with a tensor for each name of `inputs` and gives a dict of tensors.
+    `function` is called with a tensor for each name of `inputs` and gives a dict of tensors or
+    arrays. `within(seconds)`, if it is given, is the same function with a time limit: it raises
+    TimeoutError after so many seconds, and by then computes no more.
     """
 
     name: str
     inputs: Mapping[str, tf.TensorSpec]
     outputs: Mapping[str, tf.TensorSpec]
-    function: Callable[..., Mapping[str, tf.Tensor]]
+    function: Callable[..., Mapping[str, Any]]
+    within: Callable[[float], Callable[..., Mapping[str, Any]]] | None = None
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(
+        self, inputs: Mapping[str, np.ndarray], seconds: float | None = None
+    ) -> dict[str, np.ndarray]:
         """Arrays by name -> arrays by name; strings are bytes in arrays of objects.
 
+        `seconds`: how long it may take, where the signature can be stopped.
+
         Raises ValueError for inputs that are not as specified, and for what the graph itself finds
-        wrong with them.
+        wrong with them, and TimeoutError after `seconds`.
         """
         tensors = self._tensors(inputs)
+        function = self.function
+        if seconds is not None and self.within is not None:
+            function = self.within(seconds)
         try:
-            outputs = self.function(**tensors)
-            return {name: value.numpy() for name, value in outputs.items()}
+            outputs = function(**tensors)
+            return {name: _array(value) for name, value in outputs.items()}
         except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
             raise ValueError(f"The model refuses the inputs: {_reason(error)}") from error
 
@@ -112,30 +126,31 @@ def load(directory: str, version: int = 1) -> Servable:
         )
     try:
         graph = _served_graph(directory)
-        loaded = _loaded(directory)
+        session = _session(directory)
     except (message.DecodeError, tf.errors.OpError, IndexError) as error:  # of what is cut short
         raise OSError(f"{directory!r} cannot be loaded: {_reason(error)}") from error
     signatures = {
-        name: Signature(
-            name,
-            dict(function.structured_input_signature[1]),
-            {key: _spec(value) for key, value in function.structured_outputs.items()},
-            function,
-        )
-        for name, function in loaded.signatures.items()
+        name: _signature(name, definition, session)
+        for name, definition in sorted(graph.signature_def.items())
+        if name != _INIT and _is_dense(name, definition)
     }
     if not signatures:
         raise ValueError(f"{directory!r} has no signature that could be served. Export it anew.")
-    return Servable(version, signatures, _signature_def(graph), loaded)
+    return Servable(version, signatures, _signature_def(graph), session)
 
 
-def _loaded(directory):
+def _session(directory) -> tf.compat.v1.Session:
+    """A session with the graph, its variables and its tables; closed when nobody holds it.
+
+    `tf.saved_model.load` would make functions of it, and register their gradients for the life of
+    the process: each version that is loaded would stay in memory. Nor could a call be stopped.
+    """
     try:
-        return tf.saved_model.load(directory, _TAG)
-    except (RuntimeError, tf.errors.NotFoundError) as error:
+        return _opened(directory)
+    except (RuntimeError, tf.errors.NotFoundError, ValueError, KeyError) as error:
         if "Op type not registered" not in str(error):
             raise
-        missing = str(error).split(" in binary")[0]
+        missing = str(error).split(" in binary")[0].strip("'\"")
         try:
             import tensorflow_text  # noqa: F401  its import registers the ops of its tokenizers
         except ImportError:
@@ -143,7 +158,73 @@ def _loaded(directory):
                 f"{directory!r} cannot be loaded: {missing}. If it is one of tensorflow_text's, "
                 "install that: pip install tensorflow-text"
             ) from error
-    return tf.saved_model.load(directory, _TAG)
+    return _opened(directory)
+
+
+def _opened(directory) -> tf.compat.v1.Session:
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    try:
+        with _without_deprecations():
+            tf.compat.v1.saved_model.load(session, [_TAG], directory)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+@contextlib.contextmanager
+def _without_deprecations():
+    """TensorFlow calls sessions deprecated at each load; a server has no other way to stop one."""
+
+    def other(record) -> bool:
+        return "deprecated" not in str(record.msg)
+
+    logger = tf.get_logger()
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
+def _is_dense(name, definition) -> bool:
+    for side in (definition.inputs, definition.outputs):
+        for key, info in side.items():
+            if info.WhichOneof("encoding") != "name":
+                _LOG.warning("Signature %r is not served: %r is no dense tensor", name, key)
+                return False
+    return True
+
+
+def _signature(name, definition, session) -> Signature:
+    given = {key: info.name for key, info in sorted(definition.inputs.items())}
+    wanted = {key: info.name for key, info in sorted(definition.outputs.items())}
+
+    def within(seconds):
+        # 0 milliseconds would mean no limit.
+        limit = max(1, int(1000 * seconds)) if seconds is not None else 0
+        options = tf.compat.v1.RunOptions(timeout_in_ms=limit)
+
+        def run(**tensors):
+            fed = {given[key]: tensor.numpy() for key, tensor in tensors.items()}
+            try:
+                return session.run(wanted, fed, options)
+            except tf.errors.DeadlineExceededError as error:
+                raise TimeoutError(f"{name!r} took longer than {seconds:g} seconds.") from error
+
+        return run
+
+    return Signature(
+        name,
+        {key: _spec(key, definition.inputs[key]) for key in given},
+        {key: _spec(key, definition.outputs[key]) for key in wanted},
+        within(None),
+        within,
+    )
+
+
+def _array(value) -> Any:
+    return value.numpy() if tf.is_tensor(value) else value
 
 
 def _reason(error) -> str:
@@ -156,8 +237,9 @@ def _reason(error) -> str:
     return re.sub(" +", " ", failed[1].replace("] [", " ")) if failed else said
 
 
-def _spec(value) -> tf.TensorSpec:
-    return tf.TensorSpec(value.shape, value.dtype)
+def _spec(name, info) -> tf.TensorSpec:
+    shape = tf.TensorShape(info.tensor_shape)
+    return tf.TensorSpec(shape, tf.dtypes.as_dtype(info.dtype), name)
 
 
 def _served_graph(directory) -> meta_graph_pb2.MetaGraphDef:

@@ -1,5 +1,6 @@
 """The versions of a model in a folder: the highest is served, a new one takes its place."""
 
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -87,6 +88,7 @@ class Versions:
                 _LOG.warning("Version %d is not served: %s", version, message)
                 self._failed[version] = files, message
             else:
+                gc.collect()  # a graph is full of cycles: the one before would stay for long
                 return
 
     def status(self) -> dict[int, str | None]:

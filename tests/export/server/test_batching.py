@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -207,3 +208,56 @@ def test_replies_are_never_crossed(threads, parrot):
     texts = [f"line {i} ".encode() * (1 + i % 5) for i in range(200)]
     answers = together(*[(say, lines(text)) for text in texts], max_batch_size=8, threads=threads)
     assert [answer["replies"][0, 1] for answer in answers] == texts
+
+
+def test_what_is_past_its_time_gives_its_thread_back(parrot, tmp_path):
+    signatures = load(parrot).signatures
+    never = {"file": np.array([str(tmp_path / "never").encode()], object)}
+
+    async def main():
+        async with Batcher(threads=1, time_limit=0.3) as batcher:
+            with pytest.raises(TimeoutError):
+                await batcher(signatures["wait"], never)
+            return await batcher(signatures["serving_default"], lines(b"next"))
+
+    assert asyncio.run(main())["replies"].tolist() == [[b"next!", b"next"]]
+
+
+def test_a_batch_past_its_time_is_not_asked_again_for_each_of_its_requests(parrot, tmp_path):
+    wait, asked = load(parrot).signatures["wait"], []
+
+    def within(seconds):
+        def run(file):
+            asked.append(len(file))
+            return wait.within(seconds)(file=file)
+
+        return run
+
+    spec = {"file": tf.TensorSpec([None], tf.string)}
+    looks = {**spec, "looks": tf.TensorSpec([None], tf.int32)}
+    recorded = Signature("wait", spec, looks, wait.function, within)
+    never = {"file": np.array([str(tmp_path / "never").encode()], object)}
+    answers = together((recorded, never), (recorded, never), time_limit=0.3, max_wait=0.1)
+    assert [type(answer) for answer in answers] == [TimeoutError] * 2 and asked == [2]
+
+
+def test_threads_that_cannot_be_stopped_are_told_and_nothing_more_is_taken():
+    recorder, started, go = held()
+
+    async def main():
+        async with Batcher(threads=1, time_limit=0.2) as batcher:
+            runs = asyncio.create_task(batcher(recorder.signature, lines(b"stuck")))
+            await asyncio.to_thread(started.wait, 60)
+            assert not batcher.is_stuck
+            end = time.monotonic() + 60
+            while not batcher.is_stuck and time.monotonic() < end:
+                await asyncio.sleep(0.02)
+            with pytest.raises(Overloaded, match="beyond the time limit"):
+                await batcher(recorder.signature, lines(b"more"))
+            go.set()
+            await runs
+            assert not batcher.is_stuck
+            return await batcher(recorder.signature, lines(b"next"))
+
+    assert asyncio.run(main())["text"].tolist() == [b"next"]
+    assert recorder.batches == [[b"stuck"], [b"next"]]

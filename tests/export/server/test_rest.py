@@ -260,6 +260,39 @@ def test_a_client_that_hangs_up_frees_its_place(parrot):
     assert ran == [*(str(i).encode() for i in range(limits["max_pending"] - 1)), b"good"]
 
 
+def test_a_server_whose_threads_are_stuck_is_not_ready(parrot):
+    started, go = threading.Event(), threading.Event()
+    versions, asked = blocking(parrot, started, go)
+    threads = max(2, os.cpu_count() or 1)
+    limits = {"time_limit": 0.5, "max_batch_size": 1}
+    with serving.served(versions, **limits) as url, concurrent.futures.ThreadPoolExecutor() as pool:
+        try:
+            asking = [pool.submit(ask, url, PREDICT, {"instances": ["a"]}) for _ in range(threads)]
+            assert [one.result()[0] for one in asking] == [504] * threads
+            _until(lambda: ask(url, "/readyz") == (503, {"status": "stuck"}))
+            code, reply = ask(url, PREDICT, {"instances": ["a"]})
+            assert code == 503 and "beyond the time limit" in reply["error"]
+            assert ask(url, "/healthz")[0] == 200
+        finally:
+            go.set()
+        _until(lambda: ask(url, "/readyz")[0] == 200)
+        assert ask(url, PREDICT, {"instances": ["b"]}) == (200, {"predictions": ["b"]})
+    assert len(asked) == threads + 1
+
+
+def test_a_model_that_takes_too_long_is_stopped(parrot, tmp_path):
+    waits = {"signature_name": "wait", "inputs": {"file": [str(tmp_path / "never")]}}
+    threads = max(2, os.cpu_count() or 1)
+    with (
+        serving.served(parrot, time_limit=0.5) as url,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        asking = [pool.submit(ask, url, PREDICT, waits) for _ in range(threads)]
+        assert [one.result()[0] for one in asking] == [504] * threads
+        _until(lambda: ask(url, "/readyz")[0] == 200)
+        _until(lambda: ask(url, PREDICT, {"instances": ["a"]})[0] == 200)
+
+
 def test_what_takes_too_long_is_given_up(parrot):
     started, go = threading.Event(), threading.Event()
     versions, _ = blocking(parrot, started, go)

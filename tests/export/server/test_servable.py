@@ -1,6 +1,9 @@
+import gc
+import resource
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -136,3 +139,56 @@ def test_ops_of_tensorflow_text_are_imported_where_a_graph_needs_them(tmp_path):
     absent, present = ran.stdout.splitlines()
     assert "CaseFoldUTF8" in absent and absent.endswith("pip install tensorflow-text")
     assert present == "[b'abc']", ran.stderr
+
+
+class Trained(tf.Module):
+    """A signature with a gradient of its own and a constant of 4 MB, saved as Keras saves."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], name="x")])
+    def __call__(self, x):
+        large = np.random.default_rng(0).normal(size=1_000_000).astype("float32")
+
+        @tf.custom_gradient
+        def double(x):
+            return 2 * x + 0 * large[0], lambda d: d * tf.reduce_sum(tf.constant(large))
+
+        return {"doubled": double(x)}
+
+
+def _graphs():
+    gc.collect()
+    return sum(isinstance(found, tf.Graph) for found in gc.get_objects())
+
+
+def _memory():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_a_version_that_is_replaced_leaves_memory_whoever_saved_it(tmp_path):
+    module = Trained()
+    tf.saved_model.save(module, str(tmp_path), {"serving_default": module.__call__})
+    for _ in range(3):  # what TensorFlow itself keeps, it has then
+        _doubled(load(str(tmp_path)))
+    graphs, memory = _graphs(), _memory()
+    for _ in range(10):  # 4 MB of constants each, and as much again in the function that runs
+        _doubled(load(str(tmp_path)))
+    assert _graphs() == graphs
+    assert _memory() - memory < 20 << 20  # half of what ten would keep
+
+
+def _doubled(servable):
+    answer = servable.signatures["serving_default"]({"x": np.array([21.0], "float32")})
+    assert answer["doubled"].tolist() == [42.0]
+
+
+def test_a_call_ends_when_its_time_is_over_and_the_signature_serves_on(parrot, tmp_path):
+    wait = load(parrot).signatures["wait"]
+    asked = {"file": np.array([str(tmp_path / "go").encode()], object)}
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="'wait' took longer than 0.2 seconds"):
+        wait(asked, 0.2)
+    assert time.monotonic() - began < 20
+    (tmp_path / "go").touch()
+    assert wait(asked, 60)["file"].tolist() == asked["file"].tolist()
+    assert wait(asked)["looks"].tolist() == [0]
