@@ -44,7 +44,10 @@ class Endpoints(tf.Module):
         return_alignments: False for a model that has none.
         settings: what `generate_with_settings` may change, as the others use it. A `seed` of 0 or
             more lets them draw, and takes the chooser's place.
-        max_source_length: tokens of a line that are read; the rest is cut off.
+        max_source_length: tokens of a line that are read; the rest is cut off. `generate` takes no
+            more ids, and the end token.
+        max_target_length: tokens that a `target` of `score` may have, without the end token.
+            Default: the longer of `max_source_length` and the `max_length` of the settings.
         read: text [B] -> (what is encoded [B], which lines are answered, bool [B]). Default: those
             that are UTF-8, not blank, and have something in them that the model knows.
         limits: (source ids [B, S], text [B] or None) -> controls that depend on the lines.
@@ -80,23 +83,26 @@ class Endpoints(tf.Module):
         controls: Sequence[Control] = (),
         return_alignments: bool = True,
         max_source_length: int = 64,
+        max_target_length: int | None = None,
         read: Callable | None = None,
         limits: Callable | None = None,
         never_copied: Sequence[str] = (),
     ):
         super().__init__()
-        if max_source_length < 1:
-            raise ValueError(
-                "Expected a max_source_length of at least 1. Received: "
-                f"max_source_length={max_source_length}"
-            )
         self.settings = settings or Settings()
+        if max_target_length is None:
+            max_target_length = max(max_source_length, self.settings.max_length)
+        lengths = {"max_source_length": max_source_length, "max_target_length": max_target_length}
+        for name, length in lengths.items():
+            if length < 1:
+                raise ValueError(f"Expected {name} of at least 1. Received: {name}={length}")
         self.settings.demand_ranges(return_alignments)
         demand_model(model, tokenizer)
         self.tokenizer = tokenizer
         self.pad_id, self.start_id, self.end_id = model.pad_id, model.start_id, model.end_id
         self._read = read or (lambda text: (text, readable(text, tokenizer)))
         self._max_source_length = max_source_length
+        self.max_target_length = max_target_length
         self._prompted = hasattr(model, "prompt")
         self._never_copied = [word.lower() for word in never_copied]
         self._looks = return_alignments
@@ -124,6 +130,10 @@ class Endpoints(tf.Module):
         )
 
     def _of_ids(self, ids):
+        # One request must not hold a server for minutes: the time grows with the square of S.
+        longest, columns = self._max_source_length + (not self._prompted), tf.shape(ids)[1]
+        wanted = f"Expected at most {longest} ids in a row, as exported. Received: "
+        ids = _checked(ids, columns <= longest, wanted, columns)
         some = self._prompted | (tf.shape(ids)[1] > 0)
         wanted = "Expected ids of 0 or more, at least one in a row. Received: "
         ids = _checked(ids, tf.reduce_all(ids >= 0) & some, wanted, ids)
@@ -188,7 +198,11 @@ class Endpoints(tf.Module):
         shapes = count, others = tf.shape(source)[0], tf.shape(target)[0]
         wanted = "Expected as many targets as sources. Received: "
         target = _checked(target, count == others, wanted, *shapes)
-        said = self._ended(self.tokenizer.encode(_somebody(target)))
+        said = self.tokenizer.encode(_somebody(target))
+        length, longest = tf.reduce_max(said.row_lengths()), self.max_target_length
+        wanted = f"Expected a target of at most {longest} tokens, as exported. Received: "
+        values = _checked(said.values, length <= longest, wanted, length)
+        said = self._ended(said.with_values(values))
         heard = self.source_ids(self._read(_somebody(source))[0])
         log_probs = token_log_probs(self._search.model, heard, said)
         return {

@@ -70,8 +70,9 @@ def warm_up_requests(endpoints: Endpoints, lines: Sequence[str | bytes]) -> list
         ids = tf.fill([1, 8], endpoints.start_id)
         return [Request(name, {"ids": ids}) for name in ("serving_default", "generate")]
     text = tf.constant(list(lines), tf.string)
+    fits = endpoints.tokenizer.encode(text).row_lengths() <= endpoints.max_target_length
     return [
         Request("serving_default", {"text": text}),
         Request("generate", {"ids": endpoints.source_ids(text)}),
-        Request("score", {"source": text, "target": text}),
+        Request("score", {"source": text, "target": tf.where(fits, text, "")}),
     ]

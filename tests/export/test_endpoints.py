@@ -151,6 +151,38 @@ def test_what_cannot_be_answered_is_empty_and_leaves_its_neighbours_alone(served
     assert answer["scores"][-1, 0] > -np.inf  # ten thousand characters: the first are read
 
 
+def test_ids_and_targets_are_as_long_as_exported_or_refused(served):
+    """Or a short request would hold a server for minutes."""
+    model, endpoints = served
+    short = Endpoints(
+        model,
+        endpoints.tokenizer,
+        settings=SETTINGS,
+        return_alignments="alignments" in endpoints.generate(np.array([[5, 2]]).astype("int32")),
+        max_source_length=6,
+        max_target_length=4,
+    )
+    whole = short.source_ids(tf.constant(["hello you"]))
+    assert whole.shape == (1, 7)  # the end token, too
+    assert short.generate(whole)["lengths"].shape == (1, 4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 7 ids in a row.*\\[8\\]"):
+        short.generate(tf.pad(whole, [[0, 0], [0, 1]]))
+    scored = short.score(tf.constant(["hello you"] * 2), tf.constant(["you", "fox "]))
+    assert scored["token_log_probabilities"].shape == (2, 5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 4 tokens.*\\[5\\]"):
+        short.score(tf.constant(["me", "me"]), tf.constant(["you", "hello"]))
+    reply = endpoints.serving_default(tf.constant(GOOD))["replies"][:, 0]
+    assert endpoints.score(tf.constant(GOOD), reply)["log_probability"].shape == (4,)
+    (asked,) = [one for one in export.warm_up_requests(short, ["hello"]) if one[0] == "score"]
+    assert asked.inputs["target"].numpy().tolist() == [b""]
+
+
+def test_a_length_that_holds_no_token_is_refused(rnn):
+    for name in ("max_source_length", "max_target_length"):
+        with pytest.raises(ValueError, match=f"Expected {name} of at least 1. Received: {name}=0"):
+            Endpoints(*rnn, **{name: 0})
+
+
 def test_nobody_asked_nobody_answered(served):
     _, endpoints = served
     nobody = tf.constant([], tf.string)
