@@ -64,6 +64,7 @@ FAMILIES = {
     ),
     "Tools": (
         "functional.dtypes",
+        "functional.ids",
         "functional.likelihood",
         "functional.top_k",
         "functional.noise",
@@ -72,6 +73,7 @@ FAMILIES = {
 
 NO_PAPER = {
     "functional.Memory": "what all attentions look at",
+    "functional.as_ids": "a check of types",
     "functional.attend": "the sum that ends all attentions",
     "functional.block": "a mask of blocks, in use since before attention",
     "functional.flatten_places": "a reshape",

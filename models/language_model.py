@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.functional import as_ids
 from keras_attention.layers import (
     MultiHeadAttention,
     TiedEmbedding,
@@ -96,21 +97,31 @@ class TransformerLM(keras.Model):
         return projector(tf.transpose(self.embedding.embeddings), dtype=self.compute_dtype)
 
     def call(self, tokens_in, training=None):
+        tokens_in = as_ids(tokens_in, "tokens_in", "B T", self.pad_id)
         # Padding stands on the right, where no earlier step looks.
         return self.project(self.stack(self.embedding(tokens_in), training=training))
 
     def prompt(self, source):
         """The source of a decoder alone is the beginning of its text.  ids [B, P]."""
-        return source
+        return as_ids(source, "A prompt", "B P", self.pad_id)
 
     def generate(self, prompt, **settings) -> SearchResult:
         """The best texts that begin so: see `keras_attention.seq2seq.generate`.
 
-        prompt: ids [B, P] without the start token, `pad_id` on the right of the shorter ones. The
-        prompt is the beginning of what is returned, and counts towards `max_length` and the score;
-        controls hold for what follows it.
+        prompt: ids [B, P] without the start token, `pad_id` on the right of the shorter ones; P may
+        be 0. The prompt is the beginning of what is returned, and counts towards `max_length`, the
+        score and the length penalty. An end token in it, also as its last, is read like any other
+        token: the first one after the prompt ends the answer.
+
+        Controls hold for what follows the prompt, and count it: lengths, positions, and what is
+        said again. `min_new_tokens` and `max_new_tokens` count what follows alone, as those of
+        Hugging Face's `generate` do.
+
+        Raises ValueError for ids outside of 0..V-1, padding before a token, more tokens than
+        `max_length`, and for controls that force a position of the prompt; in a graph, where they
+        are known when it runs, InvalidArgumentError (XLA cannot raise it).
         """
-        return generate(self, prompt, **settings)
+        return generate(self, self.prompt(prompt), **settings)
 
     def build(self, input_shape=None):
         """Everything, from D alone."""

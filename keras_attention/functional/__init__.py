@@ -16,6 +16,7 @@ from keras_attention.functional.dilations import receptive_field, tc_dilations
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.gates import gated_tanh, glu
 from keras_attention.functional.glimpse import glimpse
+from keras_attention.functional.ids import as_ids
 from keras_attention.functional.likelihood import cross_entropy, log_normalizer
 from keras_attention.functional.linear import LinearState, linear_attention, linear_step
 from keras_attention.functional.masks import (
@@ -84,6 +85,7 @@ __all__ = [
     "additive",
     "address",
     "alibi",
+    "as_ids",
     "atrous",
     "attend",
     "average",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_attention.functional import widen
-from keras_attention.seq2seq._prompt import after_prompt
+from keras_attention.seq2seq._prompt import after_prompt, prompt_of
 from keras_attention.seq2seq.beam_search_ops import gather_beams, tile_batch
 from keras_attention.seq2seq.controls import Control, Search, check, combine
 
@@ -29,7 +29,7 @@ def one_control(model: Any, controls: Any, max_length: Any) -> Control | None:
         )
     check(controls, max_length)
     control = combine(*controls) if controls else None
-    return after_prompt(control, model.pad_id) if hasattr(model, "prompt") else control
+    return after_prompt(control) if hasattr(model, "prompt") else control
 
 
 def begin(model, source, beam_width, max_length, control):
@@ -48,7 +48,7 @@ def begin(model, source, beam_width, max_length, control):
         batch_size, beam_width, max_length, model.end_id,
         vocab_size=getattr(model, "target_vocab_size", None),
         source_lengths=_source_lengths(model, source),
-        prompt=model.prompt(source) if hasattr(model, "prompt") else None,
+        prompt=prompt_of(model, source, max_length),
     )  # fmt: skip
     return memory, TokenState(state, control.init(search))
 
@@ -79,6 +79,8 @@ class TokenCell:
         self._looks = {} if memory is None else {"memory": memory, "beam_width": beam_width}
         if hasattr(model.cell, "reorder"):
             self.reorder = self._reorder
+        if control is not None and control.in_beginning is not None:
+            self.in_beginning = lambda state: control.in_beginning(state.control)
 
     def __call__(self, tokens, state, training=None):
         model, control = self._model, self._control

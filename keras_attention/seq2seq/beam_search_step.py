@@ -88,11 +88,13 @@ def _search_step(
     output_all_scores=False,
     normalize=True,
     reorder=None,
+    in_beginning=None,
 ):
     """Let the chooser choose which hypotheses go on.  logits [B, K, V] -> output, state.
 
     `normalize`: whether these are logits, or log-probabilities already. `reorder(cell_state,
     parents)`: how the cell's state follows, if not by a gather of its leaves [B, K, ...].
+    `in_beginning` [B, K] bool: whose next token is given; an end token there ends nothing.
     """
     beams = state.beams
     end_token = tf.convert_to_tensor(end_token, tf.int32)
@@ -114,6 +116,8 @@ def _search_step(
     def scored(ids, log_probs):
         """ids [B, K, C] or [1, 1, C], log p of the token [B, K, C] -> total log p, score."""
         ends = ids == end_token
+        if in_beginning is not None:
+            ends &= ~in_beginning[..., None]
         frozen = tf.where(ids == repeated, tf.zeros([], log_probs.dtype), never)
         log_probs = tf.where(over[..., None], frozen, log_probs)
         total = beams.log_probs[..., None] + log_probs
@@ -137,13 +141,16 @@ def _search_step(
     choice, chooser_state = chooser.choose(continuations, state.choice)
     parents = choice.parents
     parent_over = gather_beams(over, parents)
+    ended = choice.ids == end_token
+    if in_beginning is not None:
+        ended &= ~gather_beams(in_beginning, parents)
     follow = functools.partial(tf.nest.map_structure, lambda leaf: _follow(leaf, parents))
     dead = choice.log_probs == never
     lengths = gather_beams(beams.lengths, parents) + tf.cast(~parent_over, beams.lengths.dtype)
     next_beams = BeamSearchDecoderState(
         cell_state=reorder(next_cell_state, parents) if reorder else follow(next_cell_state),
         log_probs=choice.log_probs,
-        finished=parent_over | (choice.ids == end_token) | dead,
+        finished=parent_over | ended | dead,
         lengths=tf.where(dead, tf.zeros([], lengths.dtype), lengths),
         accumulated_attention_probs=()
         if isinstance(coverage, tuple)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_attention.seq2seq import _frozen
 from keras_attention.seq2seq._keras import no_autograph
-from keras_attention.seq2seq._prompt import check_beginning
+from keras_attention.seq2seq._prompt import as_beginning
 from keras_attention.seq2seq._token_cell import TokenCell, begin, one_control
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.beam_search_step import _get_scores
@@ -168,16 +168,16 @@ def alternatives(
     """
     if count < 1:
         raise ValueError(f"count must be at least 1. Received: count={count}")
-    beginning = tf.convert_to_tensor(beginning, tf.int32)
-    check_beginning(beginning, model.pad_id, max_length, "beginning", left=1)
-    position = tf.reduce_sum(tf.cast(beginning != model.pad_id, tf.int32), 1)
+    size = getattr(model, "target_vocab_size", None)
+    beginning = as_beginning(beginning, model.pad_id, max_length, "beginning", 1, size)
+    position = tf.reduce_sum(tf.cast(beginning >= 0, tf.int32), 1)
     controls = [controls] if isinstance(controls, Control) else list(controls)
     return generate(
         model,
         source,
         beam_width=count,
         max_length=max_length,
-        controls=[prefix(beginning, model.pad_id), *controls],
+        controls=[prefix(beginning, pad_id=-1), *controls],
         chooser=diverse(count, float("inf"), at=position),
         **settings,
     )

@@ -7,11 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import no_autograph
+from keras_attention.seq2seq._prompt import prompt_of
 from keras_attention.seq2seq._token_cell import TokenCell, begin, one_control
 from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.choosers import Chooser, best
 from keras_attention.seq2seq.controls import Control
 from keras_attention.seq2seq.generate import Model, check_sizes
+from keras_attention.seq2seq.sampler_base import as_tensors
 
 __all__ = ["Stream", "stream"]
 
@@ -84,7 +86,12 @@ class Stream:
     @no_autograph
     def __call__(self, source: Any) -> Iterator:
         """See the class."""
-        memory, inputs, state = self._start(tf.nest.map_structure(tf.convert_to_tensor, source))
+        source = as_tensors(source)
+        prompt_of(self._model, source, self._max_length)  # refused here, and not when a graph runs
+        return self._tokens(source)
+
+    def _tokens(self, source):
+        memory, inputs, state = self._start(source)
         for time in range(self._max_length):
             said, inputs, state, ended = self._step(tf.constant(time), memory, inputs, state)
             said = tuple(part.numpy() for part in said)

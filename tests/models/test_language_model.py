@@ -8,9 +8,17 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.layers import MemoryEfficientAttention, RelativeAttention
-from keras_attention.seq2seq import Stream, generate
-from keras_attention.seq2seq.choosers import sample
-from keras_attention.seq2seq.controls import ban, length_between, no_repeat_ngram
+from keras_attention.seq2seq import Stream, alternatives, diverse, generate, sample, stochastic
+from keras_attention.seq2seq.controls import (
+    ban,
+    force,
+    length_between,
+    max_new_tokens,
+    min_new_tokens,
+    no_repeat_ngram,
+    prefix,
+    top_k,
+)
 from keras_attention.training import token_objective
 from models import TransformerLM
 from models.language_model import shifted
@@ -24,6 +32,9 @@ def small(**settings):
     model = TransformerLM(**{**SIZES, **settings})
     model.build()
     return model
+
+
+MODEL = small(layers=1)
 
 
 def test_what_goes_in_never_reaches_what_came_before():
@@ -94,17 +105,163 @@ def test_controls_hold_for_what_follows_the_prompt(control):
         assert (ids[..., 7:] == 0).all()
 
 
+BAD_PROMPTS = [
+    ([[5, 6, 7]], "counts towards max_length and must not exceed it"),
+    ([[0, 6]], "on its right alone"),
+    ([[5, 11]], "ids below the size of the vocabulary, V = 11"),
+    ([[5, -1]], "must not be negative"),
+]
+
+
 @pytest.mark.parametrize(
     "prompt, message",
     [
-        ([[5, 6, 7]], "must leave at least 0 tokens. Received: 3 tokens, max_length=2"),
-        ([[0, 6]], "on its right alone"),
-        ([5, 6], r"must be ids \[B, P\]"),
+        *BAD_PROMPTS,
+        ([5, 6], r"must be ids \[B, P\].*a batch of one"),
+        ([["hello"]], "Received: strings. Encode text first"),
+        ([[5.5]], "floats that are whole numbers"),
     ],
 )
 def test_what_is_no_prompt_is_refused(prompt, message):
     with pytest.raises(ValueError, match=message):
-        small().generate(np.array(prompt), max_length=2)
+        MODEL.generate(np.array(prompt), max_length=2)
+    with pytest.raises(ValueError, match=message):
+        Stream(MODEL, max_length=2)(np.array(prompt))
+
+
+def test_what_is_no_prompt_is_refused_when_a_graph_runs():
+    model = MODEL
+    spec = tf.TensorSpec([None, None], tf.int32)
+    go_on = tf.function(lambda p: model.generate(p, max_length=2), input_signature=[spec])
+    for prompt, message in BAD_PROMPTS:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            go_on(tf.constant(prompt))
+    assert go_on(tf.constant([[5, 6]])).ids[0, 0].numpy().tolist() == [5, 6]
+
+
+ENDED = np.array([[5, 2, 6], [7, 2, 0], [2, 0, 0], [5, 0, 0]])  # 2 is the end token
+
+
+@pytest.mark.parametrize(
+    "settings, kind",
+    [
+        ({}, "eager"),
+        (dict(beam_width=3, length_penalty=0.6, n_best=2), "xla"),
+        (dict(beam_width=3, length_penalty=0.6, n_best=2), "graph"),
+        (dict(beam_width=2, chooser=sample(1), controls=top_k(5)), "graph"),
+        (dict(beam_width=2, chooser=stochastic(1)), "graph"),
+        (dict(beam_width=2, chooser=diverse(2, 0.5)), "graph"),
+    ],
+)
+def test_an_end_token_of_the_prompt_does_not_end_it(settings, kind):
+    model = MODEL
+
+    def go_on(prompt):
+        return model.generate(prompt, max_length=7, **settings)
+
+    calls = {"graph": tf.function(go_on), "xla": tf.function(go_on, jit_compile=True)}
+    found = calls.get(kind, go_on)(tf.constant(ENDED))
+    ids, lengths = found.ids.numpy(), found.lengths.numpy()
+    for b, prompt in enumerate(ENDED):
+        real = (prompt > 0).sum()
+        for k in range(ids.shape[1]):
+            answer = ids[b, k, : lengths[b, k]].tolist()
+            assert answer[:real] == prompt[:real].tolist() and len(answer) > real
+            new = answer[real:]
+            assert (new.index(2) + 1 if 2 in new else 7 - real) == len(new)
+            assert bool(found.finished[b, k]) == (2 in new)
+            tokens_in = np.array([[1, *answer[:-1]]])
+            said = tf.gather(tf.nn.log_softmax(model(tokens_in)), [answer], batch_dims=2)
+            if not settings.get("length_penalty") and "controls" not in settings:
+                np.testing.assert_allclose(found.scores[b, k], tf.reduce_sum(said), rtol=1e-4)
+
+
+def test_a_stream_goes_on_after_an_end_token_of_the_prompt():
+    model = MODEL
+    said = np.stack(list(Stream(model, max_length=6)(ENDED.tolist())), 1)
+    ids = model.generate(ENDED, max_length=6).ids[:, 0]
+    np.testing.assert_array_equal(said, ids[:, : said.shape[1]])
+
+
+def test_prompts_of_unequal_lengths_do_not_depend_on_each_other():
+    go_on = tf.function(lambda p: MODEL.generate(p, beam_width=2, max_length=5))
+    together = go_on(tf.constant(ENDED))
+    for b, prompt in enumerate(ENDED):
+        alone = go_on(tf.constant([prompt[prompt > 0]]))
+        np.testing.assert_array_equal(together.ids[b, :, : alone.ids.shape[2]], alone.ids[0])
+        np.testing.assert_allclose(together.scores[b], alone.scores[0], rtol=1e-5)
+
+
+def test_a_prompt_may_be_empty_or_as_long_as_the_answer():
+    model = MODEL
+    empty = model.generate(np.zeros([2, 0], int), max_length=4)
+    np.testing.assert_array_equal(empty.ids, model.generate([[0], [0]], max_length=4).ids)
+    full = model.generate([[5, 2, 6, 7]], max_length=4)
+    assert full.ids[0, 0].numpy().tolist() == [5, 2, 6, 7] and not full.finished[0, 0]
+
+
+def test_whole_numbers_of_any_type_and_ragged_rows_are_a_prompt():
+    model = MODEL
+    expected = model.generate(PROMPTS, max_length=4).ids
+    ragged = tf.ragged.constant([[5, 6, 7], [9], []], dtype=tf.int32)
+    for prompt in (PROMPTS.astype("float32"), PROMPTS.astype("uint8"), ragged):
+        np.testing.assert_array_equal(model.generate(prompt, max_length=4).ids, expected)
+
+
+def test_what_is_forced_within_a_prompt_is_refused():
+    model, prompts = MODEL, tf.constant([[5, 6], [9, 0]])
+    for control in (force({0: 5}), force({1: 7}), prefix([5, 9]), prefix([[5], [7]])):
+        with pytest.raises(ValueError, match="of the prompt.*from its first token"):
+            model.generate(prompts, max_length=6, controls=control)
+    go_on = tf.function(lambda p: model.generate(p, max_length=6, controls=force({0: 5})))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="from its first token"):
+        go_on(prompts)
+    found = model.generate([[5, 6], [9, 0]], max_length=6, controls=force({2: 4}))
+    assert (found.ids[:, 0, 2].numpy() == 4).all()
+    found = model.generate([[5, 2]], max_length=6, controls=prefix([5, 2, 7]))
+    assert found.ids[0, 0, :3].numpy().tolist() == [5, 2, 7]
+
+
+def test_alternatives_go_on_from_a_prompt():
+    found = alternatives(MODEL, [[5, 2]], [[5, 2, 7]], count=3, max_length=6)
+    ids = found.ids[0].numpy()
+    assert (ids[:, :3] == [5, 2, 7]).all() and len(set(ids[:, 3])) == 3
+
+
+def ends_at(model, prompt, **settings):
+    """How many tokens follow each prompt, the end token counted."""
+    found = model.generate(prompt, **settings)
+    assert found.finished.numpy().all()
+    return (found.lengths[:, 0].numpy() - (np.array(prompt) > 0).sum(1)).tolist()
+
+
+def test_new_tokens_are_counted_after_the_prompt():
+    model = small()
+
+    def always(token):
+        model.projection = lambda: lambda hidden: tf.one_hot(token, 11) * 9.0 + 0 * hidden[:, :1]
+
+    always(2)
+    prompt = [[5, 6, 2], [7, 0, 0]]
+    assert ends_at(model, prompt, max_length=9) == [1, 1]
+    assert ends_at(model, prompt, max_length=9, controls=min_new_tokens(2)) == [3, 3]
+    assert ends_at(model, prompt, max_length=9, controls=min_new_tokens([0, 3])) == [1, 4]
+    assert ends_at(model, prompt, max_length=9, controls=length_between(4)) == [1, 3]
+    always(5)
+    assert ends_at(model, prompt, max_length=9, controls=max_new_tokens(2)) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "controls, message",
+    [
+        ([length_between(maximum=3)], "room for an end token after the prompt"),
+        ([min_new_tokens(3), max_new_tokens(3)], "more tokens than other controls allow"),
+        ([min_new_tokens(3), length_between(maximum=6)], "more tokens than other controls allow"),
+    ],
+)
+def test_lengths_that_a_prompt_contradicts_are_refused(controls, message):
+    with pytest.raises(ValueError, match=message):
+        MODEL.generate([[5, 6, 7]], max_length=9, controls=controls)
 
 
 @pytest.mark.parametrize("attention", [MemoryEfficientAttention(2, 2), RelativeAttention(2, 3)])

@@ -389,7 +389,7 @@ def test_a_stuck_answer_comes_after_all_that_are_not():
     "beginning, count, message",
     [
         ([3, 4], 2, r"beginning must be ids \[B, P\]"),
-        ([[3, 4, 5]], 2, "must leave at least 1 tokens. Received: 3 tokens, max_length=3"),
+        ([[3, 4, 5]], 2, "must leave room for 1 more token"),
         ([[0, 3]], 2, "pad id 0 on its right alone"),
         ([[3]], 0, "count must be at least 1"),
     ],

@@ -17,7 +17,13 @@ TensorShape([10, 100])
 from keras_attention.seq2seq.controls.combined import combine
 from keras_attention.seq2seq.controls.contradictions import check
 from keras_attention.seq2seq.controls.control import Control, Search
-from keras_attention.seq2seq.controls.length import exact_length, length_between, relative_length
+from keras_attention.seq2seq.controls.length import (
+    exact_length,
+    length_between,
+    max_new_tokens,
+    min_new_tokens,
+    relative_length,
+)
 from keras_attention.seq2seq.controls.needed import must_contain
 from keras_attention.seq2seq.controls.phrases import ban, ban_phrases
 from keras_attention.seq2seq.controls.positions import allowed_at, force, prefix
@@ -39,6 +45,8 @@ __all__ = [
     "exact_length",
     "force",
     "length_between",
+    "max_new_tokens",
+    "min_new_tokens",
     "min_p",
     "must_contain",
     "no_repeat_ngram",

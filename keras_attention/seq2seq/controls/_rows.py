@@ -125,6 +125,24 @@ def padded(table: Any, search: Search, name: str) -> tf.Tensor:
     return tf.pad(per_row(table, search, name), [[0, 0], [0, 1]], constant_values=-1)
 
 
+def prompt_lengths(search: Search) -> Any:
+    """How many tokens each prompt has.  -> [B] int32, or 0 without prompts."""
+    if search.prompt is None:
+        return 0
+    return tf.reduce_sum(tf.cast(search.prompt >= 0, tf.int32), 1)
+
+
+def demand_all(holds: Any, message: str, *found: Any) -> list:
+    """ValueError unless all that is known holds; else what checks it when the graph runs."""
+    known = static(holds)
+    if known is None:
+        check = tf.debugging.Assert(tf.reduce_all(holds), [f"{message} Received:", *found])
+        return [] if check is None else [check]
+    if not np.all(known):
+        raise ValueError(f"{message} Received: {', '.join(map(shown, found))}")
+    return []
+
+
 def row_of(table: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     """[N, P], [N] -> [N]: what each row has at its place, the first or last if outside."""
     place = tf.clip_by_value(place, 0, tf.shape(table)[1] - 1)

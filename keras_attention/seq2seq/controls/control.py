@@ -16,7 +16,9 @@ class Search(NamedTuple):
     vocab_size: int | None  # V, where known
     source_lengths: Any = None  # [B] int32: real tokens of each source without its end token
     ends_by: Any = None  # a number or [B]: what the controls together allow an answer to have
-    prompt: Any = None  # ids [B, P]: how a language model's answers begin, see `Model`
+    # ids [B, P] int32, -1 on the right of the shorter: how a language model's answers begin, see
+    # `Model`
+    prompt: Any = None
 
 
 class Control(NamedTuple):
@@ -47,3 +49,5 @@ class Control(NamedTuple):
     forced: Any = None  # what must be said where: ids [P] or [B, P], -1: anything
     forbids: Callable[[Any], Any] | None = None  # such ids -> [., P] bool: those it does not allow
     parts: tuple = ()  # what it was combined of
+    # state -> [N] bool: rows whose next token belongs to a given beginning, which nothing ends
+    in_beginning: Callable[[Any], tf.Tensor] | None = None

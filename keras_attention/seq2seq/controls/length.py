@@ -11,10 +11,12 @@ from keras_attention.seq2seq.controls._rows import (
     Place,
     called,
     demand,
+    demand_all,
     demand_lengths,
     fact,
     keep,
     per_row,
+    prompt_lengths,
     strike,
 )
 from keras_attention.seq2seq.controls.control import Control, Search
@@ -25,10 +27,11 @@ def length_between(minimum: Any = 0, maximum: Any = None) -> Control:
     """Answers of at least `minimum` and at most `maximum` tokens, the end token counted.
 
     Each is a number, a scalar or [B], one for each source; no maximum: None. At the last token
-    allowed the end token alone is left, so an answer is ended, and not cut off.
+    allowed the end token alone is left, so an answer is ended, and not cut off. The tokens of a
+    prompt count: see `min_new_tokens` and `max_new_tokens` for what follows it.
 
-    Raises ValueError for what is no whole number, for a minimum below 0 or above the maximum, and
-    for a maximum below 1.
+    Raises ValueError for what is no whole number, for a minimum below 0 or above the maximum, for
+    a maximum below 1, and in `init` for a maximum that a prompt leaves no room in.
 
     >>> control = length_between(minimum=2, maximum=2)
     >>> state = control.init(Search(1, 1, max_length=9, end_id=0, vocab_size=2))
@@ -93,12 +96,71 @@ def relative_length(low: float, high: float, extra: Any = 0) -> Control:
     return _between(limits, name=name)
 
 
+@no_autograph
+def min_new_tokens(n: Any) -> Control:
+    """At least `n` tokens after the prompt, and then the end token.
+
+    As `min_new_tokens` of Hugging Face's `generate`. `n` is a number, a scalar or [B]. Of a model
+    without prompts all tokens are new. Raises ValueError unless n is a whole number >= 0.
+
+    >>> control = min_new_tokens(1)
+    >>> search = Search(1, 1, max_length=9, end_id=0, vocab_size=2, prompt=tf.constant([[1]]))
+    >>> state = control.init(search)
+    >>> for token in (1, 1):  # the start token, and the prompt
+    ...     state = control.advance(state, tf.constant([token]))
+    >>> control.apply(tf.zeros([1, 2]), state).numpy().tolist()
+    [[-inf, 0.0]]
+    """
+    known = demand_lengths(n, 0, "min_new_tokens needs a whole number, at least 0")
+
+    def limits(search: Search) -> tuple:
+        return prompt_lengths(search) + tf.cast(n, tf.int32) + 1, None
+
+    shortest = None if known is None else fact(known + 1)
+    return _between(limits, name=called("min_new_tokens", n), shortest=shortest)
+
+
+@no_autograph
+def max_new_tokens(n: Any) -> Control:
+    """At most `n` tokens after the prompt, the end token counted.
+
+    As `max_new_tokens` of Hugging Face's `generate`, but that the last of them is the end token:
+    an answer is ended, and not cut off. `n` is a number, a scalar or [B]. Of a model without
+    prompts all tokens are new. Raises ValueError unless n is a whole number >= 1.
+
+    >>> control = max_new_tokens(1)
+    >>> search = Search(1, 1, max_length=9, end_id=0, vocab_size=2, prompt=tf.constant([[1]]))
+    >>> state = control.init(search)
+    >>> for token in (1, 1):  # the start token, and the prompt
+    ...     state = control.advance(state, tf.constant([token]))
+    >>> control.apply(tf.zeros([1, 2]), state).numpy().tolist()
+    [[0.0, -inf]]
+    """
+    demand_lengths(n, 1, "max_new_tokens needs a whole number, at least 1")
+
+    def limits(search: Search) -> tuple:
+        return None, prompt_lengths(search) + tf.cast(n, tf.int32)
+
+    return _between(limits, name=called("max_new_tokens", n))
+
+
 def _between(limits: Callable[[Search], tuple], name: str, **facts: Any) -> Control:
     """A control from what a search says of the limits, either of which may be None."""
 
     def init(search: Search) -> Place:
-        rows = (() if x is None else per_row(x, search, name) for x in limits(search))
-        return Place.first(search, tuple(rows))
+        least, most = limits(search)
+        checks = []
+        if search.prompt is not None and most is not None:
+            taken = prompt_lengths(search)
+            rule = f"{name} must leave room for an end token after the prompt, which counts."
+            checks += demand_all(tf.cast(most, tf.int32) > taken, rule, most, taken)
+        if search.ends_by is not None and least is not None:
+            rule = f"{name} needs more tokens than other controls allow: no answer satisfies both."
+            allowed = tf.cast(search.ends_by, tf.int32)
+            checks += demand_all(tf.cast(least, tf.int32) <= allowed, rule, least, search.ends_by)
+        with tf.control_dependencies(checks):
+            rows = (() if x is None else per_row(x, search, name) for x in (least, most))
+            return Place.first(search, tuple(rows))
 
     def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
         (shortest, longest), end = state.of, state.is_end(log_probs)
@@ -156,7 +218,7 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
     if asked is not None:
         facts["longest"] = fact(asked + 1)
 
-    def demand_all(size: int | None) -> None:
+    def demand_each(size: int | None) -> None:
         if None not in (adds.shape[0], size) and adds.shape[0] != size:
             raise ValueError(
                 f"{name} must say of each of the V = {size} tokens what it adds. "
@@ -164,7 +226,7 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
             )
 
     def init(search: Search) -> Place:
-        demand_all(search.vocab_size)
+        demand_each(search.vocab_size)
         if search.end_id != end_token:
             raise ValueError(
                 f"{name} must know by which token an answer of this model ends. "
@@ -173,7 +235,7 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
         return Place.first(search, per_row(lengths, search, name))
 
     def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
-        demand_all(log_probs.shape[-1])
+        demand_each(log_probs.shape[-1])
         left = state.of[:, None]
         fits = (adds > 0) & (adds <= left)  # [N, V]
         return keep(log_probs, tf.where(state.is_end(log_probs), left == 0, fits))

@@ -1,4 +1,8 @@
-"""Controls of single positions; the first token of an answer stands at position 0."""
+"""Controls of single positions; the first token of an answer stands at position 0.
+
+An answer of a model with prompts begins with its prompt, so that position 0 is that of the prompt's
+first token, and P the first after a prompt of P tokens.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +16,7 @@ from keras_attention.seq2seq.controls._rows import (
     beside,
     called,
     demand,
+    demand_all,
     demand_ids,
     demand_in_vocabulary,
     demand_sources,
@@ -32,7 +37,8 @@ def force(tokens: Mapping[int, int]) -> Control:
     """{position: id}: what must be said there. No answer ends before the last of them.
 
     Raises ValueError for positions or ids below 0, and in `init` for ids that the vocabulary does
-    not have and for the end token: `length_between` says where an answer ends.
+    not have, for the end token (`length_between` says where an answer ends), and for positions in
+    a prompt, which says what stands there (InvalidArgumentError for a prompt given at run time).
 
     >>> control = force({0: 2})
     >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
@@ -45,7 +51,7 @@ def force(tokens: Mapping[int, int]) -> Control:
     positions = demand_ids(tokens.keys(), f"the positions of {name}")
     table = np.full(max(positions, default=-1) + 1, -1, np.int32)
     table[list(positions)] = ids
-    return _forced(table, name)
+    return _forced(table, name, agrees=False)
 
 
 @no_autograph
@@ -53,9 +59,11 @@ def prefix(ids: Any, pad_id: int = 0) -> Control:
     """How every answer begins: ids [P], or [B, P] for each source its own.
 
     Rows may have different lengths, filled up with `pad_id`, where anything may be said; a row of
-    it alone is free. No answer ends within its prefix.
+    it alone is free. No answer ends within its prefix. After a prompt it holds for the whole
+    answer: it begins with the tokens of the prompt, or does not reach beyond them.
 
-    Raises ValueError for negative ids, and in `init` as `force` does. Of ids given at run time
+    Raises ValueError for negative ids, and in `init` as `force` does, and for another token than
+    the prompt's. Of ids given at run time
     nothing is checked: one that the vocabulary does not have leaves nothing to say.
 
     >>> control = prefix([[2], [0]])
@@ -78,8 +86,11 @@ def prefix(ids: Any, pad_id: int = 0) -> Control:
     return _forced(tf.where(ids == pad_id, -1, tf.cast(ids, tf.int32)), name)
 
 
-def _forced(table: Any, name: str) -> Control:
-    """Tokens by their position, -1 where any will do: [P] or [B, P]."""
+def _forced(table: Any, name: str, agrees: bool = True) -> Control:
+    """Tokens by their position, -1 where any will do: [P] or [B, P].
+
+    `agrees`: whether those of a prompt may be among them.
+    """
     known = static(table)
     facts = {}
     if known is not None:
@@ -97,11 +108,13 @@ def _forced(table: Any, name: str) -> Control:
         if known is not None:
             demand_in_vocabulary(known, search.vocab_size, name)
             demand(
-                known,
+                known if search.prompt is None else _after_prompt(known, search.prompt),
                 lambda x: x != search.end_id,
                 f"{name} must not hold the end token {search.end_id}: use length_between.",
             )
         rows = padded(table, search, name)
+        with tf.control_dependencies(_prompt_checks(rows, search, name, agrees)):
+            rows = tf.identity(rows)
         places = tf.range(1, tf.shape(rows)[1] + 1)
         until = tf.reduce_max(tf.where(rows >= 0, places, 0), 1)
         return Place.first(search, (rows, until))
@@ -115,6 +128,30 @@ def _forced(table: Any, name: str) -> Control:
         return only(strike(log_probs, too_early, state.is_end(log_probs)), token)
 
     return Control(init, apply, Place.onward, name, **facts)
+
+
+def _after_prompt(table: np.ndarray, prompt: Any) -> np.ndarray:
+    """The tokens [P] or [B, P] that stand after a prompt, -1 elsewhere."""
+    prompt = static(prompt)
+    if prompt is None:
+        return table
+    lengths = (prompt >= 0).sum(1, keepdims=True)
+    return np.where(np.arange(table.shape[-1]) >= lengths, table, -1)
+
+
+def _prompt_checks(rows: tf.Tensor, search: Search, name: str, agrees: bool) -> list:
+    """That a prompt does not say something else [N, P + 1], or anything, where one is forced."""
+    if search.prompt is None:
+        return []
+    said = padded(search.prompt, search, "the prompt")
+    both = tf.minimum(tf.shape(rows)[1], tf.shape(said)[1])
+    rows, said = rows[:, :both], said[:, :both]
+    free = (rows < 0) | (said < 0)
+    rule = f"{name} must not force a position of the prompt: they count from its first token."
+    if agrees:
+        free |= rows == said
+        rule = f"{name} must have the tokens of the prompt: it holds from its first token."
+    return demand_all(free, rule, said)
 
 
 @no_autograph
@@ -152,7 +189,7 @@ def allowed_at(mask: Any) -> Control:
         facts["forbids"] = forbids
     steps = tf.shape(mask)[-2]
 
-    def demand_all(size: int | None) -> None:
+    def demand_each(size: int | None) -> None:
         if None not in (shape[-1], size) and shape[-1] != size:
             raise ValueError(
                 f"{name} must say something of each of the V = {size} tokens. "
@@ -160,7 +197,7 @@ def allowed_at(mask: Any) -> Control:
             )
 
     def init(search: Search) -> Place:
-        demand_all(search.vocab_size)
+        demand_each(search.vocab_size)
         if len(shape) == 2:
             return Place.first(search)
         demand_sources(mask.shape, search, name)
@@ -168,7 +205,7 @@ def allowed_at(mask: Any) -> Control:
         return Place.first(search, per_row(tf.range(search.batch_size), search, name))
 
     def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
-        demand_all(log_probs.shape[-1])
+        demand_each(log_probs.shape[-1])
         place = tf.clip_by_value(state.at, 0, steps - 1)
         if len(shape) == 2:
             allowed = tf.gather(mask, place)
