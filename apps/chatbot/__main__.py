@@ -56,7 +56,8 @@ def _run() -> int:
 
         limits = {name: FLAGS[name].value for name in ("max_batch_size", "max_rows", "time_limit")}
         talk = _talk(directory, said) if FLAGS.page else None
-        serve.run(FLAGS.export_dir, FLAGS.host, FLAGS.port, FLAGS.model_name, limits, talk)
+        where = FLAGS.host, FLAGS.port, FLAGS.model_name
+        serve.run(FLAGS.export_dir, *where, limits, talk, FLAGS.allowed_hosts)
         return 0
     from apps.chatbot import export
 

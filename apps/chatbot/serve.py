@@ -3,6 +3,7 @@
 import functools
 import json
 import shlex
+from collections.abc import Sequence
 
 from apps.chatbot import page
 from apps.chatbot.talk import Talk
@@ -12,7 +13,13 @@ _LINE = {"instances": ["Hello!"]}
 
 
 def run(
-    export_dir: str, host: str, port: int, name: str, limits: dict, talk: Talk | None = None
+    export_dir: str,
+    host: str,
+    port: int,
+    name: str,
+    limits: dict,
+    talk: Talk | None = None,
+    allowed_hosts: Sequence[str] = (),
 ) -> None:
     """Serve `export_dir` until Ctrl-C or SIGTERM, which let the requests in flight finish.
 
@@ -37,4 +44,5 @@ def run(
         limits=server.Limits(**limits),
         announce=announce,
         add=functools.partial(page.add, talk=talk) if talk else None,
+        allowed_hosts=allowed_hosts,
     )

@@ -10,6 +10,12 @@ def define() -> None:
     flags.DEFINE_string(
         "host", LOOPBACK, "Where to listen; 0.0.0.0 is every interface, without any password."
     )
+    flags.DEFINE_list(
+        "allowed_hosts",
+        [],
+        "Names for which it may be asked (headers Host and Origin), beside localhost and, with "
+        "another --host, addresses and this machine's name; *: any.",
+    )
     flags.DEFINE_integer("port", 8501, "Where to listen; 0: a free one.", 0, 65535)
     flags.DEFINE_string("model_name", "chatbot", "The model's name in the requests.")
     flags.DEFINE_integer(

@@ -5,6 +5,7 @@ server is made. `keras_attention.export.client` talks to this server and to TF S
 """
 
 from keras_attention.export.server.batching import Batcher, Overloaded
+from keras_attention.export.server.guard import hosts_of
 from keras_attention.export.server.process import serve
 from keras_attention.export.server.rest import Limits, application
 from keras_attention.export.server.servable import Servable, Signature, load
@@ -19,6 +20,7 @@ __all__ = [
     "Signature",
     "Versions",
     "application",
+    "hosts_of",
     "load",
     "serve",
 ]

@@ -1,13 +1,17 @@
 """A model server as a process: a socket, a loop, and an end that drops nobody."""
 
+import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from keras_attention.export.server import connections
+from keras_attention.export.server.guard import hosts_of
 from keras_attention.export.server.replies import optional
 from keras_attention.export.server.rest import DEFAULT, Limits, application
 from keras_attention.export.server.versions import Versions
@@ -24,6 +28,7 @@ def serve(
     limits: Limits = DEFAULT,
     announce: Callable[[str], None] = print,
     add: Callable[[Any, Versions], None] | None = None,
+    allowed_hosts: Sequence[str] = (),
 ) -> None:
     """Serve a SavedModel, or the highest of a folder of numbered ones, until a signal ends it.
 
@@ -34,31 +39,44 @@ def serve(
 
     Args:
         directory: see `Versions`.
-        host, port: where to listen; port 0 takes a free one.
+        host, port: where to listen; port 0 takes a free one. "0.0.0.0" is every interface.
         name: of the model, in the paths of the requests.
         limits: see `Limits`.
         announce: told the URL as soon as requests are taken.
         add: given the FastAPI application and what it serves, to add its own routes.
+        allowed_hosts: names for which it may be asked, in the headers Host and Origin, beside those
+            of `hosts_of`; "*" is every name.
 
     To be called in the main thread, which is the one that hears signals. Raises what `Versions`
-    raises, OSError if it cannot listen there, and ImportError without the extra [serving].
+    raises, ValueError for an empty host, OSError if it cannot listen there, and ImportError without
+    the extra [serving].
     """
     optional("uvicorn")
     with listen(host, port) as listener:
         versions = Versions(directory)
-        app = application(versions, name, limits)
+        is_host = hosts_of(listener.getsockname()[0], [host, *allowed_hosts])
+        app = application(versions, name, limits, is_host)
         if add is not None:
             add(app, versions)
         server = server_of(app, limits)
         signal.signal(signal.SIGTERM, _exit)  # uvicorn raises it anew when all is done
-        listener.listen()
+        listener.listen(connections.backlog())
         shown = f"[{host}]" if ":" in host else host
         announce(f"http://{shown}:{listener.getsockname()[1]}")
-        server.run(sockets=[listener])
+        with connections.Seldom().on("uvicorn.error", "asyncio"):
+            server.run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound, and not yet listening. Raises OSError, naming host and port."""
+    """A socket that is bound, and not yet listening. Raises OSError, naming host and port.
+
+    Raises ValueError for an empty host, which the system would take for every interface.
+    """
+    if not host.strip():
+        raise ValueError(
+            f"Expected a host to listen at. Received: {host!r}. 127.0.0.1 is this machine alone, "
+            "0.0.0.0 every interface."
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -76,15 +94,25 @@ def listen(host: str, port: int) -> socket.socket:
 def server_of(app: Any, limits: Limits = DEFAULT) -> Any:
     """The uvicorn server of an application."""
     uvicorn = optional("uvicorn")
+    base = importlib.import_module("uvicorn.protocols.http.auto").AutoHTTPProtocol
+    most = connections.most_connections(limits.max_connections)
     config = uvicorn.Config(
         app,
+        http=connections.bounded(base, limits.head_limit, limits.time_limit, most),
+        backlog=connections.backlog(),
         access_log=False,
         log_level="warning",
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=int(limits.time_limit) + 1,
     )
-    return uvicorn.Server(config)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):
+            connections.report_in_one_line(asyncio.get_running_loop())
+            await super().startup(sockets)
+
+    return Server(config)
 
 
 def _exit(*_) -> None:

@@ -8,7 +8,7 @@ from keras_attention.export.server.batching import Overloaded
 from keras_attention.export.server.bodies import TooLarge
 from keras_attention.export.server.versions import NotServed
 
-__all__ = ["HUNG_UP", "answer_errors", "optional", "reply"]
+__all__ = ["HUNG_UP", "answer_errors", "error_reply", "optional", "reply"]
 
 HUNG_UP = 499  # nobody reads it
 
@@ -22,23 +22,36 @@ def reply(content: dict | str, code: int = 200, **headers: str) -> Any:
 
 def answer_errors(app: Any) -> None:
     """Have an application reply `{"error": "..."}` with its status code, whatever happens."""
-    requests, exceptions = optional("starlette.requests"), optional("starlette.exceptions")
+    exceptions = optional("starlette.exceptions")
 
-    def on(kind, code, message=str, **headers):
-        async def answer(_, error):
-            code_of = code if isinstance(code, int) else code(error)
-            return reply({"error": message(error)}, code_of, **headers)
+    async def answer(_, error):
+        return error_reply(error)
 
+    for kind in (*_codes(), exceptions.HTTPException, Exception):
         app.add_exception_handler(kind, answer)
 
-    on(ValueError, 400)
-    on(NotServed, 404)
-    on(TooLarge, 413)
-    on(requests.ClientDisconnect, HUNG_UP)
-    on(Overloaded, 503, **{"Retry-After": "1"})
-    on(TimeoutError, 504)
-    on(exceptions.HTTPException, lambda error: error.status_code, lambda error: error.detail)
-    on(Exception, 500, lambda error: f"{type(error).__name__}: {error}")
+
+def error_reply(error: Exception) -> Any:
+    """`{"error": "..."}` with the status code of an exception."""
+    exceptions = optional("starlette.exceptions")
+    if isinstance(error, exceptions.HTTPException):
+        return reply({"error": error.detail}, error.status_code)
+    for kind, code in _codes().items():
+        if isinstance(error, kind):
+            headers = {"Retry-After": "1"} if kind is Overloaded else {}
+            return reply({"error": str(error)}, code, **headers)
+    return reply({"error": f"{type(error).__name__}: {error}"}, 500)
+
+
+def _codes() -> dict[type[Exception], int]:
+    return {
+        ValueError: 400,
+        NotServed: 404,
+        TooLarge: 413,
+        optional("starlette.requests").ClientDisconnect: HUNG_UP,
+        Overloaded: 503,
+        TimeoutError: 504,
+    }
 
 
 def optional(module: str) -> Any:

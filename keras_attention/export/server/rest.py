@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from keras_attention.export.server.batching import Arrays, Batcher
 from keras_attention.export.server.bodies import read
+from keras_attention.export.server.guard import Guard, within
 from keras_attention.export.server.predict_json import decode, encode, parse
 from keras_attention.export.server.replies import HUNG_UP, answer_errors, optional, reply
 from keras_attention.export.server.rows import count
@@ -18,6 +20,7 @@ from keras_attention.export.server.versions import NotServed, Versions
 __all__ = ["DEFAULT", "Limits", "application"]
 
 _LOG = logging.getLogger(__name__)
+_TURN = 0.002  # seconds of writing at a time
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/([0-9]+))?"
 # TF Serving's own patterns, without what is not offered here.
 _ASKED = {
@@ -36,12 +39,19 @@ class Limits(NamedTuple):
     max_rows: int = 256  # of one request; above: 400
     time_limit: float = 30.0  # seconds for a request's body and its answer; above: 504
     poll: float = 1.0  # seconds between two looks for another version
+    head_limit: float = 10.0  # seconds for a request's head; above: 408
+    max_connections: int = 1024  # open at a time, and no more than the descriptors allow
 
 
 DEFAULT = Limits()
 
 
-def application(versions: Versions, name: str = "model", limits: Limits = DEFAULT) -> Any:
+def application(
+    versions: Versions,
+    name: str = "model",
+    limits: Limits = DEFAULT,
+    is_host: Callable[[str], bool] | None = None,
+) -> Any:
     """The REST API of one model, as a FastAPI application.
 
     | request                          | reply                                               |
@@ -52,9 +62,10 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
     | `GET /healthz`                   | 200 while it lives                                  |
     | `GET /readyz`                    | 200 while it would take a request, else 503         |
 
-    `NAME/versions/N` asks for a version. An error is `{"error": "..."}`: 400 for a request that is
-    wrong, be it its path, 404 for a model or version that there is not, 400, 413, 503 and 504 at
-    the `limits`, 500 for all else.
+    HEAD asks what GET does. `NAME/versions/N` asks for a version. An error is `{"error": "..."}`:
+    400 for a request that is wrong, be it its path, 403 for a host or an origin that `is_host`
+    refuses (see `hosts_of`; None: any is fine), 404 for a model or version that there is not, 400,
+    413, 503 and 504 at the `limits`, 500 for all else. The limits of bodies hold for all routes.
 
     Its `state.answer(signature, inputs)` answers arrays as `:predict` does, within the same limits,
     for what `serve` is given to `add`. Raises ValueError, Overloaded and TimeoutError.
@@ -80,7 +91,7 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
                 f"Expected at most {limits.max_rows} rows in a request. Received: {rows}. Send "
                 "them in several."
             )
-        async with _within(limits.time_limit):
+        async with within(limits.time_limit):
             return await batcher(signature, inputs)
 
     def model_of(asked: str, version: str | None) -> Servable:
@@ -105,18 +116,19 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
         return reply({"model_spec": spec, "metadata": signatures})
 
     async def predict(request, model):
-        async with _within(limits.time_limit):
+        async with within(limits.time_limit):
             body = await read(request, limits.max_body)
             # In a thread, or a large request would hold up those that come meanwhile.
             signature, inputs, in_rows = await asyncio.to_thread(_asked, model, body)
             found = await _unless_hung_up(request, answer(signature, inputs))
-        if found is None:
-            return fastapi.Response(status_code=HUNG_UP)
-        return reply(await _written(encode(found, in_rows), writing))
+            if found is None:
+                return fastapi.Response(status_code=HUNG_UP)
+            return reply(await _written(encode(found, in_rows), writing))
 
     async def dispatch(request):
         method, path = request.method, request.url.path
-        found = _ASKED[method].fullmatch(path) if method in _ASKED else None
+        pattern = _ASKED.get("GET" if method == "HEAD" else method)
+        found = pattern.fullmatch(path) if pattern else None
         if found is None:
             raise ValueError(f"Malformed request: {method} {path}")
         asked, version, what = found.groups()
@@ -141,20 +153,12 @@ def application(versions: Versions, name: str = "model", limits: Limits = DEFAUL
     # No pages that describe it: they would fetch their scripts from elsewhere.
     app = fastapi.FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.mount("/v1", api)  # with every method and every path
-    app.add_api_route("/healthz", health, methods=["GET"])
-    app.add_api_route("/readyz", ready, methods=["GET"])
+    app.add_api_route("/healthz", health, methods=["GET", "HEAD"])
+    app.add_api_route("/readyz", ready, methods=["GET", "HEAD"])
+    app.add_middleware(Guard, limits=limits, is_host=is_host)
     app.state.answer = answer
     answer_errors(app)
     return app
-
-
-@contextlib.asynccontextmanager
-async def _within(seconds):
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise TimeoutError(f"Expected an answer within {seconds:g} seconds.") from None
 
 
 async def _poll(versions, seconds) -> None:
@@ -177,7 +181,10 @@ async def _written(pieces: Iterator[str], turn: asyncio.Lock) -> str:
     text = []
     while not text or text[-1]:
         async with turn:
+            end = time.monotonic() + _TURN
             text.append(next(pieces, ""))
+            while text[-1] and time.monotonic() < end:
+                text.append(next(pieces, ""))
             await asyncio.sleep(0)
     return "".join(text)
 

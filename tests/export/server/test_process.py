@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import http.client
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -30,16 +31,22 @@ serve(sys.argv[1], port=0, limits=limits, announce=lambda url: print(url, flush=
 
 
 @contextlib.contextmanager
-def process(directory, time_limit=30):
+def process(directory, time_limit=30, descriptors=None):
     """-> the process of a server, and its URL."""
+
+    def prepare():
+        # A shell without job control leaves SIGINT ignored in its background; we are not one.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if descriptors:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, directory, str(time_limit)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        # A shell without job control leaves SIGINT ignored in its background; we are not one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=prepare,
     ) as server:
         try:
             url = server.stdout.readline().strip()
@@ -101,6 +108,22 @@ def test_sigterm_waits_no_longer_than_a_request_may_take(parrot, tmp_path):
         assert server.wait(120) == 0
         assert time.monotonic() - began < 10  # a second more than the limit, and a slow machine
         assert in_flight.result()[0] == 504
+
+
+def test_more_connections_than_descriptors_leave_it_answering(parrot):
+    with process(parrot, descriptors=256) as (server, url), contextlib.ExitStack() as stack:
+        address = "127.0.0.1", int(url.rpartition(":")[2])
+        for _ in range(600):
+            client = stack.enter_context(socket.create_connection(address, timeout=60))
+            client.sendall(b"GET /healthz HTTP/1.1\r\nX-Never-")
+        for _ in range(5):
+            assert ask(url, "/healthz")[0] == 200
+            assert ask(url, PREDICT, {"instances": ["a"]})[0] == 200
+        code, told = ask(url, "/v1/models/model", Host="evil.example")
+        assert code == 403 and "'evil.example'" in told["error"]
+        server.terminate()
+        assert server.wait(120) == 0
+        assert len(server.stderr.read()) < 1000  # a line, if anything
 
 
 def test_ctrl_c_ends_it_too(parrot):
