@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._masks import warn_of_lost_mask
+
 _DTYPES = {"mask": "bool", "ids": "int32"}  # by the last word of an argument's name
 
 
@@ -50,6 +52,7 @@ class Layer(keras.layers.Layer):
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
+        warn_of_lost_mask(self, args, kwargs)
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.seq2seq._keras import no_autograph, register
 from keras_attention.seq2seq._memory import honour_mask
 from keras_attention.seq2seq.basic_decoder import only_one_state
@@ -44,6 +45,7 @@ class AttentionRNN(keras.layers.RNN):
                 "alignment_history=True. Decode with BasicDecoder: its last state has the history."
             )
         super().__init__(cell, *args, **kwargs)
+        self.supports_masking = True  # which Keras 3.16 denies its RNNs
 
     @no_autograph
     def __call__(self, sequences, initial_state=None, mask=None, training=None, **memory):
@@ -76,4 +78,5 @@ class AttentionRNN(keras.layers.RNN):
 
     def compute_output_spec(self, *args, **kwargs):
         """Keras would ask for the sizes of a state that depends on the memory: run it instead."""
+        warn_of_lost_mask(self, args, kwargs)
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)

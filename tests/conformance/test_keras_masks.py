@@ -1,12 +1,16 @@
 """The mask of an embedding goes through every layer: honoured, and handed on as it came."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import models
 from keras_attention.layers import (
     Attention,
+    AttentionPooling,
     DirectionalAttention,
     DistanceAttention,
     DistanceBlock,
@@ -40,6 +44,7 @@ from keras_attention.layers import (
     TransformerBlock,
     TransformerStack,
 )
+from keras_attention.seq2seq import AttentionRNN, AttentionWrapper, LuongAttention
 
 WIDTH = 8
 IDS = np.array([[1, 2, 3, 0, 0], [4, 5, 1, 2, 3], [1, 0, 0, 0, 0]])
@@ -118,14 +123,18 @@ def move_padding(embedding):
     embedding.set_weights([rows])
 
 
+OF_KERAS = ("lstmn", "look_back", "linear_cell", "ntm")  # cells in an RNN of Keras
+
+
 @pytest.mark.parametrize("name", sorted({*ALONE} - {"block"}))  # which gives a None, too
 def test_a_mask_goes_through_three_layers(name):
     inputs = keras.Input([IDS.shape[1]], dtype="int32")
     embedding = keras.layers.Embedding(6, WIDTH, mask_zero=True)
     x = embedding(inputs)
+    handed = {"mask": embedding.compute_mask(inputs)} if name in OF_KERAS else {}
     for _ in range(3):
-        x = first(ALONE[name]()(x))
-    model = keras.Model(inputs, [x, Shown()(x)])
+        x = first(ALONE[name]()(x, **handed))
+    model = keras.Model(inputs, [x, Shown()(x, **handed)])
     draw(model)
     expected, mask = model(IDS)
     np.testing.assert_array_equal(mask, IDS != 0)
@@ -166,3 +175,81 @@ def test_an_explicit_mask_of_the_memory_wins_and_stays_with_the_memory(name):
     bare = layer(tf.identity(query), memory=tf.identity(memory))
     np.testing.assert_allclose(output, bare, atol=1e-6)
     assert np.abs(output - layer(query, memory=memory)).max() > 1e-4
+
+
+# -- behind a Keras RNN, which drops masks from Keras 3.16 on
+
+
+def recurrent(drops=None):
+    """A Keras RNN as it is, or as one that is sure to drop masks, or to forward them."""
+    layer = keras.layers.Bidirectional(keras.layers.GRU(3, return_sequences=True))
+    if drops is not None:
+        layer.supports_masking = layer.forward_layer.supports_masking = not drops
+        layer.backward_layer.supports_masking = not drops
+    return layer
+
+
+@pytest.mark.parametrize("pool", [AttentionPooling(3), TransformerStack(1, 2, 4)], ids=type)
+def test_a_mask_that_is_passed_to_both_layers_hides_padding(pool):
+    ids = keras.Input([None], dtype="int32")
+    embedding = keras.layers.Embedding(6, WIDTH, mask_zero=True)
+    mask = embedding.compute_mask(ids)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The layer .* attends to padding")
+        encoded = recurrent()(embedding(ids), mask=mask)
+        model = keras.Model(ids, pool(encoded, mask=mask))
+    rows = [model(IDS[:1, :3]), model(IDS[:1])[:, :3] if pool.name[0] == "t" else model(IDS[:1])]
+    np.testing.assert_allclose(*rows, atol=1e-6)
+
+
+LOST = {
+    "alone": lambda x, q, m: AttentionPooling(3)(x, **({} if m is None else {"mask": m})),
+    "beside": lambda x, q, m: Attention(query_units=6)(q, x, memory_mask=m),
+    "pairs": lambda x, q, m: Attention(query_units=6)(q, x, mask=tf.ones([1, 5, 5]), memory_mask=m),
+    "heads": lambda x, q, m: MultiHeadAttention(2)(q, memory=x, mask=m),
+    "rnn": lambda x, q, m: rnn_of_attention()(q, memory=x, memory_mask=m),
+}
+
+
+def rnn_of_attention():
+    cell = AttentionWrapper(keras.layers.GRUCell(4), LuongAttention(4), 4)
+    return AttentionRNN(cell, return_sequences=True)
+
+
+@pytest.mark.parametrize("name", LOST)
+@pytest.mark.parametrize("between", [None, keras.layers.Dropout(0.1)], ids=["behind", "later"])
+def test_a_mask_that_is_lost_is_warned_of_and_nothing_else(name, between):
+    ids = keras.Input([5], dtype="int32")
+    embedding = keras.layers.Embedding(6, WIDTH, mask_zero=True)
+    masked, bare = embedding(ids), keras.Input([5, WIDTH])
+
+    def call(x, mask=None):
+        x = x if between is None else between(x)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            LOST[name](x, bare, mask)
+        return [str(w.message) for w in caught if "attends to padding" in str(w.message)]
+
+    (told,) = call(recurrent(drops=True)(masked))
+    assert "bidirectional" in told and "embedding.compute_mask(ids)" in told
+    twice = recurrent(drops=True)(recurrent(drops=True)(masked))
+    assert len(call(twice)) == 1
+    passed = recurrent(drops=True)(bare, mask=embedding.compute_mask(ids))
+    assert len(call(passed)) == 1
+    assert not call(recurrent(drops=True)(masked), embedding.compute_mask(ids))
+    assert not call(recurrent(drops=True)(bare))
+    assert not call(recurrent(drops=False)(masked))
+
+
+def test_attention_rnn_forwards_the_mask_of_its_steps():
+    ids = keras.Input([5], dtype="int32")
+    x = keras.layers.Embedding(6, WIDTH, mask_zero=True)(ids)
+    model = keras.Model(ids, Shown()(rnn_of_attention()(x, memory=x)))
+    np.testing.assert_array_equal(model(IDS), IDS != 0)
+
+
+def test_the_encoder_of_a_recurrent_model_passes_the_mask_on():
+    model = models.RNNSeq2Seq(vocab_size=6, units=3)
+    target = np.array([[1, 3]])
+    padded, bare = (model((source, target)) for source in (IDS[:1], IDS[:1, :3]))
+    np.testing.assert_allclose(padded, bare, atol=1e-6)
