@@ -29,6 +29,7 @@ from keras_attention.functional.masks import (
     padding,
     strided,
     window,
+    zero_masked,
 )
 from keras_attention.functional.monotonic import (
     monotonic_attention,
@@ -155,6 +156,7 @@ __all__ = [
     "uniform",
     "widen",
     "window",
+    "zero_masked",
     "window_merge",
     "window_partition",
     "write_memory",

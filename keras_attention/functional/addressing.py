@@ -57,7 +57,9 @@ def rotate(weights: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
         )
     reach = shift.shape[-1] // 2
     offsets = range(-reach, reach + 1)
-    turned = tf.stack([tf.roll(weights, offset, axis=-1) for offset in offsets], -1)
+    # tf.vectorized_map and jacobians rotate the wrong axis of tf.roll(axis=-1).
+    axis = weights.shape.rank - 1
+    turned = tf.stack([tf.roll(weights, offset, axis=axis) for offset in offsets], -1)
     return tf.reduce_sum(turned * tf.expand_dims(shift, -2), -1)
 
 

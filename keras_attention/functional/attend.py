@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_attention.functional.masks import visible_slots, zero_masked
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.shapes import fit
 
@@ -25,7 +26,8 @@ def attend(scores, values, mask=None, normalize=softmax) -> tuple[tf.Tensor, tf.
     """Normalise the scores and sum the values by them.
 
     scores [B, T, S], values [B, S, D], mask broadcastable to [B, T, S]
-    -> context [B, T, D], weights [B, T, S]. Raises ValueError for shapes that do not fit.
+    -> context [B, T, D], weights [B, T, S]. A value that no query may look at adds nothing, NaN
+    neither. Raises ValueError for shapes that do not fit.
 
     >>> context, weights = attend(tf.zeros([1, 1, 2]), tf.constant([[[1.0], [3.0]]]))
     >>> float(context[0, 0, 0])
@@ -35,4 +37,4 @@ def attend(scores, values, mask=None, normalize=softmax) -> tuple[tf.Tensor, tf.
     if values.shape.rank == 3:  # others may be broadcast
         fit(scores=("B T S", scores), values=("B S D'", values), mask=("B? T? S?", mask))
     weights = tf.cast(normalize(scores, mask), values.dtype)
-    return tf.matmul(weights, values), weights
+    return tf.matmul(weights, zero_masked(values, visible_slots(mask))), weights

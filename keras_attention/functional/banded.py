@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.masks import zero_masked
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.shapes import fit, sizes
 
@@ -38,6 +39,8 @@ def banded_attention(
         values=("B H T Dv", values),
         mask=("B? T", mask),
     )
+    query, keys, values = map(tf.convert_to_tensor, (query, keys, values))
+    keys, values = (zero_masked(x, heads_mask(mask)) for x in (keys, values))
     steps = sizes(query)[2]
     size = block_size(radius, steps)
     around = 1 if causal else 2
@@ -46,10 +49,15 @@ def banded_attention(
     scores = tf.matmul(query, keys, transpose_b=True)  # [B, H, N, size, 2 or 3 size]
     band = _band(size, around, radius, causal) & _real(steps, size, causal)
     if mask is not None:
-        seen = in_blocks(tf.cast(mask, tf.bool)[:, None, :, None], size)
+        seen = in_blocks(heads_mask(mask)[..., None], size)
         band &= tf.linalg.matrix_transpose(beside(seen, causal))  # [B, 1, N, 1, 2 or 3 size]
     weights = tf.cast(normalize(scores, band), values.dtype)
     return out_of_blocks(tf.matmul(weights, values), steps)
+
+
+def heads_mask(mask: Any) -> Any:
+    """The same for every head.  [B, T] -> [B, 1, T], None stays None."""
+    return None if mask is None else tf.cast(mask, tf.bool)[:, None]
 
 
 def block_size(radius: int, steps: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.masks import steps_before, visible_slots, zero_masked
 from keras_attention.functional.shapes import fit, sizes
 
 
@@ -19,12 +20,13 @@ def chunked_attention(
     """softmax(Q K^T) V by chunks, with a running maximum and sum (Rabe and Staats, 2021).
 
     query [B, H, T, Dk], keys [B, H, S, Dk], values [B, H, S, Dv] -> context [B, H, T, Dv]. `mask`
-    broadcastable to [B, H, T, S], boolean, True = may look; `causal`: step t sees s <= t, and
-    chunks of later steps are left out. The query comes scaled.
+    broadcastable to [B, H, T, S], boolean, True = may look; `causal`: the queries are the last T of
+    the S steps, each sees itself and those before, and chunks of later steps are left out. The
+    query comes scaled.
 
     `chunk` queries look at `chunk` slots at a time: of all T S scores no more than chunk^2 exist at
     once. The gradient keeps the log of each row's sum and makes the scores anew (Dao et al., 2022,
-    algorithm 4). Raises ValueError for a chunk below 1.
+    algorithm 4). Raises ValueError for a chunk below 1, or `causal` with a known S < T.
 
     >>> eye = tf.eye(3)[None, None]
     >>> chunked_attention(0 * eye, eye, eye, causal=True, chunk=2)[0, 0, 1].numpy().tolist()
@@ -32,9 +34,11 @@ def chunked_attention(
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1. Received: chunk={chunk}")
+    query, keys, values = map(tf.convert_to_tensor, (query, keys, values))
     fit(query=("B H T Dk", query), keys=("B H S Dk", keys), values=("B H S Dv", values))
+    keys, values = (zero_masked(x, visible_slots(mask)) for x in (keys, values))
     grid = _Grid(query, keys, mask, causal, chunk)
-    dtype = tf.convert_to_tensor(values).dtype
+    dtype = values.dtype
 
     @tf.custom_gradient
     def attention(*arrays):
@@ -52,6 +56,7 @@ class _Grid:
     def __init__(self, query, keys, mask, causal, chunk):
         self.causal = causal
         self.steps, self.slots = sizes(query)[2], sizes(keys)[2]
+        self.before = steps_before(self.steps, self.slots) if causal else 0
         self.height, self.rows = _chunks(self.steps, chunk)
         self.width, self.columns = _chunks(self.slots, chunk)
         self.mask = None if mask is None else self._whole(tf.cast(mask, tf.bool))
@@ -76,7 +81,7 @@ class _Grid:
         slots = j * self.width + tf.range(self.width)
         seen = (slots < self.slots)[None]
         if self.causal:
-            seen &= slots <= (i * self.height + tf.range(self.height))[:, None]
+            seen &= slots <= (self.before + i * self.height + tf.range(self.height))[:, None]
         if self.mask is not None:
             mask = self.mask
             mask = mask if mask.shape[2] == 1 else _cut(mask, i, self.height)
@@ -88,7 +93,7 @@ class _Grid:
         """Columns from here on are later than all queries of row i."""
         if not self.causal:
             return self.columns
-        return tf.minimum(self.columns, -(-(i + 1) * self.height // self.width))
+        return tf.minimum(self.columns, -(-((i + 1) * self.height + self.before) // self.width))
 
 
 def _forward(grid, query, keys, values):

@@ -6,6 +6,7 @@ H query heads, G key heads, of which each serves H / G query heads.
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.masks import steps_before
 from keras_attention.functional.shapes import sizes
 
 
@@ -70,7 +71,8 @@ def _ungrouped(x, like):
 def head_mask(mask, causal: bool, targets: int | tf.Tensor, slots: int | tf.Tensor):
     """One mask that broadcasts to [B, H, T, S], or None.
 
-    mask: bool [B, S], [B, T, S], [B, H, T, S] or None; causal: step t sees s <= t, of T and S.
+    mask: bool [B, S], [B, T, S], [B, H, T, S] or None; causal: the queries are the last T of the
+    S steps (see `steps_before`), each sees itself and those before.
 
     >>> head_mask(None, True, 2, 2).numpy().astype(int).tolist()
     [[[[1, 0], [1, 1]]]]
@@ -82,7 +84,8 @@ def head_mask(mask, causal: bool, targets: int | tf.Tensor, slots: int | tf.Tens
         elif mask.shape.rank == 3:
             mask = mask[:, None]
     if causal:
-        before = (tf.range(targets)[:, None] >= tf.range(slots))[None, None]
+        places = tf.range(targets) + steps_before(targets, slots)
+        before = (places[:, None] >= tf.range(slots))[None, None]
         mask = before if mask is None else mask & before
     return mask
 

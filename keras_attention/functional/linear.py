@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_attention.functional.banded import in_blocks, out_of_blocks
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.masks import zero_masked
 from keras_attention.functional.shapes import fit, sizes
 
 
@@ -23,10 +24,13 @@ class LinearState(NamedTuple):
 def positive(x: tf.Tensor) -> tf.Tensor:
     """phi(x) = elu(x) + 1 (Katharopoulos et al., 2020, eq. 7).  Float32 or wider.
 
-    >>> positive([-50.0, 0.0, 2.0]).numpy().tolist()
-    [0.0, 1.0, 3.0]
+    Below 0 it is exp(x), which elu(x) + 1 would round to 0 from about -17 on.
+
+    >>> positive([0.0, 2.0]).numpy().tolist(), bool(positive(-50.0) > 0)
+    ([1.0, 3.0], True)
     """
-    return tf.nn.elu(widen(x)) + 1
+    x = widen(x)
+    return tf.where(x > 0, x + 1, tf.exp(tf.minimum(x, 0.0)))
 
 
 def linear_attention(
@@ -61,9 +65,12 @@ def linear_attention(
     if block < 1:
         raise ValueError(f"block must be at least 1. Received: block={block}")
     dtype = tf.convert_to_tensor(values).dtype
+    if mask is not None:
+        seen = tf.cast(mask, tf.bool)[:, None]
+        keys, values = (zero_masked(tf.convert_to_tensor(x), seen) for x in (keys, values))
     query, keys, values = positive(query), positive(keys), widen(values)
     if mask is not None:
-        keys = tf.where(tf.cast(mask, tf.bool)[:, None, :, None], keys, 0.0)
+        keys = zero_masked(keys, seen)  # phi(0) is 1
     if causal:
         above, below = _causal(query, keys, values, block)
     else:

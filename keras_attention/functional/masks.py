@@ -20,6 +20,62 @@ def padding(lengths: tf.Tensor, steps: int | tf.Tensor | None = None) -> tf.Tens
     return tf.sequence_mask(lengths, steps)
 
 
+def zero_masked(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
+    """`x` where the mask is True, zeros elsewhere, whatever stands there.  [B, ..., D], [B, ...].
+
+    Values are selected and not multiplied: padding that holds NaN or infinity gives zeros, too,
+    and gradients of zero. None is no mask.
+
+    >>> zero_masked(tf.constant([[[1.0], [float('nan')]]]), [[True, False]]).numpy().tolist()
+    [[[1.0], [0.0]]]
+    """
+    if mask is None:
+        return x
+    return tf.where(tf.cast(mask, tf.bool)[..., None], x, tf.zeros([], x.dtype))
+
+
+def steps_mask(mask: Any) -> Any:
+    """The mask if it is one of steps, [B, S]; None for one of pairs, or for none.
+
+    >>> steps_mask(tf.ones([2, 3, 3], tf.bool)) is None
+    True
+    """
+    return mask if mask is not None and len(mask.shape) == 2 else None
+
+
+def visible_slots(mask: Any) -> Any:
+    """The slots that at least one query may look at.  [..., T, S] -> [..., S], None stays None.
+
+    >>> visible_slots(tf.constant([[[True, False, False], [True, True, False]]])).numpy().tolist()
+    [[True, True, False]]
+    """
+    if mask is None:
+        return None
+    mask = tf.cast(mask, tf.bool)
+    return mask if mask.shape.rank == 1 else tf.reduce_any(mask, -2)
+
+
+def steps_before(queries: int | tf.Tensor, slots: int | tf.Tensor) -> int | tf.Tensor:
+    """S - T: the slots before the first of T queries, which are the last T of S steps.
+
+    The convention of every `causal=True` and of relative positions, for T = 2 and S = 4:
+
+        query 0 (step 2)   1 1 1 0
+        query 1 (step 3)   1 1 1 1
+
+    Raises ValueError for S < T where both are known.
+
+    >>> steps_before(2, 4)
+    2
+    """
+    if isinstance(queries, int) and isinstance(slots, int) and slots < queries:
+        raise ValueError(
+            "The T queries are the last T steps of the S slots of the memory, so S must be at "
+            f"least T. Received: T={queries}, S={slots}"
+        )
+    return slots - queries
+
+
 def causal(length: Any, offset: Any = 0) -> tf.Tensor:
     """j <= i: nothing that comes later (Vaswani et al., 2017, 3.2.3).  T -> [1, T, offset + T].
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import fit_into
+from keras_attention.functional.shapes import extend, fit_into
 
 
 def _masked(scores: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
@@ -45,8 +45,7 @@ def hardmax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
     scores = widen(scores)
     candidates = _masked(scores, mask)
     if not scores.shape[-1]:  # argmax wants at least one: the worst, and after all others
-        one_more = [[0, 0]] * (scores.shape.rank - 1) + [[0, 1]]
-        candidates = tf.pad(candidates, one_more, constant_values=scores.dtype.min)
+        candidates = extend(candidates, scores.shape.rank - 1, 1, scores.dtype.min)
     best = tf.argmax(candidates, axis=-1, output_type=tf.int32)
     return _visible(tf.one_hot(best, tf.shape(scores)[-1], dtype=scores.dtype), mask)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.functional.shapes import sizes
+from keras_attention.functional.shapes import extend, sizes
 
 
 def flatten_places(x: tf.Tensor) -> tf.Tensor:
@@ -51,8 +51,7 @@ def _largest(x, steps):
     for axis, step in enumerate(steps, 1):
         if step > 1:
             length = sizes(x)[axis]
-            paddings = [[0, -length % step if a == axis else 0] for a in range(x.shape.rank)]
-            x = tf.pad(x, paddings, constant_values=x.dtype.min)
+            x = extend(x, axis, -length % step, x.dtype.min)
             before, (_, *after) = sizes(x)[:axis], sizes(x)[axis:]
             blocks = tf.reshape(x, [*before, -(-length // step), step, *after])
             x = tf.reduce_max(blocks, axis + 1)

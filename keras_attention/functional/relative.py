@@ -19,7 +19,7 @@ def relative_scores(query: tf.Tensor, table: tf.Tensor, slots: Any, offset: Any 
     >>> relative_scores(tf.ones([1, 1, 3, 1]), table, slots=3)[0, 0].numpy().tolist()
     [[2.0, 3.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 2.0]]
     """
-    query = widen(query)
+    query, table = widen(query), tf.convert_to_tensor(table)
     along = _along(table, sizes(query)[2], slots, offset, query.dtype)
     return _skewed(tf.matmul(query, along, transpose_b=True), slots)
 
@@ -33,6 +33,7 @@ def relative_context(weights: tf.Tensor, table: tf.Tensor, offset: Any = 0) -> t
     >>> relative_context(tf.eye(3)[None, None], table)[0, 0].numpy().tolist()
     [[2.0], [2.0], [2.0]]
     """
+    weights, table = tf.convert_to_tensor(weights), tf.convert_to_tensor(table)
     steps, slots = sizes(weights)[2:]
     return tf.matmul(_straight(weights), _along(table, steps, slots, offset, weights.dtype))
 

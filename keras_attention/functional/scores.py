@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import fit
+from keras_attention.functional.shapes import extend, fit
 
 _SHORTEST = 1e-6  # what is shorter has no direction: rounding would point it anywhere
 
@@ -116,7 +116,8 @@ def location(query: tf.Tensor, kernel: tf.Tensor, steps: int | tf.Tensor) -> tf.
     """W q, a score for each place that does not look at it (Luong et al., 2015, 3.1).
 
     [B, T, D], W [D, S_max], S -> [B, T, S]. A shorter source takes the first S scores. A longer
-    one gets half of the lowest number from S_max on, which weighs nothing beside any other.
+    one gets the lowest number from S_max on, less than what masked slots count as: it is not
+    looked at, and a row that may see nothing else is all zeros.
 
     >>> scores = location(tf.ones([1, 1, 1]), tf.constant([[4.0, 5.0]]), steps=3)
     >>> tf.nn.softmax(scores).numpy().round(3).tolist()
@@ -125,8 +126,7 @@ def location(query: tf.Tensor, kernel: tf.Tensor, steps: int | tf.Tensor) -> tf.
     fit(query=("B T D", query), kernel=("D S_max", kernel))
     scores = tf.matmul(widen(query), widen(kernel))  # [B, T, S_max]
     beyond = tf.maximum(steps - tf.shape(scores)[-1], 0)
-    never = scores.dtype.min / 2
-    return tf.pad(scores[..., :steps], [[0, 0], [0, 0], [0, beyond]], constant_values=never)
+    return extend(scores[..., :steps], 2, beyond, scores.dtype.min)
 
 
 def biaffine(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

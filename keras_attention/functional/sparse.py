@@ -5,8 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.functional.banded import beside, in_blocks, out_of_blocks
+from keras_attention.functional.banded import beside, heads_mask, in_blocks, out_of_blocks
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.masks import zero_masked
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.shapes import fit, sizes
 
@@ -36,7 +37,7 @@ def strided_attention(
     [0.25, 0.0, 0.25, 0.25, 0.25]
     """
     _check(hop, stride=stride)
-    _fit(query, keys, values, mask)
+    query, keys, values = _checked(query, keys, values, mask)
     steps = sizes(query)[2]
     query, keys, values = (in_blocks(x, stride) for x in (widen(query), widen(keys), values))
     count = sizes(query)[2]
@@ -90,7 +91,7 @@ def fixed_attention(
         raise ValueError(
             f"summary must be at most the stride. Received: summary={summary}, stride={stride}"
         )
-    _fit(query, keys, values, mask)
+    query, keys, values = _checked(query, keys, values, mask)
     steps = sizes(query)[2]
     query, keys, values = (in_blocks(x, stride) for x in (widen(query), widen(keys), values))
     batch, heads, count = sizes(query)[:3]
@@ -151,7 +152,7 @@ def _seen(mask, steps, stride, count):
     if mask is None:
         real = tf.range(count * stride) < steps
         return tf.reshape(real, [1, 1, count, stride, 1])
-    return in_blocks(tf.cast(mask, tf.bool)[:, None, :, None], stride)
+    return in_blocks(heads_mask(mask)[..., None], stride)
 
 
 def _check(hop: Any, **at_least_one: int) -> None:
@@ -162,10 +163,13 @@ def _check(hop: Any, **at_least_one: int) -> None:
         raise ValueError(f"hop must be 1, 2, or None for their union. Received: hop={hop!r}")
 
 
-def _fit(query, keys, values, mask):
+def _checked(query, keys, values, mask):
+    """Three tensors that fit together, with zeros in masked keys and values."""
+    query, keys, values = map(tf.convert_to_tensor, (query, keys, values))
     fit(
         query=("B H T Dk", query),
         keys=("B H T Dk", keys),
         values=("B H T Dv", values),
         mask=("B? T", mask),
     )
+    return query, *(zero_masked(x, heads_mask(mask)) for x in (keys, values))

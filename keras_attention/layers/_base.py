@@ -1,4 +1,4 @@
-"""The base class of the layers: it derives shapes of outputs from `call`."""
+"""The base class of the layers: output shapes from `call`, and gradients under RematScope."""
 
 import inspect
 import random
@@ -54,6 +54,38 @@ class Layer(keras.layers.Layer):
         """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
         warn_of_lost_mask(self, args, kwargs)
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
+
+    def rematerialized_call(self, layer_call, *args, **kwargs):
+        """`layer_call`, keeping inputs instead of activations where `keras.RematScope` says so.
+
+        `tf.recompute_grad`, which the scope uses, gives no gradient to tensors passed by name, and
+        fails for None. Here it sees a function from all float tensors of a call to all tensors of
+        the result.
+        """
+
+        def call(*args, **kwargs):
+            leaves = tf.nest.flatten((args, kwargs))
+            tensors = [leaf for leaf in leaves if _is_float(leaf)]
+            outputs = None
+
+            def of_tensors(*tensors):
+                nonlocal outputs
+                rest = iter(tensors)
+                filled = [next(rest) if _is_float(leaf) else leaf for leaf in leaves]
+                positional, named = tf.nest.pack_sequence_as((args, kwargs), filled)
+                outputs = layer_call(*positional, **named)
+                return [leaf for leaf in tf.nest.flatten(outputs) if tf.is_tensor(leaf)]
+
+            remat = super(Layer, self).rematerialized_call(of_tensors, *args, **kwargs)
+            rest = iter(remat(*tensors))
+            filled = [next(rest) if tf.is_tensor(x) else x for x in tf.nest.flatten(outputs)]
+            return tf.nest.pack_sequence_as(outputs, filled)
+
+        return call
+
+
+def _is_float(leaf):
+    return tf.is_tensor(leaf) and leaf.dtype.is_floating
 
 
 def _tensors(shape: Any, dtype: str) -> Any:

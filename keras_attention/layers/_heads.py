@@ -4,8 +4,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.layers._shapes import fit_heads
-
 
 def own_heads(layer, inputs, memory=None, mask=None) -> tuple[tuple, Any]:
     """A sequence that looks at itself, by the projections of a `MultiHeadAttention`.
@@ -20,9 +18,7 @@ def own_heads(layer, inputs, memory=None, mask=None) -> tuple[tuple, Any]:
             f"{type(layer).__name__} looks at the query [B, T, D] itself, for places only mean "
             "something within one sequence: leave memory out. Received: a memory"
         )
-    fit_heads(inputs, mask=mask)
-    keys, values, own_mask = layer.project_memory(inputs)
-    mask = own_mask if mask is None else mask
+    inputs, (keys, values, _), mask = layer.prepare(inputs, None, mask)
     if mask is not None and len(mask.shape) != 2:
         raise ValueError(
             f"{type(layer).__name__} needs a mask [B, T], for it makes no [T, T] weights. "

@@ -34,6 +34,8 @@ class OfTwoWidths:
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, *args, **kwargs):
+        args = [_as_tensor(value) for value in args]
+        kwargs = {name: _as_tensor(value) for name, value in kwargs.items()}
         if not self.built:
             names = list(inspect.signature(self.call).parameters)[:2]
             x, memory = (
@@ -51,3 +53,11 @@ class OfTwoWidths:
     def build_from_config(self, config: dict) -> None:
         if config and not self.built:
             self.build(*((None, None, width) for width in config["widths"]))
+
+
+def _as_tensor(value):
+    """Numbers in nested lists as a tensor, anything else unchanged."""
+    numbers = isinstance(value, list) and all(
+        isinstance(leaf, (bool, int, float)) for leaf in tf.nest.flatten(value)
+    )
+    return tf.convert_to_tensor(value) if numbers else value

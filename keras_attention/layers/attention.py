@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax
+from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax, zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
@@ -135,7 +135,7 @@ class Attention(Layer):
             mask = tf.ones(tf.shape(memory)[:2], tf.bool)
         else:
             mask = tf.cast(mask, tf.bool)
-            memory = tf.where(tf.expand_dims(mask, -1), memory, tf.zeros([], memory.dtype))
+            memory = zero_masked(memory, mask)
         self._build_memory(memory.shape[-1])
         layers = self.key_layer, self.value_layer
         return Memory(*(memory if layer is None else layer(memory) for layer in layers), mask)
@@ -148,7 +148,10 @@ class Attention(Layer):
         may_look = tf.expand_dims(tf.cast(memory.mask, tf.bool), 1)
         if not (memory_mask is None or isinstance(memory_mask, (tuple, list))):
             fit(memory=("B S D", memory.keys), memory_mask=("B? S", memory_mask))
-            may_look &= tf.expand_dims(tf.cast(memory_mask, tf.bool), 1)
+            seen = tf.cast(memory_mask, tf.bool)
+            keys, values = zero_masked(memory.keys, seen), zero_masked(memory.values, seen)
+            memory = Memory(keys, values, tf.cast(memory.mask, tf.bool) & seen)
+            may_look = tf.expand_dims(memory.mask, 1)
         if mask is None:
             return memory, may_look
         fit(memory=("B S D", memory.keys), mask=("B? T? S", mask))

@@ -37,6 +37,14 @@ class Residual(Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
+    def rematerialized_call(self, layer_call, *args, **kwargs):
+        """`layer_call` as it is under `keras.RematScope`.
+
+        Tensors that the sublayer's function captures would lose their gradient. The layers that
+        it calls are rematerialised themselves.
+        """
+        return layer_call
+
     def build(self, input_shape) -> None:
         """The norm's scale and shift."""
         self.normalize.build(input_shape)

@@ -45,7 +45,7 @@ class TransformerCell(Layer):
     `get_initial_state(batch_size, max_length, beam_width=1, memory=None)` has room for
     `max_length` steps; one more is an InvalidArgumentError (and undefined under XLA, which cannot
     raise any), and room beyond the learned positions is a ValueError. Searches call
-    `reorder(state, parents)`.
+    `reorder(state, parents)`. Raises ValueError for a stack that looks ahead.
     A variant of self-attention for which a slot of the cache is a step (one with distances, say)
     decodes one hypothesis at a time: ValueError for more.
 
@@ -67,6 +67,12 @@ class TransformerCell(Layer):
         kwargs.setdefault("dtype", stack.dtype_policy)
         kwargs.setdefault("autocast", False)  # a state stays as wide as it is
         super().__init__(**kwargs)
+        attention = stack.blocks[0].self_attention
+        if not (stack.causal or attention.is_causal):
+            raise ValueError(
+                "A cell decodes step by step, so its stack must not look ahead: give the stack "
+                f"causal=True. Received: causal=False, self-attention {type(attention).__name__}"
+            )
         self.stack = stack
         self.alignment_layer, self.alignment_head = alignment_layer, alignment_head
 

@@ -3,13 +3,15 @@
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.masks import directional
-from keras_attention.functional.positions import distance_decay
+from keras_attention.functional.heads import head_mask, write_slots
+from keras_attention.functional.masks import steps_mask, zero_masked
+from keras_attention.functional.shapes import sizes
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit, fit_heads
+from keras_attention.layers._heads import distances
+from keras_attention.layers._shapes import fit
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.directional import Source2Token
-from keras_attention.layers.multi_head import MultiHeadAttention
+from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -25,10 +27,10 @@ class DistanceAttention(MultiHeadAttention):
         others: `key_width`, `value_width`, `output_width`, `num_key_heads`, `use_bias` and
             `dropout` of `MultiHeadAttention`.
 
-    Call: `(query [B, T, D], mask=None, return_weights=False)` -> [B, T, D], and with
+    Call: `(query [B, T, D], mask=None, causal=False, return_weights=False)` -> [B, T, D], and with
     `return_weights` also [B, H, T, T]. `mask` [B, T] or [B, T, T] boolean, True = may look;
-    without one, the Keras mask of the query. What has nothing to look at, as the first step
-    forward, gets zeros (and the output's bias).
+    without one, the Keras mask of the query. `causal`: also only j <= i. What has nothing to look
+    at, as the first step forward, gets zeros (and the output's bias).
 
     Raises ValueError for an alpha below 0, or a memory.
 
@@ -44,30 +46,45 @@ class DistanceAttention(MultiHeadAttention):
             raise ValueError(f"alpha must be at least 0. Received: alpha={alpha}")
         self.alpha, self.forward = alpha, forward
 
-    def call(self, query, memory=None, mask=None, return_weights=False, training=None):
+    @property
+    def is_causal(self) -> bool:
+        """Whether it never looks ahead, without being asked to."""
+        return self.forward is True
+
+    def call(
+        self, query, memory=None, mask=None, causal=False, return_weights=False, training=None
+    ):
         """See the class."""
         if memory is not None:
             raise ValueError(
                 "DistanceAttention looks at the query [B, T, D] itself, for only steps of one "
                 "sequence have distances: leave memory out. Received: a memory"
             )
-        fit_heads(query, mask=mask)
-        length = tf.shape(query)[1]
-        memory = self.project_memory(query)
-        mask = memory.mask if mask is None else mask
+        query, memory, mask = self.prepare(query, None, mask)
+        distance = distances(memory.keys, 0, tf.shape(query)[1])
+        mask = head_mask(mask, causal, *2 * [sizes(query)[1]])
+        weights = self.weigh_at(distance, query, memory.keys, mask)
+        output = self.read(self.dropout(weights, training=training), memory.values)
+        return (output, weights) if return_weights else output
+
+    def step(self, query, cache: Cache, slot, mask, bias=None):
+        """As that of `MultiHeadAttention`, the slots being steps 0, 1, ...."""
+        new = self.project_memory(query)
+        cache = Cache(*(write_slots(old, x, slot) for old, x in zip(cache, new)))
+        distance = distances(cache.keys, slot, tf.shape(query)[1])
+        weights = self.weigh_at(distance, query, cache.keys, mask)
+        return self.read(weights, cache.values), cache
+
+    def weigh_at(self, distance, query, keys, mask=None) -> tf.Tensor:
+        """What each head looks at, slots being i - j steps back.
+
+        distance [T, S], query [B, T, D], keys [B, G, S, Dk] -> [B, H, T, S].
+        """
         if self.forward is not None:
-            directed = directional(length, self.forward)
-            if mask is not None and len(mask.shape) == 2:
-                mask = mask[:, None]
-            mask = directed if mask is None else directed & tf.cast(mask, tf.bool)
-        return super().call(
-            query,
-            memory,
-            mask=mask,
-            bias=lambda heads: tf.cast(distance_decay(length, self.alpha), heads.dtype),
-            return_weights=return_weights,
-            training=training,
-        )
+            directed = distance > 0 if self.forward else distance < 0
+            mask = directed if mask is None else directed & mask
+        decay = -self.alpha * tf.cast(tf.abs(distance), tf.float32)
+        return self.weigh(self.split_query(query), keys, mask, decay)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "alpha": self.alpha, "forward": self.forward}
@@ -125,6 +142,7 @@ class DistanceBlock(Layer):
 
     def call(self, x, mask=None, training=None) -> tf.Tensor:
         """See the class."""
+        x = zero_masked(x, steps_mask(mask))
         attended = self.attended(self.attention(x, mask=mask, training=training))
         own = self.own(x)
         gate = tf.sigmoid(own + attended + tf.cast(self.bias, own.dtype))

@@ -3,9 +3,10 @@
 import keras
 import tensorflow as tf
 
+from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
-from keras_attention.layers.mixing import _length, _real
+from keras_attention.layers.mixing import _length
 from keras_attention.layers.multi_head import MultiHeadAttention
 
 
@@ -58,13 +59,14 @@ class SpatialGatingUnit(Layer):
     def call(self, x, mask=None, gate=None):
         """See the class."""
         _length(self.b.shape[0], x.shape)
+        x = zero_masked(x, mask)
         steps = tf.shape(x)[1]
         w, b = tf.cast(self.w, x.dtype)[:steps, :steps], tf.cast(self.b, x.dtype)[:steps, None]
         if self.causal:
             w = tf.linalg.band_part(w, -1, 0)
         passed, gates = tf.split(x, 2, axis=-1)
-        fit(half=("B S D", passed), gate=("B S D", gate))
-        gates = tf.matmul(w, _real(self.normalize(gates), mask)) + b
+        fit(half=("B S D", passed), gate=("B S D", gate), mask=("B? S", mask))
+        gates = tf.matmul(w, zero_masked(self.normalize(gates), mask)) + b
         return passed * (gates if gate is None else gates + gate)
 
     def get_config(self):
@@ -138,6 +140,7 @@ class GatedMLPBlock(Layer):
 
     def call(self, x, mask=None):
         """See the class."""
+        x = zero_masked(x, mask)
         normal = self.normalize(x)
         extra = None
         if self.attention is not None:

@@ -30,6 +30,7 @@ class GlimpseNetwork(Layer):
     """
 
     def __init__(self, size: int, scales: int = 1, units: int = 256, hidden: int = 128, **kwargs):
+        kwargs.setdefault("autocast", False)  # places in an image of 224 pixels need float32
         super().__init__(**kwargs)
         if min(size, scales, units, hidden) < 1:
             raise ValueError(
@@ -56,6 +57,7 @@ class GlimpseNetwork(Layer):
     def call(self, image, location):
         """See the class."""
         fit(image=("B Y X C", image), location=("B 2", location))
+        image = tf.cast(image, self.compute_dtype)
         patches = glimpse(image, location, self.size, self.scales)
         flat = tf.reshape(patches, [-1, self.scales * self.size**2 * self._channels])
         where = self.where(self.place(tf.cast(location, self.compute_dtype)))

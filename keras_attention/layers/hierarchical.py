@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.functional import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
@@ -77,7 +78,7 @@ class HierarchicalAttention(Layer):
         if mask is None:
             mask = tf.ones([batch, sentences, steps], tf.bool)
         mask = tf.cast(mask, tf.bool)
-        words = tf.reshape(inputs, [batch * sentences, steps, inputs.shape[-1]])
+        words = tf.reshape(zero_masked(inputs, mask), [batch * sentences, steps, inputs.shape[-1]])
         words, on_words = self._level(
             self.word_encoder, self.word_pooling, words, tf.reshape(mask, [-1, steps])
         )

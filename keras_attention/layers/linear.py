@@ -5,7 +5,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.attend import Memory
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.linear import (
     LinearState,
@@ -15,7 +14,7 @@ from keras_attention.functional.linear import (
 )
 from keras_attention.layers._base import Layer
 from keras_attention.layers._heads import spread
-from keras_attention.layers._shapes import fit, fit_heads
+from keras_attention.layers._shapes import fit
 from keras_attention.layers.multi_head import MultiHeadAttention
 
 
@@ -54,10 +53,7 @@ class LinearAttention(MultiHeadAttention):
         """See the class."""
         if causal and memory is not None:
             raise ValueError("causal is for a query [B, T, D] alone. Received: a memory")
-        fit_heads(query, memory, mask)
-        if not isinstance(memory, Memory):
-            memory = self.project_memory(query if memory is None else memory)
-        mask = memory.mask if mask is None else mask
+        query, memory, mask = self.prepare(query, memory, mask)
         if mask is not None and len(mask.shape) != 2:
             raise ValueError(
                 "mask must be [B, S], for there are no [T, S] weights. Received: shape "
@@ -94,8 +90,8 @@ class LinearAttentionCell(Layer):
     Args:
         attention: the `LinearAttention`, whose weights the cell shares.
 
-    Call: `(inputs [N, D], state) -> (output [N, D], LinearState)`, by hand, where the state is
-    float32 or wider, or in `keras.layers.RNN`, which keeps it in the compute dtype.
+    Call: `(inputs [N, D], state) -> (output [N, D], LinearState)`, by hand or in
+    `keras.layers.RNN`. The state is float32 or wider.
 
     >>> cell = LinearAttentionCell(LinearAttention(num_heads=2, key_width=4))
     >>> keras.layers.RNN(cell, return_sequences=True)(tf.ones([1, 5, 8])).shape
@@ -108,6 +104,7 @@ class LinearAttentionCell(Layer):
                 f"attention must be a LinearAttention. Received: attention={attention!r}"
             )
         kwargs.setdefault("dtype", attention.dtype_policy)
+        kwargs.setdefault("autocast", False)  # the sums of a state stay float32 or wider
         super().__init__(**kwargs)
         self.attention = attention
         if attention.key_width is None:
@@ -117,6 +114,14 @@ class LinearAttentionCell(Layer):
             )
         heads, keys = attention.num_heads, attention.key_width
         self.state_size = LinearState((heads, keys, attention.value_width or keys), (heads, keys))
+
+    @property
+    def compute_dtype(self) -> str:
+        """That of the state, to which `keras.layers.RNN` casts: float32 or wider.
+
+        A sum in bfloat16 stops growing after a few hundred steps.
+        """
+        return widen(tf.zeros([], super().compute_dtype)).dtype.name
 
     @property
     def output_size(self) -> int | None:
@@ -133,18 +138,27 @@ class LinearAttentionCell(Layer):
 
     def get_initial_state(self, batch_size: Any = None) -> LinearState:
         """Nothing seen."""
-        dtype = widen(tf.zeros([], self.compute_dtype)).dtype
-        return LinearState(*(tf.zeros([batch_size, *size], dtype) for size in self.state_size))
+        return LinearState(
+            *(tf.zeros([batch_size, *size], self.compute_dtype) for size in self.state_size)
+        )
 
     def call(self, inputs, state) -> tuple[tf.Tensor, LinearState]:
         """See the class."""
-        attention, state, inputs = self.attention, LinearState(*state), inputs[:, None]
-        dtype = state.keys.dtype  # Keras' RNN wants back what it gave
-        keys, values, _ = attention.project_memory(inputs)
-        heads = (attention.split_query(inputs), *spread(attention, keys, values))
-        context, state = linear_step(*(x[:, :, 0] for x in heads), LinearState(*map(widen, state)))
-        output = attention.join(context[:, :, None])[:, 0]
-        return output, LinearState(*(tf.cast(x, dtype) for x in state))
+        attention = self.attention
+        inputs = tf.cast(inputs, attention.compute_dtype)
+
+        # Without an axis of steps: XLA cannot train Dense on [N, 1, D] inside of a loop.
+        def split(x, heads):
+            return tf.reshape(x, [-1, heads, x.shape[-1] // heads])
+
+        groups = attention.num_key_heads
+        query = split(attention.query(inputs), attention.num_heads)
+        keys, values = split(attention.key(inputs), groups), split(attention.value(inputs), groups)
+        context, state = linear_step(query, *spread(attention, keys, values), LinearState(*state))
+        context = tf.cast(
+            tf.reshape(context, [-1, attention.output_layer.kernel.shape[0]]), inputs.dtype
+        )
+        return attention.output_layer(context), state
 
     def get_config(self) -> dict:
         attention = keras.saving.serialize_keras_object(self.attention)
@@ -152,5 +166,5 @@ class LinearAttentionCell(Layer):
 
     @classmethod
     def from_config(cls, config):
-        attention = keras.saving.deserialize_keras_object(config.pop("attention"))
-        return cls(attention, **config)
+        attention = keras.saving.deserialize_keras_object(config["attention"])
+        return cls(**{**config, "attention": attention})

@@ -3,11 +3,9 @@
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.attend import Memory
 from keras_attention.functional.chunked import chunked_attention
 from keras_attention.functional.shapes import sizes
 from keras_attention.layers._heads import spread
-from keras_attention.layers._shapes import fit_heads
 from keras_attention.layers.multi_head import MultiHeadAttention
 
 
@@ -48,10 +46,7 @@ class MemoryEfficientAttention(MultiHeadAttention):
 
     def call(self, query, memory=None, mask=None, causal=False) -> tf.Tensor:
         """See the class."""
-        fit_heads(query, memory, mask)
-        if not isinstance(memory, Memory):
-            memory = self.project_memory(query if memory is None else memory)
-        mask = memory.mask if mask is None else mask
+        query, memory, mask = self.prepare(query, memory, mask)
         if mask is not None:
             mask = tf.cast(mask, tf.bool)
             batch, *others = sizes(mask)

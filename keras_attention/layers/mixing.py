@@ -7,6 +7,7 @@ weights of its places; what is masked counts as zero.
 import keras
 import tensorflow as tf
 
+from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.blocks import FeedForward
@@ -26,14 +27,6 @@ def _length(length, input_shape) -> int:
             f"S must be at most length. Received: S={known}, length={length}. Give a larger length."
         )
     return known if length is None else length
-
-
-def _real(x, mask):
-    """Zeros where the mask is False.  [B, S, D], [B, S] -> [B, S, D]."""
-    fit(x=("B S D", x), mask=("B? S", mask))
-    if mask is None:
-        return x
-    return tf.where(tf.cast(mask, tf.bool)[..., None], x, tf.zeros([], x.dtype))
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -98,10 +91,12 @@ class MixerBlock(Layer):
 
     def call(self, x, mask=None):
         """See the class."""
+        fit(x=("B S D", x), mask=("B? S", mask))
         _length(self.b2.shape[0], x.shape)
+        x = zero_masked(x, mask)
         steps = tf.shape(x)[1]
         w1, b1, w2, b2 = (tf.cast(w, x.dtype) for w in (self.w1, self.b1, self.w2, self.b2))
-        rows = tf.linalg.matrix_transpose(_real(self.norms[0](x), mask))  # [B, D, S]
+        rows = tf.linalg.matrix_transpose(zero_masked(self.norms[0](x), mask))  # [B, D, S]
         rows = tf.matmul(tf.nn.gelu(tf.matmul(rows, w1[:steps]) + b1), w2[:, :steps]) + b2[:steps]
         u = x + tf.linalg.matrix_transpose(rows)
         return u + self.channels(self.norms[1](u))

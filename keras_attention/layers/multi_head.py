@@ -16,8 +16,9 @@ from keras_attention.functional.heads import (
     split_heads,
     write_slots,
 )
+from keras_attention.functional.masks import steps_mask, zero_masked
 from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import fit_into
+from keras_attention.functional.shapes import fit_into, sizes
 from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import OfTwoWidths
 from keras_attention.layers._shapes import fit_heads
@@ -61,20 +62,29 @@ class MultiHeadAttention(OfTwoWidths, Layer):
     before dropout.
         memory: [B, S, D'] to look at, or what `project_memory` made of it; None: the query itself.
         mask: boolean, True = may look: [B, S], [B, T, S] or [B, H, T, S]. Without one, the Keras
-            mask of the memory.
+            mask of the memory. A projected memory keeps the mask that it was projected with; what
+            either of the two hides is hidden.
         bias: added to the scaled scores, broadcastable to [B, H, T, S]; or a function from the
-            scaled query heads [B, H, T, Dk] to it, for relative positions.
-        causal: step t sees s <= t.
-    A query that may see nothing gets zeros (and the output's bias). The output has the Keras mask
-    of the query.
+            scaled query heads [B, H, T, Dk] to it, for relative positions. -inf hides a slot.
+        causal: the queries are the last T of the S steps of the memory, and each sees itself and
+            the steps before. With T = S step t sees s <= t; with T = 2 and S = 4:
 
-    Raises ValueError for widths below 1, heads that do not divide, or shapes that do not fit.
+                query 0 (step 2)   1 1 1 0
+                query 1 (step 3)   1 1 1 1
+
+    A query that may see nothing gets zeros (and the output's bias). Steps and slots that a mask
+    [B, S] hides may hold anything, NaN too. The output has the Keras mask of the query.
+
+    Raises ValueError for widths below 1, heads that do not divide, shapes that do not fit, or
+    `causal` with a known S < T.
 
     >>> layer = MultiHeadAttention(num_heads=2, key_width=4)
     >>> output, weights = layer(tf.ones([1, 3, 8]), causal=True, return_weights=True)
     >>> output.shape, weights[0, 0, 1].numpy().tolist()
     (TensorShape([1, 3, 8]), [0.5, 0.5, 0.0])
     """
+
+    is_causal = False  # variants that never look ahead say True
 
     def __init__(
         self,
@@ -143,21 +153,40 @@ class MultiHeadAttention(OfTwoWidths, Layer):
         training=None,
     ):
         """See the class."""
-        fit_heads(query, memory, mask)
-        if not isinstance(memory, Memory):
-            memory = self.project_memory(query if memory is None else memory)
-        mask = memory.mask if mask is None else mask
-        mask = head_mask(mask, causal, tf.shape(query)[1], tf.shape(memory.keys)[2])
+        query, memory, mask = self.prepare(query, memory, mask)
+        mask = head_mask(mask, causal, sizes(query)[1], sizes(memory.keys)[2])
         weights = self.weigh(self.split_query(query), memory.keys, mask, bias)
         output = self.read(self.dropout(weights, training=training), memory.values)
         return (output, weights) if return_weights else output
 
     # -- the parts, from which variants are composed
 
+    def prepare(self, query, memory=None, mask=None) -> tuple:
+        """The query, a projected memory, and one mask for both reasons to hide a slot.
+
+        query [B, T, D]; memory [B, S, D'], `Memory`, or None: the query itself; mask [B, S],
+        [B, T, S] or [B, H, T, S] or None -> the query, `Memory`, the mask or None.
+        """
+        fit_heads(query, memory, mask)
+        if isinstance(memory, Memory):
+            return query, *_hide(memory, mask)
+        source = query if memory is None else memory
+        if mask is None:
+            mask = getattr(source, "_keras_mask", None)
+        steps = steps_mask(mask)
+        if memory is None:
+            query = source = zero_masked(query, steps)
+        memory = self.project_memory(source, steps)
+        return query, memory._replace(mask=mask), mask
+
     def project_memory(self, memory, mask=None) -> Memory:
-        """Keys and values once per source.  [B, S, D'] -> [B, G, S, Dk], [B, G, S, Dv]."""
+        """Keys and values once per source, zeros for what is masked.
+
+        [B, S, D'], mask [B, S] -> [B, G, S, Dk], [B, G, S, Dv].
+        """
         if mask is None:
             mask = getattr(memory, "_keras_mask", None)
+        memory = zero_masked(memory, steps_mask(mask))
         keys = split_heads(self.key(memory), self.num_key_heads)
         return Memory(widen(keys), split_heads(self.value(memory), self.num_key_heads), mask)
 
@@ -167,12 +196,7 @@ class MultiHeadAttention(OfTwoWidths, Layer):
 
     def weigh(self, query, keys, mask=None, bias: Any | Callable = None) -> tf.Tensor:
         """What each head looks at.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
-        scores = head_scores(query, keys)
-        if bias is not None:
-            bias = tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
-            fit_into("bias", bias, scores, "B, H, T, S")
-            scores += bias
-        return softmax(scores, mask)
+        return weigh_scores(head_scores(query, keys), query, mask, bias)
 
     def read(self, weights, values) -> tf.Tensor:
         """The heads' contexts, joined.  [B, H, T, S], [B, G, S, Dv] -> [B, T, D]."""
@@ -213,3 +237,33 @@ class MultiHeadAttention(OfTwoWidths, Layer):
         names = "num_heads key_width value_width output_width num_key_heads use_bias".split()
         own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own, "dropout": self.dropout.rate}
+
+
+def weigh_scores(scores, query, mask=None, bias: Any | Callable = None) -> tf.Tensor:
+    """softmax(scores + bias), zeros where the mask is False or the bias -inf.  [B, H, T, S].
+
+    `bias` broadcasts to the scores, or is a function from the query heads [B, H, T, Dk] to it.
+    """
+    if bias is not None:
+        bias = tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
+        fit_into("bias", bias, scores, "B, H, T, S")
+        visible = bias > -float("inf")
+        scores += tf.where(visible, bias, 0.0)
+        mask = visible if mask is None else visible & mask
+    return softmax(scores, mask)
+
+
+def _hide(memory, mask):
+    """A projected memory under one more mask: both masks joined, hidden slots zeros."""
+    if mask is None:
+        return memory, memory.mask
+    steps = steps_mask(mask)
+    if steps is not None:
+        slots = tf.cast(steps, tf.bool)[:, None]  # the same for every head
+        keys, values = (zero_masked(x, slots) for x in (memory.keys, memory.values))
+        memory = memory._replace(keys=keys, values=values)
+    if memory.mask is None:
+        return memory, mask
+    if steps is not None and len(memory.mask.shape) == 2:
+        return memory, tf.cast(mask, tf.bool) & tf.cast(memory.mask, tf.bool)
+    return memory, head_mask(mask, False, 1, 1) & head_mask(memory.mask, False, 1, 1)

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.attend import attend
+from keras_attention.functional.masks import zero_masked
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.pairwise import average, concatenation
 from keras_attention.functional.places import flatten_places, pool_places
@@ -25,8 +26,8 @@ class NonLocal(Layer):
         units: width of theta, phi and g; default D/2.
         pool: max-pooling of phi and g: the side of a block, one number or one for each axis of
             places; 1: none. The paper takes 2 along Y and X.
-        batch_norm: as in the paper, end with a batch normalisation whose gamma starts at 0.
-            Without it W_z starts at 0.
+        batch_norm: as in the paper, end with a batch normalisation whose gamma starts at 0. Its
+            statistics are those of the places that the mask leaves. Without it W_z starts at 0.
         use_bias: of the 1 x 1 convolutions; the equations have none.
 
     Call: `(x [B, ..., D], mask=None, return_weights=False)`; places may be a sequence [B, S, D],
@@ -94,6 +95,7 @@ class NonLocal(Layer):
         """See the class."""
         fit_places(x, mask)
         mask = None if mask is None else tf.cast(mask, tf.bool)
+        x = zero_masked(x, mask)
         query = flatten_places(self.theta(x) if self.embeds else x)
         keys, _ = pool_places(self.phi(x) if self.embeds else x, self.pool, mask)
         values, seen = pool_places(self.g(x), self.pool, mask)
@@ -101,7 +103,7 @@ class NonLocal(Layer):
         y, weights = attend(self.score(query, keys), values, seen, self.normalize)
         z = tf.reshape(self.z(y), tf.shape(x))
         if self.batch_norm:
-            z = self.norm(z, training=training)
+            z = self.norm(z, training=training, mask=mask)
         return (x + z, weights) if return_weights else x + z
 
     def compute_mask(self, x, mask=None, previous_mask=None):

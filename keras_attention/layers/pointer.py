@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import additive, copy_mixture, widen
+from keras_attention.functional import additive, copy_mixture, widen, zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
@@ -64,6 +64,7 @@ class PointerHead(Layer):
             memory_mask=("B? S", memory_mask),
             taken=_axes(taken),
         )
+        memory = zero_masked(memory, memory_mask)
         logits = additive(self.query(query), self.keys(memory), self.v)
         allowed = tf.ones(tf.shape(logits)[:1], tf.bool)[:, None, None]
         if memory_mask is not None:

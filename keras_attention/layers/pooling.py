@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import attend, redundancy
+from keras_attention.functional import attend, redundancy, zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
@@ -50,6 +50,7 @@ class AttentionPooling(Layer):
         """See the class."""
         lead = " ".join("BLNM"[: max(len(inputs.shape) - 2, 0)])
         fit(inputs=(f"{lead} S D", inputs), mask=(f"{lead} S", mask))
+        inputs = zero_masked(inputs, mask)
         scores = self.query(self.hidden(inputs))  # [..., S, 1]
         scores = tf.linalg.matrix_transpose(scores)
         if mask is not None:
@@ -113,6 +114,7 @@ class StructuredSelfAttention(Layer):
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
         fit(inputs=("B S D", inputs), mask=("B? S", mask))
+        inputs = zero_masked(inputs, mask)
         scores = tf.linalg.matrix_transpose(self.queries(self.hidden(inputs)))  # [B, H, S]
         if mask is not None:
             mask = tf.cast(mask, tf.bool)[:, None]

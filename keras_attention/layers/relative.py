@@ -3,9 +3,11 @@
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.heads import head_contexts, write_slots
+from keras_attention.functional.heads import head_contexts, head_scores, write_slots
+from keras_attention.functional.masks import steps_before
 from keras_attention.functional.relative import relative_context, relative_scores
-from keras_attention.layers.multi_head import Cache, MultiHeadAttention
+from keras_attention.functional.shapes import sizes
+from keras_attention.layers.multi_head import Cache, MultiHeadAttention, weigh_scores
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -27,8 +29,8 @@ class RelativeAttention(MultiHeadAttention):
         others: `key_width`, `value_width`, `output_width`, `num_key_heads`, `use_bias` and
             `dropout` of `MultiHeadAttention`.
 
-    Call: as `MultiHeadAttention`. Of a `memory` [B, S, D] with S >= T the queries are taken to be
-    the last T steps; other memories have no distances.
+    Call: as `MultiHeadAttention`. The queries are the last T of the S steps of a `memory`
+    [B, S, D], with `causal` and without; other memories have no distances.
 
     Raises ValueError for a reach below 0, or a known S < T.
 
@@ -55,26 +57,17 @@ class RelativeAttention(MultiHeadAttention):
 
     def weigh(self, query, keys, mask=None, bias=None, offset=None) -> tf.Tensor:
         """What each head looks at, the first query standing at slot `offset`, by default S - T."""
-        steps, slots = query.shape[2], keys.shape[2]
-        if offset is None and None not in (steps, slots) and slots < steps:
-            raise ValueError(
-                "The queries [B, T, D] are the last of the steps of a memory [B, S, D], so that S "
-                f"must be at least T. Received: T={steps}, S={slots}"
-            )
-        offset = tf.shape(keys)[2] - tf.shape(query)[2] if offset is None else offset
-
-        def with_distances(query):
-            scores = relative_scores(query, self.key_table, tf.shape(keys)[2], offset)
-            if bias is None:
-                return scores
-            return scores + tf.cast(bias(query) if callable(bias) else bias, scores.dtype)
-
-        return super().weigh(query, keys, mask, with_distances)
+        if offset is None:
+            offset = steps_before(sizes(query)[2], sizes(keys)[2])
+        scores = head_scores(query, keys)
+        scores += relative_scores(query, self.key_table, tf.shape(keys)[2], offset)
+        return weigh_scores(scores, query, mask, bias)
 
     def read(self, weights, values, offset=None) -> tf.Tensor:
         """The heads' contexts, joined; `offset` as in `weigh`."""
         weights = tf.cast(weights, values.dtype)
-        offset = tf.shape(values)[2] - tf.shape(weights)[2] if offset is None else offset
+        if offset is None:
+            offset = steps_before(sizes(weights)[2], sizes(values)[2])
         context = head_contexts(weights, values)
         return self.join(context + relative_context(weights, self.value_table, offset))
 

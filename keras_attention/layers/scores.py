@@ -85,7 +85,7 @@ class LocationScore(_Score):
     """W q: a score for each place, whatever stands there (Luong et al., 2015, 3.1).
 
     Call: `(query [B, T, D], keys [B, S, ...])` -> [B, T, S]. Of the keys it takes S alone. A source
-    shorter than S_max takes the first scores; what is beyond S_max weighs nothing beside the rest.
+    shorter than S_max takes the first scores; what is beyond S_max is not looked at.
 
     Args:
         max_steps: S_max. Raises ValueError if it is below 1.

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_attention.functional.attend import attend
 from keras_attention.functional.dilations import tc_dilations
 from keras_attention.functional.gates import gated_tanh
-from keras_attention.functional.masks import causal
+from keras_attention.functional.masks import causal, zero_masked
 from keras_attention.functional.scores import dot
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
@@ -50,8 +50,7 @@ class GatedCausalConv(Layer):
     def call(self, x, mask=None):
         """See the class."""
         fit(x=("B T D", x), mask=("B? T", mask))
-        if mask is not None:
-            x = tf.where(tf.cast(mask, tf.bool)[..., None], x, tf.zeros([], x.dtype))
+        x = zero_masked(x, mask)
         # Conv1D invents steps for a sequence of none.
         steps, width = tf.shape(x)[1], self.kernel.shape[1]
         delays = [i * self.dilation for i in reversed(range(self.kernel_size))]
@@ -182,6 +181,7 @@ class SNAILAttentionBlock(Layer):
     def call(self, x, mask=None, return_weights=False):
         """See the class."""
         fit(x=("B T D", x), mask=("B? T", mask))
+        x = zero_masked(x, mask)
         seen = causal(tf.shape(x)[1])
         if mask is not None:
             seen &= tf.cast(mask, tf.bool)[:, None]

@@ -91,6 +91,8 @@ class FixedAttention(MultiHeadAttention):
     TensorShape([1, 9, 8])
     """
 
+    is_causal = True
+
     def __init__(
         self, num_heads: int, stride: int, summary: int = 1, hop: int | None = None, **kwargs
     ):

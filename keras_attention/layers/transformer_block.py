@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_attention.functional.masks import steps_mask, zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import OfTwoWidths, deserialize, serialize
 from keras_attention.layers.blocks import FeedForward, Residual
@@ -32,6 +33,8 @@ class TransformerBlock(OfTwoWidths, Layer):
     Call: `(x [B, T, D], memory=None, mask=None, causal=False)` -> ([B, T, D], the weights
     [B, H, T, S] of the cross-attention, or None). `memory` is [B, S, D'] or what
     `cross_attention.project_memory` gave.
+
+    Padding may hold anything where `mask` is [B, T].
 
     Raises ValueError for `causal` with a self-attention that has no such argument.
 
@@ -111,6 +114,7 @@ class TransformerBlock(OfTwoWidths, Layer):
                 "by itself leave causal=False. Received: causal=True"
             )
         directed = {"causal": causal} if self._directed else {}
+        x = zero_masked(x, steps_mask(mask))
 
         def look(x):
             return self.self_attention(x, mask=mask, training=training, **directed)
