@@ -34,6 +34,22 @@ def zero_masked(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
     return tf.where(tf.cast(mask, tf.bool)[..., None], x, tf.zeros([], x.dtype))
 
 
+def finite_padding(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
+    """`x`, with zeros for what is not finite where the mask is False.  [B, ..., D], [B, ...].
+
+    For steps that look themselves: finite ones keep their output whatever the mask says, and NaN in
+    padding reaches neither another step nor the gradient of a weight.
+
+    >>> x = tf.constant([[[1.0], [float("nan")], [3.0]]])
+    >>> finite_padding(x, [[True, False, False]])[0, :, 0].numpy().tolist()
+    [1.0, 0.0, 3.0]
+    """
+    if mask is None:
+        return x
+    keep = tf.cast(mask, tf.bool)[..., None] | tf.math.is_finite(x)
+    return tf.where(keep, x, tf.zeros([], x.dtype))
+
+
 def steps_mask(mask: Any) -> Any:
     """The mask if it is one of steps, [B, S]; None for one of pairs, or for none.
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import directional, softmax, widen, zero_masked
+from keras_attention.functional import directional, finite_padding, softmax, widen, zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
@@ -67,7 +67,7 @@ class DirectionalAttention(Layer):
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
         fit(inputs=("B S D'", inputs), mask=("B? S", mask))
-        hidden = self.project(zero_masked(inputs, mask))  # [B, S, D]
+        hidden = self.project(finite_padding(inputs, mask))  # [B, S, D]
         weights = softmax(self._scores(hidden), self._may_see(hidden, mask))
         weights = tf.cast(weights, hidden.dtype)  # [B, S, D, S]
         attended = tf.einsum("bjdi,bid->bjd", weights, hidden)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.heads import head_mask, write_slots
-from keras_attention.functional.masks import steps_mask, zero_masked
+from keras_attention.functional.masks import finite_padding, steps_mask
 from keras_attention.functional.shapes import sizes
 from keras_attention.layers._base import Layer
 from keras_attention.layers._heads import distances
@@ -142,7 +142,7 @@ class DistanceBlock(Layer):
 
     def call(self, x, mask=None, training=None) -> tf.Tensor:
         """See the class."""
-        x = zero_masked(x, steps_mask(mask))
+        x = finite_padding(x, steps_mask(mask))
         attended = self.attended(self.attention(x, mask=mask, training=training))
         own = self.own(x)
         gate = tf.sigmoid(own + attended + tf.cast(self.bias, own.dtype))

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.masks import zero_masked
+from keras_attention.functional.masks import finite_padding, zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.mixing import _length
@@ -59,7 +59,7 @@ class SpatialGatingUnit(Layer):
     def call(self, x, mask=None, gate=None):
         """See the class."""
         _length(self.b.shape[0], x.shape)
-        x = zero_masked(x, mask)
+        x = finite_padding(x, mask)
         steps = tf.shape(x)[1]
         w, b = tf.cast(self.w, x.dtype)[:steps, :steps], tf.cast(self.b, x.dtype)[:steps, None]
         if self.causal:
@@ -140,7 +140,7 @@ class GatedMLPBlock(Layer):
 
     def call(self, x, mask=None):
         """See the class."""
-        x = zero_masked(x, mask)
+        x = finite_padding(x, mask)
         normal = self.normalize(x)
         extra = None
         if self.attention is not None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import attend, directional, general, zero_masked
+from keras_attention.functional import attend, directional, finite_padding, general
 from keras_attention.layers import _cells
 from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize
@@ -43,7 +43,7 @@ class IntraDecoderAttention(Layer):
     def call(self, states, mask=None, return_weights=False) -> Any:
         """See the class."""
         fit(states=("B T D", states), mask=("B? T", mask))
-        states = zero_masked(states, mask)
+        states = finite_padding(states, mask)
         before = directional(tf.shape(states)[1])
         if mask is not None:
             before &= tf.cast(mask, tf.bool)[:, None]

@@ -7,7 +7,7 @@ weights of its places; what is masked counts as zero.
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.masks import zero_masked
+from keras_attention.functional.masks import finite_padding, zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.blocks import FeedForward
@@ -93,7 +93,7 @@ class MixerBlock(Layer):
         """See the class."""
         fit(x=("B S D", x), mask=("B? S", mask))
         _length(self.b2.shape[0], x.shape)
-        x = zero_masked(x, mask)
+        x = finite_padding(x, mask)
         steps = tf.shape(x)[1]
         w1, b1, w2, b2 = (tf.cast(w, x.dtype) for w in (self.w1, self.b1, self.w2, self.b2))
         rows = tf.linalg.matrix_transpose(zero_masked(self.norms[0](x), mask))  # [B, D, S]

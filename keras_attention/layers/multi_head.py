@@ -16,7 +16,7 @@ from keras_attention.functional.heads import (
     split_heads,
     write_slots,
 )
-from keras_attention.functional.masks import steps_mask, zero_masked
+from keras_attention.functional.masks import finite_padding, steps_mask, zero_masked
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.shapes import fit_into, sizes
 from keras_attention.layers._base import Layer
@@ -175,7 +175,7 @@ class MultiHeadAttention(OfTwoWidths, Layer):
             mask = getattr(source, "_keras_mask", None)
         steps = steps_mask(mask)
         if memory is None:
-            query = source = zero_masked(query, steps)
+            query = source = finite_padding(query, steps)
         memory = self.project_memory(source, steps)
         return query, memory._replace(mask=mask), mask
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.attend import attend
-from keras_attention.functional.masks import zero_masked
+from keras_attention.functional.masks import finite_padding
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.pairwise import average, concatenation
 from keras_attention.functional.places import flatten_places, pool_places
@@ -95,7 +95,7 @@ class NonLocal(Layer):
         """See the class."""
         fit_places(x, mask)
         mask = None if mask is None else tf.cast(mask, tf.bool)
-        x = zero_masked(x, mask)
+        x = finite_padding(x, mask)
         query = flatten_places(self.theta(x) if self.embeds else x)
         keys, _ = pool_places(self.phi(x) if self.embeds else x, self.pool, mask)
         values, seen = pool_places(self.g(x), self.pool, mask)

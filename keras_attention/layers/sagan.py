@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.attend import attend
-from keras_attention.functional.masks import zero_masked
+from keras_attention.functional.masks import finite_padding
 from keras_attention.functional.places import flatten_places, pool_places
 from keras_attention.functional.scores import dot
 from keras_attention.layers._base import Layer
@@ -101,7 +101,7 @@ class SAGANAttention(Layer):
 
         fit_places(x, mask)
         mask = None if mask is None else tf.cast(mask, tf.bool)
-        x = zero_masked(x, mask)
+        x = finite_padding(x, mask)
         pool = _VARIANTS[self.variant].pool
         queries = flatten_places(project(self.g, x))
         keys, _ = pool_places(project(self.f, x), pool, mask)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_attention.functional.attend import attend
 from keras_attention.functional.dilations import tc_dilations
 from keras_attention.functional.gates import gated_tanh
-from keras_attention.functional.masks import causal, zero_masked
+from keras_attention.functional.masks import causal, finite_padding, zero_masked
 from keras_attention.functional.scores import dot
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
@@ -181,7 +181,7 @@ class SNAILAttentionBlock(Layer):
     def call(self, x, mask=None, return_weights=False):
         """See the class."""
         fit(x=("B T D", x), mask=("B? T", mask))
-        x = zero_masked(x, mask)
+        x = finite_padding(x, mask)
         seen = causal(tf.shape(x)[1])
         if mask is not None:
             seen &= tf.cast(mask, tf.bool)[:, None]

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.functional.masks import steps_mask, zero_masked
+from keras_attention.functional.masks import finite_padding, steps_mask
 from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import OfTwoWidths, deserialize, serialize
 from keras_attention.layers.blocks import FeedForward, Residual
@@ -114,7 +114,7 @@ class TransformerBlock(OfTwoWidths, Layer):
                 "by itself leave causal=False. Received: causal=True"
             )
         directed = {"causal": causal} if self._directed else {}
-        x = zero_masked(x, steps_mask(mask))
+        x = finite_padding(x, steps_mask(mask))
 
         def look(x):
             return self.self_attention(x, mask=mask, training=training, **directed)

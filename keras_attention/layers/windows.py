@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional.attend import attend
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.masks import zero_masked
+from keras_attention.functional.masks import finite_padding
 from keras_attention.functional.shapes import pair, sizes
 from keras_attention.functional.windows import (
     cyclic_shift,
@@ -108,7 +108,7 @@ class WindowAttention(Layer):
     def call(self, x, mask=None, return_weights=False, training=None):
         """See the class."""
         fit_places(x, mask)
-        x = zero_masked(x, mask)
+        x = finite_padding(x, mask)
         _, height, width, depth = sizes(x)
         tall, wide = (-(-size // m) * m for size, m in zip((height, width), self.window))
         shift = [_unless(n <= m, s) for s, n, m in zip(self.shift, (height, width), self.window)]
