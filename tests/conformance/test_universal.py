@@ -28,6 +28,8 @@ from keras_attention.functional import (
     general,
     hardmax,
     linear_attention,
+    relative_context,
+    relative_scores,
     scaled_dot,
     softmax,
     sparsemax,
@@ -201,8 +203,11 @@ def test_weights_of_a_function_are_shares_of_what_may_be_seen(name):
 def test_what_is_masked_changes_not_one_bit(name):
     attention, (query, keys, values, mask) = FUNCTIONS[name].attention, inputs("float32")
     expected = attention(query, keys, values, mask)
-    keys, values = (tf.where(mask[..., None], x, 1e3 * x[:, ::-1] + 7) for x in (keys, values))
-    np.testing.assert_array_equal(attention(query, keys, values, mask), expected)
+    other = [tf.where(mask[..., None], x, 1e3 * x[:, ::-1] + 7) for x in (keys, values)]
+    np.testing.assert_array_equal(attention(query, *other, mask), expected)
+    # A NaN in a key is a NaN in a score, which the functions of scores do not mask.
+    with_nan = tf.where(mask[..., None], values, np.nan)
+    np.testing.assert_array_equal(attention(query, keys, with_nan, mask), expected)
 
 
 @each
@@ -223,6 +228,17 @@ def test_a_row_that_may_see_nothing_is_zeros_with_finite_gradients(name):
     assert not np.any(context[3])
     for gradient in tape.gradient(loss, arrays):
         assert gradient is None or np.isfinite(gradient).all()
+
+
+def test_functions_take_numpy_arrays():
+    x = np.ones((1, 2, 6, 4), "float32")
+    for attention in (chunked_attention, linear_attention):
+        assert attention(x, x, x).shape == x.shape
+    for attention in (banded_attention, strided_attention, fixed_attention):
+        assert attention(x, x, x, 2, mask=np.ones((1, 6), bool)).shape == x.shape
+    table = np.ones((3, 4), "float32")
+    assert relative_scores(x, table, slots=6).shape == (1, 2, 6, 6)
+    assert relative_context(np.ones((1, 2, 6, 6), "float32"), table).shape == x.shape
 
 
 @each

@@ -11,6 +11,7 @@ from keras_attention.functional import (
     linear_step,
     padding,
 )
+from keras_attention.functional.linear import positive
 
 
 def heads(steps, slots=None, dtype="float64"):
@@ -66,3 +67,14 @@ def test_half_precision_sums_in_single():
         assert found.dtype == tf.float16
         wide = [tf.cast(x, tf.float64) for x in arrays]
         np.testing.assert_allclose(found, dense(*wide, seen), atol=2e-3)
+
+
+def test_the_kernel_is_positive_and_exact_far_below_zero():
+    x = np.array([-80.0, -18.0, -1e-8, 0.0, 3.0])
+    expected = np.where(x > 0, x + 1, np.exp(np.minimum(x, 0)))
+    np.testing.assert_allclose(positive(x.astype("float32")), expected, rtol=1e-5)
+    query = np.full((1, 1, 1, 2), -18.0, "float32")
+    keys, values = (np.random.normal(size=(1, 1, 4, 2)).astype("float32") for _ in range(2))
+    shares = np.exp(-18.0) * positive(keys).numpy().sum(-1, keepdims=True)
+    expected = (shares * values).sum(2, keepdims=True) / shares.sum(2, keepdims=True)
+    np.testing.assert_allclose(linear_attention(query, keys, values), expected, rtol=1e-4)

@@ -370,3 +370,11 @@ def test_input_feeding_with_tanh_is_that_of_luong():
         context = np.einsum("bs,bsd->bd", weights, memory)
         fed = np.tanh(np.concatenate([h, context], -1) @ w_c)
         np.testing.assert_allclose(outputs[t], fed, atol=1e-5)
+
+
+def test_places_beyond_those_that_a_location_score_knows_are_not_looked_at():
+    attention = Attention(LocationScore(1))
+    query, memory = tf.ones([2, 1, 2]), tf.ones([2, 4, 2])
+    mask = tf.constant([[True, True, True, False], [False, True, True, True]])
+    _, weights = attention(query, memory, memory_mask=mask, return_weights=True)
+    np.testing.assert_array_equal(weights[:, 0], [[1, 0, 0, 0], [0, 0, 0, 0]])

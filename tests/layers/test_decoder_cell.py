@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_attention.layers import (
     DecoderState,
+    DistanceAttention,
     FixedAttention,
     LinearAttention,
     MemoryEfficientAttention,
@@ -340,3 +341,23 @@ def test_a_late_step_costs_what_an_early_one_costs():
         return statistics.median(c for n in range(near - 4, near + 5) for c in costs[n][1:])
 
     assert cost(512) <= 1.5 * cost(16), (cost(16), cost(512))
+
+
+def test_a_stack_that_looks_ahead_is_refused():
+    for attention in (None, DistanceAttention(2, forward=None)):
+        stack = TransformerStack(1, 2, 8, self_attention=attention)
+        with pytest.raises(ValueError, match="must not look ahead: give the stack causal=True"):
+            TransformerCell(stack)
+
+
+@pytest.mark.parametrize("forward, causal", [(True, True), (True, False), (None, True)])
+def test_distances_are_the_same_step_by_step(forward, causal):
+    attention = DistanceAttention(2, forward=forward)
+    stack = TransformerStack(2, 2, 8, causal=causal, self_attention=attention)
+    cell, x = TransformerCell(stack), tf.random.normal([2, 4, 8])
+    expected = stack(x)
+    state, steps = cell.get_initial_state(batch_size=2, max_length=4), []
+    for t in range(4):
+        output, state = cell(x[:, t], state)
+        steps.append(output)
+    np.testing.assert_allclose(tf.stack(steps, 1), expected, atol=1e-5)

@@ -50,3 +50,13 @@ def test_mixed_precision_computes_narrow_and_stays_close(policy):
 def test_sizes_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="size=0"):
         GlimpseNetwork(0)
+
+
+def test_low_precision_looks_at_the_same_pixels():
+    image = tf.cast(tf.random.uniform([64, 224, 1, 1]) > 0.5, tf.float32)
+    location = tf.stack([tf.linspace(-0.99, 0.99, 64), tf.zeros(64)], 1)
+    wide, narrow = (GlimpseNetwork(1, units=4, dtype=d) for d in ("float32", "mixed_bfloat16"))
+    expected = wide(image, location)
+    narrow(image, location)
+    narrow.set_weights(wide.get_weights())
+    np.testing.assert_allclose(narrow(image, location), expected, atol=0.05)

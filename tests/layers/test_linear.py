@@ -78,3 +78,37 @@ def test_what_makes_no_sense_is_refused():
         drawn()(x, mask=tf.ones([1, 3, 3], tf.bool))
     with pytest.raises(ValueError, match="Received: key_width=None"):
         LinearAttentionCell(LinearAttention(2))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_cell_in_low_precision_goes_on_summing(policy):
+    x = tf.random.normal([1, 700, 8])
+    wide, narrow = (LinearAttention(2, key_width=4, dtype=dtype) for dtype in ("float32", policy))
+    expected = wide(x, causal=True)
+    rnn = keras.layers.RNN(LinearAttentionCell(narrow), return_sequences=True, dtype=policy)
+    rnn.build(x.shape)
+    rnn.set_weights(wide.get_weights())
+    found = rnn(x)
+    assert found.dtype == policy.removeprefix("mixed_")
+    np.testing.assert_allclose(tf.cast(found, tf.float32), expected, atol=0.02)
+
+
+def test_a_cell_of_shared_heads_is_the_layer():
+    attention, x = LinearAttention(4, key_width=3, num_key_heads=2), tf.random.normal([2, 5, 8])
+    rnn = keras.layers.RNN(LinearAttentionCell(attention), return_sequences=True)
+    np.testing.assert_allclose(rnn(x), attention(x, causal=True), atol=1e-5)
+
+
+def test_a_configuration_makes_any_number_of_cells():
+    config = LinearAttentionCell(LinearAttention(2, key_width=4)).get_config()
+    assert (
+        LinearAttentionCell.from_config(config).state_size
+        == LinearAttentionCell.from_config(config).state_size
+    )
+
+
+def test_a_cell_trains_under_xla():
+    cell = LinearAttentionCell(LinearAttention(2, key_width=4))
+    model = keras.Sequential([keras.Input([3, 4]), keras.layers.RNN(cell)])
+    model.compile("sgd", "mse", jit_compile=True)
+    assert np.isfinite(model.train_on_batch(np.ones((2, 3, 4)), np.zeros((2, 4))))

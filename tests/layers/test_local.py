@@ -170,3 +170,12 @@ def test_a_radius_that_may_leave_nothing_is_refused(local):
 def test_units_below_one_are_refused():
     with pytest.raises(ValueError, match="units must be at least 1. Received: units=0"):
         LocalPredictiveAttention(units=0)
+
+
+@pytest.mark.parametrize("layer", [LocalMonotonicAttention, LocalPredictiveAttention])
+def test_a_mask_of_the_call_counts_as_one_of_the_projection(layer):
+    layer, query, memory = layer(radius=1), tf.random.normal([2, 3, 4]), tf.random.normal([2, 6, 4])
+    mask = tf.constant([[1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0]]) > 0
+    expected = layer(query, memory, memory_mask=mask)
+    found = layer(query, layer.project_memory(memory), memory_mask=mask)
+    np.testing.assert_array_equal(found, expected)

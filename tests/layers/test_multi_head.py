@@ -3,7 +3,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.layers import Cache, MultiHeadAttention
+from keras_attention.layers import (
+    Cache,
+    MemoryEfficientAttention,
+    MultiHeadAttention,
+    RelativeAttention,
+)
 from keras_attention.layers.multi_head import write_slots
 
 B, T, S, D, H = 2, 3, 5, 8, 4
@@ -266,3 +271,43 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 def test_a_mask_of_another_rank_is_refused():
     with pytest.raises(ValueError, match="mask"):
         MultiHeadAttention(H)(drawn(B, T, D), mask=np.ones([T], bool))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [MultiHeadAttention, lambda heads: MemoryEfficientAttention(heads, chunk=2),
+     lambda heads: RelativeAttention(heads, 2)],
+)  # fmt: skip
+def test_causal_queries_are_the_last_steps_of_a_longer_memory(make):
+    layer, x = make(2), tf.random.normal([2, 5, 8])
+    every = layer(x, causal=True)
+    np.testing.assert_allclose(layer(x[:, 3:], memory=x, causal=True), every[:, 3:], atol=1e-5)
+    call = tf.function(
+        lambda query, memory: layer(query, memory=memory, causal=True),
+        input_signature=[tf.TensorSpec([2, None, 8])] * 2,
+    )
+    np.testing.assert_allclose(call(x[:, 3:], x), every[:, 3:], atol=1e-5)
+    with pytest.raises(ValueError, match="at least T. Received: T=5, S=2"):
+        layer(x, memory=x[:, :2], causal=True)
+
+
+def test_a_bias_of_minus_infinity_hides_like_a_mask():
+    layer, x = MultiHeadAttention(1), tf.random.normal([1, 3, 4])
+    seen = np.array([[True, False, True], [False, False, False], [True, True, True]])
+    bias = np.where(seen, 0.0, -np.inf).astype("float32")
+    np.testing.assert_array_equal(layer(x, bias=bias), layer(x, mask=seen[None]))
+
+
+def test_a_projected_memory_keeps_its_mask_under_a_mask_of_the_call():
+    layer, x = MultiHeadAttention(2), tf.random.normal([2, 4, 8])
+    own, more = (tf.constant(mask) > 0 for mask in ([[1, 1, 1, 0]] * 2, [[1, 0, 1, 1]] * 2))
+    layer(x)
+    memory = layer.project_memory(x, own)
+    expected = layer(x, memory=x, mask=own & more)
+    np.testing.assert_allclose(layer(x, memory=memory, mask=more), expected, atol=1e-6)
+    pairs = tf.broadcast_to(more[:, None], [2, 4, 4])
+    np.testing.assert_allclose(layer(x, memory=memory, mask=pairs), expected, atol=1e-6)
+
+
+def test_numbers_in_lists_are_a_sequence():
+    assert MultiHeadAttention(1)([[[1.0, 2.0], [3.0, 4.0]]]).shape == (1, 2, 2)

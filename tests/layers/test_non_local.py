@@ -171,3 +171,13 @@ def test_bad_settings_and_inputs_are_refused():
         GaussianNonLocal()(tf.zeros([2, 4]))
     with pytest.raises(NotImplementedError, match="four instantiations"):
         NonLocal()(tf.zeros([2, 3, 4]))
+
+
+def test_batch_norm_counts_only_the_places_of_the_mask():
+    x, mask = np.random.normal(size=(2, 5, 4)).astype("float32"), np.arange(5) < [[5], [2]]
+    block = DotProductNonLocal(3)
+    block.build(x.shape)
+    block.norm.gamma.assign(tf.ones(4))
+    other = np.where(mask[..., None], x, 100.0).astype("float32")
+    found, expected = (block(tf.constant(y), mask=mask, training=True) for y in (other, x))
+    np.testing.assert_allclose(found.numpy()[mask], expected.numpy()[mask], atol=1e-5)
