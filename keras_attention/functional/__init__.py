@@ -25,12 +25,10 @@ from keras_attention.functional.masks import (
     causal,
     chosen,
     directional,
-    finite_padding,
     fixed,
     padding,
     strided,
     window,
-    zero_masked,
 )
 from keras_attention.functional.monotonic import (
     monotonic_attention,
@@ -109,7 +107,6 @@ __all__ = [
     "dot",
     "entmax15",
     "entropy",
-    "finite_padding",
     "fixed",
     "fixed_attention",
     "flatten_places",
@@ -158,7 +155,6 @@ __all__ = [
     "uniform",
     "widen",
     "window",
-    "zero_masked",
     "window_merge",
     "window_partition",
     "write_memory",

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax, zero_masked
+from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax
+from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import attend, directional, finite_padding, general
+from keras_attention.functional import attend, directional, general
+from keras_attention.functional.masks import finite_padding
 from keras_attention.layers import _cells
 from keras_attention.layers._base import Layer
 from keras_attention.layers._saving import deserialize, serialize

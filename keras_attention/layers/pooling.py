@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import attend, redundancy, zero_masked
+from keras_attention.functional import attend, redundancy
+from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
 
