@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
-from keras_attention.training import InverseSquareRoot, TokenCrossentropy
+from keras_attention.training import InverseSquareRoot, TokenAccuracy, TokenCrossentropy
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -118,7 +118,7 @@ def main() -> None:
     model.compile(
         keras.optimizers.Adam(InverseSquareRoot(3e-3, warmup=100)),
         loss=TokenCrossentropy(),
-        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        weighted_metrics=[TokenAccuracy("accuracy")],
     )
     tokens, labels, weights = examples(20_000, rng)
     model.fit(tokens, labels, sample_weight=weights, batch_size=64, epochs=2, verbose=2)

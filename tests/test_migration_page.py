@@ -246,6 +246,11 @@ def masked_loss(library):
     return bool(np.isclose(masked, loss(tf.constant([[1]]), logits[:, :1], tf.ones([1, 1]))))
 
 
+def misfit_loss(library):
+    loss = library.sequence_loss(tf.zeros([2, 3, 4]), tf.ones([3, 2], tf.int32), tf.ones([2, 3]))
+    return round(float(loss), 4)
+
+
 def decoder_from_config(library):
     decoder = library.BasicDecoder(keras.layers.GRUCell(4), library.TrainingSampler())
     return type(decoder).from_config(decoder.get_config()).cell.units
@@ -390,6 +395,9 @@ SHOWN = {
         (wants_calculate_attention, False, True),
     ],
     "`SequenceLoss` heeds masks and replicas.": [(masked_loss, True, False)],
+    "`SequenceLoss` and `sequence_loss` check what they are given.": [
+        (misfit_loss, ValueError, 1.3863)
+    ],
     "`probability_fn` may be a function.": [(own_probability, [[0.5, 0.5]], TypeError)],
     "Custom objects are told to Keras.": [(names_of_a_config, False, True)],
     "Weights belong to objects.": [(reused_cell, ValueError, None)],

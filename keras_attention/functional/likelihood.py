@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.shapes import fit
 
 
 def log_normalizer(logits: tf.Tensor, likeliest: tf.Tensor | None = None) -> tf.Tensor:
@@ -28,24 +29,45 @@ def _log_normalizer(logits, probabilities, likeliest=None):
     return its(logits) - tf.math.log(its(probabilities))
 
 
-def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+def cross_entropy(
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    smoothing: float = 0.0,
+    counted: tf.Tensor | None = None,
+) -> tf.Tensor:
     """-log softmax(logits)[label].  ids [N], [N, V] -> [N], float32 or wider.
 
     `smoothing` e spreads a share of the label over all V (Szegedy et al., 2016):
     (1 - e) (-log p(label)) + e mean_v (-log p(v)).
 
-    An id outside of [0, V) is an InvalidArgumentError on a CPU, and NaN where nothing can be
-    raised (XLA, GPU).
+    `counted`, bool [N]: a row where it is False has a loss and a gradient of 0, whatever its label
+    (-1 and -100 are common) and its logits hold (-inf and NaN included).
+
+    Raises ValueError for shapes that do not fit, and for a label that counts but is not an id from
+    0 to V - 1. In a graph that check is an InvalidArgumentError with the same words; where nothing
+    can be raised (XLA) the loss is NaN.
 
     >>> [round(float(x), 3) for x in cross_entropy(tf.constant([0, 1]), tf.zeros([2, 4]))]
     [1.386, 1.386]
     >>> round(float(cross_entropy([0], tf.constant([[2.0, 1.0, 0.0, -1.0]]), 0.1)[0]), 5)
     0.59019
+    >>> float(cross_entropy([-100], tf.zeros([1, 4]), counted=[False])[0])
+    0.0
     """
-    return _cross_entropy(smoothing)(tf.convert_to_tensor(labels), widen(logits))
+    labels, logits = tf.convert_to_tensor(labels), widen(tf.convert_to_tensor(logits))
+    if counted is not None:
+        counted = tf.cast(counted, tf.bool)
+    fit(labels=("N", labels), logits=("N V", logits), counted=("N", counted))
+    ids = as_ids(labels, logits.shape[1], counted)
+    if counted is not None:
+        ids = tf.where(counted, ids, tf.zeros_like(ids))
+    size = tf.shape(logits)[1]
+    with tf.control_dependencies(_check_range(ids, size)):
+        ids = tf.identity(ids)
+    return _cross_entropy(smoothing, counted)(ids, logits)
 
 
-def _cross_entropy(smoothing):
+def _cross_entropy(smoothing, counted):
     # The gradient is written out for speed: TensorFlow's own op takes several times as long.
     @tf.custom_gradient
     def loss(labels, logits):
@@ -63,9 +85,68 @@ def _cross_entropy(smoothing):
             if smoothing:
                 wanted -= smoothing / tf.cast(size, logits.dtype)
             chosen = tf.stack([rows, labels], 1)
-            scaled = wanted * upstream[:, None]
+            if counted is None:
+                scaled = wanted * upstream[:, None]
+            else:  # 0 * NaN is 0 here, so what a row that does not count holds never matters
+                upstream = tf.where(counted, upstream, tf.zeros_like(upstream))
+                scaled = tf.math.multiply_no_nan(wanted, upstream[:, None])
             return None, tf.tensor_scatter_nd_sub(scaled, chosen, (1 - smoothing) * upstream)
 
-        return tf.where(known, -log_p, tf.constant(float("nan"), log_p.dtype)), gradient
+        losses = tf.where(known, -log_p, tf.constant(float("nan"), log_p.dtype))
+        if counted is not None:
+            losses = tf.where(counted, losses, tf.zeros_like(losses))
+        return losses, gradient
 
     return loss
+
+
+def as_ids(labels: tf.Tensor, vocab_size: int | None, counted: tf.Tensor | None = None):
+    """Labels of any number type as int32 or int64, exactly.
+
+    labels: any shape, integers of any width, or whole numbers that Keras has turned into floats;
+    vocab_size: V, None if unknown; counted: bool, the shape of labels: the others may be anything.
+
+    Raises ValueError for floats that are not whole (in a graph: an InvalidArgumentError), and for
+    a float type that cannot hold every id below V: bfloat16 is exact up to 256 only.
+
+    >>> as_ids(tf.constant([200], tf.uint8), 300).dtype.name
+    'int32'
+    """
+    dtype = labels.dtype
+    if dtype.is_integer or dtype.is_bool:
+        wide = dtype in (tf.int64, tf.uint32, tf.uint64)
+        return labels if dtype == tf.int32 else tf.cast(labels, tf.int64 if wide else tf.int32)
+    exact = {tf.bfloat16: 2**8, tf.float16: 2**11, tf.float32: 2**24, tf.float64: 2**53}.get(dtype)
+    if exact is None or (vocab_size is not None and vocab_size - 1 > exact):
+        reason = f", which holds whole numbers up to {exact} only" if exact else ""
+        raise ValueError(
+            f"Labels must be integer ids. Received: {dtype.name}{reason}, for a vocabulary of "
+            f"{vocab_size}. Give them as int32."
+        )
+    whole = tf.equal(labels, tf.floor(labels))
+    if counted is not None:
+        whole |= ~counted
+    words = "Labels must be integer ids. Received floats that are not whole: "
+    with tf.control_dependencies(_checked(tf.reduce_all(whole), words, [labels])):
+        return tf.cast(labels, tf.int32 if exact < 2**53 else tf.int64)
+
+
+def _check_range(ids, size):
+    """Assertions that every id is from 0 to size - 1; ids that do not count are 0."""
+    low, high = tf.reduce_min(ids), tf.reduce_max(ids)
+    good = (low >= 0) & (high < tf.cast(size, high.dtype))
+    words = "Every label of a weight that is not 0 must be an id from 0 to V - 1. Received: "
+    return _checked(good, words, ["ids from ", low, " to ", high, " for V = ", size])
+
+
+def _checked(good, words, received):
+    """ValueError where values are known; else assertions with the same words, to depend on."""
+    if not tf.executing_eagerly():
+        return [tf.debugging.Assert(good, [words, *received])]
+    if not good:
+        raise ValueError(words + "".join(str(_shown(part)) for part in received))
+    return []
+
+
+def _shown(part):
+    return part.numpy() if tf.is_tensor(part) else part

@@ -62,6 +62,35 @@ def fit_into(name: str, thing: Any, like: Any, letters: str) -> None:
         )
 
 
+def agree(
+    tensor: tf.Tensor, like: tf.Tensor, axes: int, words: str, broadcast: bool = False
+) -> list:
+    """Check that the first axes of two tensors have the same sizes.
+
+    tensor, like: of known ranks, at least `axes`; broadcast: an axis of `tensor` may also be 1.
+
+    Raises ValueError that begins with `words` where the sizes are known. What only the graph knows
+    it checks there: returns assertions with the same words, for `tf.control_dependencies`.
+
+    >>> agree(tf.zeros([2, 3]), tf.zeros([2, 3, 4]), 2, "ids must be [B, T].")
+    []
+    >>> agree(tf.zeros([2, 5]), tf.zeros([2, 3, 4]), 2, "ids must be [B, T].")
+    Traceback (most recent call last):
+    ValueError: ids must be [B, T]. Received: shapes (2, 5) and (2, 3, 4)
+    """
+    pairs = list(zip(tensor.shape[:axes], like.shape[:axes]))
+    if any(None not in (a, b) and a != b and not (broadcast and a == 1) for a, b in pairs):
+        raise ValueError(f"{words} Received: shapes {tensor.shape} and {like.shape}")
+    if all(None not in pair or (broadcast and pair[0] == 1) for pair in pairs):
+        return []
+    received, expected = tf.shape(tensor), tf.shape(like)
+    same = tf.equal(received[:axes], expected[:axes])
+    if broadcast:
+        same |= tf.equal(received[:axes], 1)
+    words = f"{words} Received: shapes "
+    return [tf.debugging.Assert(tf.reduce_all(same), [words, received, " and ", expected])]
+
+
 def _shape(thing):
     """A tuple of int and None; None where there is nothing, or nothing is known."""
     shape = getattr(thing, "shape", thing)

@@ -7,6 +7,9 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import cross_entropy, widen
+from keras_attention.functional.likelihood import as_ids
+from keras_attention.functional.replicas import mean_over_replicas
+from keras_attention.functional.shapes import agree
 from keras_attention.seq2seq._keras import deserialize, register, serialize
 
 __all__ = ["SequenceLoss", "sequence_loss"]
@@ -27,11 +30,12 @@ def sequence_loss(
 
     With both averages: sum(w * ce) / sum(w), the mean over real tokens. Averaging over one axis
     divides by the weights summed over it; summing divides by the number of non-zero weights. An
-    empty denominator gives 0.
+    empty denominator gives 0. What lies at a weight of 0 has no effect on the loss or its
+    gradient: targets of -1 or -100, logits of -inf.
 
     Args:
         logits: [B, T, V].
-        targets: [B, T] ids, or [B, T, V] one-hot.
+        targets: [B, T] ids from 0 to V - 1, or [B, T, V] one-hot.
         weights: [B, T], 0 on padding; [B, 1] weighs whole rows, [1, T] steps.
         average_across_timesteps, sum_over_timesteps: what becomes of T (not both).
         average_across_batch, sum_over_batch: what becomes of B (not both).
@@ -39,35 +43,52 @@ def sequence_loss(
 
     Returns a scalar, [T] or [B] if one axis is left alone, [B, T] if both are.
 
-    Raises ValueError for shapes that do not fit and for axes that are both averaged and summed.
+    Raises ValueError for shapes that do not fit, for an id out of range at a weight that is not 0,
+    and for axes that are both averaged and summed. What only the graph knows is an
+    InvalidArgumentError with the same words there.
 
     >>> logits, targets = tf.zeros([1, 2, 4]), tf.constant([[1, 2]])
     >>> round(float(sequence_loss(logits, targets, weights=tf.constant([[1.0, 0.0]]))), 4)
     1.3863
     """
-    logits, targets, weights = map(tf.convert_to_tensor, (logits, targets, weights))
-    _check_ranks(logits, targets, weights)
-    _check_reduction(
-        average_across_timesteps, average_across_batch, sum_over_timesteps, sum_over_batch
-    )
+    settings = {
+        "average_across_timesteps": average_across_timesteps,
+        "average_across_batch": average_across_batch,
+        "sum_over_timesteps": sum_over_timesteps,
+        "sum_over_batch": sum_over_batch,
+    }
     with tf.name_scope(name or "sequence_loss"):
-        crossent = _cross_entropy(logits, targets, softmax_loss_function)  # [B, T]
-        weights = tf.broadcast_to(tf.cast(weights, crossent.dtype), tf.shape(crossent))
-        crossent *= weights
-        averages = [
-            axis
-            for axis, wanted in ((0, average_across_batch), (1, average_across_timesteps))
-            if wanted
-        ]
-        sums = [axis for axis, wanted in ((0, sum_over_batch), (1, sum_over_timesteps)) if wanted]
-        if averages:
-            return tf.math.divide_no_nan(
-                tf.reduce_sum(crossent, averages), tf.reduce_sum(weights, averages)
-            )
-        if sums:
-            count = tf.math.count_nonzero(weights, sums, dtype=crossent.dtype)
-            return tf.math.divide_no_nan(tf.reduce_sum(crossent, sums), count)
-        return crossent
+        total, count = _total_and_count(logits, targets, weights, settings, softmax_loss_function)
+        return total if count is None else tf.math.divide_no_nan(total, count)
+
+
+def _total_and_count(logits, targets, weights, settings, softmax_loss_function, mask=None):
+    """The losses summed as the settings say, and what they are divided by, or None."""
+    _check_settings(settings)
+    logits, targets, weights = map(tf.convert_to_tensor, (logits, targets, weights))
+    checks = _check_shapes(logits, targets, weights, mask)
+    if checks:
+        with tf.control_dependencies(checks):
+            logits, targets, weights = map(tf.identity, (logits, targets, weights))
+    logits = widen(logits)
+    weights = tf.broadcast_to(tf.cast(weights, logits.dtype), tf.shape(logits)[:2])
+    if mask is not None:
+        weights = tf.where(mask, weights, tf.zeros_like(weights))
+    losses = _cross_entropy(logits, targets, tf.not_equal(weights, 0), softmax_loss_function)
+    weights = tf.cast(weights, losses.dtype)
+    losses *= weights  # [B, T]
+    averages = _axes(settings, "average_across")
+    if averages:
+        return tf.reduce_sum(losses, averages), tf.reduce_sum(weights, averages)
+    sums = _axes(settings, "sum_over")
+    if sums:
+        count = tf.math.count_nonzero(weights, sums, dtype=losses.dtype)
+        return tf.reduce_sum(losses, sums), count
+    return losses, None
+
+
+def _axes(settings, kind):
+    return [axis for axis, name in enumerate(("batch", "timesteps")) if settings[f"{kind}_{name}"]]
 
 
 @register
@@ -81,8 +102,9 @@ class SequenceLoss(keras.losses.Loss):
 
     Call: `loss(y_true, y_pred, sample_weight=None)`, with y_true [B, T] ids or [B, T, V] one-hot,
     y_pred [B, T, V] logits, sample_weight [B, T], by default all ones. As in Keras' own losses,
-    steps that the Keras mask of y_pred hides weigh nothing, and under `tf.distribute` what is
-    reduced over the batch is divided by the number of replicas, whose gradients are summed.
+    steps that the Keras mask of y_pred hides weigh nothing. Under `tf.distribute` what is reduced
+    over the batch counts the tokens of all replicas and is divided by the number of replicas,
+    whose gradients are summed: training equals that on one device.
 
     Raises ValueError, when called, for the settings and shapes that `sequence_loss` refuses.
 
@@ -108,27 +130,33 @@ class SequenceLoss(keras.losses.Loss):
         self.softmax_loss_function = softmax_loss_function
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        loss = sequence_loss(
-            y_pred,
-            y_true,
-            _visible(sample_weight, getattr(y_pred, "_keras_mask", None)),
-            self.average_across_timesteps,
-            self.average_across_batch,
-            self.sum_over_timesteps,
-            self.sum_over_batch,
-            self.softmax_loss_function,
-            self.name,
-        )
-        if not (self.average_across_batch or self.sum_over_batch):
-            return loss
-        return loss / tf.distribute.get_strategy().num_replicas_in_sync
+        settings = self._settings()
+        with tf.name_scope(self.name or "sequence_loss"):
+            total, count = _total_and_count(
+                y_pred,
+                y_true,
+                [[1.0]] if sample_weight is None else sample_weight,
+                settings,
+                self.softmax_loss_function,
+                mask=getattr(y_pred, "_keras_mask", None),
+            )
+            if count is None:
+                return total
+            over_batch = settings["average_across_batch"] or settings["sum_over_batch"]
+            divide = mean_over_replicas if over_batch else tf.math.divide_no_nan
+            return divide(total, count)
 
-    def get_config(self) -> dict:
+    def _settings(self):
         return {
             "average_across_timesteps": self.average_across_timesteps,
             "average_across_batch": self.average_across_batch,
             "sum_over_timesteps": self.sum_over_timesteps,
             "sum_over_batch": self.sum_over_batch,
+        }
+
+    def get_config(self) -> dict:
+        return {
+            **self._settings(),
             "softmax_loss_function": serialize(self.softmax_loss_function),
             "name": self.name,
         }
@@ -139,15 +167,8 @@ class SequenceLoss(keras.losses.Loss):
         return cls(**{**config, "softmax_loss_function": function})
 
 
-def _visible(weights, mask):
-    """The weights, [B, T] or what broadcasts to it, with 0 where the mask is False."""
-    weights = tf.convert_to_tensor([[1.0]] if weights is None else weights)
-    if mask is None or weights.shape.rank != 2:  # weights of another rank will be refused
-        return weights
-    return tf.where(mask, weights, tf.zeros_like(weights))
-
-
-def _check_ranks(logits, targets, weights) -> None:
+def _check_shapes(logits, targets, weights, mask) -> list:
+    """ValueError, or assertions on what only the graph knows."""
     if logits.shape.rank != 3:
         raise ValueError(
             "Logits must be a [batch_size x sequence_length x logits] tensor. Received: shape "
@@ -164,15 +185,17 @@ def _check_ranks(logits, targets, weights) -> None:
             "Weights must be a [batch_size x sequence_length] tensor. Received: shape "
             f"{weights.shape}"
         )
+    checks = [
+        *agree(targets, logits, 2, "Targets must be [B, T], as the logits [B, T, V]."),
+        *agree(weights, logits, 2, "Weights must be [B, T], as the logits [B, T, V].", True),
+    ]
+    if mask is not None:
+        words = "The Keras mask must be [B, T], as the logits [B, T, V]."
+        checks += agree(tf.convert_to_tensor(mask), logits, 2, words, True)
+    return checks
 
 
-def _check_reduction(average_steps, average_batch, sum_steps, sum_batch) -> None:
-    given = {
-        "average_across_timesteps": average_steps,
-        "average_across_batch": average_batch,
-        "sum_over_timesteps": sum_steps,
-        "sum_over_batch": sum_batch,
-    }
+def _check_settings(given) -> None:
     for average, total, reason in (
         ("average_across_timesteps", "sum_over_timesteps", ""),
         ("average_across_batch", "sum_over_batch", ""),
@@ -186,15 +209,25 @@ def _check_reduction(average_steps, average_batch, sum_steps, sum_batch) -> None
             )
 
 
-def _cross_entropy(logits, targets, softmax_loss_function):
-    """-log p of every target.  -> [B, T]."""
+def _cross_entropy(logits, targets, counted, softmax_loss_function):
+    """-log p of every target, 0 where it does not count.  -> [B, T]."""
     shape = tf.shape(logits)
-    flat = tf.reshape(widen(logits), [-1, shape[2]])
+    flat = tf.reshape(logits, [-1, logits.shape[2] or shape[2]])
+    counted = tf.reshape(counted, [-1])
+    if targets.shape.rank == 2 and softmax_loss_function is None:
+        losses = cross_entropy(tf.reshape(targets, [-1]), flat, counted=counted)
+        return tf.reshape(losses, shape[:2])
+    # Of what does not count, such a function gets zeros: their loss and gradient are finite.
+    flat = tf.where(counted[:, None], flat, tf.zeros_like(flat))
     if targets.shape.rank == 3:
         labels = tf.reshape(targets, [-1, shape[2]])
-        function = softmax_loss_function or tf.nn.softmax_cross_entropy_with_logits
+        labels = tf.where(counted[:, None], labels, tf.zeros_like(labels))
     else:
-        ids = targets if targets.dtype.is_integer else tf.cast(targets, tf.int32)  # Keras' floats
-        labels = tf.reshape(ids, [-1])
-        function = softmax_loss_function or cross_entropy
-    return tf.reshape(function(labels=labels, logits=flat), shape[:2])
+        labels = as_ids(tf.reshape(targets, [-1]), logits.shape[2], counted)
+        labels = tf.where(counted, labels, tf.zeros_like(labels))
+    if softmax_loss_function is None:
+        labels = tf.cast(labels, flat.dtype)  # one-hot ones
+        softmax_loss_function = tf.nn.softmax_cross_entropy_with_logits
+    losses = softmax_loss_function(labels=labels, logits=flat)
+    losses = tf.where(counted, losses, tf.zeros_like(losses))
+    return tf.reshape(losses, shape[:2])

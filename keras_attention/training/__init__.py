@@ -10,7 +10,12 @@ from keras_attention.training.guided_alignment import (
     WithAlignments,
     guided_alignment,
 )
-from keras_attention.training.metrics import Perplexity, TokenCrossentropy, token_objective
+from keras_attention.training.metrics import (
+    Perplexity,
+    TokenAccuracy,
+    TokenCrossentropy,
+    token_objective,
+)
 from keras_attention.training.schedules import InverseSquareRoot
 from keras_attention.training.summaries import Summaries
 
@@ -20,6 +25,7 @@ __all__ = [
     "InverseSquareRoot",
     "Perplexity",
     "Summaries",
+    "TokenAccuracy",
     "TokenCrossentropy",
     "TrainingCheckpoint",
     "WithAlignments",

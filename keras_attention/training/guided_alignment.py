@@ -23,6 +23,8 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import widen
+from keras_attention.functional.shapes import agree, fit
+from keras_attention.training.token_means import token_mean, token_weights
 
 # log of less than this is not taken: what is looked at with a weight of 0 gets a finite loss.
 _LEAST = 1e-30
@@ -50,7 +52,9 @@ class GuidedAlignment(keras.losses.Loss):
 
     Call: `(reference [B, T, S], alignments [B, T, S], sample_weight=None)` -> scalar. A step whose
     row of the reference is all zeros counts nowhere, nor does one of weight 0 in `sample_weight`
-    [B, T]; without any step the loss is 0.
+    ([B, T], or [B, 1] for one number a sentence), nor one that the Keras mask of the alignments
+    hides; without any step the loss is 0. Over the replicas of `tf.distribute` it is the mean over
+    all their steps. Raises ValueError for shapes that do not fit.
 
     >>> reference = [[[0.0, 1.0], [0.0, 0.0]]]
     >>> round(float(GuidedAlignment()(reference, [[[0.75, 0.25], [0.5, 0.5]]])), 4)
@@ -62,12 +66,22 @@ class GuidedAlignment(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        """See the class."""
-        y_true = tf.convert_to_tensor(y_true)
-        given = tf.reduce_any(y_true > 0, -1)  # [B, T]
-        weight = 1.0 if sample_weight is None else tf.convert_to_tensor(sample_weight)
-        weight = tf.cast(given, tf.float32) * tf.cast(weight, tf.float32)
-        return super().__call__(y_true, y_pred, weight)
+        """See the class. Not Keras' own, which casts to floatx."""
+        mask = getattr(y_pred, "_keras_mask", None)
+        with tf.name_scope(self.name):
+            reference, alignments = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
+            fit(reference=("B T S", reference), alignments=("B T S", alignments))
+            words = "The reference must be [B, T, S], as the alignments."
+            with tf.control_dependencies(agree(reference, alignments, 3, words)):
+                given = tf.reduce_any(reference > 0, -1)  # [B, T]
+            weights, shown = token_weights(given, sample_weight, mask)
+            weights = tf.where(given, weights, tf.zeros_like(weights))
+            # What does not count is looked at as if it were all on one step, whatever it holds.
+            counted = tf.not_equal(weights, 0)[..., None]
+            alignments = tf.where(counted, alignments, tf.ones_like(alignments))
+            reference = tf.where(counted, reference, tf.zeros_like(reference))
+            losses = guided_alignment(reference, alignments)
+            return token_mean(losses, weights, shown, self.reduction)
 
     def call(self, y_true, y_pred):
         """[B, T]."""

@@ -4,6 +4,13 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import cross_entropy
+from keras_attention.functional.likelihood import as_ids
+from keras_attention.training.token_means import (
+    TokenMean,
+    ids_and_logits,
+    token_mean,
+    token_weights,
+)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -14,9 +21,19 @@ class TokenCrossentropy(keras.losses.Loss):
     e = 0.1 in Vaswani et al., 2017. tensor2tensor spreads e over the V-1 other labels, which is
     e V / (V-1) here). Perplexity is measured without it.
 
-    ids [..., T], logits [..., T, V], sample_weight [..., T] (0 on padding) -> the mean over the
-    weights. What `keras.losses.SparseCategoricalCrossentropy(from_logits=True)` gives, in a
-    fraction of its time on a CPU. Raises ValueError for a share outside [0, 1).
+    ids [B, T], logits [B, T, V], sample_weight [B, T] (0 on padding) or [B, 1] (one number a
+    sentence) -> sum(w loss) / sum(w), float32 or wider. Other ranks likewise: [..., T]. What
+    `keras.losses.SparseCategoricalCrossentropy(from_logits=True)` gives, in a fraction of its time
+    on a CPU, and besides:
+
+    - What lies at a weight of 0, or is hidden by the Keras mask of the logits, has no effect on
+      the loss or its gradient: ids of -1 or -100, logits of -inf.
+    - Ids are never turned into floats, which lose some of them under `keras.config.set_floatx`.
+    - Over the replicas of `tf.distribute` it is the mean over all their tokens.
+
+    Raises ValueError for a share outside [0, 1), and when called: for shapes that do not fit
+    (weights of [B] beside ids [B, T] among them, which `class_weight` makes), and for an id out of
+    range at a weight that is not 0. In a graph the latter is an InvalidArgumentError.
 
     >>> loss = TokenCrossentropy(label_smoothing=0.1)
     >>> round(float(loss(tf.constant([[0]]), tf.constant([[[2.0, 1.0, 0.0, -1.0]]]))), 5)
@@ -33,26 +50,43 @@ class TokenCrossentropy(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
         self.label_smoothing = label_smoothing
 
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """See the class. Not Keras' own, which casts the ids to floats."""
+        mask = getattr(y_pred, "_keras_mask", None)
+        with tf.name_scope(self.name):
+            ids, logits = ids_and_logits(y_true, y_pred)
+            weights, shown = token_weights(ids, sample_weight, mask)
+            losses = _token_losses(ids, logits, tf.not_equal(weights, 0), self.label_smoothing)
+            return token_mean(losses, weights, shown, self.reduction)
+
     def call(self, y_true, y_pred):
-        """[..., T]."""
-        return _token_losses(y_true, y_pred, self.label_smoothing)
+        """The losses of the tokens, [..., T], each counted."""
+        ids, logits = ids_and_logits(y_true, y_pred)
+        return _token_losses(ids, logits, None, self.label_smoothing)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
-def _token_losses(ids, logits, smoothing=0.0):
-    """ids [..., T], logits [..., T, V] -> [..., T]."""
-    labels = tf.reshape(tf.cast(ids, tf.int32), [-1])
-    losses = cross_entropy(labels, tf.reshape(logits, [-1, logits.shape[-1]]), smoothing)
+def _token_losses(ids, logits, counted, smoothing=0.0):
+    """ids [..., T], logits [..., T, V], counted [..., T] or None -> [..., T]."""
+    rows = tf.reshape(logits, [-1, logits.shape[-1] or tf.shape(logits)[-1]])
+    counted = None if counted is None else tf.reshape(counted, [-1])
+    losses = cross_entropy(tf.reshape(ids, [-1]), rows, smoothing, counted)
     return tf.reshape(losses, tf.shape(ids))
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Perplexity(keras.metrics.Mean):
+class Perplexity(TokenMean):
     """exp of the mean cross-entropy per token, over everything seen since the last reset.
 
-    ids [..., T], logits [..., T, V], sample_weight [..., T] (0 on padding).
+    ids [B, T], logits [B, T, V], sample_weight [B, T] (0 on padding) or [B, 1]:
+
+        exp(sum(w loss) / sum(w))
+
+    over all tokens, however they lie in batches and on replicas. Tokens that the Keras mask of the
+    logits hides do not count. Without any token it is infinite, which `save_best_only` of
+    `keras.callbacks.ModelCheckpoint` never prefers. Raises what `TokenCrossentropy` does.
 
     >>> metric = Perplexity()
     >>> metric.update_state(tf.constant([[1, 2]]), tf.zeros([1, 2, 8]), tf.constant([[1.0, 0.0]]))
@@ -62,13 +96,44 @@ class Perplexity(keras.metrics.Mean):
 
     def __init__(self, name: str = "perplexity", **kwargs):
         super().__init__(name=name, **kwargs)
+        self._direction = "down"  # what callbacks look for when their mode is "auto"
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        losses = _token_losses(tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred))
-        return super().update_state(losses, sample_weight)
+    def values(self, y_true, y_pred, counted):
+        """-log p of the tokens."""
+        return _token_losses(y_true, y_pred, counted)
 
     def result(self):
-        return tf.exp(super().result())
+        return self.as_result(tf.exp(self.mean(of_nothing=float("inf"))))
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TokenAccuracy(TokenMean):
+    """The share of tokens whose id has the largest logit, over everything since the last reset.
+
+    ids [B, T], logits [B, T, V], sample_weight [B, T] (0 on padding) or [B, 1] -> sum(w right) /
+    sum(w) over all tokens, however they lie in batches and on replicas.
+    (`keras.metrics.SparseCategoricalAccuracy` averages over the T of each batch first.) Tokens
+    that the Keras mask of the logits hides do not count; without any token it is 0. Raises
+    ValueError for shapes that do not fit.
+
+    >>> metric = TokenAccuracy()
+    >>> metric.update_state([[1, 0]], [[[0.0, 1.0], [0.0, 1.0]]])
+    >>> float(metric.result())
+    0.5
+    """
+
+    def __init__(self, name: str = "token_accuracy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._direction = "up"
+
+    def values(self, y_true, y_pred, counted):
+        """1 where the likeliest id is the right one."""
+        ids = as_ids(y_true, y_pred.shape[-1], counted)
+        right = tf.equal(tf.argmax(y_pred, -1, ids.dtype), ids)
+        return tf.cast(right & counted, tf.float32)
+
+    def result(self):
+        return self.as_result(self.mean(of_nothing=0.0))
 
 
 def token_objective(label_smoothing: float = 0.0) -> dict:
@@ -76,7 +141,8 @@ def token_objective(label_smoothing: float = 0.0) -> dict:
 
     Which tokens are real the data say, by weights [B, T] beside the targets [B, T], as
     `keras_attention.data.batches` gives them; so padding never dilutes the mean. The metrics are
-    those of the unsmoothed distribution.
+    those of the unsmoothed distribution, over all tokens of an epoch; `loss` in the logs of `fit`
+    and `evaluate` is Keras' mean over batches, which weighs a token in a short batch more.
 
     >>> model = keras.Sequential([keras.layers.Embedding(9, 4), keras.layers.Dense(9)])
     >>> model.compile("adam", **token_objective())
@@ -88,8 +154,5 @@ def token_objective(label_smoothing: float = 0.0) -> dict:
     """
     return {
         "loss": TokenCrossentropy(label_smoothing),
-        "weighted_metrics": [
-            Perplexity(),
-            keras.metrics.SparseCategoricalAccuracy(name="token_accuracy"),
-        ],
+        "weighted_metrics": [Perplexity(), TokenAccuracy()],
     }

@@ -58,9 +58,71 @@ def test_no_rows_have_no_loss():
     assert cross_entropy(tf.zeros([0], tf.int32), tf.zeros([0, 4])).shape == [0]
 
 
+OUT_OF_RANGE = "must be an id from 0 to V - 1"
+
+
 @pytest.mark.parametrize("label", [-1, 4])
-def test_an_id_outside_of_the_vocabulary_is_not_passed_over(label):
-    with pytest.raises(tf.errors.InvalidArgumentError):
+def test_an_id_outside_of_the_vocabulary_is_refused_by_name(label):
+    with pytest.raises(ValueError, match=f"{OUT_OF_RANGE}.*from {label} to {label} for V = 4"):
         cross_entropy(tf.constant([label]), tf.zeros([1, 4]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=OUT_OF_RANGE):
+        tf.function(cross_entropy)(tf.constant([label]), tf.zeros([1, 4]))
     compiled = tf.function(cross_entropy, jit_compile=True)
     assert np.isnan(compiled(tf.constant([label]), tf.zeros([1, 4])))
+
+
+@pytest.mark.parametrize("how", ["eager", "graph", "jit"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_row_that_does_not_count_has_no_loss_and_no_gradient_whatever_it_holds(how, smoothing):
+    logits = random_logits(6, 5).numpy()
+    logits[1, 2] = -np.inf
+    logits[2], logits[3] = np.nan, -np.inf
+    labels = np.array([3, 2, 0, -100, -1, 4])
+    counted = np.array([True, False, False, False, False, True])
+
+    def loss_and_gradient(labels, logits, counted=None):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = cross_entropy(labels, logits, smoothing, counted)
+        return loss, tape.gradient(loss, logits)
+
+    call = {
+        "eager": loss_and_gradient,
+        "graph": tf.function(loss_and_gradient),
+        "jit": tf.function(loss_and_gradient, jit_compile=True),
+    }[how]
+    loss, gradient = call(tf.constant(labels), tf.constant(logits), tf.constant(counted))
+    alone = loss_and_gradient(tf.constant(labels[counted]), tf.constant(logits[counted]))
+    for found, expected in zip((loss.numpy(), gradient.numpy()), alone):
+        np.testing.assert_allclose(found[counted], expected, rtol=1e-5, atol=1e-7)
+        assert (found[~counted] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int64", "float32", "float64"])
+def test_ids_of_every_type_are_exact(dtype):
+    labels = np.array([100, 127, 3])
+    logits = random_logits(3, 304)
+    np.testing.assert_array_equal(
+        cross_entropy(tf.constant(labels.astype(dtype)), logits),
+        cross_entropy(tf.constant(labels), logits),
+    )
+
+
+def test_floats_that_cannot_be_ids_are_refused():
+    logits = random_logits(1, 304)
+    for dtype in ("bfloat16", "float16"):
+        fits = tf.cast(tf.constant([256]), dtype)
+        if dtype == "bfloat16":
+            with pytest.raises(ValueError, match="bfloat16, which holds whole numbers up to 256"):
+                cross_entropy(fits, logits)
+        else:
+            assert np.isfinite(cross_entropy(fits, logits))
+    with pytest.raises(ValueError, match="not whole.*5.7"):
+        cross_entropy(tf.constant([5.7]), logits)
+
+
+@pytest.mark.parametrize("labels, counted", [(3, None), (2, 3)])
+def test_rows_that_do_not_match_are_refused(labels, counted):
+    counted = counted and tf.ones([counted], tf.bool)
+    with pytest.raises(ValueError, match="Received: .* of shape"):
+        cross_entropy(tf.zeros([labels], tf.int32), tf.zeros([2, 4]), counted=counted)

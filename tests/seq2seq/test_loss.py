@@ -149,6 +149,91 @@ def test_tensors_of_another_rank_are_refused(position):
         sequence_loss(logits, np.ones((BATCH, STEPS, VOCABULARY + 1)), WEIGHTS)
 
 
+@pytest.mark.parametrize(
+    "shapes, words, as_object",
+    [
+        (((2, 3, 5), (2, 5), (2, 3)), "Targets must be", False),
+        (((2, 3, 5), (3, 2), (2, 3)), "Targets must be", True),
+        (((2, 3, 5), (2, 2, 5), (2, 3)), "Targets must be", False),
+        (((2, 3, 5), (2, 3), (3, 2)), "Weights must be", False),
+        (((2, 3, 5), (2, 3), (2, 5)), "Weights must be", True),
+    ],
+    ids=str,
+)
+def test_shapes_that_do_not_fit_are_refused_in_the_same_words_eager_and_in_a_graph(
+    shapes, words, as_object
+):
+    logits, targets, weights = (tf.zeros(shape) for shape in shapes)
+
+    def loss(logits, targets, weights):
+        if as_object:
+            return SequenceLoss()(targets, logits, weights)
+        return sequence_loss(logits, targets, weights)
+
+    with pytest.raises(ValueError, match=words):
+        loss(logits, targets, weights)
+    with pytest.raises(ValueError, match=words):
+        tf.function(loss)(logits, targets, weights)
+    unknown = [tf.TensorSpec([None] * len(shape)) for shape in shapes]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        tf.function(loss, input_signature=unknown)(logits, targets, weights)
+
+
+def test_where_sizes_are_unknown_the_loss_is_the_same():
+    logits, targets = example()
+    unknown = [
+        tf.TensorSpec([None, None, None]),
+        tf.TensorSpec([None, None], tf.int64),
+        tf.TensorSpec([None, None]),
+    ]
+    for weights in (WEIGHTS, WEIGHTS[:, :1], WEIGHTS[:1]):
+        np.testing.assert_allclose(
+            tf.function(sequence_loss, input_signature=unknown)(logits, targets, weights),
+            sequence_loss(logits, targets, weights),
+            rtol=1e-6,
+        )
+
+
+def double(labels, logits):
+    return 2 * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+@pytest.mark.parametrize("call", [lambda f: f, tf.function], ids=["eager", "graph"])
+@pytest.mark.parametrize("kind", ["ids", "one-hot", "function"])
+def test_what_lies_at_a_weight_of_zero_has_no_effect_on_loss_or_gradient(kind, call):
+    logits, targets = example()
+    hidden = WEIGHTS == 0
+    spoilt = logits.copy()
+    spoilt[0, 3, targets[0, 3]] = -np.inf  # the target's own logit
+    spoilt[1, 2], spoilt[1, 3] = -np.inf, np.nan
+    given, bad = targets, np.where(hidden, np.where(np.arange(STEPS) % 2, -100, -1), targets)
+    if kind == "one-hot":
+        given = np.eye(VOCABULARY, dtype="float32")[targets]
+        bad = np.where(hidden[..., None], np.float32(np.nan), given)
+    function = double if kind == "function" else None
+
+    def loss_and_gradient(logits, targets):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = sequence_loss(logits, targets, WEIGHTS, softmax_loss_function=function)
+        return loss, tape.gradient(loss, logits)
+
+    found = call(loss_and_gradient)(tf.constant(spoilt), tf.constant(bad))
+    expected = loss_and_gradient(tf.constant(logits), tf.constant(given))
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_an_id_out_of_range_that_counts_is_refused_by_name():
+    logits, targets = example()
+    for bad in (-1, VOCABULARY):
+        targets[0, 0] = bad
+        with pytest.raises(ValueError, match="must be an id from 0 to V - 1"):
+            sequence_loss(logits, targets, WEIGHTS)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="must be an id from 0 to V - 1"):
+            tf.function(sequence_loss)(logits, targets, WEIGHTS)
+
+
 # -- the same as a Keras loss
 
 
@@ -283,8 +368,9 @@ from keras_attention.seq2seq import SequenceLoss
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-# As many real tokens on each device, in whatever order they are shuffled.
-tokens = np.array([[1, 2, 0, 0], [3, 1, 0, 0], [2, 2, 0, 0], [3, 3, 0, 0]])
+# Another number of real tokens on each device, and a last batch of three rows.
+tokens = np.array([[1, 2, 3, 2], [3, 1, 2, 0], [2, 0, 0, 0], [3, 0, 0, 0],
+                   [1, 3, 1, 0], [2, 2, 0, 0], [3, 0, 0, 0]])
 
 def run(strategy):
     with strategy.scope():
@@ -294,7 +380,7 @@ def run(strategy):
             keras.layers.Dense(4, kernel_initializer="ones"),
         ])
         model.compile(keras.optimizers.SGD(1.0), SequenceLoss(), jit_compile=False)
-    loss = model.fit(tokens, tokens, batch_size=4, epochs=3, verbose=0).history["loss"]
+    loss = model.fit(tokens, tokens, 4, epochs=3, shuffle=False, verbose=0).history["loss"]
     return [loss, np.concatenate([w.ravel() for w in model.get_weights()]).tolist()]
 
 print(json.dumps([
