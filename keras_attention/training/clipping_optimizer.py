@@ -5,6 +5,15 @@ import tensorflow as tf
 
 from keras_attention.training.clipping import checked, clip_by_global_norm
 
+_RULES = (
+    "clipnorm",
+    "global_clipnorm",
+    "clipvalue",
+    "gradient_accumulation_steps",
+    "loss_scale_factor",
+)
+_OWN = {"name", "norm", "inner_optimizer", "built", "_lock", "_tracker"}
+
 
 @keras.saving.register_keras_serializable(package="keras_attention")
 class ClipByGlobalNorm(keras.optimizers.Optimizer):
@@ -15,17 +24,21 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
     each replica before the sum. Here the gradients are summed over the replicas first, so
     training on n devices equals training on one.
 
-    It owns no state: `variables`, `learning_rate` and `iterations` are those of `optimizer`.
-    For float16, keep it inside: `LossScaleOptimizer(ClipByGlobalNorm(Adam()))`, which is also
-    what `model.compile` makes of it under a mixed_float16 policy.
+    It owns no state: whatever else is asked of it (`variables`, `learning_rate`, `use_ema`, the
+    `optimizers` of a `keras.optimizers.MultiOptimizer`, ...) is asked of, and set on, `optimizer`,
+    so Keras' callbacks find in it what they would find there. Variables that Keras overwrites with
+    their gradient (the scales of float8 training) get theirs as it is, and it has no part in the
+    norm. For float16, keep it inside: `LossScaleOptimizer(ClipByGlobalNorm(Adam()))`, which is
+    also what `model.compile` makes of it under a mixed_float16 policy.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer` without clipping, gradient accumulation or
-            loss scaling of its own, or its name.
+            loss scaling of its own (nor in the parts of a `MultiOptimizer`), or its name.
         norm: the limit, > 0, in the units of the gradient.
 
     Raises:
-        ValueError: `norm` is not positive and finite, or `optimizer` clips, accumulates or scales.
+        ValueError: `norm` is not positive and finite, or `optimizer` clips, accumulates or scales
+            (parts that a `MultiOptimizer` chooses by a function are known when it is built).
 
     >>> weight = keras.Variable([0.0, 0.0])
     >>> optimizer = ClipByGlobalNorm(keras.optimizers.SGD(1.0), norm=1.0)
@@ -37,19 +50,53 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
     def __init__(self, optimizer: keras.optimizers.Optimizer | str, norm: float, name=None):
         super().__init__(learning_rate=0.0, name=name)
         self.norm = checked(norm)
-        self.inner_optimizer = _without_own_rules(keras.optimizers.get(optimizer))
+        inner = _without_own_rules(keras.optimizers.get(optimizer))
+        # What Keras' constructor keeps for an optimizer with a state is looked for in `inner`.
+        for attribute in set(vars(self)) & set(vars(inner)) - _OWN:
+            if not attribute.startswith("_self_"):  # TensorFlow's own tracking
+                delattr(self, attribute)
+        self.inner_optimizer = inner
+        self.built = inner.built
 
-        self.built = self.inner_optimizer.built
+    def __getattr__(self, name):
+        """What this class lacks is that of the optimizer inside."""
+        if name == "inner_optimizer" or name.startswith(("__", "_self_")):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.inner_optimizer, name)
+
+    def __setattr__(self, name, value):
+        """What the optimizer inside has and this class lacks is set there."""
+        inner = vars(self).get("inner_optimizer")
+        if inner is None or name in _OWN or name.startswith("_") or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        elif name in _RULES and value is not None:
+            raise ValueError(_no_rule(name, value))
+        else:
+            setattr(inner if hasattr(inner, name) else super(), name, value)
 
     def build(self, variables):
         self.inner_optimizer.build(variables)
+        _without_own_rules(self.inner_optimizer)
         self.built = True
+
+    def apply_gradients(self, grads_and_vars):
+        """Apply (gradient, variable) pairs, and return the number of steps so far."""
+        self.apply(*zip(*grads_and_vars))
+        return self.iterations
 
     def apply(self, grads, trainable_variables=None):
         """Clip `grads`, summed over the replicas when there are several, and apply them."""
-        clipped = _clipped_over_replicas(list(grads), self.norm)
-        self.inner_optimizer.apply(clipped, trainable_variables)
-        self.built = self.inner_optimizer.built
+        grads = list(grads)
+        if not self.built and trainable_variables is not None:
+            self.build(list(trainable_variables))
+        known = trainable_variables is None
+        variables = self._trainable_variables if known else list(trainable_variables)
+        clipped = _clipped_over_replicas(
+            [None if _is_a_value(v) else g for g, v in zip(grads, variables)], self.norm
+        )
+        both = zip(grads, clipped, variables)
+        clipped = [given if _is_a_value(v) else gradient for given, gradient, v in both]
+        self.inner_optimizer.apply(clipped, None if known else variables)
 
     @property
     def variables(self):
@@ -94,6 +141,11 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         return cls(**{**config, "optimizer": optimizer})
 
 
+def _is_a_value(variable):
+    """Keras assigns the gradient of this variable to it instead of descending (float8)."""
+    return getattr(variable, "overwrite_with_gradient", False)
+
+
 def _clipped_over_replicas(gradients, norm):
     """What each replica hands to an optimizer that will sum over the replicas once more."""
     context = tf.distribute.get_replica_context()
@@ -115,12 +167,19 @@ def _without_own_rules(optimizer):
             "ClipByGlobalNorm would clip scaled gradients. Received: a LossScaleOptimizer. "
             "Turn them around: LossScaleOptimizer(ClipByGlobalNorm(optimizer, norm))."
         )
-    clips = ("clipnorm", "global_clipnorm", "clipvalue")
-    for rule in (*clips, "gradient_accumulation_steps", "loss_scale_factor"):
+    if isinstance(optimizer, ClipByGlobalNorm):
+        raise ValueError(_no_rule("norm", optimizer.norm))
+    for rule in _RULES:
         value = getattr(optimizer, rule, None)
         if value is not None:
-            raise ValueError(
-                f"The optimizer inside ClipByGlobalNorm must leave {rule} at None, or the limit "
-                f"would not hold. Received: {rule}={value}."
-            )
+            raise ValueError(_no_rule(rule, value))
+    for part in getattr(optimizer, "optimizers", ()):
+        _without_own_rules(part)
     return optimizer
+
+
+def _no_rule(rule, value):
+    return (
+        f"The optimizer inside ClipByGlobalNorm must leave {rule} at None, or the limit "
+        f"would not hold. Received: {rule}={value}."
+    )

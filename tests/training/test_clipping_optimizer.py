@@ -162,6 +162,111 @@ def test_loss_scaling_belongs_outside():
         ClipByGlobalNorm(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), 1.0)
 
 
+# -- as the optimizer inside, to everybody
+
+
+def test_values_that_replace_a_variable_are_neither_clipped_nor_counted():
+    """The scales and histories of float8 training come where gradients do."""
+    weight, scale = keras.Variable([0.0, 0.0]), keras.Variable(1.0)
+    scale.overwrite_with_gradient = True
+    optimizer = ClipByGlobalNorm(keras.optimizers.SGD(1.0), 1.0)
+    for _ in range(2):
+        optimizer.apply([np.array([3.0, 4.0], "f"), np.float32(0.2232)], [weight, scale])
+    np.testing.assert_allclose(weight, [-1.2, -1.6], rtol=1e-6)
+    np.testing.assert_allclose(scale, 0.2232)
+
+
+def test_float8_trains_as_with_the_optimizer_alone():
+    x, y = np.random.default_rng(0).normal(size=(2, 8, 16)).astype("f")
+    found = []
+    for wrap in (lambda inner: inner, lambda inner: ClipByGlobalNorm(inner, 1e9)):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(16)])
+        model.quantize("float8")
+        model.compile(wrap(keras.optimizers.SGD(0.1)), "mse", jit_compile=False)
+        model.fit(x, y, epochs=2, verbose=0)
+        found.append(model.get_weights())
+    for alone, wrapped in zip(*found, strict=True):
+        np.testing.assert_allclose(wrapped, alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_averaged_weights_are_swapped_in_for_evaluation(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        inner = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+        model = embedding_model(ClipByGlobalNorm(inner, 0.05))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.optimizer.use_ema if policy == "float32" else True
+    model.fit(IDS, GOALS, batch_size=1, epochs=1, verbose=0)
+    for weight in model.trainable_variables:
+        weight.assign_add(np.ones(weight.shape))
+    swapped = [v.numpy() for v in inner.variables if "average" in v.path]
+    seen = []
+    watch = keras.callbacks.LambdaCallback()
+    watch.on_test_batch_end = lambda batch, logs=None: seen.append(
+        [v.numpy() for v in model.trainable_variables]
+    )
+    swap = keras.callbacks.SwapEMAWeights()
+    model.evaluate(IDS, GOALS, batch_size=4, callbacks=[swap, watch], verbose=0)
+    for found, average in zip(seen[0], swapped, strict=True):
+        np.testing.assert_allclose(found, average, rtol=1e-3)
+
+
+def two_optimizers(**rule):
+    parts = {".*dense.*": keras.optimizers.SGD(0.5, **rule)}
+    return keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.25), parts)
+    )
+
+
+def test_callbacks_reach_every_part_of_a_multi_optimizer():
+    model = embedding_model(ClipByGlobalNorm(two_optimizers(), 0.05))
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=0, min_lr=0.1)
+    before = np.concatenate([w.ravel() for w in model.get_weights()])
+    model.fit(IDS, GOALS, batch_size=4, callbacks=[schedule, plateau], verbose=0)
+    rates = sorted(float(part.learning_rate) for part in model.optimizer.optimizers)
+    assert rates == [0.125, 0.25]
+    moved = np.concatenate([w.ravel() for w in model.get_weights()]) - before
+    assert 0 < np.linalg.norm(moved) <= 0.05 * 0.25 * 1.001
+    with pytest.raises(AttributeError, match="on a MultiOptimizer"):
+        _ = model.optimizer.learning_rate
+
+
+def test_parts_that_clip_are_refused_as_soon_as_they_are_known():
+    with pytest.raises(ValueError, match="global_clipnorm"):
+        ClipByGlobalNorm(two_optimizers(global_clipnorm=1.0), 1.0)
+    clips = keras.optimizers.SGD(1.0, clipnorm=1.0)
+    chosen = ClipByGlobalNorm(keras.optimizers.MultiOptimizer(lambda variable: clips), 1.0)
+    with pytest.raises(ValueError, match="clipnorm"):
+        chosen.build([keras.Variable([1.0])])
+    with pytest.raises(ValueError, match="norm=2.0"):
+        ClipByGlobalNorm(ClipByGlobalNorm("sgd", 2.0), 1.0)
+
+
+def test_attributes_are_those_of_the_optimizer_inside():
+    inner = keras.optimizers.SGD(0.5, momentum=0.5, weight_decay=0.25)
+    outer = ClipByGlobalNorm(inner, 1.0)
+    assert (outer.momentum, outer.weight_decay, outer.nesterov) == (0.5, 0.25, False)
+    outer.weight_decay, outer.momentum = 0.125, 0.75
+    assert (inner.weight_decay, inner.momentum) == (0.125, 0.75)
+    with pytest.raises(ValueError, match="loss_scale_factor=2.0"):
+        outer.loss_scale_factor = 2.0
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = outer.no_such
+    assert int(outer.apply_gradients([(np.ones(1, "f"), keras.Variable([1.0]))])) == 1
+
+
+def test_gradients_alone_do_for_an_optimizer_that_is_built():
+    weight = keras.Variable([0.0, 0.0])
+    optimizer = ClipByGlobalNorm(keras.optimizers.SGD(1.0), 1.0)
+    optimizer.build([weight])
+    optimizer.apply([np.array([3.0, 4.0], "f")])
+    np.testing.assert_allclose(weight, [-0.6, -0.8], rtol=1e-6)
+
+
 TWO_DEVICES = """
 import json, sys
 import numpy as np, keras, tensorflow as tf
