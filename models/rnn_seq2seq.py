@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_attention.data import batches
 from keras_attention.layers import Bridge
+from keras_attention.layers._saving import listed_cells, track
 from keras_attention.seq2seq import (
     AttentionWrapper,
     BahdanauAttention,
@@ -157,8 +158,10 @@ class RNNSeq2Seq(keras.Model):
                 target_vocab_size, target_embeddings, "target_embedding"
             )
         self.encoder = [recurrent() for _ in range(layers)]
+        track(self, "encoder", self.encoder)
         self.bridge = Bridge(bridge, dtype=policy)
         self.inner_cell = self.cell = cells(layers)
+        track(self, "inner_cell", listed_cells(self.inner_cell))
         if attention is not None:
             attend = keras.layers.Dense(units, "tanh", use_bias=False, dtype=policy)
             mechanism = MECHANISMS[attention](units, dtype=policy)

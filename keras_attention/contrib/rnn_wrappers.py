@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.contrib.rnn_cells import LSTMStateTuple, RNNCell, zeros_of
-from keras_attention.seq2seq._keras import no_autograph, same_structure, track
+from keras_attention.seq2seq._keras import listed_cells, no_autograph, same_structure, track
 
 
 class _Composed(RNNCell):
@@ -90,6 +90,7 @@ class _Wrapper(_Composed):
     def __init__(self, cell: Any, **kwargs):
         super().__init__(**kwargs)
         self.cell = cell
+        track(self, "cell", listed_cells(cell))
 
     @property
     def state_size(self):

@@ -1,6 +1,7 @@
 """How layers that hold layers, or depend on two widths, are saved."""
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -23,6 +24,24 @@ def serialize(thing: Any) -> Any:
 def deserialize(config: Any) -> Any:
     """The inverse of `serialize`."""
     return keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config
+
+
+def track(owner: keras.layers.Layer, name: str, layers: Iterable) -> None:
+    """Give each layer an attribute of the owner: `tf.train.Checkpoint` does not see into lists.
+
+    `name` is that of the list. `save_weights` sees into lists and goes by the alphabet, so that it
+    still finds the layers in the list first, and old files fit.
+    """
+    for place, layer in enumerate(layers):
+        setattr(owner, f"{name}_{place}", layer)
+
+
+def listed_cells(layer: Any) -> list:
+    """The cells that a layer holds in the lists of `StackedRNNCells`, at any depth: to `track`."""
+    if not isinstance(layer, keras.layers.Layer):
+        return []
+    stacks = [part for part in layer._flatten_layers() if hasattr(part, "cells")]
+    return [cell for stack in stacks for cell in stack.cells]
 
 
 class OfTwoWidths:

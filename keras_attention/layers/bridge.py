@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.layers._base import Layer
+from keras_attention.layers._saving import track
 
 KINDS = ("dense", "pass", "zero")
 
@@ -57,6 +58,7 @@ class Bridge(Layer):
                 projection = keras.layers.Dense(width, "tanh", dtype=self.dtype_policy)
                 projection.build((None, depth))
                 self._projections.append(projection)
+            track(self, "_projections", self._projections)
         self.built = True
 
     def call(self, states, begin) -> Any:

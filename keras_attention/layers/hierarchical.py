@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize, serialize
+from keras_attention.layers._saving import deserialize, listed_cells, serialize, track
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.pooling import AttentionPooling
 
@@ -49,6 +49,8 @@ class HierarchicalAttention(Layer):
         self.units = units
         self.supports_masking = True
         self.word_encoder, self.sentence_encoder = word_encoder, sentence_encoder
+        track(self, "word_encoder", listed_cells(word_encoder))
+        track(self, "sentence_encoder", listed_cells(sentence_encoder))
         self.word_pooling = AttentionPooling(units, dtype=self.dtype_policy)
         self.sentence_pooling = AttentionPooling(units, dtype=self.dtype_policy)
 

@@ -9,7 +9,7 @@ from keras_attention.functional import attend, directional, general
 from keras_attention.functional.masks import finite_padding
 from keras_attention.layers import _cells
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize, serialize
+from keras_attention.layers._saving import deserialize, listed_cells, serialize, track
 from keras_attention.layers._shapes import fit
 
 
@@ -99,6 +99,7 @@ class IntraDecoderCell(Layer):
                 f"memory_length must be at least 1. Received: memory_length={memory_length}"
             )
         self.cell, self.memory_length = _cells.without_dropout(cell), memory_length
+        track(self, "cell", listed_cells(cell))
         self.attention = IntraDecoderAttention(dtype=self.dtype_policy)
         tape = memory_length * cell.output_size
         self.state_size = IntraDecoderState(cell.state_size, tape, memory_length)

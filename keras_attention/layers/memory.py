@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.functional import addressing, widen
 from keras_attention.layers import _cells
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize, serialize
+from keras_attention.layers._saving import deserialize, listed_cells, serialize, track
 from keras_attention.layers._shapes import fit
 
 
@@ -91,6 +91,7 @@ class NTMCell(Layer):
                 f"the S slots. Received: shift_range={shift_range}, slots={slots}"
             )
         self.controller = _cells.without_dropout(controller, "controller")
+        track(self, "controller", listed_cells(controller))
         self.units, self.slots, self.width, self.clip = units, slots, width, clip
         self.read_heads, self.write_heads, self.shift_range = read_heads, write_heads, shift_range
         self._heads = read_heads + write_heads

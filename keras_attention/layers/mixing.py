@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_attention.functional.masks import finite_padding, zero_masked
 from keras_attention.layers._base import Layer
+from keras_attention.layers._saving import track
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.blocks import FeedForward
 
@@ -85,6 +86,7 @@ class MixerBlock(Layer):
         self.norms = [
             keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=policy) for _ in range(2)
         ]
+        track(self, "norms", self.norms)
         for layer in (self.channels, *self.norms):
             layer.build((None, None, input_shape[-1]))
         self.built = True

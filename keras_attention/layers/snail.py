@@ -9,6 +9,7 @@ from keras_attention.functional.gates import gated_tanh
 from keras_attention.functional.masks import causal, finite_padding, zero_masked
 from keras_attention.functional.scores import dot
 from keras_attention.layers._base import Layer
+from keras_attention.layers._saving import track
 from keras_attention.layers._shapes import fit
 
 
@@ -120,6 +121,7 @@ class SNAILTCBlock(Layer):
             SNAILDenseBlock(units, dilation, dtype=self.dtype_policy)
             for dilation in tc_dilations(length, first_exponent)
         ]
+        track(self, "blocks", self.blocks)
         self.supports_masking = True
 
     def build(self, input_shape) -> None:

@@ -1,13 +1,17 @@
 """What Keras asks of a decoder and does not offer: one place for each of its corners."""
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from keras_attention.layers._saving import deserialize, serialize  # noqa: F401
+from keras_attention.layers._saving import (  # noqa: F401
+    deserialize,
+    listed_cells,
+    serialize,
+    track,
+)
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3  # else the legacy stack's Keras 2.15
 
@@ -23,12 +27,6 @@ else:
 
 no_autograph = tf.autograph.experimental.do_not_convert
 register = keras.saving.register_keras_serializable("keras_attention")
-
-
-def track(owner: keras.layers.Layer, name: str, layers: Sequence) -> None:
-    """Give each layer an attribute: `tf.train.Checkpoint` does not see into lists of Keras 3."""
-    for place, layer in enumerate(layers):
-        setattr(owner, f"{name}_{place}", layer)
 
 
 class Opaque:

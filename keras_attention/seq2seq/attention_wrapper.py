@@ -16,6 +16,7 @@ from keras_attention.seq2seq._keras import (
     build,
     deserialize,
     hide,
+    listed_cells,
     no_autograph,
     register,
     reveal,
@@ -197,6 +198,7 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
         self._mechanisms = mechanisms
         self._attention_layer_size = attention_layer_size
         self._attention_layers = self._make_layers(attention_layer_size, attention_layer)
+        track(self, "cell", listed_cells(cell))
         track(self, "_mechanism", mechanisms)
         track(self, "_attention_layer", self._attention_layers or ())
         self._given_layers = attention_layer is not None

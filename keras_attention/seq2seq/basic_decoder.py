@@ -9,9 +9,11 @@ import tensorflow as tf
 from keras_attention.seq2seq._keras import (
     build,
     deserialize,
+    listed_cells,
     register,
     same_structure,
     serialize,
+    track,
     zero_state,
 )
 from keras_attention.seq2seq._memory import is_raw
@@ -62,6 +64,7 @@ class BasicDecoder(BaseDecoder):
         if output_layer is not None and not callable(output_layer):
             raise TypeError(f"output_layer must be a layer or None. Received: {output_layer!r}")
         self.cell = cell
+        track(self, "cell", listed_cells(cell))
         self.sampler = sampler
         self.output_layer = output_layer
         self._step_cell = cell

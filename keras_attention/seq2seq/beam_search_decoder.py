@@ -8,7 +8,14 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.functional import widen
-from keras_attention.seq2seq._keras import deserialize, register, same_structure, serialize
+from keras_attention.seq2seq._keras import (
+    deserialize,
+    listed_cells,
+    register,
+    same_structure,
+    serialize,
+    track,
+)
 from keras_attention.seq2seq._projector import projector_of
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
@@ -139,6 +146,7 @@ class BeamSearchDecoder(BaseDecoder):
                 f"chooser={chooser}"
             )
         self.cell = cell
+        track(self, "cell", listed_cells(cell))
         self.beam_width = beam_width
         self.embedding_fn = embedding_fn
         self.output_layer = output_layer
