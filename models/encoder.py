@@ -8,9 +8,9 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
+from keras_attention.seq2seq._keras import building
 from keras_attention.training import InverseSquareRoot, TokenAccuracy, TokenCrossentropy
 
 
@@ -79,11 +79,12 @@ class TransformerTagger(keras.Model):
         """Everything, from D alone."""
         if not self.built:
             hidden = (None, None, self._config["width"])
-            with tf.init_scope():
-                self.embedding.build()
-                self.stack.build(hidden)
-                self.output_layer.build(hidden)
-            self.built = True
+            with building(self):
+                if not self.built:
+                    self.embedding.build()
+                    self.stack.build(hidden)
+                    self.output_layer.build(hidden)
+                    self.built = True
 
     def get_build_config(self):
         return {"labels": self._config["labels"]}  # Keras skips an empty one

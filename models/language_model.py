@@ -18,6 +18,7 @@ from keras_attention.layers import (
     TransformerStack,
 )
 from keras_attention.seq2seq import SearchResult, generate, projector
+from keras_attention.seq2seq._keras import building
 from keras_attention.training import InverseSquareRoot, token_objective
 
 
@@ -126,10 +127,11 @@ class TransformerLM(keras.Model):
     def build(self, input_shape=None):
         """Everything, from D alone."""
         if not self.built:
-            with tf.init_scope():
-                self.embedding.build()
-                self.cell.build((None, self._config["width"]))
-            self.built = True
+            with building(self):
+                if not self.built:
+                    self.embedding.build()
+                    self.cell.build((None, self._config["width"]))
+                    self.built = True
 
     def get_build_config(self):
         return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one

@@ -28,6 +28,7 @@ from keras_attention.seq2seq import (
     generate,
     projector,
 )
+from keras_attention.seq2seq._keras import building
 from keras_attention.training import token_objective
 
 CELLS = {
@@ -185,8 +186,10 @@ class RNNSeq2Seq(keras.Model):
 
     def encode(self, source, training=None):
         """[B, S] ids -> (memory: what the decoder may look at, state: where it begins)."""
-        with tf.init_scope():  # weights are born outside of any graph
-            self.build()
+        self.build()
+        return self._encode(source, training)
+
+    def _encode(self, source, training=None):
         mask = source != self.pad_id
         values, states = self.source_embedding(source), []
         for layer in self.encoder:
@@ -268,8 +271,11 @@ class RNNSeq2Seq(keras.Model):
     def build(self, input_shape=None):
         """Everything is built by one small call; nothing depends on S or T."""
         if not self.built:
-            self.built = True
-            self((tf.fill([1, 2], self.start_id), tf.fill([1, 2], self.start_id)))
+            with building(self):
+                if not self.built:
+                    memory, state = self._encode(tf.fill([1, 2], self.start_id))
+                    self.decode(tf.fill([1, 2], self.start_id), memory, state)
+                    self.built = True
 
     def get_build_config(self):
         return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one

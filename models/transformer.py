@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_attention.data import batches
 from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
 from keras_attention.seq2seq import SearchResult, generate, projector
+from keras_attention.seq2seq._keras import building
 from keras_attention.training import InverseSquareRoot, token_objective
 
 # Table 3 of the paper, and two small enough to be trained on a CPU.
@@ -155,12 +156,13 @@ class Transformer(keras.Model):
         """Everything, from D alone."""
         if not self.built:
             width = self._config["width"]
-            with tf.init_scope():
-                self.embedding.build()
-                for stack in (self.encoder, self.decoder):
-                    stack.build((None, None, width))
-                self.cell.build((None, width))
-            self.built = True
+            with building(self):
+                if not self.built:
+                    self.embedding.build()
+                    for stack in (self.encoder, self.decoder):
+                        stack.build((None, None, width))
+                    self.cell.build((None, width))
+                    self.built = True
 
     def get_build_config(self):
         return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_attention.contrib.rnn_cells import LSTMStateTuple, RNNCell, zeros_of
 from keras_attention.seq2seq._keras import listed_cells, no_autograph, same_structure, track
+from keras_attention.seq2seq._per_thread import HasPerThread, PerThread
 
 
 class _Composed(RNNCell):
@@ -108,7 +109,7 @@ class _Wrapper(_Composed):
         super().build(input_shape)
 
 
-class DropoutWrapper(_Wrapper):
+class DropoutWrapper(HasPerThread, _Wrapper):
     """Dropout on a cell's inputs, outputs and new states; the c of an LSTM is never dropped.
 
     As in contrib there is no training flag: a probability below 1 always drops. Pass 1.0 (or a
@@ -135,6 +136,8 @@ class DropoutWrapper(_Wrapper):
     >>> output.shape
     TensorShape([1, 3])
     """
+
+    _noise = PerThread(None)
 
     def __init__(
         self,
@@ -172,7 +175,6 @@ class DropoutWrapper(_Wrapper):
         self._input_size = input_size
         self._seed = seed
         self._is_dropped = dropout_state_filter_visitor or _all_but_memory
-        self._noise = None
 
     @property
     def wrapped_cell(self):

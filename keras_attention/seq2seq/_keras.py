@@ -1,6 +1,7 @@
 """What Keras asks of a decoder and does not offer: one place for each of its corners."""
 
 import contextlib
+import threading
 from typing import Any, NamedTuple
 
 import keras
@@ -75,22 +76,40 @@ def state_width(size: Any) -> Any:
     return None if KERAS_3 else tf.TensorShape([None])
 
 
+# One for all layers: a layer builds the layers in it, and two may hold the same one.
+_building = threading.RLock()
+
+
 @contextlib.contextmanager
 def building(layer: Any):
-    """Within: weights are born as in a call of the layer, where alone Keras 2 sees to it.
+    """Within: weights are made as in a call of the layer, by one thread at a time.
 
-    They bear its name, which tells them apart in an .h5 file, and lie outside of the graph that is
-    being traced.
+    They bear the layer's name, which tells them apart in an .h5 file of Keras 2, and lie outside of
+    the graph that is being traced. Threads that make the first call of a layer together all wait
+    for the first of them; each asks again inside whether there is still something to build. (The
+    replicas of a tf.distribute strategy take turns by themselves.)
     """
-    with tf.init_scope(), tf.name_scope(layer.name):
+    alone = contextlib.nullcontext() if tf.distribute.has_strategy() else _building
+    with alone, tf.init_scope(), tf.name_scope(layer.name):
         yield
 
 
 def build(layer: Any, shape: Any) -> None:
-    """Build a layer before its first call, once."""
-    if not layer.built:
+    """Build a layer before its first call, once. A plain function needs no building."""
+    if not getattr(layer, "built", True):
         with building(layer):
-            layer.build(shape)
+            if not layer.built:
+                layer.build(shape)
+
+
+def build_part(layer: Any, shape: Any) -> None:
+    """Build what a decoder was given, if its shape is all that is needed for that.
+
+    A model, or a layer without a `build` of its own, makes its weights when it is called.
+    """
+    has_build = getattr(type(layer), "build", None) is not keras.layers.Layer.build
+    if isinstance(layer, keras.layers.Layer) and has_build and not isinstance(layer, keras.Model):
+        build(layer, shape)
 
 
 def static_shape(x: Any) -> tuple:

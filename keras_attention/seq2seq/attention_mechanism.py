@@ -23,11 +23,12 @@ from keras_attention.seq2seq._keras import (
     static_shape,
 )
 from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared, refuse_both
+from keras_attention.seq2seq._per_thread import HasPerThread, PerThread
 
 _NORMALIZERS = {"softmax": softmax, "hardmax": functional.hardmax}
 
 
-class AttentionMechanism(keras.layers.Layer):
+class AttentionMechanism(HasPerThread, keras.layers.Layer):
     """Project a memory once, then weigh its slots for a query at every step.
 
     A subclass gives the score: `scores(query [B, K, D], memory) -> [B, K, S]`.
@@ -43,7 +44,13 @@ class AttentionMechanism(keras.layers.Layer):
     `(alignments [B*K, S], next_state)`, where the K hypotheses of a source share its memory.
     `memory` is what `prepare_memory` gave; or a tensor [B, S, D] that is prepared in this call,
     with `memory_sequence_length=` or `memory_mask=` if it is padded (its Keras mask is honoured).
+
+    Threads may share a mechanism. A memory that is passed belongs to its call. A bound one belongs
+    to the thread that bound it; a thread that bound none sees the one that was bound last.
     """
+
+    _bound = PerThread(None)
+    _symbol = PerThread(None)  # the bound memory of a functional model that is being made
 
     def __init__(
         self,
@@ -64,8 +71,6 @@ class AttentionMechanism(keras.layers.Layer):
         self.probability_fn = probability_fn
         self.query_layer = query_layer
         self.memory_layer = memory_layer
-        self._bound = None
-        self._symbol = None  # the bound memory of a functional model that is being made
         self._memory_shape = None
         if memory is not None:
             lengths = memory_sequence_length
@@ -139,7 +144,10 @@ class AttentionMechanism(keras.layers.Layer):
     def setup_memory(
         self, memory: Any, memory_sequence_length: Any = None, memory_mask: Any = None
     ) -> None:
-        """Bind a memory, so that later calls need not pass it (the way of tfa.seq2seq)."""
+        """Bind a memory, so that later calls of this thread need not pass it, as in tfa.seq2seq.
+
+        Threads that bind none themselves see the memory that was bound last.
+        """
         self._bound = self.prepare_memory(memory, memory_sequence_length, memory_mask)
 
     @property
@@ -368,7 +376,9 @@ class AttentionMechanism(keras.layers.Layer):
         """Make what the memory's width decides, and from now on expect queries."""
         if not self.built or self._memory_shape is None:
             with building(self):
-                self.build(static_shape(memory))
+                if not self.built or self._memory_shape is None:
+                    self.build(static_shape(memory))
+                self._memory_shape = static_shape(memory)
         self._memory_shape = static_shape(memory)
 
     def get_build_config(self) -> dict:

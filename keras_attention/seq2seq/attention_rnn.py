@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.layers._masks import warn_of_lost_mask
-from keras_attention.seq2seq._keras import no_autograph, register
+from keras_attention.seq2seq._keras import build, no_autograph, register
 from keras_attention.seq2seq._memory import honour_mask
 from keras_attention.seq2seq.basic_decoder import only_one_state
 
@@ -51,6 +51,7 @@ class AttentionRNN(keras.layers.RNN):
     def __call__(self, sequences, initial_state=None, mask=None, training=None, **memory):
         memory = {name: given for name, given in honour_mask(memory).items() if given is not None}
         self.cell._note_widths(memory.get("memory"))
+        build(self, tuple(sequences.shape))
         others = {"initial_state": initial_state, "mask": mask, "training": training}
         others = {name: given for name, given in others.items() if given is not None}
         return super().__call__(sequences, **others, **memory)

@@ -264,16 +264,16 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
 
     @contextlib.contextmanager
     def bound_to(self, memory, memory_sequence_length=None, memory_mask=None):
-        """Within: calls without memory= look at this one, for loops that hand over no memory."""
-        before = [mechanism._bound for mechanism in self._mechanisms]
+        """Within: calls of this thread without memory= look at this one.
+
+        For loops that hand over no memory, such as that of `keras.layers.RNN`.
+        """
         memories = self._per_mechanism(memory, memory_sequence_length, memory_mask)
-        for mechanism, known in zip(self._mechanisms, memories):
-            mechanism._bound = mechanism._bound if known is None else known
-        try:
+        with contextlib.ExitStack() as bindings:
+            for mechanism, known in zip(self._mechanisms, memories):
+                if known is not None:
+                    bindings.enter_context(AttentionMechanism._bound.within(mechanism, known))
             yield
-        finally:
-            for mechanism, known in zip(self._mechanisms, before):
-                mechanism._bound = known
 
     def _pack(self, items):
         return tuple(items) if self._is_multi else items[0]

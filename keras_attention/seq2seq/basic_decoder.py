@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_attention.seq2seq._keras import (
     build,
+    build_part,
     deserialize,
     listed_cells,
     register,
@@ -17,6 +18,7 @@ from keras_attention.seq2seq._keras import (
     zero_state,
 )
 from keras_attention.seq2seq._memory import is_raw
+from keras_attention.seq2seq._per_thread import PerThread
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
@@ -53,6 +55,9 @@ class BasicDecoder(BaseDecoder):
     (TensorShape([2, 3, 9]), [3, 1])
     """
 
+    _step_cell = PerThread()  # with the memory of the call
+    _cell_dtype = PerThread(None)
+
     def __init__(self, cell: Any, sampler: Any, output_layer: Any = None, **kwargs):
         kwargs.setdefault("dtype", getattr(cell, "dtype_policy", None))  # states are the cell's
         super().__init__(**kwargs)
@@ -67,8 +72,6 @@ class BasicDecoder(BaseDecoder):
         track(self, "cell", listed_cells(cell))
         self.sampler = sampler
         self.output_layer = output_layer
-        self._step_cell = cell
-        self._cell_dtype = None
 
     @property
     def batch_size(self):
@@ -114,6 +117,7 @@ class BasicDecoder(BaseDecoder):
             leaf.dtype for leaf in tf.nest.flatten(initial_state) if leaf.dtype.is_floating
         )
         build_cell(self.cell, first, memory)
+        build_output_layer(self.output_layer, self.cell)
         return finished, first, initial_state
 
     def step(self, time, inputs, state, training=None):
@@ -180,3 +184,10 @@ def build_cell(cell, inputs, memory) -> None:
     if memory is not None and hasattr(cell, "_note_widths"):
         cell._note_widths(memory)
     build(cell, tuple(inputs.shape.as_list()))
+
+
+def build_output_layer(layer, cell) -> None:
+    """Make the weights of a decoder's output layer before the loop, too."""
+    size = getattr(cell, "output_size", None)
+    if layer is not None and size is not None:
+        build_part(layer, (None, *tf.TensorShape(size)))

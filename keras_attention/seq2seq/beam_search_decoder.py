@@ -16,9 +16,11 @@ from keras_attention.seq2seq._keras import (
     serialize,
     track,
 )
+from keras_attention.seq2seq._per_thread import PerThread
 from keras_attention.seq2seq._projector import projector_of
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
+    build_output_layer,
     first_state,
     only_one_state,
     prepare,
@@ -115,6 +117,16 @@ class BeamSearchDecoder(BaseDecoder):
     (TensorShape([2, 3]), TensorShape([2, 3]))
     """
 
+    # What a call was given.
+    end_token = PerThread()
+    _batch_size = PerThread()
+    _embed = PerThread()
+    _project = PerThread()
+    _step_cell = PerThread()  # with the memory of the call
+    _score_dtype = PerThread()
+    _alignment_steps = PerThread(None)
+    _alignment_dtype = PerThread(None)
+
     def __init__(
         self,
         cell: Any,
@@ -159,10 +171,6 @@ class BeamSearchDecoder(BaseDecoder):
         self._chooses = chooser is not None
         self.chooser = chooser if self._chooses else best()
         self.n_best = n_best
-        self._step_cell = cell
-        self._project = output_layer
-        self._alignment_steps = None
-        self._vocabulary = None
 
     # -- sizes
 
@@ -256,7 +264,6 @@ class BeamSearchDecoder(BaseDecoder):
             if initial_cell_state is not None:
                 initial_cell_state = tile_batch(initial_cell_state, self.beam_width)
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
-        self._project = projector_of(self.output_layer)
         self._step_cell = self.cell
         if memory is not None:
             self._step_cell = functools.partial(
@@ -266,6 +273,8 @@ class BeamSearchDecoder(BaseDecoder):
         start = tf.repeat(start_tokens[:, None], self.beam_width, axis=1)  # [B, K]
         inputs = self._embed(start)
         build_cell(self.cell, inputs[:, 0], memory)
+        build_output_layer(self.output_layer, self.cell)
+        self._project = projector_of(self.output_layer)
         state = self._initial_search_state(initial_state)
         finished = state.beams.finished
         return finished, inputs, state.beams if self._is_plain else state

@@ -19,6 +19,7 @@ from keras_attention.seq2seq._keras import (
     reveal,
 )
 from keras_attention.seq2seq._memory import honour_mask
+from keras_attention.seq2seq._per_thread import HasPerThread
 from keras_attention.seq2seq.sampler import transpose_batch_time
 
 __all__ = ["BaseDecoder", "Decoder", "dynamic_decode"]
@@ -64,11 +65,14 @@ class Decoder(_Steps, abc.ABC):
         """-> (outputs, next state, next inputs, finished)."""
 
 
-class BaseDecoder(_Steps, keras.layers.Layer):
+class BaseDecoder(HasPerThread, _Steps, keras.layers.Layer):
     """A `Decoder` that is a Keras layer: calling it runs `dynamic_decode` over itself.
 
     Args are those of `dynamic_decode`. `decoder(inputs, initial_state=..., memory=..., **kwargs)`
     hands everything to `initialize`.
+
+    `step` needs what `initialize` was given, and its state has no place for it. Decoders here keep
+    it in attributes of the thread that called `initialize`, so that threads may share a decoder.
     """
 
     def __init__(

@@ -7,16 +7,19 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import deserialize
+from keras_attention.seq2seq._per_thread import PerThread
 
 
 class Sampler(abc.ABC):
     """Chooses ids from a step's outputs, and from them the next step's inputs.
 
     `BasicDecoder` calls `initialize` once, then `sample` and `next_inputs` at every step. What
-    `initialize` was given is kept until the next `initialize`.
+    `initialize` was given is kept until the next `initialize` of the same thread, so that threads
+    may share a sampler. A sampler of your own, which keeps it in plain attributes, serves one
+    thread at a time, unless it has only what `state` and `inputs` can carry.
     """
 
-    _batch_size: tf.Tensor | None = None
+    _batch_size = PerThread(None)
 
     @abc.abstractmethod
     def initialize(self, inputs: Any, **kwargs) -> tuple[tf.Tensor, Any]:

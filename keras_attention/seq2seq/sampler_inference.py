@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.functional import widen
-from keras_attention.seq2seq._keras import register, serialize
+from keras_attention.seq2seq._keras import build_part, register, serialize
+from keras_attention.seq2seq._per_thread import PerThread
 from keras_attention.seq2seq.controls._rows import demand_number
 from keras_attention.seq2seq.sampler_base import (
     Sampler,
@@ -34,6 +35,10 @@ class GreedyEmbeddingSampler(Sampler):
     [[0.0, 1.0, 0.0]]
     """
 
+    start_tokens = PerThread()
+    end_token = PerThread()
+    _embed = PerThread()
+
     def __init__(self, embedding_fn: Callable | None = None):
         if embedding_fn is not None:
             check_callable(embedding_fn, "embedding_fn", "ids -> inputs")
@@ -42,6 +47,7 @@ class GreedyEmbeddingSampler(Sampler):
     def initialize(self, embedding, start_tokens=None, end_token=None):
         """-> (finished [N] bool, the embeddings of the start tokens)."""
         self._embed = embedder(self.embedding_fn, embedding, self)
+        build_part(self.embedding_fn, (None,))
         if start_tokens is None or end_token is None:
             raise ValueError(
                 f"{type(self).__name__} needs start_tokens [N] and end_token. Received: "
@@ -146,6 +152,8 @@ class InferenceSampler(Sampler):
     >>> finished.numpy().tolist(), inputs.numpy().tolist()
     ([False, True], [[1.0], [-1.0]])
     """
+
+    start_inputs = PerThread()
 
     def __init__(
         self,

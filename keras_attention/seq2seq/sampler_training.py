@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_attention.seq2seq._keras import register, serialize
+from keras_attention.seq2seq._keras import build_part, register, serialize
+from keras_attention.seq2seq._per_thread import PerThread
 from keras_attention.seq2seq.sampler_base import (
     Sampler,
     as_tensors,
@@ -33,6 +34,9 @@ class TrainingSampler(Sampler):
     >>> finished.numpy().tolist(), first.numpy().ravel().tolist()
     ([False, True], [0.0, 3.0])
     """
+
+    sequence_length = PerThread()
+    _given = PerThread()
 
     def __init__(self, time_major: bool = False):
         self.time_major = time_major
@@ -121,6 +125,8 @@ class ScheduledEmbeddingTrainingSampler(TrainingSampler):
     ([1], [[0.0, 1.0, 0.0]])
     """
 
+    _embed = PerThread()
+
     def __init__(
         self,
         sampling_probability: Any,
@@ -140,6 +146,7 @@ class ScheduledEmbeddingTrainingSampler(TrainingSampler):
     def initialize(self, inputs, sequence_length=None, mask=None, embedding=None):
         """-> (finished [B] bool, the first inputs [B, ...])."""
         self._embed = embedder(self.embedding_fn, embedding, self)
+        build_part(self.embedding_fn, (None,))
         return super().initialize(inputs, sequence_length, mask)
 
     def sample(self, time, outputs, state):
@@ -198,6 +205,8 @@ class ScheduledOutputTrainingSampler(TrainingSampler):
     >>> coins.numpy().tolist(), inputs.numpy().tolist()
     ([1], [[1.0, 1.0, 1.0]])
     """
+
+    _auxiliary = PerThread()
 
     def __init__(
         self,
