@@ -18,7 +18,8 @@ class Summaries(keras.callbacks.Callback):
     """Write what `fit` logs at the end of each epoch: look with `tensorboard --logdir DIRECTORY`.
 
     Training values go to `directory/train`, validation values to `directory/validation`, under the
-    names that `keras.callbacks.TensorBoard` gives them (`epoch_loss`, ...).
+    names that `keras.callbacks.TensorBoard` gives them (`epoch_loss`, ...). A metric of several
+    values, as an F1 score of each class, is written as one curve each (`epoch_f1/0`, ...).
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -38,9 +39,18 @@ class Summaries(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             part = "validation" if name.startswith("val_") else "train"
+            tag = "epoch_" + name.removeprefix("val_").encode("unicode_escape").decode()
             with self._writers[part].as_default():
-                value = tf.cast(value, tf.float32)
-                tag = "epoch_" + name.removeprefix("val_")
-                tf.summary.write(tag, value, step=epoch, metadata=_SCALARS)
+                for place, number in _scalars(value):
+                    tf.summary.write(tag + place, number, step=epoch, metadata=_SCALARS)
         for writer in self._writers.values():
             writer.flush()
+
+
+def _scalars(value):
+    """The numbers of a metric, each with what its tag ends in."""
+    value = tf.cast(value, tf.float32)
+    if value.shape.rank == 0:
+        return [("", value)]
+    flat = tf.reshape(value, [-1])
+    return [(f"/{place}", flat[place]) for place in range(flat.shape[0])]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_attention.visualize.fonts import font_families, matplotlib_or_say_how
-from keras_attention.visualize.maps import _array, _text, page
+from keras_attention.visualize.maps import BLUE, RED, _array, background, page, scale
+from keras_attention.visualize.text import label, printable
 
 
 def document_html(
@@ -30,7 +31,8 @@ def document_html(
         title: above the document.
         separator: between words; "" for Chinese.
 
-    Every text is escaped. Raises ValueError where there are fewer weights than words.
+    Every text is escaped. Weights that are not finite have no colour, and no part in the scale.
+    Raises ValueError where there are fewer weights than words.
 
     >>> "&lt;b&gt;" in document_html([["<b>", "good"]], [[0.2, 0.8]], [1.0])
     True
@@ -41,11 +43,10 @@ def document_html(
         sentences, words, sentence_weights, of_sentences, of_words
     ):
         marked = html.escape(separator).join(
-            f'<span title="{weight:.4g}" style="background: {_css((0, 0, 255), blue)}">'
-            f"{html.escape(token)}</span>"
+            f'<span title="{weight:.4g}"{background(BLUE, blue)}>{html.escape(token)}</span>'
             for token, weight, blue in zip(tokens, weights, blues)
         )
-        mark = f'<span title="{p_s:.4g}" style="background: {_css((255, 0, 0), red)}">'
+        mark = f'<span title="{p_s:.4g}"{background(RED, red)}>'
         lines.append(f'<p dir="auto">{mark}&emsp;</span> {marked}</p>')
     return page("\n".join(lines), title)
 
@@ -71,6 +72,7 @@ def document_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    title = printable(title)
     families = font_families([word for words in sentences for word in words] + [title])
     figure = Figure((width, 1.0))
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -80,6 +82,7 @@ def document_figure(
     def put(text, color, strength, gap):
         """Place a text behind the last one, or on a new line where it would stick out."""
         nonlocal x, y
+        strength = strength if np.isfinite(strength) else 0.0
         box = {"facecolor": (*color, strength), "edgecolor": "none", "pad": 1.5}
         shown = figure.text(
             0, 0, text, fontfamily=families, va="baseline", parse_math=False, bbox=box
@@ -107,7 +110,7 @@ def document_figure(
 
 def _checked(sentences, word_weights, sentence_weights):
     """Words as strings, their weights, and how strong each sentence's and word's colour is."""
-    sentences = [[_text(word) for word in words] for words in sentences]
+    sentences = [[label(word) for word in words] for words in sentences]
     p_s = _array(sentence_weights)
     if not sentences or p_s.ndim != 1 or min(len(p_s), len(word_weights)) < len(sentences):
         raise ValueError(
@@ -124,11 +127,13 @@ def _checked(sentences, word_weights, sentence_weights):
             )
     p_s = p_s[: len(sentences)]
     p_w = [weights[: len(words)] for words, weights in zip(sentences, p_w)]
-    of_words = [np.sqrt(np.maximum(p, 0)) * np.maximum(weights, 0) for p, weights in zip(p_s, p_w)]
-    largest = max([1e-9, *(np.max(part) for part in of_words if part.size)])
-    reds = np.maximum(p_s, 0) / max(np.max(p_s), 1e-9)
+    p_s_drawn, p_w_drawn = _absent(p_s), [_absent(weights) for weights in p_w]
+    of_words = [np.sqrt(p) * weights for p, weights in zip(p_s_drawn, p_w_drawn)]
+    _, largest = scale(np.concatenate(of_words))
+    reds = p_s_drawn / scale(p_s_drawn)[1]
     return sentences, p_w, reds, [part / largest for part in of_words]
 
 
-def _css(color, strength):
-    return f"rgba({', '.join(map(str, color))}, {strength:.3f})"
+def _absent(weights):
+    """Weights below 0 as 0, and NaN, which is not drawn, where they are not finite."""
+    return np.where(np.isfinite(weights), np.maximum(weights, 0), np.nan)

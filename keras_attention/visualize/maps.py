@@ -1,6 +1,7 @@
 """Heat maps: which source token (column) each target token (row) looked at."""
 
 import html
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras_attention.visualize.fonts import font_families, matplotlib_or_say_how
+from keras_attention.visualize.text import label, printable
 
-_VISIBLE = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "": "\u2205"}
+_LARGEST = 40.0  # inches: the longest side of a picture
 
 
 def heat_map(
@@ -28,9 +30,12 @@ def heat_map(
         title: above the map.
         axes: of matplotlib, to draw there and not into a figure of its own.
 
-    The colours run from 0 (or the lowest weight, if negative) to the largest weight. Characters
-    that the usual font lacks come from another installed one; if none has them, a warning says
-    what to install. The figure belongs to no window: save it with `save`, or show it in a notebook.
+    The colours run from 0 (or the lowest weight, if negative) to the largest weight. Weights that
+    are not finite, such as masked scores of -inf, are left blank, and have no part in the scale.
+    Characters that the usual font lacks come from another installed one; if none has them, a
+    warning says what to install. Control characters are written as escapes. A picture is at most
+    40 inches wide and high; where tokens do not fit, every n-th is named. The figure belongs to no
+    window: save it with `save`, or show it in a notebook.
 
     Raises ValueError for weights that are not [T, S], and tokens that are not S and T.
 
@@ -44,6 +49,7 @@ def heat_map(
 
     figure = axes.figure if axes is not None else Figure(_inches(source, target), layout="tight")
     axes = figure.add_subplot() if axes is None else axes
+    title = printable(title)
     _draw(axes, weights, source, target, title, font_families([*source, *target, title]))
     return figure
 
@@ -66,6 +72,7 @@ def head_maps(
     """
     weights = _array(weights)
     titles = [f"head {h}" for h in range(len(weights))] if titles is None else list(titles)
+    titles = [printable(title) for title in titles]
     if weights.ndim != 3 or not len(weights) or len(titles) != len(weights) or columns < 1:
         raise ValueError(
             "head_maps needs weights [H, T, S] of at least one head, H titles, and columns of at "
@@ -78,7 +85,8 @@ def head_maps(
     columns = min(columns, len(weights))
     rows = -(-len(weights) // columns)
     width, height = _inches(source, target)
-    figure = Figure((width * columns, height * rows), layout="constrained")
+    size = min(width * columns, _LARGEST), min(height * rows, _LARGEST)
+    figure = Figure(size, layout="constrained")
     families = font_families([*source, *target, *titles])
     for place, (head, title) in enumerate(zip(weights, titles), 1):
         axes = figure.add_subplot(rows, columns, place)
@@ -102,19 +110,44 @@ def heat_map_html(
 def heat_map_table(weights: Any, source: Any = None, target: Any = None) -> str:
     """The table of `heat_map_html`, to stand in another page.  [T, S] -> str."""
     weights, source, target = _checked(weights, source, target)
-    largest = max(np.max(weights), 1e-9)
+    lowest, largest = scale(weights)
+    strengths = (weights - lowest) / (largest - lowest)
     head = "".join(f"<th>{html.escape(token)}</th>" for token in source)
     rows = "".join(
         f"<tr><th>{html.escape(token)}</th>"
-        + "".join(
-            f'<td title="{weight:.4g}" style="background: rgba(0, 0, 255, '
-            f'{max(weight, 0) / largest:.3f})">&nbsp;</td>'
-            for weight in row
-        )
+        + "".join(f'<td title="{w:.4g}"{background(BLUE, s)}>&nbsp;</td>' for w, s in zip(*row))
         + "</tr>"
-        for token, row in zip(target, weights)
+        for token, row in zip(target, zip(weights, strengths))
     )
     return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+
+
+BLUE, RED = (0, 0, 255), (255, 0, 0)
+
+
+def background(color: tuple, strength: float) -> str:
+    """The attribute of an HTML element that colours it, or nothing where `strength` is not finite.
+
+    >>> background(BLUE, 0.5), background(BLUE, float("nan"))
+    (' style="background: rgba(0, 0, 255, 0.500)"', '')
+    """
+    if not np.isfinite(strength):
+        return ""
+    return f' style="background: rgba({", ".join(map(str, color))}, {strength:.3f})"'
+
+
+def scale(weights: np.ndarray) -> tuple[float, float]:
+    """The weights of no colour and of full colour: at most 0, and the largest finite weight.
+
+    They differ, also where no weight is finite, or all are 0.
+
+    >>> scale(np.array([0.5, np.nan, np.inf]))
+    (0.0, 0.5)
+    """
+    finite = weights[np.isfinite(weights)]
+    lowest = min(0.0, *finite) if finite.size else 0.0
+    largest = max(finite) if finite.size else 0.0
+    return float(lowest), float(largest if largest > lowest else lowest + 1)
 
 
 def page(body: str, title: str = "") -> str:
@@ -123,7 +156,7 @@ def page(body: str, title: str = "") -> str:
     >>> page("<p>", "a & b").count("a &amp; b")
     2
     """
-    title = html.escape(title)
+    title = html.escape(printable(title))
     heading = f"<h1>{title}</h1>" if title else ""
     return (
         f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>{title}</title></head>'
@@ -149,9 +182,14 @@ def save(picture: Any, path: str | os.PathLike) -> None:
 
 
 def _draw(axes, weights, source, target, title, families):
-    image = axes.imshow(weights, cmap="viridis", vmin=min(0.0, np.min(weights)), aspect="auto")
-    for axis, tokens in ((axes.xaxis, source), (axes.yaxis, target)):
-        labels = axis.set_ticks(range(len(tokens)), tokens, fontfamily=families)
+    lowest, largest = scale(weights)
+    weights = np.ma.masked_invalid(weights)  # drawn as nothing
+    image = axes.imshow(weights, cmap="viridis", vmin=lowest, vmax=largest, aspect="auto")
+    sides = axes.get_position().size * axes.figure.get_size_inches()
+    for axis, tokens, inches in ((axes.xaxis, source, sides[0]), (axes.yaxis, target, sides[1])):
+        every = math.ceil(0.18 * len(tokens) / inches)  # a line of text is 0.18 inches high
+        places = range(0, len(tokens), every)
+        labels = axis.set_ticks(places, tokens[::every], fontfamily=families)
         for tick in labels:
             tick.label1.set_parse_math(False)  # a dollar is a token
             tick.label2.set_parse_math(False)
@@ -183,17 +221,12 @@ def _checked(weights, source, target):
                 f"There must be one token for each of the weights along {axis}; cut off the "
                 f"weights of the padding. Received: {len(tokens)} tokens, {axis}={length}"
             )
-        named.append([_text(token) for token in tokens])
+        named.append([label(token) for token in tokens])
     return weights, *named
-
-
-def _text(token):
-    token = token.decode("utf-8", "replace") if isinstance(token, bytes) else str(token)
-    return _VISIBLE.get(token, token)
 
 
 def _inches(source, target):
     """Room for every token."""
     width = 1.5 + 0.12 * max(map(len, target)) + 0.32 * len(source)
     height = 0.6 + 0.12 * max(map(len, source)) + 0.32 * len(target)
-    return min(max(width, 2.5), 100.0), min(max(height, 1.5), 100.0)
+    return min(max(width, 2.5), _LARGEST), min(max(height, 1.5), _LARGEST)

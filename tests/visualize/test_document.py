@@ -77,3 +77,19 @@ def test_weights_that_do_not_fit_are_refused(draw):
         draw(SENTENCES, WORDS, [1.0])
     with pytest.raises(ValueError, match="at least one sentence"):
         draw([], [], [])
+
+
+def test_weights_that_are_not_finite_have_no_colour_and_no_part_in_the_scale(tmp_path):
+    words, sentence = [[0.5, np.nan, 0.25], [-np.inf]], [0.25, 1.0]
+    page = document_html(SENTENCES, words, sentence)
+    np.testing.assert_allclose(_strengths(page, "0, 0, 255"), [1.0, 0.5])
+    page = document_html(SENTENCES, [[0.5, 0.1, 0.25], [1.0]], [0.8, np.nan])
+    np.testing.assert_allclose(_strengths(page, "255, 0, 0"), [1.0])
+    np.testing.assert_allclose(_strengths(page, "0, 0, 255"), [1.0, 0.2, 0.5])
+    figure = document_figure(SENTENCES, words, [np.nan, np.nan], title="\x07")
+    save(figure, tmp_path / "document.svg")
+    assert all(
+        text.get_bbox_patch().get_facecolor()[3] == 0
+        for text in figure.texts
+        if text.get_bbox_patch()
+    )

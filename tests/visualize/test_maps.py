@@ -2,6 +2,7 @@
 
 import re
 import warnings
+import xml.dom.minidom
 
 import numpy as np
 import pytest
@@ -123,3 +124,38 @@ def test_heads_and_titles_that_do_not_fit_are_refused():
         head_maps(np.ones((2, 3)))
     with pytest.raises(ValueError, match="1 titles"):
         head_maps(np.ones((2, 2, 3)), titles=["one"])
+
+
+@pytest.mark.parametrize("absent", [np.nan, -np.inf, np.inf])
+def test_weights_that_are_not_finite_are_blank_and_no_part_of_the_scale(absent, tmp_path):
+    weights = np.array([[0.5, absent], [0.25, 0.0]])
+    image = heat_map(weights).axes[0].images[0]
+    assert image.get_array().mask.tolist() == [[False, True], [False, False]]
+    assert image.get_clim() == (0.0, 0.5)
+    alphas = re.findall(r"rgba\(0, 0, 255, ([0-9.]+)\)", heat_map_table(weights))
+    assert alphas == ["1.000", "0.500", "0.000"]
+    save(head_maps([weights, np.full([2, 2], absent)]), tmp_path / "heads.png")
+
+
+def test_a_negative_weight_and_zero_differ_in_html():
+    alphas = re.findall(r"rgba\(0, 0, 255, ([0-9.]+)\)", heat_map_table([[-1.0, 0.0, 1.0]]))
+    assert alphas == ["0.000", "0.500", "1.000"]
+
+
+def test_a_picture_of_many_large_heads_has_a_limit_and_names_that_do_not_overlap():
+    figure = head_maps(np.ones([8, 64, 64]), titles=["a\x07"] * 8)
+    assert max(figure.get_size_inches()) <= 40
+    axes = figure.axes[0]
+    inches = axes.get_position().size * figure.get_size_inches()
+    for axis, side in ((axes.xaxis, inches[0]), (axes.yaxis, inches[1])):
+        assert 2 <= len(axis.get_ticklabels()) <= side / 0.15
+
+
+def test_control_characters_and_surrogates_are_escapes_in_every_format(tmp_path):
+    tokens = ["\x07", "\ud800", "\uffff", "\x85"]
+    written = [r"\x07", r"\ud800", r"\uffff", r"\x85"]
+    assert _labels(heat_map(np.eye(4), tokens).axes[0].xaxis) == written
+    save(heat_map(np.eye(4), tokens, tokens, title="\x1b[31m"), tmp_path / "map.svg")
+    xml.dom.minidom.parse(str(tmp_path / "map.svg"))
+    save(heat_map_html(np.eye(4), tokens, tokens, title="\udcff"), tmp_path / "map.html")
+    assert r"\ud800" in (tmp_path / "map.html").read_text(encoding="utf-8")
