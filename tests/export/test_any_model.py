@@ -60,6 +60,12 @@ class Layers(Parts, keras.Model):
         self.project = keras.layers.Dense(V, kernel_initializer=keras.initializers.GlorotUniform(4))
 
 
+@pytest.fixture
+def unchecked(monkeypatch):
+    """What is exported is loaded by the test itself; the last ones start the clean process."""
+    monkeypatch.setattr("keras_attention.export.search.check_in_clean_process", lambda *_: None)
+
+
 def served(directory, model, **settings):
     """-> what was exported, and signatures of what was loaded."""
     endpoints = Endpoints(
@@ -74,6 +80,7 @@ def served(directory, model, **settings):
 
 
 @pytest.mark.parametrize("kind", [Module, Layers])
+@pytest.mark.usefixtures("unchecked")
 def test_any_model_serves_every_signature(kind, tmp_path):
     model = kind()
     endpoints, signatures = served(tmp_path / "served", model)
@@ -137,6 +144,7 @@ def test_a_model_that_never_ends_is_served_by_its_ids_alone(end):
         Endpoints(model, TOKENIZER)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_language_model_goes_on_with_its_line(tmp_path):
     model = TransformerLM(V, layers=1, width=16, heads=2, ff_width=32)
     model.build()

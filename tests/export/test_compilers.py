@@ -66,7 +66,9 @@ def assert_same_n_best(found, expected, tolerance=1e-5):
     np.testing.assert_allclose(found["alignments"], expected["alignments"], atol=10 * tolerance)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(
+    params=[k if k == "rnn char" else pytest.param(k, marks=pytest.mark.full) for k in KINDS]
+)
 def model(request, exported):
     return exported(request.param)
 

@@ -15,7 +15,7 @@ TEXTS = ["hello you and me", "the quick brown fox", "春风吹绿江南岸"]
 GOOD = ["hello you", "me", "the fox 🙂", "春风"]
 BAD = ["", " \u3000", b"me\xff", "☃☃"]  # blank, blank, not UTF-8, nothing known
 SETTINGS = Settings(length_penalty=0.6, max_length=8)
-MODELS = ["rnn", "no attention", "transformer"]
+MODELS = ["rnn", pytest.param("no attention", marks=pytest.mark.full), "transformer"]
 
 
 def untrained(kind, vocab_size):

@@ -1,4 +1,4 @@
-"""A model of TF 1 or TFA, migrated from a shell, gives the same logits and the same beams."""
+"""A model of TF 1 or TFA, migrated by the command, gives the same logits and the same beams."""
 
 import os
 import subprocess
@@ -9,20 +9,14 @@ import numpy as np
 import pytest
 
 from keras_attention.migrate import migrate
+from keras_attention.migrate.__main__ import main
 from models import RNNSeq2Seq
 from tests.migrate import targets
 from tests.migrate.paths import ROOT, old
 
 
-def from_a_shell(source, model, out):
-    command = [sys.executable, "-m", "keras_attention.migrate", old(source)]
-    return subprocess.run(
-        [*command, "--model", f"tests.migrate.targets:{model}", "--out", str(out)],
-        cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
+def arguments(source, model, out):
+    return [old(source), "--model", f"tests.migrate.targets:{model}", "--out", str(out)]
 
 
 def answers(source):
@@ -53,11 +47,10 @@ def assert_answers_as(model, expected):
         ("tfa_training-1", "tfa_lstm", ".keras"),
     ],
 )
-def test_a_migrated_model_answers_as_the_old_one(source, model, ending, tmp_path):
+def test_a_migrated_model_answers_as_the_old_one(source, model, ending, tmp_path, capsys):
     out = tmp_path / f"new{ending}"
-    process = from_a_shell(source, model, out)
-    assert process.returncode == 0, process.stderr[-3000:]
-    assert process.stdout.splitlines()[-1] == f"{out}: written, read back, equal"
+    main(arguments(source, model, out))
+    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: written, read back, equal"
     assert os.listdir(tmp_path) == [out.name]
     if ending == ".keras":
         migrated = keras.saving.load_model(out)
@@ -65,6 +58,19 @@ def test_a_migrated_model_answers_as_the_old_one(source, model, ending, tmp_path
         migrated = getattr(targets, model)()
         migrated.load_weights(out)
     assert_answers_as(migrated, answers(model))
+
+
+def test_a_shell_migrates_as_well(tmp_path):
+    out = tmp_path / "new.keras"
+    process = subprocess.run(
+        [sys.executable, "-m", "keras_attention.migrate", *arguments("tf1_lstm", "tf1_lstm", out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert process.stdout.splitlines()[-1] == f"{out}: written, read back, equal"
+    assert_answers_as(keras.saving.load_model(out), answers("tf1_lstm"))
 
 
 @pytest.mark.parametrize("source", ["tf1_lstm", "tf1_gru", "tf1_basic", "tfa_lstm"])

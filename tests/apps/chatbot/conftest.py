@@ -3,8 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
+from apps.chatbot import settings, store
+from apps.chatbot.responder import Responder
 from tests.apps.chatbot import untrained
 from tests.apps.chatbot.program import SMALL, Ran, run, shipped
 
@@ -13,6 +17,12 @@ KINDS = {
     "char": ("chat", "bahdanau", 1),
     "word": ("couplet", "luong", 2),
     "sentencepiece": ("chat", "none", 1),
+}
+# The full run has all.
+SAMPLED = ["char", "word", pytest.param("sentencepiece", marks=pytest.mark.full)]
+LINES = {
+    "chat": ["Hello", "", "🙂 ❤️", "你好，你", "Good day! " * 9],
+    "couplet": ["春风", "", "🙂春", "春"],
 }
 
 
@@ -67,7 +77,31 @@ def trained(once_for_all_workers, how):
     return model
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(scope="session")
+def exported(once_for_all_workers, trained):
+    """kind -> (the export, what Python answered); the model it came from is gone."""
+
+    def export(kind):
+        def make(folder):
+            directory = shutil.copytree(trained(kind)[0], folder / "model")
+            stored = settings.load(directory, {})
+            responder = Responder(*store.load_model(directory, stored), stored)
+            answers = responder.serving_default(tf.constant(LINES[KINDS[kind][0]]))
+            np.savez(folder / "answers.npz", **{k: v.numpy() for k, v in answers.items()})
+            ran = run("--mode=export", f"--model_dir={directory}", f"--export_dir={folder}/made")
+            assert ran.code == 0 and ran.err == "", ran.err
+            assert "checked in a clean process" in ran.out
+            shutil.rmtree(directory)
+            shutil.move(folder / "made", folder / "moved")
+
+        folder = once_for_all_workers(f"exported_{kind}", make)
+        with np.load(folder / "answers.npz", allow_pickle=True) as answers:
+            return folder / "moved", dict(answers)
+
+    return export
+
+
+@pytest.fixture(params=SAMPLED)
 def kind(request):
     return request.param
 

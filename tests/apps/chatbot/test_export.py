@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -10,15 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apps.chatbot import settings, store
-from apps.chatbot.responder import Responder
-from tests.apps.chatbot.conftest import KINDS
-from tests.apps.chatbot.program import run
-
-LINES = {
-    "chat": ["Hello", "", "🙂 ❤️", "你好，你", "Good day! " * 9],
-    "couplet": ["春风", "", "🙂春", "春"],
-}
+from tests.apps.chatbot.conftest import KINDS, LINES
 
 # A process that has TensorFlow, and tensorflow_text where it is asked for, and no code of ours.
 LOAD = """
@@ -38,27 +29,15 @@ for directory, lines, answers, *libraries in json.load(sys.stdin):
 """
 
 
-@pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
-    """kind -> (the export, what Python answered); the model it came from is gone."""
-    found = {}
-
-    def export(kind):
-        if kind not in found:
-            folder = tmp_path_factory.mktemp("exported")
-            directory = shutil.copytree(trained(kind)[0], folder / "model")
-            stored = settings.load(directory, {})
-            responder = Responder(*store.load_model(directory, stored), stored)
-            answers = responder.serving_default(tf.constant(LINES[KINDS[kind][0]]))
-            ran = run("--mode=export", f"--model_dir={directory}", f"--export_dir={folder}/made")
-            assert ran.code == 0 and ran.err == "", ran.err
-            assert "checked in a clean process" in ran.out
-            shutil.rmtree(directory)
-            shutil.move(folder / "made", folder / "moved")
-            found[kind] = folder / "moved", {k: v.numpy() for k, v in answers.items()}
-        return found[kind]
-
-    return export
+# Every export takes half a minute of training and tracing.
+@pytest.fixture(
+    params=[
+        "char",
+        *(pytest.param(kind, marks=pytest.mark.full) for kind in ("word", "sentencepiece")),
+    ]
+)
+def kind(request):
+    return request.param
 
 
 def assert_equal(found, expected):
@@ -69,26 +48,22 @@ def assert_equal(found, expected):
             np.testing.assert_allclose(found[name], value, 1e-5, 1e-5, err_msg=name)
 
 
-def test_answers_are_pythons_loaded_in_a_clean_process(exported, tmp_path):
-    jobs = []
-    for kind in KINDS:  # the last needs tensorflow_text, which the others must not
-        libraries = ["tensorflow_text"] if kind == "sentencepiece" else []
-        jobs.append(
-            [str(exported(kind)[0]), LINES[KINDS[kind][0]], f"{tmp_path}/{kind}.npz", *libraries]
-        )
+def test_answers_are_pythons_loaded_in_a_clean_process(exported, kind, tmp_path):
+    directory, expected = exported(kind)
+    # Which the others must not need.
+    libraries = ["tensorflow_text"] if kind == "sentencepiece" else []
+    job = [str(directory), LINES[KINDS[kind][0]], f"{tmp_path}/found.npz", *libraries]
     subprocess.run(
         [sys.executable, "-I", "-c", LOAD],
-        input=json.dumps(jobs),
+        input=json.dumps([job]),
         text=True,
         cwd=tmp_path,
         check=True,
         capture_output=True,
     )
-    for kind in KINDS:
-        with np.load(tmp_path / f"{kind}.npz") as found:
-            expected = exported(kind)[1]
-            assert found.keys() == expected.keys()
-            assert_equal(found, expected)
+    with np.load(tmp_path / "found.npz") as found:
+        assert found.keys() == expected.keys()
+        assert_equal(found, expected)
 
 
 def test_answers_are_pythons_by_saved_model_cli(exported, tmp_path):
@@ -110,7 +85,7 @@ def test_answers_are_pythons_by_saved_model_cli(exported, tmp_path):
     assert_equal({k: v.astype("S") if v.dtype == object else v for k, v in found.items()}, expected)
 
 
-@pytest.mark.parametrize("kind", ["char", "word"])
+@pytest.mark.parametrize("kind", ["char", pytest.param("word", marks=pytest.mark.full)])
 def test_only_core_ops_are_in_the_graph(kind, exported):
     directory, _ = exported(kind)
     serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
@@ -121,9 +96,12 @@ def test_only_core_ops_are_in_the_graph(kind, exported):
     assert not [op for op in ops if "Py" in op or not hasattr(tf.raw_ops, op)]
 
 
-def test_only_the_vocabulary_travels_along(exported):
-    assert os.listdir(exported("char")[0] / "assets") == ["characters.txt"]
-    assert os.listdir(exported("word")[0] / "assets") == ["words.txt"]
+@pytest.mark.parametrize(
+    "kind, name",
+    [("char", "characters.txt"), pytest.param("word", "words.txt", marks=pytest.mark.full)],
+)
+def test_only_the_vocabulary_travels_along(exported, kind, name):
+    assert os.listdir(exported(kind)[0] / "assets") == [name]
 
 
 def test_neighbours_do_not_change_an_answer(exported, kind):

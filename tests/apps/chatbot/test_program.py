@@ -94,7 +94,9 @@ def test_the_shipped_dialogues_are_learned_from_in_any_folder(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.full), "mixed_float16"]
+)
 def test_half_precision_trains_and_answers(policy, pairs, tmp_path):
     ran = run(
         "--mode=train",

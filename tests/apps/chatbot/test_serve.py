@@ -25,12 +25,10 @@ CANNOT = [b"\xff\xfe", b"", "🙂".encode() * 3]
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory):
+def served(trained, exported):
     """An export, and what Python answers to a line alone."""
     directory = trained("char")[0]
-    export_dir = str(tmp_path_factory.mktemp("served") / "export")
-    ran = run("--mode=export", f"--model_dir={directory}", f"--export_dir={export_dir}")
-    assert ran.code == 0, ran.err
+    export_dir = str(exported("char")[0])
     stored = settings.load(str(directory), {})
     responder = Responder(*store.load_model(str(directory), stored), stored)
     return export_dir, {line: responder.replies([line])[0] for line in LINES}
@@ -49,8 +47,8 @@ def serving(tmp_path, *arguments):
             server.kill()
 
 
-def test_an_export_is_served_until_sigterm(exported, tmp_path):
-    directory, expected = exported
+def test_an_export_is_served_until_sigterm(served, tmp_path):
+    directory, expected = served
     with serving(tmp_path, f"--export_dir={directory}", "--model_name=parrot") as found:
         server, url, example = found
         assert url.startswith("http://127.0.0.1:")
@@ -129,8 +127,8 @@ def _run_example(example):
         assert '"predictions"' in said.stdout and '"Hello!"' in example
 
 
-def test_what_cannot_be_served_is_said_in_one_line(exported, tmp_path):
-    directory, _ = exported
+def test_what_cannot_be_served_is_said_in_one_line(served, tmp_path):
+    directory, _ = served
     ran = run("--mode=serve", f"--export_dir={tmp_path}")
     assert ran.code == 1 and ran.out == ""
     assert ran.err.startswith("serve: Expected a SavedModel") and ran.err.count("\n") == 1
@@ -141,9 +139,9 @@ def test_what_cannot_be_served_is_said_in_one_line(exported, tmp_path):
     assert ran.err.startswith(f"serve: Cannot listen on 127.0.0.1:{port}: Address already in use")
 
 
-def test_a_missing_extra_is_said_in_one_line(exported, monkeypatch):
+def test_a_missing_extra_is_said_in_one_line(served, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    ran = run("--mode=serve", f"--export_dir={exported[0]}", "--port=0")
+    ran = run("--mode=serve", f"--export_dir={served[0]}", "--port=0")
     assert ran.code == 1 and ran.err.count("\n") == 1
     assert "pip install 'keras-attention-seq2seq[serving]'" in ran.err
 
