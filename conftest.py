@@ -20,6 +20,7 @@ os.environ.setdefault(
 
 ROOT = Path(__file__).parent
 WORKER_BYTES = 2 << 30  # what one worker and the processes that its tests start may need
+RETIRING_MB = 1200  # a worker of more gets no other file: compiled functions are never freed
 
 # The inner loop: what finds most faults for its time.
 QUICK = (
@@ -60,6 +61,34 @@ def _free_bytes():
     with contextlib.suppress(OSError, ValueError):
         free.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return min(free)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker that has grown too large ends after its file, and a new one takes its place."""
+    if config.option.dist != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Retiring(LoadFileScheduling):
+        def _reschedule(self, node):
+            if node not in self.registered_collections:
+                return  # it is new, and asks again when it has collected
+            if self.workqueue and _memory.get(node.gateway.id, 0) > RETIRING_MB:
+                node.shutting_down or node.shutdown()
+            else:
+                super()._reschedule(node)
+
+    return Retiring(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    session = node.config.pluginmanager.getplugin("dsession")
+    if error is None and session.sched.workqueue and not session.shouldstop:
+        session._clone_node(node)
+    if error is None:
+        node.gateway.exit()  # or its process would wait, with its memory, for the end
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +134,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: len(LONG) if (at := _below(item, LONG)) is None else at)
 
 
-# -- memory, file by file
+# -- memory
 
 
 @pytest.hookimpl(wrapper=True)
@@ -113,15 +142,25 @@ def pytest_runtest_protocol(item, nextitem):
     _meter.restart()
     result = yield
     if nextitem is None or nextitem.path != item.path:
-        _free_memory()
+        if "keras" in sys.modules:
+            sys.modules["keras"].utils.clear_session()  # Keras keeps names and seeds
+        gc.collect()
+    elif _resident_mb() > _garbage.limit:
+        gc.collect()  # graphs and functions refer to each other in cycles
+        _garbage.limit = _resident_mb() + 100
     return result
 
 
-def _free_memory():
-    """Graphs and functions refer to each other in cycles, and Keras keeps names of its own."""
-    if "keras" in sys.modules:
-        sys.modules["keras"].utils.clear_session()
-    gc.collect()
+class _garbage:
+    limit = 0
+
+
+def _resident_mb():
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not on Linux: the largest that it has been
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 # -- what it costs
@@ -151,13 +190,14 @@ _meter = _Meter()
 _seconds = collections.Counter()  # of files
 _tests = collections.Counter()
 _peak = {}  # worker -> MB
+_memory = {}  # worker -> MB after its last test
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
     report.cpu_seconds = _meter.seconds()
-    report.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    report.memory_mb = _resident_mb()
     return report
 
 
@@ -166,7 +206,8 @@ def pytest_runtest_logreport(report):
     _tests[name] += report.when == "call"
     _seconds[name] += getattr(report, "cpu_seconds", 0.0)  # not of a worker that died
     worker = getattr(report, "worker_id", "main")
-    _peak[worker] = max(_peak.get(worker, 0), getattr(report, "peak_mb", 0))
+    _memory[worker] = getattr(report, "memory_mb", 0)
+    _peak[worker] = max(_peak.get(worker, 0), _memory[worker])
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -182,4 +223,6 @@ def pytest_terminal_summary(terminalreporter, config):
             tests = sum(n for of, n in _tests.items() if name in (of, os.path.dirname(of)))
             terminalreporter.write_line(f"{seconds:8.1f}  {name or '.'} ({tests} tests)")
     peaks = ", ".join(f"{worker} {peak} MB" for worker, peak in sorted(_peak.items()))
-    terminalreporter.write_line(f"{sum(_seconds.values()):8.1f}  in all; peak memory: {peaks}")
+    terminalreporter.write_line(
+        f"{sum(_seconds.values()):8.1f}  in all; most memory after a test: {peaks}"
+    )
