@@ -1,4 +1,4 @@
-"""The base class of the layers: output shapes from `call`, and gradients under RematScope."""
+"""The base class of the layers: output shapes, errors for Keras' spelling, rematerialization."""
 
 import inspect
 import random
@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._keras_names import check_call, check_settings
 from keras_attention.layers._masks import warn_of_lost_mask
 
 _DTYPES = {"mask": "bool", "ids": "int32"}  # by the last word of an argument's name
@@ -25,6 +26,15 @@ class Layer(keras.layers.Layer):
     >>> Twice().compute_output_shape((None, 3))
     (None, 6)
     """
+
+    def __init__(self, **kwargs):
+        check_settings(self, kwargs)
+        super().__init__(**kwargs)
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *args, **kwargs):
+        check_call(self, args, kwargs)
+        return super().__call__(*args, **kwargs)
 
     def compute_output_shape(self, *shapes, **named_shapes) -> Any:
         """The shapes of what `call` gives for inputs of these shapes; None is an unknown size.

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._keras_names import check_call
+
 
 def serialize(thing: Any) -> Any:
     """A layer, cell or function as JSON, without the shapes of its weights, which the owner keeps.
@@ -56,6 +58,7 @@ class OfTwoWidths:
         args = [_as_tensor(value) for value in args]
         kwargs = {name: _as_tensor(value) for name, value in kwargs.items()}
         if not self.built:
+            check_call(self, args, kwargs)
             names = list(inspect.signature(self.call).parameters)[:2]
             x, memory = (
                 args[place] if place < len(args) else kwargs.get(name)

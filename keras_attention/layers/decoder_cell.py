@@ -41,7 +41,8 @@ class TransformerCell(Layer):
         alignment_layer, alignment_head: which cross-attention is called the alignment: a layer of
             the stack, and one of its heads, or None for their mean.
 
-    Call: `cell(inputs, state, memory=None, beam_width=1)`. `memory` is `prepare_memory(values)`.
+    Call: `cell(inputs, state, memory=None, beam_width=None)`. `memory` is `prepare_memory(values)`;
+    `beam_width` is that of the state, and a ValueError if it is another.
     `get_initial_state(batch_size, max_length, beam_width=1, memory=None)` has room for
     `max_length` steps; one more is an InvalidArgumentError (and undefined under XLA, which cannot
     raise any), and room beyond the learned positions is a ValueError. Searches call
@@ -126,12 +127,12 @@ class TransformerCell(Layer):
     def __call__(self, inputs, state, **kwargs):
         return super().__call__(inputs, state, **kwargs)
 
-    def call(self, inputs, state, memory=None, beam_width=1, training=None):
+    def call(self, inputs, state, memory=None, beam_width=None, training=None):
         """See the class."""
         time, caches, ancestry, before = state
         batch, _, length = tf.unstack(tf.shape(ancestry))
         hypotheses = ancestry.shape[1]
-        self._check(hypotheses)
+        self._check(hypotheses, tf.get_static_value(beam_width))
         room = tf.debugging.Assert(
             time < length, ["More steps than max_length were taken:", length]
         )
@@ -162,8 +163,14 @@ class TransformerCell(Layer):
                 f"than these. Received: max_length={steps}"
             )
 
-    def _check(self, hypotheses):
-        """Slots are steps only where each step has one."""
+    def _check(self, hypotheses, beam_width):
+        """K is that of the state; and slots are steps only where each step has one."""
+        if beam_width is not None and beam_width != hypotheses:
+            raise ValueError(
+                f"The state was made for beam_width={hypotheses} hypotheses of each source: call "
+                "the cell with the same beam_width, or leave it out. Received: "
+                f"beam_width={beam_width}"
+            )
         attention = type(self.stack.blocks[0].self_attention)
         if hypotheses > 1 and attention.step is not MultiHeadAttention.step:
             raise ValueError(

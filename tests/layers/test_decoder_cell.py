@@ -361,3 +361,15 @@ def test_distances_are_the_same_step_by_step(forward, causal):
         output, state = cell(x[:, t], state)
         steps.append(output)
     np.testing.assert_allclose(tf.stack(steps, 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("beam_width", [1, 3])
+def test_a_beam_width_that_is_not_that_of_the_state_is_refused(beam_width):
+    cell = TransformerCell(TransformerStack(1, heads=2, ff_width=8, causal=True))
+    cell.build((None, 4))
+    state = cell.get_initial_state(batch_size=2, max_length=3, beam_width=2)
+    inputs = tf.ones([4, 4])
+    expected = cell(inputs, state)[0]
+    np.testing.assert_array_equal(cell(inputs, state, beam_width=2)[0], expected)
+    with pytest.raises(ValueError, match=f"beam_width=2 hypotheses.*beam_width={beam_width}"):
+        cell(inputs, state, beam_width=beam_width)
