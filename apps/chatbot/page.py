@@ -9,11 +9,22 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-from apps.chatbot.page_layout import CSS, Parts, lay_out
-from apps.chatbot.page_parts import choices, conversation, looked_at, n_best, problem, question
+from apps.chatbot.page_gate import Gate
+from apps.chatbot.page_layout import CSS, TITLE, Parts, lay_out
+from apps.chatbot.page_parts import (
+    choices,
+    conversation,
+    encodable,
+    looked_at,
+    n_best,
+    problem,
+    question,
+)
 from apps.chatbot.talk import Talk
 from keras_attention.export import Settings
 from keras_attention.export.server import Overloaded, Versions
+
+_AT_A_TIME, _WAITING = 8, 256  # lines that are answered, and events that wait
 
 
 def add(app: Any, versions: Versions, talk: Talk) -> None:
@@ -22,9 +33,10 @@ def add(app: Any, versions: Versions, talk: Talk) -> None:
     Raises ImportError without the extra [demo].
     """
     gradio = _gradio()
+    shown = blocks(versions, talk, app.state.answer)
     gradio.mount_gradio_app(
         app,
-        blocks(versions, talk, app.state.answer),
+        shown,
         path="/",
         app_kwargs={"openapi_url": None},  # what describes it fetches scripts from elsewhere
         footer_links=[],  # they lead to other machines
@@ -37,6 +49,9 @@ def add(app: Any, versions: Versions, talk: Talk) -> None:
         theme=gradio.themes.Base(font=["sans-serif"], font_mono=["monospace"]),
         css=CSS,
     )
+    mounted = app.router.routes[-1]
+    inputs = {event: len(function.inputs) for event, function in shown.fns.items()}
+    mounted.app = Gate(mounted.app, inputs)
 
 
 def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> Any:
@@ -45,15 +60,17 @@ def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> 
     `answer`: a signature and its inputs -> its outputs.
     """
     gradio = _gradio()
-    title = "Couplets" if talk.couplet else "Chat"
     start = _that_fit(talk.settings, versions)
-    with gradio.Blocks(title=title, analytics_enabled=False) as page:
+    with gradio.Blocks(title=TITLE[talk.couplet], analytics_enabled=False) as page:
         parts = lay_out(gradio, talk.couplet, start)
         state = [parts.shown, parts.kept, parts.found, parts.picked, parts.look, parts.wrong]
+        # What a browser sends is checked here, not by Gradio, which would print tracebacks.
         asked = parts.line.submit(
             _replying(parts, versions, talk._replace(settings=start), answer),
             [parts.line, parts.kept, *parts.controls],
             [*state, parts.answered],
+            preprocess=False,
+            concurrency_limit=_AT_A_TIME,
         )
         if not talk.couplet:  # what got no answer stays there, and what was typed meanwhile
             asked.then(
@@ -66,16 +83,20 @@ def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> 
             _pick,
             [parts.picked, parts.found, parts.kept],
             [parts.shown, parts.kept, parts.look],
+            preprocess=False,
         )
         parts.again.click(_forget, None, state)
-    return page
+    return page.queue(max_size=_WAITING)
 
 
 def _replying(parts: Parts, versions, talk, answer) -> Callable[..., AsyncIterator[dict]]:
     """What happens when a line is sent: what is shown changes with each dict."""
 
     async def reply(text, before, *values):
+        if not (isinstance(text, str) and _are_texts(before)):
+            raise _refused("a line, and what was said before")
         yield {parts.wrong: "", parts.answered: ""}
+        text = encodable(text)
         settings, said = Settings(*values), [*before, text]
         try:
             drafted = ""
@@ -102,8 +123,21 @@ def _replying(parts: Parts, versions, talk, answer) -> Callable[..., AsyncIterat
 
 
 def _pick(place, best, said) -> tuple:
-    said = [*said[:-1], best["replies"][place]["reply"]]
-    return conversation(said), said, looked_at(best, place)
+    try:
+        if place not in range(len(best["replies"])) or not _are_texts(said):
+            raise ValueError
+        said = [*said[:-1], best["replies"][place]["reply"]]
+        return conversation(said), said, looked_at(best, place)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise _refused("the place of one of the replies") from None
+
+
+def _are_texts(value) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _refused(expected: str) -> Exception:
+    return _gradio().Error(f"Expected {expected}. Begin anew.", print_exception=False)
 
 
 def _forget() -> tuple:

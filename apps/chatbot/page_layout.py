@@ -13,6 +13,12 @@ EXPLAINED = Settings(
     max_length="Tokens of an answer, its end counted.",
     seed="From 0 on: draws, the same for the same seed. Below: the exported search.",
 )
+TITLE = {False: "Chat", True: "Couplets"}  # whether it is for couplets
+_THEN = "Choose another of its replies in the list, or change its search with the numbers."
+HINT = {
+    False: f"Type a line and press Enter: the model replies. {_THEN}",
+    True: f"Type a couplet's first line and press Enter: the model writes the second. {_THEN}",
+}
 CSS = """
 .chat p {width: fit-content; max-width: 85%; padding: 0.4em 0.8em; margin: 0.5em;
   border: 1px solid var(--border-color-primary); border-radius: 0.5em; white-space: pre-wrap;
@@ -48,6 +54,7 @@ def lay_out(gradio: Any, couplet: bool, settings: Settings) -> Parts:
     # A State in their place would hold a connection open, and so the server's end up.
     kept, found = gradio.JSON([], visible=False), gradio.JSON(visible=False)
     answered = gradio.Textbox(visible=False)
+    gradio.HTML(f"<h1>{TITLE[couplet]}</h1><p>{HINT[couplet]}</p>", elem_classes="hint")
     with gradio.Row():
         with gradio.Column(scale=3):
             shown = gradio.HTML(
@@ -57,7 +64,10 @@ def lay_out(gradio: Any, couplet: bool, settings: Settings) -> Parts:
                 autoscroll=True,
             )
             line = gradio.Textbox(
-                label="First line" if couplet else "You say", max_lines=1, submit_btn=True
+                label="First line" if couplet else "You say",
+                placeholder="Type a line and press Enter",
+                max_lines=1,
+                submit_btn=True,
             )
             wrong = gradio.HTML(elem_classes="problem")
             picked = gradio.Radio(

@@ -74,7 +74,7 @@ def choices(answer: dict[str, Any]) -> list[tuple[str, int]]:
     [('Hi!  (-0.500)', 0), ('∅  (-1.250)', 1)]
     """
     return [
-        (f"{reply['reply'] or '∅'}  ({reply['score']:.3f})", place)
+        (f"{encodable(reply['reply']) or '∅'}  ({reply['score']:.3f})", place)
         for place, reply in enumerate(answer["replies"])
     ]
 
@@ -88,6 +88,20 @@ def looked_at(answer: dict[str, Any], place: int) -> str:
     return f'<div class="map">{table}</div>'
 
 
+def encodable(text: str) -> str:
+    """Without lone surrogates, which UTF-8 cannot hold: each is U+FFFD.
+
+    >>> encodable("a\\ud800b"), encodable("\\ud83d\\ude00")
+    ('a\ufffdb', '\U0001f600')
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def escaped(text: str) -> str:
+    """As HTML."""
+    return html.escape(encodable(text))
+
+
 def conversation(turns: Sequence[str]) -> str:
     """What was said, a line and its reply in turn, as HTML.
 
@@ -95,7 +109,7 @@ def conversation(turns: Sequence[str]) -> str:
     '<p class="line">春风</p><p class="reply">&lt;秋&gt;</p>'
     """
     return "".join(
-        f'<p class="{"reply" if place % 2 else "line"}">{html.escape(text)}</p>'
+        f'<p class="{"reply" if place % 2 else "line"}">{escaped(text)}</p>'
         for place, text in enumerate(turns)
     )
 
@@ -106,4 +120,4 @@ def problem(error: Exception) -> str:
     >>> problem(ValueError("Expected k < 3. Received: 5"))
     '<p role="alert">Expected k &lt; 3. Received: 5</p>'
     """
-    return f'<p role="alert">{html.escape(str(error))}</p>'
+    return f'<p role="alert">{escaped(str(error))}</p>'

@@ -64,7 +64,8 @@ def browser():
 def opened(browser, directory, talk):
     """-> the page, which asks nobody but its own server, and makes no mistake."""
     add = functools.partial(page.add, talk=talk)
-    with served(directory, "chatbot", add) as url, browser.new_context() as context:
+    patient = {"time_limit": PATIENCE / 1000}  # the first answer of an export takes long
+    with served(directory, "chatbot", add, **patient) as url, browser.new_context() as context:
         asked, mistakes = [], []
         context.on("request", lambda request: asked.append(request.url))
         context.on("weberror", lambda error: mistakes.append(str(error.error)))
