@@ -17,6 +17,7 @@ from keras_attention.seq2seq import (
     LuongMonotonicAttention,
     TrainingSampler,
 )
+from tests.sampled import sampled
 from tests.seq2seq.cells import keras3
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -89,6 +90,10 @@ MAKE = {
 }
 
 
+HISTORIES = ("history", "compiled_history")
+SAMPLED = ("dropout", "sequential", *HISTORIES)
+
+
 def data(name):
     """x and y of a model."""
     x = TARGET_IDS if name == "sequential" else (SOURCE_IDS, TARGET_IDS)
@@ -96,9 +101,9 @@ def data(name):
     return x, np.ones((BATCH, TARGET, width), "float32")
 
 
-def load_and_reply(folder):
+def load_and_reply(folder, names):
     """Run in a process of its own."""
-    for name in MAKE:
+    for name in names:
         model = keras.saving.load_model(f"{folder}/{name}.keras")
         if name == "sequential":
             model.layers[1].cell.attention_mechanism.setup_memory(CONSTANT)
@@ -106,27 +111,35 @@ def load_and_reply(folder):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Every model after one epoch: its history and its replies here and in a new process."""
+def trained(tmp_path_factory, request):
+    """The models that tests ask for, after three epochs: losses, replies here and elsewhere."""
+    asked = [
+        item.callspec.params.get("name")
+        for item in request.session.items
+        if hasattr(item, "callspec")
+    ]
+    names = [name for name in MAKE if name in {*asked, *HISTORIES}]
     folder = tmp_path_factory.mktemp("trained")
     losses, expected = {}, {}
-    for name, make in MAKE.items():
-        model, (x, y) = make(), data(name)
+    for name in names:
+        model, (x, y) = MAKE[name](), data(name)
         model.compile("adam", "mse", jit_compile=name.startswith("compiled"))
         losses[name] = model.fit(x, y, epochs=3, batch_size=BATCH, verbose=0).history["loss"]
         expected[name] = model(x).numpy()
         model.save(folder / f"{name}.keras")
     program = (
         "from tests.seq2seq.test_fit_and_save import load_and_reply;"
-        f"load_and_reply({str(folder)!r})"
+        f"load_and_reply({str(folder)!r}, {names})"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    return losses, {name: (np.load(folder / f"{name}.npy"), expected[name]) for name in MAKE}
+    return losses, {name: (np.load(folder / f"{name}.npy"), expected[name]) for name in names}
 
 
 @keras3("models in .keras files")
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize(
+    "name", [n if n in SAMPLED else pytest.param(n, marks=pytest.mark.full) for n in MAKE]
+)
 def test_a_model_learns_and_says_the_same_bits_in_a_new_process(trained, name):
     losses, replies = trained
     assert losses[name][-1] < losses[name][0] or name in ("dropout", "sequential")
@@ -138,13 +151,19 @@ def test_a_model_learns_and_says_the_same_bits_in_a_new_process(trained, name):
 @keras3("models in .keras files")
 def test_a_history_is_the_same_compiled_and_not(trained):
     _, replies = trained
-    for name in ("history", "compiled_history"):
+    for name in HISTORIES:
         history = replies[name][0][..., VOCABULARY:]
         np.testing.assert_allclose(history.sum(-1), np.ones((BATCH, TARGET)), atol=1e-5)
 
 
-@pytest.mark.parametrize("mechanism", ["luong", "bahdanau", "monotonic"])
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "mechanism, policy",
+    sampled(
+        ["luong", "bahdanau", "monotonic"],
+        ["float32", "mixed_bfloat16", "mixed_float16"],
+        together=1,
+    ),
+)
 def test_under_every_policy_nothing_is_nan_and_alignments_sum_to_one(mechanism, policy):
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)

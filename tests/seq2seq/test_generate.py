@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_attention.seq2seq import SearchResult, exact_length, generate, sample, top_k
 from models.rnn_seq2seq import RNNSeq2Seq
 from tests import oracles
+from tests.sampled import sampled
 from tests.seq2seq.cells import Table, keras3
 from tests.seq2seq.table_model import END, PAD, START, TableModel, answers_of
 
@@ -329,8 +330,10 @@ def test_a_padded_graph_answers_as_any_and_can_be_compiled_later():
 
 
 @of_the_model
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
-@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize(
+    "policy, everywhere",
+    sampled(["mixed_float16", "mixed_bfloat16", "float64"], [False, True], together=1),
+)
 def test_any_policy_gives_finite_float32_scores(policy, everywhere):
     """The policy of a model holds, whether it is the global one or only the model's."""
     if everywhere:

@@ -1,7 +1,6 @@
 """Every cell, depth, encoder and place of the attention: it learns, and it answers."""
 
 import functools
-import itertools
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ from keras_attention.seq2seq import (
     sequence_loss,
     tile_batch,
 )
+from tests.sampled import sampled
 from tests.seq2seq.cells import start_of
 
 UNITS, VOCABULARY, START, END = 8, 7, 1, 2
@@ -93,29 +93,9 @@ def crossent(model, source, target):
     )
 
 
-GRID = list(itertools.product(CELLS, [1, 2, 3], [False, True], ["first", "top", "all"]))
-# Every two values of two settings meet in one of these; the others are for the full run.
-PAIRWISE = {
-    ("lstm", 1, False, "first"), ("lstm", 2, True, "top"), ("lstm", 3, False, "all"),
-    ("gru", 1, True, "all"), ("gru", 2, False, "first"), ("gru", 3, True, "top"),
-    ("simple_rnn", 1, False, "top"), ("simple_rnn", 2, True, "all"),
-    ("simple_rnn", 3, True, "first"),
-}  # fmt: skip
-
-
-def test_every_two_values_of_two_settings_meet():
-    for i, j in itertools.combinations(range(4), 2):
-        assert {(row[i], row[j]) for row in PAIRWISE} == {(row[i], row[j]) for row in GRID}
-
-
 @pytest.mark.parametrize(
     "cell, layers, bidirectional, place",
-    [
-        pytest.param(
-            *row, marks=[] if row in PAIRWISE else pytest.mark.full, id="-".join(map(str, row))
-        )
-        for row in GRID
-    ],
+    sampled(list(CELLS), [1, 2, 3], [False, True], ["first", "top", "all"]),
 )
 def test_it_learns_and_its_answers_are_as_likely_as_teacher_forcing_says(
     cell, layers, bidirectional, place

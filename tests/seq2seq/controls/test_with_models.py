@@ -30,6 +30,7 @@ from keras_attention.seq2seq import (
     typical,
 )
 from models import RNNSeq2Seq, Transformer
+from tests.sampled import sampled
 from tests.seq2seq.cells import keras3
 
 VOCABULARY, END, STEPS = 9, 2, 5
@@ -73,8 +74,7 @@ def model_of(kind):
 
 
 @keras3("RNNSeq2Seq and Transformer")
-@pytest.mark.parametrize("kind", ["transformer", "rnn"])
-@pytest.mark.parametrize("which", TOGETHER)
+@pytest.mark.parametrize("kind, which", sampled(["transformer", "rnn"], TOGETHER, together=1))
 def test_every_mode_finds_the_same_answers_with_the_same_scores(kind, which):
     model, (chooser, controls) = model_of(kind), TOGETHER[which]
 
