@@ -7,6 +7,7 @@ import base64
 import http.client
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,12 +30,13 @@ class Client:
     is nested lists, with bytes for strings that the server sends as base64.
 
     Args:
-        url: of the server.
+        url: of the server, http or https.
         name: of the model.
         version: one of its versions; None is the newest.
         timeout: seconds without a word from the server after which it counts as gone.
 
-    Its methods raise `Refused` for an error that the server tells, and OSError if there is none.
+    Raises ValueError for another url. Its methods raise `Refused` for an error that the server
+    tells, and OSError if there is none, or something else that answers.
 
         client = Client("http://127.0.0.1:8501", "chatbot")
         client.predict({"text": ["Hello!"]})["replies"][0]
@@ -47,8 +49,10 @@ class Client:
         version: int | None = None,
         timeout: float = 60.0,
     ):
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"Expected a url of http:// or https://. Received: {url!r}")
         self._timeout = timeout
-        self._model = f"{url.rstrip('/')}/v1/models/{name}"
+        self._model = f"{url.rstrip('/')}/v1/models/{urllib.parse.quote(name, safe='')}"
         if version is not None:
             self._model += f"/versions/{version}"
 
@@ -87,6 +91,10 @@ class Client:
                 raise Refused(error.code, _message(error.read())) from None
         except http.client.HTTPException as error:
             raise ConnectionError(f"The server broke off: {error!r}") from error
+        except (ValueError, RecursionError) as error:
+            raise ConnectionError(
+                f"Expected JSON of a model server at {self._model}. Received: something else"
+            ) from error
 
 
 def _plain(value) -> Any:

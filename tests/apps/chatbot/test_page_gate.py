@@ -15,7 +15,7 @@ from keras_attention.export import Settings
 from keras_attention.export.server import Servable, Signature, Versions
 from tests.export.server.serving import ask, served
 
-pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
+pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
 JOIN = "/gradio_api/queue/join"
 LINE, PICK, ANEW = 0, 2, 3  # the events
 USUAL = list(Settings())
@@ -39,7 +39,7 @@ def _yes(text, **_):
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     """A page whose model says yes."""
-    pytest.importorskip("gradio", reason="pip install 'keras_attention[demo]'")
+    pytest.importorskip("gradio", reason="pip install 'keras-attention-seq2seq[demo]'")
     folder = tmp_path_factory.mktemp("yes")
     (folder / "saved_model.pb").touch()
     whole = ("top_k", "max_length", "seed")

@@ -14,6 +14,7 @@ import pytest
 
 from apps.chatbot import settings, store
 from apps.chatbot.responder import Responder
+from keras_attention.export import server
 from keras_attention.export.client import Client, Refused
 from tests.apps.chatbot.program import HOME, run, start
 
@@ -150,3 +151,18 @@ def test_a_missing_extra_is_said_in_one_line(served, monkeypatch):
 def test_a_flag_out_of_its_range_is_refused(flag):
     ran = run("--mode=serve", flag)
     assert ran.code == 1 and flag.split("=")[0].removeprefix("--") in ran.err
+
+
+def test_where_it_listens_and_what_it_is_called_are_flags(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(server, "serve", lambda directory, **how: asked.update(how))
+    assert run("--mode=serve").code == 0
+    assert (asked["host"], asked["allowed_hosts"]) == ("127.0.0.1", [])
+    assert run("--mode=serve", "--host=0.0.0.0", "--allowed_hosts=chat.example,b").code == 0
+    assert (asked["host"], asked["allowed_hosts"]) == ("0.0.0.0", ["chat.example", "b"])
+
+
+def test_an_empty_host_is_not_every_interface():
+    ran = run("--mode=serve", "--host=", "--port=0")
+    assert ran.code == 1 and ran.err.startswith("serve: Expected a host to listen at")
+    assert ran.err.count("\n") == 1

@@ -19,8 +19,8 @@ from keras_attention.export.server.connections import Seldom, report_in_one_line
 from keras_attention.export.server.process import listen
 from tests.export.server.serving import ask, served
 
-pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
-pytest.importorskip("uvicorn", reason="pip install 'keras_attention[serving]'")
+pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
+pytest.importorskip("uvicorn", reason="pip install 'keras-attention-seq2seq[serving]'")
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 

@@ -8,7 +8,7 @@ import pytest
 from keras_attention.export.server import Limits, hosts_of
 from keras_attention.export.server.guard import Guard
 
-pytest.importorskip("fastapi", reason="pip install 'keras_attention[serving]'")
+pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
 
 
 @pytest.mark.parametrize(

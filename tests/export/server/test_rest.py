@@ -405,3 +405,24 @@ def test_a_missing_extra_is_named(parrot, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-attention-seq2seq\[serving\]'"):
         serve(parrot)
+
+
+def test_the_client_asks_model_servers_alone():
+    for url in ("file:///etc", "127.0.0.1:8501", ""):
+        with pytest.raises(ValueError, match="Expected a url of http"):
+            Client(url)
+
+
+def test_the_client_tells_who_does_not_speak_json(parrot):
+    def add(app, versions):
+        async def page(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"<html>"})
+
+        app.mount("/other", page)
+
+    with serving.served(parrot, "a b/c", add=add) as url:
+        with pytest.raises(ConnectionError, match="Expected JSON of a model server at"):
+            Client(url + "/other", "a").status()
+        with pytest.raises(Refused, match="HTTP 400"):  # a name that no path can hold
+            Client(url, "a b/c").status()
