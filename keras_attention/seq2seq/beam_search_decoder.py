@@ -329,11 +329,6 @@ class BeamSearchDecoder(BaseDecoder):
     def _reorder(self):
         return getattr(self.cell, "reorder", None)
 
-    @property
-    def _in_beginning(self):
-        """state -> [N] bool, of a cell that gives answers their beginning: see `Control`."""
-        return getattr(self.cell, "in_beginning", None)
-
     def step(self, time, inputs, state, training=None, name=None):
         """Extend every hypothesis by every token and keep the best K."""
         with tf.name_scope(name or "BeamSearchDecoderStep"):
@@ -345,7 +340,6 @@ class BeamSearchDecoder(BaseDecoder):
             inputs = tf.nest.map_structure(self._merge, inputs)
             output, next_state = self._step_cell(inputs, cell_state, training=training)
             cell_state = same_structure(cell_state, next_state)
-            given = self._in_beginning and self._split(self._in_beginning(cell_state))
             if self.output_layer is not None:
                 output = self._project(output)
             cell_state = self._split_state(cell_state)
@@ -361,7 +355,6 @@ class BeamSearchDecoder(BaseDecoder):
                 self.output_all_scores,
                 self.normalize,
                 self._reorder,
-                given,
             )
             if self.output_alignments:
                 # What a token looked at is what the parent of its hypothesis has just looked at.
@@ -371,7 +364,7 @@ class BeamSearchDecoder(BaseDecoder):
                 alignments = gather_beams(alignments, outputs.parent_ids)
                 outputs = AlignedBeamSearchDecoderOutput(*outputs, alignments)
             finished = state.beams.finished
-            if self.n_best is not None:
+            if self.n_best is not None and self.chooser.choose_apart is not None:
                 finished |= self._certain(state)[:, None]
             state = state.beams if self._is_plain else state
             return outputs, state, self._embed(outputs.predicted_ids), finished
@@ -411,10 +404,8 @@ class BeamSearchDecoder(BaseDecoder):
             final_state = final_state._replace(finished=final_state.finished & ~stuck)
         parents = _walkable(outputs.predicted_ids, outputs.parent_ids)
         steps, batch, beams = tf.unstack(tf.shape(parents))
-        # Finished hypotheses may still change places: the way back begins at the last step. They
-        # repeat the end token, of which the first need not be the end where a beginning is given.
-        end = -1 if self._in_beginning else self.end_token
-        ids = gather_tree(outputs.predicted_ids, parents, tf.fill([batch], steps), end)
+        # Finished hypotheses may still change places: the way back begins at the last step.
+        ids = gather_tree(outputs.predicted_ids, parents, tf.fill([batch], steps), self.end_token)
         whole = tf.fill([batch, beams], steps)
         if self.reorder_tensor_arrays:
             cell_state = tf.nest.map_structure(

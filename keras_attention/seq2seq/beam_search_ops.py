@@ -38,26 +38,28 @@ def gather_beams(x: tf.Tensor, beams: tf.Tensor) -> tf.Tensor:
     return gathered
 
 
-def _trace(parent_ids: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-    """The beam that each final beam came from, at every step.  [T, B, K], [B] -> [T, B, K].
+def _trace(parent_ids: tf.Tensor, last: tf.Tensor, places: tf.Tensor | None = None) -> tf.Tensor:
+    """The beam that each final beam came from, at every step.  [T, B, K], [B, n] -> [T, B, n].
 
-    Above `last` (the index of the last real step) a beam stands for itself.
+    `last` [B, n]: the index of the last real step, in which hypothesis n was in `places` [B, n];
+    default: n itself. Above it a hypothesis stays in its place. [B, 1] is the same for all.
     """
     steps = tf.shape(parent_ids)[0]
     own = tf.broadcast_to(tf.range(tf.shape(parent_ids)[2]), tf.shape(parent_ids)[1:])
     # One step too many, in which a beam stands for itself: an array of none cannot be stacked.
     parent_ids = tf.concat([parent_ids, own[None]], 0)
-    beams = tf.TensorArray(tf.int32, size=steps + 1, element_shape=own.shape)
+    places = own if places is None else places
+    beams = tf.TensorArray(tf.int32, size=steps + 1, element_shape=places.shape)
 
     def back(time, came_from, beams):
-        came_from = tf.where((time >= last)[:, None], own, came_from)
+        came_from = tf.where(time >= last, places, came_from)
         beams = beams.write(time, came_from)
         return time - 1, tf.gather(parent_ids[time], came_from, batch_dims=1), beams
 
     _, _, beams = tf.while_loop(
         lambda time, *_: time >= 0,
         back,
-        (steps, own, beams),
+        (steps, places, beams),
         maximum_iterations=parent_ids.shape[0] or steps + 1,
     )
     return beams.stack()[:-1]
@@ -100,7 +102,7 @@ def gather_tree(
     time = tf.range(steps)[:, None, None]  # [T, 1, 1]
     real = time < lengths[None, :, None]  # [T, B, 1]
     parent_ids = _checked_parents(parent_ids, real & (time > 0))
-    beams = _trace(parent_ids, lengths - 1)
+    beams = _trace(parent_ids, lengths[:, None] - 1)
     ids = tf.where(real, tf.gather(step_ids, beams, batch_dims=2), end_token)
     ended = tf.cumsum(tf.cast(ids == end_token, tf.int32), exclusive=True) > 0
     ids = tf.where(ended, end_token, ids)
@@ -126,7 +128,7 @@ def gather_tree_from_array(t: Any, parent_ids: Any, sequence_length: Any) -> tf.
     time = tf.range(steps)[:, None, None]
     longest = tf.minimum(tf.reduce_max(lengths, axis=1), steps)
     parent_ids = _checked_parents(parent_ids, (time < longest[None, :, None]) & (time > 0))
-    beams = _trace(parent_ids, longest - 1)
+    beams = _trace(parent_ids, longest[:, None] - 1)
     own = tf.zeros_like(beams) + tf.range(tf.shape(beams)[2])
     beams = tf.where(time < lengths[None], beams, own)
     flat = tf.reshape(t, tf.concat([tf.shape(parent_ids), [-1]], 0))  # [T, B, K, X]

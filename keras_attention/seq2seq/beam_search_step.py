@@ -38,6 +38,7 @@ class _SearchState(NamedTuple):
     beams: BeamSearchDecoderState
     stuck: Any  # [B, K] bool: ended because the controls left it nothing to say
     choice: Any  # the chooser's own
+    finished: Any = ()  # the answers that are kept apart, in a search that does so
 
     @property
     def lengths(self):
@@ -89,12 +90,15 @@ def _search_step(
     normalize=True,
     reorder=None,
     in_beginning=None,
+    end_counts=False,
 ):
     """Let the chooser choose which hypotheses go on.  logits [B, K, V] -> output, state.
 
     `normalize`: whether these are logits, or log-probabilities already. `reorder(cell_state,
     parents)`: how the cell's state follows, if not by a gather of its leaves [B, K, ...].
     `in_beginning` [B, K] bool: whose next token is given; an end token there ends nothing.
+    `end_counts`: whether a continuation by the end token is weighed by its full length; in tfa by
+    the length without it.
     """
     beams = state.beams
     end_token = tf.convert_to_tensor(end_token, tf.int32)
@@ -121,7 +125,8 @@ def _search_step(
         frozen = tf.where(ids == repeated, tf.zeros([], log_probs.dtype), never)
         log_probs = tf.where(over[..., None], frozen, log_probs)
         total = beams.log_probs[..., None] + log_probs
-        grows = tf.cast(~ends & ~over[..., None], beams.lengths.dtype)
+        grows = ~over[..., None] if end_counts else ~ends & ~over[..., None]
+        grows = tf.cast(grows, beams.lengths.dtype)
         scores = _get_scores(
             total,
             beams.lengths[..., None] + grows,
@@ -137,7 +142,16 @@ def _search_step(
     norm = functools.partial(log_normalizer, logits)
     if not normalize:
         norm = lambda likeliest=None: tf.zeros([], logits.dtype)  # noqa: E731
-    continuations = Continuations(time, logits, norm, over, repeated, scored)
+    continuations = Continuations(
+        time=time,
+        logits=logits,
+        norm=norm,
+        log_probs=beams.log_probs,
+        finished=over,
+        end_token=end_token,
+        repeated=repeated,
+        scored=scored,
+    )
     choice, chooser_state = chooser.choose(continuations, state.choice)
     parents = choice.parents
     parent_over = gather_beams(over, parents)
@@ -160,7 +174,9 @@ def _search_step(
     if output_all_scores:
         everything = tf.range(tf.shape(logits)[2])[None, None]
         scores = scored(everything, logits - norm())[1]
-    next_state = _SearchState(next_beams, gather_beams(stuck, parents), chooser_state)
+    next_state = state._replace(
+        beams=next_beams, stuck=gather_beams(stuck, parents), choice=chooser_state
+    )
     return BeamSearchDecoderOutput(scores, choice.ids, parents), next_state
 
 

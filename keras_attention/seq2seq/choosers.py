@@ -22,11 +22,14 @@ class Continuations(NamedTuple):
     # what makes `logits - norm()` the log p that is scored, [B, K, 1]; cheaper for whom has the
     # likeliest id of each row, [B, K, 1]
     norm: Callable[..., tf.Tensor]
-    finished: tf.Tensor  # [B, K] bool: has one continuation, `end_token`, at no cost
-    # scalar, an id of the vocabulary: the end token, or what stands for it where there is none
-    end_token: tf.Tensor
-    # ids [B, K, C], log p of them [B, K, C] -> log p of the hypotheses with them, their scores
-    scored: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    log_probs: tf.Tensor  # [B, K]: of the hypotheses so far
+    finished: tf.Tensor  # [B, K] bool: has one continuation, `repeated`, at no cost
+    end_token: tf.Tensor  # scalar; outside of the vocabulary: nothing ends
+    repeated: tf.Tensor  # scalar: the end token, or an id of the vocabulary that stands for it
+    # ids [B, K, C], log p of them [B, K, C] -> log p of the hypotheses with them, their scores.
+    # None for `choose_apart`, where all continuations have the same length
+    scored: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
+    in_beginning: Any = None  # [B, K] bool: the next token is given and ends nothing; None: of none
 
 
 class Choice(NamedTuple):
@@ -39,15 +42,19 @@ class Choice(NamedTuple):
 
 
 class Chooser(NamedTuple):
-    """Three functions.
+    """Three functions, and a fourth for beams.
 
     `live(K)`: [K] bool, which hypotheses a source begins with. `init(B, K)`: the chooser's state, a
-    nest. `choose(continuations, state)`: the `Choice`, and the next state.
+    nest. `choose(continuations, state)`: the `Choice`, and the next state. With
+    `choose_apart(continuations, state)` a search keeps finished answers beside the K hypotheses: it
+    gives the `Choice` of those that go on, log p [B, K] of the hypotheses that end here (-inf: this
+    one does not), and the next state.
     """
 
     live: Callable[[int], Any]
     init: Callable[[Any, int], Any]
     choose: Callable[[Continuations, Any], tuple[Choice, Any]]
+    choose_apart: Callable[[Continuations, Any], tuple[Choice, tf.Tensor, Any]] | None = None
     groups: int = 1
     made_by: tuple[str, dict] | None = None  # a function here and its arguments, for saving
 
@@ -77,6 +84,9 @@ def made_again(config: dict | None) -> Chooser | None:
 def best() -> Chooser:
     """The K best of all continuations: beam search, and with K = 1 greedy search.
 
+    In `generate` the K best continuations are looked through at each step: what ends there is kept
+    apart, and the K best that do not end go on.
+
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
     >>> found = model.generate(source, beam_width=3, max_length=4, chooser=best())
@@ -86,9 +96,14 @@ def best() -> Chooser:
 
     def choose(continuations, state):
         ids, total, scores = _candidates(continuations)
-        return _pick(ids, total, scores, ids.shape[1]), state
+        return _pick(ids, total, scores, ids.shape[1])[0], state
 
-    return Chooser(_first, lambda batch_size, beam_width: (), choose, made_by=("best", {}))
+    def choose_apart(continuations, state):
+        return *_choose_apart(continuations), state
+
+    return Chooser(
+        _first, lambda batch_size, beam_width: (), choose, choose_apart, made_by=("best", {})
+    )
 
 
 def sample(seed: Any = None) -> Chooser:
@@ -111,7 +126,7 @@ def sample(seed: Any = None) -> Chooser:
     def choose(continuations, state):
         logits = continuations.logits
         ids = tf.argmax(logits + _noise(state, continuations), -1, tf.int32)
-        ids = tf.where(continuations.finished, continuations.end_token, ids)[..., None]  # [B, K, 1]
+        ids = tf.where(continuations.finished, continuations.repeated, ids)[..., None]  # [B, K, 1]
         log_probs = tf.gather(logits, ids, batch_dims=2) - continuations.norm()
         total, scores = continuations.scored(ids, log_probs)
         own = tf.zeros_like(ids[..., 0]) + tf.range(ids.shape[1])
@@ -188,33 +203,38 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
         width = _group_width(beam_width, groups)
         return [place % width == 0 for place in range(beam_width)]
 
+    def weight_at(time, dtype):
+        weight = tf.cast(strength, dtype)
+        if at is None:
+            return weight
+        now = tf.reshape(tf.equal(time, at), [-1, 1, 1])  # [1 or B, 1, 1]
+        return tf.where(now, weight, tf.zeros([], dtype))
+
     def choose(continuations, state):
         ids, total, scores = _candidates(continuations)  # [B, K, C]
         width = _group_width(ids.shape[1], groups)
-        weight = tf.cast(strength, scores.dtype)
-        if at is not None:
-            now = tf.reshape(tf.equal(continuations.time, at), [-1, 1, 1])  # [1 or B, 1, 1]
-            weight = tf.where(now, weight, tf.zeros([], scores.dtype))
+        weight = weight_at(continuations.time, scores.dtype)
         said, choices = None, []
         for group in range(groups):
             mine = slice(group * width, (group + 1) * width)
             cost = 0.0
             if said is not None:
-                repeats = ids[:, mine, :, None] == said[:, None, None]  # [B, K', C, chosen]
-                cost = tf.reduce_sum(tf.cast(repeats, scores.dtype), -1)
-                cost = tf.where(cost > 0, cost * weight, 0.0)  # an infinite strength is none here
+                cost = _cost(ids[:, mine], said, weight)
                 cost = tf.where(continuations.finished[:, mine, None], 0.0, cost)
-            picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, cost)
+            picked, _ = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, cost)
             picked = picked._replace(parents=picked.parents + group * width)
             choices.append(picked)
             silent = tf.gather(continuations.finished, picked.parents, batch_dims=1)
             silent |= picked.log_probs == -float("inf")
-            chosen = tf.where(silent, -1, picked.ids)  # -1: no token
-            said = chosen if said is None else tf.concat([said, chosen], 1)
+            said = _join(said, tf.where(silent, -1, picked.ids))  # -1: no token
         return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), state
 
+    def choose_apart(continuations, state):
+        weight = weight_at(continuations.time, continuations.logits.dtype)
+        return *_choose_apart(continuations, groups, weight), state
+
     made_by = ("diverse", {"groups": groups, "strength": strength, "at": at})
-    return Chooser(live, lambda batch_size, beam_width: (), choose, groups, made_by)
+    return Chooser(live, lambda batch_size, beam_width: (), choose, choose_apart, groups, made_by)
 
 
 def _group_width(beam_width, groups):
@@ -236,7 +256,7 @@ def _candidates(continuations):
     The best of a row in logits are its best in probability, so V is never scored as a whole; the
     end token is scored for another length.
     """
-    logits, end_token = continuations.logits, continuations.end_token
+    logits, repeated = continuations.logits, continuations.repeated
     never = tf.constant(-float("inf"), logits.dtype)
     vocabulary = logits.shape[-1]
     if vocabulary is None:
@@ -245,16 +265,75 @@ def _candidates(continuations):
     norm = continuations.norm(ids[..., :1])
     if ids.shape[2] == vocabulary:  # the end token is among them
         return ids, *continuations.scored(ids, values - norm)
-    end = tf.gather(logits, end_token, axis=2)[..., None]  # [B, K, 1]
+    end = tf.gather(logits, repeated, axis=2)[..., None]  # [B, K, 1]
     # An end token that is among the best as well is no other continuation.
-    repeated = tf.concat([ids == end_token, tf.zeros_like(end, tf.bool)], 2)
-    ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + end_token], 2)
+    twice = tf.concat([ids == repeated, tf.zeros_like(end, tf.bool)], 2)
+    ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + repeated], 2)
     total, scores = continuations.scored(ids, tf.concat([values, end], 2) - norm)
-    return ids, tf.where(repeated, never, total), tf.where(repeated, never, scores)
+    return ids, tf.where(twice, never, total), tf.where(twice, never, scores)
 
 
-def _pick(ids, total, scores, count, cost=0.0) -> Choice:
-    """The best `count` of [B, K, C], where `cost` counts in the choice alone."""
+def _choose_apart(continuations, groups=1, weight=0.0):
+    """The K best continuations that do not end, and the hypotheses that end among the K best of all.
+
+    -> `Choice`, log p of those that end [B, K]. The groups choose one after the other; a token costs
+    `weight` for every time that a group before has chosen it.
+    """  # noqa: E501
+    logits, end_token = continuations.logits, continuations.end_token
+    never = tf.constant(-float("inf"), logits.dtype)
+    vocabulary, beam_width = logits.shape[-1], logits.shape[1]
+    if vocabulary is None:
+        raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
+    values, ids = top_k(logits, min(beam_width + 1, vocabulary))  # K of them are no end token
+    norm = continuations.norm(ids[..., :1])
+    total = continuations.log_probs[..., None] + (values - norm)  # [B, K, C]
+    end = tf.gather(logits, continuations.repeated, axis=2) - norm[..., 0]
+    ended, is_end = continuations.log_probs + end, ids == end_token
+    may_end = end_token == continuations.repeated
+    if continuations.in_beginning is not None:
+        may_end &= ~continuations.in_beginning
+        is_end &= ~continuations.in_beginning[..., None]
+    ended, total = tf.where(may_end, ended, never), tf.where(is_end, never, total)
+    width = _group_width(beam_width, groups)
+    said, choices, ends = None, [], []
+    for group in range(groups):
+        mine = slice(group * width, (group + 1) * width)
+        group_ids, group_total, group_ended, cost, end_cost = ids, total, ended, 0.0, 0.0
+        if groups > 1:
+            group_ids, group_total, group_ended = ids[:, mine], total[:, mine], ended[:, mine]
+        if said is not None:
+            cost = _cost(group_ids, said, weight)
+            end_cost = _cost(tf.fill([1, 1, 1], end_token), said, weight)[..., 0]
+        picked, chosen = _pick(group_ids, group_total, group_total, width, cost)
+        rivals = group_ended - end_cost
+        worst = tf.math.top_k(tf.concat([chosen, rivals], 1), width)[0][:, -1:]
+        ends_here = (rivals >= worst) & (rivals > never)
+        choices.append(picked._replace(parents=picked.parents + group * width))
+        ends.append(tf.where(ends_here, group_ended, never))
+        if group + 1 < groups:
+            said = _join(said, tf.where(chosen > never, picked.ids, -1))  # -1: no token
+            said = _join(said, tf.where(ends_here, end_token, -1))
+    if groups == 1:
+        return choices[0], ends[0]
+    return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), tf.concat(ends, 1)
+
+
+def _cost(ids, said, weight):
+    """ids [B, K, C], those chosen before [B, M] -> what each costs, [B, K, C]."""
+    repeats = ids[..., None] == said[:, None, None]
+    cost = tf.reduce_sum(tf.cast(repeats, weight.dtype), -1)
+    return tf.where(cost > 0, cost * weight, 0.0)  # an infinite strength is none here
+
+
+def _join(some, more):
+    return more if some is None else tf.concat([some, more], 1)
+
+
+def _pick(ids, total, scores, count, cost=0.0) -> tuple[Choice, tf.Tensor]:
+    """The best `count` of [B, K, C], where `cost` counts in the choice alone.
+
+    Also what they were chosen by, [B, count].
+    """
     choices = ids.shape[2]
     values, chosen = tf.math.top_k(_rows(scores - cost), count)  # [B, count]
     values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
@@ -268,7 +347,7 @@ def _pick(ids, total, scores, count, cost=0.0) -> Choice:
         tf.where(forbidden, tf.constant(-float("inf"), x.dtype), of_chosen(x))
         for x in (total, scores)
     )
-    return Choice(of_chosen(ids), chosen // choices, total, scores)
+    return Choice(of_chosen(ids), chosen // choices, total, scores), values
 
 
 def _rows(x):

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from keras_attention.seq2seq import _frozen
+from keras_attention.seq2seq._answer_search import Answers, AnswerSearch
 from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq._prompt import as_beginning
 from keras_attention.seq2seq._token_cell import TokenCell, begin, one_control
-from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
-from keras_attention.seq2seq.beam_search_step import _get_scores
 from keras_attention.seq2seq.choosers import Chooser, diverse
 from keras_attention.seq2seq.controls import Control, prefix
+from keras_attention.seq2seq.decoder import dynamic_decode
 from keras_attention.seq2seq.sampler_base import as_tensors
 
 __all__ = ["Model", "SearchResult", "alternatives", "generate"]
@@ -78,6 +78,12 @@ def generate(
     score = log p(answer | source) / ((5 + T) / 6)^length_penalty + coverage_penalty *
     sum_s log min(sum_t alignment_ts, 1), where T counts the end token (Wu et al., 2016, eq. 14).
 
+    A beam search goes on with the K best hypotheses that have not ended. An answer that ends among
+    the K best continuations of its step is kept beside them, if it is one of the K best by score.
+    The search of a source stops when no hypothesis can become one of its n best answers, whatever
+    length up to `max_length` it reaches. With a beam width of 1 an answer ends as soon as its end
+    token is the likeliest.
+
     Args:
         model: see `Model`.
         source: what `model.encode` takes, for B sources: ids [B, S], or a nest of such tensors.
@@ -85,8 +91,8 @@ def generate(
             the places of those missing are empty, their length is 0 and their score -inf.
         max_length: the longest answer in tokens, the end token counted; an int or a scalar.
         length_penalty, coverage_penalty: 0 is none; numbers or scalars.
-        n_best: how many answers to return, at most (and by default) K. A search for fewer than K
-            ends as soon as these are certain.
+        n_best: how many answers to return, at most (and by default) K. A beam search ends as soon
+            as these are certain.
         return_alignments: also return what each token looked at.
         controls: what may be said, and how likely: see `controls`.
         chooser: who picks the next tokens: `best()` (the default: beam search), `sample()`,
@@ -108,35 +114,37 @@ def generate(
     """
     n_best = beam_width if n_best is None else n_best
     check_sizes(beam_width, max_length, n_best)
+    if not isinstance(chooser, Chooser | None):
+        raise TypeError(
+            "chooser must be a Chooser, such as sample() gives, or None. Received: "
+            f"chooser={chooser}"
+        )
     control, source = one_control(model, controls, max_length), as_tensors(source)
     memory, state = begin(model, source, beam_width, max_length, control)
     batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
-    decoder = BeamSearchDecoder(
+    search = AnswerSearch(
         TokenCell(model, memory, beam_width, control),
         beam_width,
-        embedding_fn=tf.identity,
-        length_penalty_weight=length_penalty,
-        coverage_penalty_weight=coverage_penalty,
-        output_alignments=return_alignments,
-        normalize=control is None,
+        model.end_id,
+        start=(tf.fill([batch_size], model.start_id), state),
+        n_best=n_best,
         chooser=chooser,
-        n_best=n_best if n_best < beam_width else None,
-        maximum_iterations=max_length,
-        enable_tflite_convertible=pad_to_max_length,
-        autocast=False,  # the state has the types of the model, whatever the global policy is
+        length_penalty=length_penalty,
+        coverage_penalty=coverage_penalty,
+        max_length=max_length,
+        return_alignments=return_alignments,
+        normalize=control is None,
+        padded=pad_to_max_length,
     )
     with _frozen.weights(model):
-        found, final, lengths = decoder(
-            None,
-            start_tokens=tf.fill([batch_size], model.start_id),
-            end_token=model.end_id,
-            initial_state=state,
+        found, _, _ = dynamic_decode(
+            search,
+            output_time_major=True,
+            maximum_iterations=max_length,
             training=False,
+            enable_tflite_convertible=pad_to_max_length,
         )
-    alignments = found.beam_search_decoder_output.alignments if return_alignments else None
-    return _result(
-        model, found.predicted_ids, alignments, final, length_penalty, coverage_penalty, n_best
-    )
+    return _result(found, model.pad_id)
 
 
 def alternatives(
@@ -196,44 +204,12 @@ def check_sizes(beam_width, max_length, n_best) -> None:
         )
 
 
-def _result(model, ids, alignments, final, length_penalty, coverage_penalty, n_best):
-    """[B, T, K] hypotheses -> SearchResult, scored with their full lengths and sorted."""
-    lengths = tf.cast(final.lengths, tf.int32)  # [B, K]
-    scores = _get_scores(
-        final.log_probs[..., None],
-        lengths[..., None],
-        length_penalty,
-        coverage_penalty,
-        tf.ones_like(final.finished),  # an answer cut off at the limit has looked at as much, too
-        final.accumulated_attention_probs,
-    )[..., 0]
-    # What ended neither with the end token nor at the limit had nothing left that it might say.
-    stuck = ~final.finished & (lengths < tf.shape(ids)[1])
-    scores, finished = tf.cast(scores, tf.float32), final.finished
-    order = _best_first(scores, stuck)[:, :n_best]
-    scores, lengths, finished = (
-        tf.gather(x, order, batch_dims=1) for x in (scores, lengths, finished)
-    )
-    finished &= scores > -float("inf")
-    lengths = tf.where(scores > -float("inf"), lengths, 0)
-    # Transposed last: OpenVINO cannot read a gather in a batch of what was transposed.
-    ids = tf.transpose(tf.gather(ids, order, axis=2, batch_dims=1), [0, 2, 1])  # [B, K, T]
-    real = tf.sequence_mask(lengths, tf.shape(ids)[2])
-    ids = tf.where(real, ids, model.pad_id)
-    if alignments is not None:
-        alignments = tf.gather(alignments, order, axis=2, batch_dims=1)  # [B, T, K, S]
-        alignments = tf.transpose(alignments, [0, 2, 1, 3])
-        alignments = tf.where(real[..., None], alignments, tf.zeros([], alignments.dtype))
-    return SearchResult(ids, lengths, scores, alignments, finished)
-
-
-def _best_first(scores, last):
-    """The places of a row by falling score, those that are to come last behind the others.
-
-    [B, K], [B, K] bool -> [B, K].
-    """
-    count = scores.shape[1]
-    _, order = tf.math.top_k(scores, count)
-    behind = tf.cast(tf.gather(last, order, batch_dims=1), tf.int32)
-    _, places = tf.math.top_k(-tf.range(count) - count * behind, count)
-    return tf.gather(order, places, batch_dims=1)
+def _result(found: Answers, pad_id: int) -> SearchResult:
+    """The answers, with padding and zeros after their ends."""
+    real = tf.sequence_mask(found.lengths, tf.shape(found.ids)[2])
+    ids, alignments = tf.where(real, found.ids, pad_id), None
+    if tf.is_tensor(found.alignments):
+        zero = tf.zeros([], found.alignments.dtype)
+        alignments = tf.where(real[..., None], found.alignments, zero)
+    scores = tf.cast(found.scores, tf.float32)
+    return SearchResult(ids, found.lengths, scores, alignments, found.finished)

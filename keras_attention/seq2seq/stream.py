@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.seq2seq._answer_search import AnswerSearch
 from keras_attention.seq2seq._keras import no_autograph
 from keras_attention.seq2seq._prompt import prompt_of
 from keras_attention.seq2seq._token_cell import TokenCell, begin, one_control
-from keras_attention.seq2seq.beam_search_decoder import BeamSearchDecoder
 from keras_attention.seq2seq.choosers import Chooser, best
 from keras_attention.seq2seq.controls import Control
 from keras_attention.seq2seq.generate import Model, check_sizes
@@ -43,8 +43,8 @@ class Stream:
     Args:
         model: see `generate.Model`.
         max_length: the longest answer in tokens, the end token counted; an int.
-        length_penalty, coverage_penalty: of `generate`. They say when an answer had better end,
-            also of one hypothesis.
+        length_penalty, coverage_penalty: of `generate`. They do not change what one hypothesis
+            says, for all its continuations have the same length.
         controls: what may be said, and how likely: see `controls`. A setting that is given for each
             source, [B], binds the stream to this batch.
         chooser: `best()` (the default: greedy) or `sample(seed)`.
@@ -74,8 +74,8 @@ class Stream:
         self._chooser = best() if chooser is None else chooser
         self._return_alignments = return_alignments
         self._penalties = {
-            "length_penalty_weight": length_penalty,
-            "coverage_penalty_weight": coverage_penalty,
+            "length_penalty": length_penalty,
+            "coverage_penalty": coverage_penalty,
         }
         trace = dict(autograph=False, reduce_retracing=True)
         self._start, self._step = (
@@ -103,49 +103,31 @@ class Stream:
         """-> memory, the first inputs, the first state."""
         memory, state = begin(self._model, source, 1, self._max_length, self._control)
         batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
-        _, inputs, state = self._initialize(self._decoder(memory), batch_size, state)
+        start = tf.fill([batch_size], self._model.start_id), state
+        _, inputs, state = self._search(memory, start).initialize()
         return memory, inputs, state
 
     def _next(self, time, memory, inputs, state):
         """-> (tokens [B], perhaps alignments [B, S]), the next inputs and state, ended [B]."""
-        decoder = self._decoder(memory)
         before = state.lengths
-        # A decoder learns its sizes from a state: this one, whose values it throws away.
-        cell_state = state.beams.cell_state
-        if decoder._reorder is None:
-            cell_state = tf.nest.map_structure(_rows, cell_state)
-        self._initialize(decoder, tf.shape(before)[0], cell_state)
-        found, state, inputs, finished = decoder.step(time, inputs, state, training=False)
+        found, state, inputs, finished = self._search(memory).step(time, inputs, state)
         real = (state.lengths > before)[:, 0]  # [B]
-        said = [tf.where(real, found.predicted_ids[:, 0], self._model.pad_id)]
+        said = [tf.where(real, found.ids[:, 0], self._model.pad_id)]
         if self._return_alignments:
             looked = found.alignments[:, 0]
             said.append(tf.where(real[:, None], looked, tf.zeros([], looked.dtype)))
         return said, inputs, state, finished[:, 0]
 
-    def _decoder(self, memory):
+    def _search(self, memory, start=None):
         model, control = self._model, self._control
-        return BeamSearchDecoder(
+        return AnswerSearch(
             # What `model.projection` prepares would here be prepared for every token.
             TokenCell(model, memory, 1, control, project=model.project),
             1,
-            embedding_fn=tf.identity,
-            output_alignments=self._return_alignments,
+            model.end_id,
+            start=start,
+            return_alignments=self._return_alignments,
             normalize=control is None,
             chooser=self._chooser,
             **self._penalties,
-            autocast=False,
         )
-
-    def _initialize(self, decoder, batch_size, state):
-        return decoder.initialize(
-            None,
-            start_tokens=tf.fill([batch_size], self._model.start_id),
-            end_token=self._model.end_id,
-            initial_state=state,
-        )
-
-
-def _rows(leaf):
-    """[B, 1, ...] -> [B, ...]; what has no rows stays."""
-    return tf.squeeze(leaf, 1) if leaf.shape.rank else leaf

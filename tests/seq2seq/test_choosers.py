@@ -158,25 +158,34 @@ def test_two_draws_without_replacement_have_the_probabilities_of_an_urn():
 
 
 def diverse_oracle(log_p, width, groups, strength, steps):
-    """Vijayakumar et al. (2018), algorithm 1, over lists of hypotheses: [(answer, log p)]."""
-    beams = [[((), 0.0)] for _ in range(groups)]
+    """Vijayakumar et al. (2018), algorithm 1, over lists of hypotheses: [(answer, log p)].
+
+    A group of several keeps what has finished apart, and is over when it has enough that is better
+    than what goes on; a group of one is over with its end token.
+    """
+    size = width // groups
+    live, found = [[((), 0.0)] for _ in range(groups)], [[] for _ in range(groups)]
     for t in range(steps):
         said = []  # what the groups before have chosen at this step
-        for group, hypotheses in enumerate(beams):
+        for group in range(groups):
             candidates = []
-            for answer, total in hypotheses:
-                if answer and answer[-1] == END:
-                    candidates.append((total, answer, total))
-                    continue
+            for answer, total in live[group]:
                 for token, extra in enumerate(log_p(t, answer[-1] if answer else START)):
                     cost = strength * said.count(token)
                     candidates.append((total + extra - cost, (*answer, token), total + extra))
             candidates.sort(key=lambda candidate: -candidate[0])
-            chosen = candidates[: width // groups]
-            beams[group] = [(answer, total) for _, answer, total in chosen]
-            # A hypothesis that has finished before chooses nothing.
-            said += [answer[-1] for answer, _ in beams[group] if len(answer) == t + 1]
-    return sorted((h for group in beams for h in group), key=lambda h: -h[1])
+            chosen = [(answer, total) for _, answer, total in candidates]
+            ended = [h for h in chosen[:size] if h[0][-1] == END]
+            going = [h for h in chosen if h[0][-1] != END][:size]
+            if size == 1 and ended:
+                going = []
+            said += [answer[-1] for answer, _ in ended + going]
+            found[group] = sorted(found[group] + ended, key=lambda h: -h[1])[:size]
+            best_going = max((total for _, total in going), default=-np.inf)
+            over = len(found[group]) == size and found[group][-1][1] >= best_going
+            live[group] = [] if over else going
+    kept = [sorted(a + b, key=lambda h: -h[1])[:size] for a, b in zip(found, live)]
+    return sorted((h for group in kept for h in group), key=lambda h: -h[1])
 
 
 @pytest.mark.parametrize("width, groups, strength", [(4, 2, 0.5), (6, 3, 2.0), (3, 3, 1.0)])
@@ -342,8 +351,8 @@ def dead_end(after):
 
 @every_chooser
 def test_where_controls_leave_nothing_an_answer_stops_and_says_so(name):
-    logits = np.random.normal(size=(3, 6, 4, 4))
-    logits[..., END] = -30.0  # nobody ends by himself
+    logits = np.random.normal(size=(3, 6, 6, 6))
+    logits[..., END] = -30.0  # no answer ends by itself
     table = Table(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
     result = generate(
         TableModel(table), np.arange(3), beam_width=4, max_length=6,
