@@ -15,6 +15,7 @@ from keras_attention.seq2seq.beam_search_step import (
     BeamSearchDecoderState,
     _attention_probs,
     _get_scores,
+    _length_penalty,
     _repeated_token,
     _search_step,
     _SearchState,
@@ -203,13 +204,14 @@ class AnswerSearch(Decoder):
             self._length_penalty,
             self._coverage_penalty,
             groups,
+            may_be_stuck=not self._normalize,
         )
         log_probs = tf.where(over, never, live.log_probs)
         beams = BeamSearchDecoderState(
             cell_state=self._reorder(cell_state, live.parents),
             log_probs=log_probs,
             finished=log_probs == never,
-            lengths=beams.lengths + 1,
+            lengths=beams.lengths,  # all that go on have as many tokens as there were steps
             accumulated_attention_probs=gather_beams(coverage, live.parents)
             if self._covers
             else (),
@@ -238,7 +240,7 @@ class AnswerSearch(Decoder):
         ids = tf.transpose(ids, [1, 2, 0])  # [B, n, T]
         if self._return_alignments:
             alignments = tf.transpose(alignments, [1, 2, 0, 3])
-        if not (self._padded or in_xla()):  # a search may outlast its answers
+        if self._keeps_apart and not (self._padded or in_xla()):  # it may outlast its answers
             longest = tf.maximum(tf.reduce_max(lengths), 1)
             ids = ids[:, :, :longest]
             alignments = alignments[:, :, :longest] if self._return_alignments else ()
@@ -281,6 +283,11 @@ class AnswerSearch(Decoder):
 
     def _scores(self, log_probs, lengths, coverage):
         """[B, K], lengths [B, K] or a scalar, coverage [B, K, S] or () -> [B, K]."""
+        if not self._covers:
+            if tf.get_static_value(self._length_penalty) == 0.0:
+                return log_probs
+            penalty = _length_penalty(lengths, self._length_penalty)
+            return log_probs / tf.cast(penalty, log_probs.dtype)
         lengths = lengths if lengths.shape.rank == 0 else lengths[..., None]
         return _get_scores(
             log_probs[..., None],

@@ -56,7 +56,8 @@ def add(
     """  # noqa: E501
     beam_width = scores.shape[1]
     width = beam_width // groups
-    origins = 2 * (time * beam_width + tf.range(beam_width)) + tf.cast(said_end, tf.int32)
+    own = 2 * tf.range(beam_width) + tf.cast(said_end, tf.int32)
+    origins = 2 * beam_width * time + own
     origins = tf.broadcast_to(origins, tf.shape(scores))
 
     def join(old, new):
@@ -69,7 +70,9 @@ def add(
         order = best_first(scores, join(~finished.said_end, stuck))[:, :width]
         scores = tf.gather(scores, order, batch_dims=1)
     origins = tf.gather(origins, order, batch_dims=1)
-    return Finished(*(tf.reshape(x, [-1, beam_width]) for x in (scores, origins)))
+    if groups > 1:
+        scores, origins = (tf.reshape(x, [-1, beam_width]) for x in (scores, origins))
+    return Finished(scores, origins)
 
 
 def certain(
@@ -81,8 +84,9 @@ def certain(
     length_penalty: Any,
     coverage_penalty: Any,
     groups: int = 1,
+    may_be_stuck: bool = False,
 ) -> tf.Tensor:
-    """Whether no live hypothesis can become one of the best answers.  -> [B, K] bool.
+    """Whether a live hypothesis cannot become one of the best answers.  -> [B, K] or [B, 1] bool.
 
     log_probs [B, K] of live hypotheses of `length` tokens; an answer has `limit` tokens at most.
     A hypothesis only loses log p. When it ends it has one token more at least, unless it is cut off
@@ -92,26 +96,25 @@ def certain(
     """
     beam_width = log_probs.shape[1]
     width = beam_width // groups
-    best = tf.reduce_max(by_group(log_probs, width), 1)  # [B*G]
-    limit = tf.cast(limit, tf.int32)
-    lengths = (tf.minimum(length + 1, limit), limit)
-    penalties = (tf.cast(_length_penalty(n, length_penalty), best.dtype) for n in lengths)
-    bound = tf.maximum(*(best / penalty for penalty in penalties))
+    bound = tf.reduce_max(by_group(log_probs, width), 1)  # [B*G]
+    if tf.get_static_value(length_penalty) != 0.0:
+        limit = tf.cast(limit, tf.int32)
+        lengths = (tf.minimum(length + 1, limit), limit)
+        penalties = (tf.cast(_length_penalty(n, length_penalty), bound.dtype) for n in lengths)
+        bound = tf.maximum(*(bound / penalty for penalty in penalties))
     if tf.get_static_value(coverage_penalty) != 0.0:
         bound = tf.where(tf.cast(coverage_penalty, bound.dtype) < 0, float("inf"), bound)
-
-    def settled(worst, whole, bound):
-        return whole & (worst > -float("inf")) & (worst >= bound)
-
-    scores, whole = (by_group(x, width) for x in (finished.scores, finished.said_end))
-    last = (n_best if groups == 1 else width) - 1
-    found = settled(scores[:, last], whole[:, last], bound)  # [B*G]
+    scores = finished.scores
+    if may_be_stuck:
+        scores = tf.where(finished.said_end, scores, -float("inf"))
+    if groups == 1:  # stuck ones come last
+        return (scores[:, n_best - 1] >= bound)[:, None]
+    found = by_group(scores, width)[:, -1] >= bound  # [B*G]
     found = tf.repeat(tf.reshape(found, [-1, groups]), width, axis=1)  # [B, K]
-    if groups > 1 and n_best < beam_width:
-        ranked = tf.where(finished.said_end, finished.scores, -float("inf"))
-        worst = tf.math.top_k(ranked, n_best)[0][:, -1]
+    if n_best < beam_width:
+        worst = tf.math.top_k(scores, n_best)[0][:, -1]
         highest = tf.reduce_max(tf.reshape(bound, [-1, groups]), 1)
-        found |= settled(worst, True, highest)[:, None]
+        found |= (worst >= highest)[:, None]
     return found
 
 

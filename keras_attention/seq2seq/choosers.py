@@ -96,7 +96,7 @@ def best() -> Chooser:
 
     def choose(continuations, state):
         ids, total, scores = _candidates(continuations)
-        return _pick(ids, total, scores, ids.shape[1])[0], state
+        return _pick(ids, total, scores, ids.shape[1]), state
 
     def choose_apart(continuations, state):
         return *_choose_apart(continuations), state
@@ -221,7 +221,7 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
             if said is not None:
                 cost = _cost(ids[:, mine], said, weight)
                 cost = tf.where(continuations.finished[:, mine, None], 0.0, cost)
-            picked, _ = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, cost)
+            picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, cost)
             picked = picked._replace(parents=picked.parents + group * width)
             choices.append(picked)
             silent = tf.gather(continuations.finished, picked.parents, batch_dims=1)
@@ -294,28 +294,43 @@ def _choose_apart(continuations, groups=1, weight=0.0):
         may_end &= ~continuations.in_beginning
         is_end &= ~continuations.in_beginning[..., None]
     ended, total = tf.where(may_end, ended, never), tf.where(is_end, never, total)
+    if groups == 1:
+        live, values = _go_on(ids, total, beam_width)
+        return live, tf.where(_among_best(ended, values), ended, never)
     width = _group_width(beam_width, groups)
     said, choices, ends = None, [], []
     for group in range(groups):
         mine = slice(group * width, (group + 1) * width)
-        group_ids, group_total, group_ended, cost, end_cost = ids, total, ended, 0.0, 0.0
-        if groups > 1:
-            group_ids, group_total, group_ended = ids[:, mine], total[:, mine], ended[:, mine]
+        cost, rivals = None, ended[:, mine]
         if said is not None:
-            cost = _cost(group_ids, said, weight)
-            end_cost = _cost(tf.fill([1, 1, 1], end_token), said, weight)[..., 0]
-        picked, chosen = _pick(group_ids, group_total, group_total, width, cost)
-        rivals = group_ended - end_cost
-        worst = tf.math.top_k(tf.concat([chosen, rivals], 1), width)[0][:, -1:]
-        ends_here = (rivals >= worst) & (rivals > never)
-        choices.append(picked._replace(parents=picked.parents + group * width))
-        ends.append(tf.where(ends_here, group_ended, never))
-        if group + 1 < groups:
-            said = _join(said, tf.where(chosen > never, picked.ids, -1))  # -1: no token
-            said = _join(said, tf.where(ends_here, end_token, -1))
-    if groups == 1:
-        return choices[0], ends[0]
+            cost = _cost(ids[:, mine], said, weight)
+            rivals -= _cost(tf.fill([1, 1, 1], end_token), said, weight)[..., 0]
+        live, values = _go_on(ids[:, mine], total[:, mine], width, cost)
+        ends_here = _among_best(rivals, values)
+        choices.append(live._replace(parents=live.parents + group * width))
+        ends.append(tf.where(ends_here, ended[:, mine], never))
+        said = _join(said, tf.where(values > never, live.ids, -1))  # -1: no token
+        said = _join(said, tf.where(ends_here, end_token, -1))
     return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), tf.concat(ends, 1)
+
+
+def _go_on(ids, total, count, cost=None) -> tuple[Choice, tf.Tensor]:
+    """The best `count` of [B, K, C], and what they were chosen by: with the cost, [B, count]."""
+    values, chosen = tf.math.top_k(_rows(total if cost is None else total - cost), count)
+    values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
+    log_probs = values
+    if cost is not None:
+        # What an infinite cost forbids is no continuation, even where there is no other.
+        log_probs = tf.gather(_rows(total), chosen, batch_dims=1)
+        log_probs = tf.where(values == -float("inf"), values, log_probs)
+    ids_chosen = tf.gather(_rows(ids), chosen, batch_dims=1)
+    return Choice(ids_chosen, chosen // ids.shape[2], log_probs, log_probs), values
+
+
+def _among_best(rivals, values):
+    """Which rivals [B, K] are among the K best of themselves and these values [B, K]."""
+    worst = tf.math.top_k(tf.concat([values, rivals], 1), values.shape[1])[0][:, -1:]
+    return (rivals >= worst) & (rivals > -float("inf"))
 
 
 def _cost(ids, said, weight):
@@ -329,11 +344,8 @@ def _join(some, more):
     return more if some is None else tf.concat([some, more], 1)
 
 
-def _pick(ids, total, scores, count, cost=0.0) -> tuple[Choice, tf.Tensor]:
-    """The best `count` of [B, K, C], where `cost` counts in the choice alone.
-
-    Also what they were chosen by, [B, count].
-    """
+def _pick(ids, total, scores, count, cost=0.0) -> Choice:
+    """The best `count` of [B, K, C], where `cost` counts in the choice alone."""
     choices = ids.shape[2]
     values, chosen = tf.math.top_k(_rows(scores - cost), count)  # [B, count]
     values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
@@ -347,7 +359,7 @@ def _pick(ids, total, scores, count, cost=0.0) -> tuple[Choice, tf.Tensor]:
         tf.where(forbidden, tf.constant(-float("inf"), x.dtype), of_chosen(x))
         for x in (total, scores)
     )
-    return Choice(of_chosen(ids), chosen // choices, total, scores), values
+    return Choice(of_chosen(ids), chosen // choices, total, scores)
 
 
 def _rows(x):
