@@ -16,6 +16,7 @@ from keras_attention.seq2seq import (
     best,
     diverse,
     generate,
+    length_between,
     sample,
     stochastic,
     temperature,
@@ -289,6 +290,9 @@ def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
             np.testing.assert_allclose(score, expected, atol=1e-5)
     compiled = tf.function(lambda s: search(s)[:3], jit_compile=True)(tf.range(3))
     np.testing.assert_array_equal(compiled[0], found.ids)
+    if name == "best" and end < 0:
+        with pytest.raises(ValueError, match=r"maximum=2\) needs an end token.*end_id=-1"):
+            search(tf.range(3), length_between(maximum=2))
     stuck = search(tf.range(3), dead_end(2))
     assert (stuck.lengths.numpy() == 2).all() and not stuck.finished.numpy().any()
 

@@ -69,6 +69,14 @@ def _in_turn(parts: tuple) -> tuple:
 
 def _demand_an_end(parts: tuple, search: Search) -> None:
     """Which token is the end is known in a search only."""
+    size = search.vocab_size
+    if search.end_id < 0 or (size is not None and search.end_id >= size):
+        for part in parts:
+            if part.ends_by is not None and part.ends_by(search) is not None:
+                raise ValueError(
+                    f"{part.name} needs an end token, and that of the model is outside of its "
+                    f"vocabulary. Received: end_id={search.end_id}, vocab_size={size}"
+                )
     for one, other in itertools.product(parts, parts):
         ends = other.ends_by is not None and other.ends_by(search) is not None
         if ends and one.ends_by is None and (search.end_id,) in one.banned:

@@ -27,7 +27,8 @@ class Control(NamedTuple):
     N = B*K rows, the hypotheses of a source side by side. The state is a nest of tensors [N, ...]
     which follows the hypotheses like the state of a cell. `advance` is told every token that enters
     the model, so the start token first: what counts tokens begins at -1. Rows that have ended are
-    fed the end token, and what becomes of them does not matter.
+    fed the end token, and what becomes of them does not matter. What `apply` returns is at most 0,
+    as a log p is: a beam search relies on that when it stops early.
 
     `combine` puts what bears on single tokens before what cuts off a tail, and tells what must be
     said of what is banned and forced. Else a fact is only used to refuse what contradicts it before
