@@ -40,7 +40,8 @@ class Layer(keras.layers.Layer):
         """The shapes of what `call` gives for inputs of these shapes; None is an unknown size.
 
         Shapes are given in the order of the arguments of `call`, or by their name, with or without
-        the suffix `_shape`. A layer that is not built yet stays so: a copy is traced.
+        the suffix `_shape`. A layer that is not built yet stays so: a copy is traced. Raises
+        ValueError if it cannot be copied, for instance because it holds a lambda.
         """
         if not hasattr(keras, "Operation"):  # Keras 2 traces by itself
             return super().compute_output_shape(*shapes, **named_shapes)
@@ -112,7 +113,14 @@ def _call_copy(layer: keras.layers.Layer, arguments: dict) -> Any:
     """What a new layer of the same configuration gives."""
     state = random.getstate()  # Keras draws seeds from here: those drawn later stay the same
     try:
-        copy = type(layer).from_config(layer.get_config())
+        try:
+            copy = type(layer).from_config(layer.get_config())
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The output shape of a {type(layer).__name__} that is not built is that of a "
+                "copy: build or call the layer first, or register its functions with Keras. "
+                f"Received: a layer that cannot be copied, for {error}"
+            ) from error
         with tf.init_scope():
             return copy(**arguments)
     finally:

@@ -229,6 +229,15 @@ def test_nested_shapes_named_shapes_and_those_of_a_cell():
     assert layers.Residual().compute_output_shape([None, 3, D]) == (None, 3, D)
 
 
+def test_a_layer_that_cannot_be_copied_must_be_built():
+    layer = Attention(lambda query, keys: tf.matmul(query, keys, transpose_b=True))
+    shapes = (2, 3, D), (2, 5, D)
+    with pytest.raises(ValueError, match="build or call the layer first"):
+        layer.compute_output_shape(*shapes)
+    layer.build(*shapes)
+    assert layer.compute_output_shape(*shapes) == (2, 3, D)
+
+
 def test_a_summary_shows_the_shapes_of_built_layers():
     model = keras.Sequential([layers.FeedForward(6), layers.DiSAN(3)])
     model.build((None, 5, D))
