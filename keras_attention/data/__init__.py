@@ -1,13 +1,28 @@
 """From files of text pairs to padded batches of token ids."""
 
 from keras_attention.data.batch import batches, epoch_batches
-from keras_attention.data.read import BETWEEN_TURNS, read_pairs, with_context
+from keras_attention.data.lines import Limits, decode_line, open_lines, read_lines
+from keras_attention.data.read import (
+    BETWEEN_TURNS,
+    PairFile,
+    file_names,
+    read_pair_file,
+    read_pairs,
+    with_context,
+)
 from keras_attention.data.split import split_by_source
 
 __all__ = [
     "BETWEEN_TURNS",
+    "Limits",
+    "PairFile",
     "batches",
+    "decode_line",
     "epoch_batches",
+    "file_names",
+    "open_lines",
+    "read_lines",
+    "read_pair_file",
     "read_pairs",
     "split_by_source",
     "with_context",

@@ -1,15 +1,60 @@
 """Text pairs from files, with errors that name the file and the line."""
 
-import gzip
 import itertools
 import os
-import zlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from keras_attention.data.lines import Limits, decode_line, open_lines, read_lines
 
 BETWEEN_TURNS = "\u241e"  # a visible sign that texts do not have: a token of every tokenizer
 
+# First rows of a CSV file that name its columns.
+HEADERS = {
+    *("source", "target", "src", "tgt", "input", "output", "question", "answer", "questions"),
+    *("answers", "query", "reply", "response", "prompt", "completion", "first", "second", "text"),
+}
 
-def read_pairs(path: str | os.PathLike, context_turns: int = 0) -> list[tuple[str, str]]:
+
+class PairFile(NamedTuple):
+    """The pairs of a file, and how it was read.
+
+    Attributes:
+        pairs: (source, target), in the order of the file.
+        lines: lines of the file.
+        form: how its columns are separated.
+        ignored: lines with columns that were not read.
+        skipped: why lines were skipped -> (how many, the first one's number). A line of a
+            conversation counts once per turn.
+    """
+
+    pairs: list[tuple[str, str]]
+    lines: int
+    form: str
+    ignored: int
+    skipped: dict[str, tuple[int, int]]
+
+    def summary(self) -> str:
+        """What was read and what was not, in one line.
+
+        >>> PairFile([("a", "b")], 3, "tab-separated", 1, {"no target": (2, 2)}).summary()
+        '1 pair from 3 lines (tab-separated); further columns of 1 line ignored; 2 skipped: no \
+target (first: line 2)'
+        """
+        parts = [
+            f"{_count(len(self.pairs), 'pair')} from {_count(self.lines, 'line')} ({self.form})"
+        ]
+        if self.ignored:
+            parts.append(f"further columns of {_count(self.ignored, 'line')} ignored")
+        for reason, (count, first) in self.skipped.items():
+            parts.append(f"{count:,} skipped: {reason} (first: line {first})")
+        return "; ".join(parts)
+
+
+def read_pairs(
+    path: str | os.PathLike, context_turns: int = 0, limits: Limits | None = None
+) -> list[tuple[str, str]]:
     """The (source, target) pairs of a corpus, in the order of the file.
 
     With `context_turns` N > 0 a line of more than two columns is a conversation: each turn but the
@@ -17,16 +62,19 @@ def read_pairs(path: str | os.PathLike, context_turns: int = 0) -> list[tuple[st
     N turns before that one.
 
     Args:
-        path: a file of lines `source TAB target` (further columns are ignored), or two
-            line-aligned files as "SOURCE,TARGET". Names that end in `.gz` are unzipped. UTF-8,
-            with or without a byte order mark; lines end in LF or CRLF. An existing file whose
-            name holds a comma is read as one file. Lines that are blank (in both files) are
-            skipped; a blank source or target beside a text is kept, as "".
+        path: a file of lines `source TAB target` (further columns are ignored), a `.csv` file, or
+            two line-aligned files as "SOURCE,TARGET". Names that end in `.gz` are unzipped. UTF-8,
+            or UTF-16 and UTF-32 with a byte order mark; see `read_lines` for the ends of lines. An
+            existing file whose name holds a comma is read as one file. Pairs with a blank source or
+            target are skipped. Cells are unquoted where the file quotes as spreadsheets do, and a
+            tab or line break in a quoted cell is read as a space: see `read_pair_file`.
         context_turns: N.
+        limits: how much may be read; default: `Limits()`.
 
     Raises:
         ValueError: a file is missing, a directory, empty, binary or not UTF-8; a line has one
-            column; the two files have different numbers of lines.
+            column; the lines of a CSV file have different numbers of columns; the two files have
+            different numbers of lines; a limit is exceeded.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -35,13 +83,59 @@ def read_pairs(path: str | os.PathLike, context_turns: int = 0) -> list[tuple[st
     ...     read_pairs(path)
     [('good day', 'guten Tag'), ('thank you', 'danke')]
     """
-    path = os.fspath(path)
-    parts = [path] if os.path.exists(path) else _two_names(path)
-    pairs = _from_one(path, context_turns) if len(parts) == 1 else _from_two(*parts)
-    pairs = [pair for pair in pairs if pair[0].strip() or pair[1].strip()]
+    return read_pair_file(path, context_turns, limits).pairs
+
+
+def read_pair_file(
+    path: str | os.PathLike, context_turns: int = 0, limits: Limits | None = None
+) -> PairFile:
+    """What `read_pairs` gives, with a report of how the file was read.
+
+    A `.csv` file has commas, semicolons or tabs between its cells, and a first row of names such as
+    `question,answer` is skipped. In other files quotation marks are part of the texts, unless the
+    whole file shows that they quote cells: no mark stands anywhere but around a cell or doubled in
+    one, and either a quoted cell holds a mark, a tab or a line break, or every cell is quoted, or
+    exactly the cells with a comma are.
+
+    Raises ValueError as `read_pairs`.
+    """
+    path, limits = os.fspath(path), limits or Limits()
+    names = file_names(path)
+    if len(names) == 2:
+        form, rows, lines = _two_files(*names, limits)
+    else:
+        form, rows, lines = _one_file(path, limits, context_turns)
+    pairs, ignored, skipped = [], 0, {}
+
+    def skip(reason, number):
+        count, first = skipped.get(reason, (0, number))
+        skipped[reason] = count + 1, first
+
+    for number, cells in rows:
+        if cells is None:
+            skip("names of columns", number)
+            continue
+        while len(cells) > 2 and not cells[-1].strip():
+            cells = cells[:-1]
+        if not any(cell.strip() for cell in cells):
+            skip("blank", number)
+            continue
+        if len(cells) > 2 and not context_turns:
+            ignored += 1
+            cells = cells[:2]
+        for place in range(1, len(cells)):
+            if not cells[place].strip():
+                skip("no target", number)
+            elif not cells[place - 1].strip():
+                skip("no source", number)
+            else:
+                pairs.append((with_context(cells[:place], context_turns), cells[place]))
+    found = PairFile(pairs, lines, form, ignored, skipped)
     if not pairs:
-        raise ValueError(f"Expected at least one pair of texts. Received: {path} holds none.")
-    return pairs
+        raise ValueError(
+            f"Expected at least one pair of texts. Received: {path} holds none: {found.summary()}."
+        )
+    return found
 
 
 def with_context(turns: Sequence[str], context_turns: int) -> str:
@@ -53,65 +147,54 @@ def with_context(turns: Sequence[str], context_turns: int) -> str:
     return BETWEEN_TURNS.join(turns[-1 - context_turns :])
 
 
-def _two_names(path):
-    """Split at the comma that gives two existing names, if there is one; else at the first."""
+def file_names(path: str) -> list[str]:
+    """The one file, or the two of "SOURCE,TARGET", that `read_pairs` reads.
+
+    Of several commas it is the one that separates two existing files, if there is one.
+    """
+    if os.path.exists(path):
+        return [path]
     commas = [place for place, letter in enumerate(path) if letter == ","]
-    splits = [(path[:place], path[place + 1 :]) for place in commas]
+    splits = [[path[:place], path[place + 1 :]] for place in commas]
     existing = [names for names in splits if all(map(os.path.exists, names))]
     return next(iter(existing or splits), [path])
 
 
-def _from_one(path, context_turns):
-    for number, line in enumerate(_lines(path), 1):
-        if line.strip():
-            columns = line.split("\t")
-            if len(columns) < 2:
-                raise ValueError(
-                    f"{path}, line {number}: expected `source TAB target`. Received: one column, "
-                    f"{_shown(line)}. Separate the two texts by a tab, or pass SOURCE,TARGET files."
-                )
-            if not context_turns:
-                columns = columns[:2]
-            while len(columns) > 2 and not columns[-1].strip():
-                columns.pop()
-            for place in range(1, len(columns)):
-                yield with_context(columns[:place], context_turns), columns[place]
-
-
-def _from_two(source, target):
-    pairs = list(itertools.zip_longest(_lines(source), _lines(target)))
-    counts = [sum(line is not None for line in lines) for lines in zip(*pairs)]
-    if len(set(counts)) > 1:
+def _two_files(source, target, limits):
+    sides = [_texts(name, limits) for name in (source, target)]
+    lengths = [len(side) for side in sides]
+    if lengths[0] != lengths[1]:
         raise ValueError(
-            f"{source} and {target} must have equally many lines. Received: {counts[0]} and "
-            f"{counts[1]}. Line {min(counts) + 1} has no partner; align the files line by line."
+            f"{source} and {target} must have equally many lines. Received: {lengths[0]} and "
+            f"{lengths[1]}. Line {min(lengths) + 1} has no partner; align the files line by line."
         )
-    return pairs
+    return "two files", enumerate(zip(*sides), 1), lengths[0]
 
 
-def _lines(path) -> Iterator[str]:
-    """Only LF ends a line: a form feed or U+2028 within a sentence must not shift the partner."""
-    if not os.path.exists(path):
-        raise ValueError(
-            f"Expected a file of text pairs. Received: {path!r}, which does not exist. Check the "
-            "path; two files are given as SOURCE,TARGET."
-        )
-    if os.path.isdir(path):
-        raise ValueError(f"Expected a file. Received: {path}, a directory. Name a file in it.")
-    try:
-        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                yield _decoded(line, path, number)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"Cannot read {path}: {error}. Is it whole, and readable?") from error
+def _one_file(path, limits, context_turns):
+    lines = _texts(path, limits)
+    if path.removesuffix(".gz").lower().endswith(".csv"):
+        form, rows = _csv(lines, path, limits, context_turns)
+        return form, rows, len(lines)
+    rows = _quoted_rows(lines, limits) if any('"' in line for line in lines) else None
+    if rows is not None:
+        return "tab-separated, with quoted cells", rows, len(lines)
+    marks = any(line.startswith('"') or '\t"' in line for line in lines)
+    form = "tab-separated" + ", quotation marks read as text" * marks
+    return form, _tab_separated(lines, path), len(lines)
+
+
+def _texts(path, limits) -> list[str]:
+    with open_lines(path) as file:
+        return [
+            _decoded(line, path, number)
+            for number, line in enumerate(read_lines(file, limits, path), 1)
+        ]
 
 
 def _decoded(line, path, number):
-    line = line.removesuffix(b"\n").removesuffix(b"\r")
     try:
-        if b"\0" in line:
-            raise ValueError("a zero byte")
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+        return decode_line(line)
     except ValueError as error:
         raise ValueError(
             f"{path}, line {number}: expected UTF-8 text. Received: {error}. Convert the file to "
@@ -119,5 +202,144 @@ def _decoded(line, path, number):
         ) from error
 
 
+def _tab_separated(lines, path) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(lines, 1):
+        cells = line.split("\t")
+        if len(cells) < 2 and line.strip():
+            raise ValueError(
+                f"{path}, line {number}: expected `source TAB target`. Received: one column, "
+                f"{_shown(line)}. Separate the two texts by a tab, or pass SOURCE,TARGET files."
+            )
+        yield number, cells
+
+
+# -- quoted cells
+
+Row = tuple[int, list[str], list[bool]]  # number of its first line, cells, which ones were quoted
+
+
+class _Misquoted(ValueError):
+    """A quotation mark where no cell begins or ends."""
+
+
+def _quoted_rows(lines, limits) -> list[tuple[int, list[str]]] | None:
+    """The rows of a tab-separated file that quotes cells; None if it does not."""
+    evidence, every, commas = False, True, True
+    found = []
+    try:
+        for number, cells, quoted in _unquoted(lines, "\t", limits, strict=True):
+            if len(cells) == 1 and cells[0].strip():
+                return None
+            found.append((number, [_one_line(cell) for cell in cells]))
+            for cell, marked in zip(cells, quoted):
+                evidence |= marked and any(sign in cell for sign in '"\t\n')
+                every &= marked or not cell
+                commas &= marked == any(sign in cell for sign in '",;\t\n')
+    except _Misquoted:
+        return None
+    return found if evidence or every or commas else None
+
+
+def _csv(lines, path, limits, context_turns):
+    names = {"\t": "tabs", ",": "commas", ";": "semicolons"}
+    separator = next((sign for sign in names if _separates(sign, lines, limits)), ",")
+    rows = _csv_rows(lines, separator, path, limits, context_turns)
+    return f"CSV, with {names[separator]}", rows
+
+
+def _separates(sign, lines, limits) -> bool:
+    """Whether each of the first rows has more than one cell, with this sign between them."""
+    try:
+        first = itertools.islice(_unquoted(lines, sign, limits), 20)
+        counts = [len(cells) for _, cells, _ in first if any(map(str.strip, cells))]
+    except _Misquoted:
+        return False
+    return bool(counts) and min(counts) > 1
+
+
+def _csv_rows(lines, separator, path, limits, context_turns):
+    columns = None
+    try:
+        for number, cells, _ in _unquoted(lines, separator, limits):
+            if not any(map(str.strip, cells)):
+                yield number, ["", ""]
+                continue
+            if len(cells) < 2:
+                raise ValueError(
+                    f"{path}, line {number}: expected two columns. Received: one, "
+                    f"{_shown(cells[0])}. Separate the two texts by a comma, a semicolon or a tab."
+                )
+            if columns is None:
+                columns = len(cells)
+                if all(cell.strip().lower() in HEADERS for cell in cells[:2]):
+                    yield number, None
+                    continue
+            if len(cells) != columns and not context_turns:
+                raise ValueError(
+                    f"{path}, line {number}: expected {columns} columns, as above. Received: "
+                    f"{len(cells)}. Put quotation marks around a text that holds the separator."
+                )
+            yield number, [_one_line(cell) for cell in cells]
+    except _Misquoted as error:
+        raise ValueError(
+            f"{path}, {error}. End the cell with a quotation mark, and double those within it."
+        ) from error
+
+
+def _unquoted(
+    lines: Iterable[str], separator: str, limits: Limits, strict: bool = False
+) -> Iterator[Row]:
+    """Rows of cells as RFC 4180 has them; a quoted cell may go on over several lines.
+
+    Strict: no unquoted cell may hold a quotation mark.
+    """
+    numbered = iter(enumerate(lines, 1))
+    for number, line in numbered:
+        cells, quoted, begin = [], [], 0
+        while True:
+            if line.startswith('"', begin):
+                end = _closing(line, begin + 1)
+                while line[end : end + 1] != '"':
+                    _, more = next(numbered, (0, None))
+                    if more is None or len(line) + len(more) > limits.max_line_bytes:
+                        raise _Misquoted(f"line {number}: a quoted cell does not end")
+                    line += "\n" + more
+                    end = _closing(line, end)
+                cell, after = line[begin + 1 : end].replace('""', '"'), end + 1
+                if after < len(line) and line[after] != separator:
+                    raise _Misquoted(f"line {number}: a text stands behind a quoted cell")
+            else:
+                after = line.find(separator, begin)
+                after = len(line) if after < 0 else after
+                cell = line[begin:after]
+                if strict and '"' in cell:
+                    raise _Misquoted(f"line {number}: a quotation mark within a cell")
+            cells.append(cell)
+            quoted.append(line.startswith('"', begin))
+            if after == len(line):
+                break
+            begin = after + 1
+        yield number, cells, quoted
+
+
+def _closing(line, begin) -> int:
+    """Where the next mark is that is not doubled; the length of the line if there is none."""
+    while True:
+        place = line.find('"', begin)
+        if place < 0:
+            return len(line)
+        if not line.startswith('"', place + 1):
+            return place
+        begin = place + 2
+
+
+def _one_line(cell):
+    return re.sub(r"[\t\n]+", " ", cell)
+
+
 def _shown(text):
     return repr(text if len(text) <= 60 else text[:60] + "...")
+
+
+def _count(count, what) -> str:
+    return f"{count:,} {what}" + "s" * (count != 1)

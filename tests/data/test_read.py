@@ -1,8 +1,10 @@
 import gzip
+import os
+import threading
 
 import pytest
 
-from keras_attention.data import read_pairs
+from keras_attention.data import Limits, lines, read_lines, read_pair_file, read_pairs
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_byte_order_marks_and_windows_line_ends_disappear(file):
 
 def test_text_is_kept_as_it_is(file):
     source = " a\u2028b\x0cc\x85d\u3000 😀\ufeff"
-    assert read_pairs(file("x.tsv", f"{source}\t猫\rß ")) == [(source, "猫\rß ")]
+    assert read_pairs(file("x.tsv", f"{source}\t猫ß ")) == [(source, "猫ß ")]
 
 
 def test_blank_lines_are_skipped(file):
@@ -48,10 +50,141 @@ def test_blank_lines_are_skipped(file):
     assert read_pairs(f"{source},{target}") == [("a", "b"), ("c", "d")]
 
 
-def test_an_empty_side_is_kept(file):
-    assert read_pairs(file("x.tsv", "\tb\na\t\n")) == [("", "b"), ("a", "")]
-    source, target = file("x.en", "\na\n"), file("x.de", "b\n\n")
-    assert read_pairs(f"{source},{target}") == [("", "b"), ("a", "")]
+def test_pairs_without_a_source_or_a_target_are_skipped_and_counted(file):
+    found = read_pair_file(file("x.tsv", "\tb\na\t\n\nc\td\te\n \tb\n"))
+    assert found.pairs == [("c", "d")] and found.lines == 5 and found.ignored == 1
+    assert found.skipped == {"no source": (2, 1), "no target": (1, 2), "blank": (1, 3)}
+    assert "2 skipped: no source (first: line 1)" in found.summary()
+    source, target = file("x.en", "\na\nc\n"), file("x.de", "b\n\nd\n")
+    assert read_pairs(f"{source},{target}") == [("c", "d")]
+    with pytest.raises(ValueError, match="holds none.*2 skipped: no target"):
+        read_pairs(file("none.tsv", "a\t\nb\t \n"))
+
+
+def test_an_empty_turn_of_a_conversation_is_neither_said_nor_answered(file):
+    path = file("x.tsv", "a\tb\t\tc\td\n")
+    assert read_pairs(path, 1) == [("a", "b"), ("\u241ec", "d")]
+
+
+def test_carriage_returns_are_ends_of_lines_or_no_part_of_a_text(file):
+    expected = [("hello", "hallo"), ("good day", "guten Tag")]
+    for content in (
+        "hello\r\thallo\r\r\ngood\rday\tguten Tag\r\n",  # stray ones
+        "hello\thallo\rgood day\tguten Tag\r",  # nothing else ends a line
+        "hello\thallo\r\rgood day\tguten Tag",
+    ):
+        assert read_pairs(file("x.tsv", content)) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(file, encoding):
+    mark = "\ufeff" * (encoding == "utf-16-be")
+    path = file("x.tsv.gz", f"{mark}你好\t您好\r\na\t\U0001f600\n".encode(encoding))
+    assert read_pairs(path) == [("你好", "您好"), ("a", "😀")]
+
+
+@pytest.mark.parametrize(
+    "content, pairs",
+    [
+        ('"He said ""hi"""\tfine\nb\tc\n', [('He said "hi"', "fine"), ("b", "c")]),
+        ('"a\tb"\tc\nd\te\n', [("a b", "c"), ("d", "e")]),
+        ('a\t"one\r\ntwo"\r\nb\tc\r\n', [("a", "one two"), ("b", "c")]),
+        ('"all"\t"quoted"\n"b"\t"c"\n', [("all", "quoted"), ("b", "c")]),
+        ('"with, comma"\tb\nc\td\n', [("with, comma", "b"), ("c", "d")]),
+    ],
+)
+def test_cells_are_unquoted_where_a_file_quotes_as_spreadsheets_do(file, content, pairs):
+    found = read_pair_file(file("x.tsv", content))
+    assert found.pairs == pairs and "quoted cells" in found.form
+
+
+@pytest.mark.parametrize(
+    "source, target",
+    [
+        ('"Hello," she said.', "Why?"),
+        ('"Hello."', "Hi."),
+        ('"Well', 'and then"'),
+        ('a 5" nail', 'a ""nail""'),
+        ('"never closed', "b"),
+        ('"Yes, sir"', "no, sir"),
+    ],
+)
+def test_quotation_marks_of_a_text_are_kept(file, source, target):
+    assert read_pairs(file("x.tsv", f"{source}\t{target}\nc\td\n")) == [
+        (source, target),
+        ("c", "d"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['"a, b","c ""d"""\n', '"a, b";"c ""d"""\r\n', 'question,answer\n"a, b","c ""d"""\n'],
+)
+def test_csv_has_commas_or_semicolons(file, content):
+    assert read_pairs(file("x.csv", content)) == [("a, b", 'c "d"')]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("a,b\nc,d,e\n", "line 2: expected 2 columns.*Received: 3"),
+        ('a,b\nc,"d\n', "line 2: a quoted cell does not end"),
+        ('a,b\nc,"d"e\n', "line 2: a text stands behind"),
+        ("a\n", "line 1: expected two columns"),
+    ],
+)
+def test_csv_that_is_surely_read_wrong_is_refused(file, content, words):
+    with pytest.raises(ValueError, match=words):
+        read_pairs(file("x.csv", content))
+
+
+@pytest.mark.parametrize(
+    "limits, words",
+    [
+        (Limits(max_line_bytes=9), "line 2: more bytes than max_line_bytes=9"),
+        (Limits(max_data_bytes=19), "more bytes than max_data_bytes=19"),
+        (Limits(max_data_lines=2), "more lines than max_data_lines=2"),
+    ],
+)
+def test_more_text_than_the_limits_allow_is_refused(file, limits, words):
+    for name in ("x.tsv", "x.tsv.gz"):
+        path = file(name, "a\tb\nlonger\tline\nc\td\n")
+        assert len(read_pairs(path)) == 3
+        with pytest.raises(ValueError, match=rf"{name}.*{words}.*raise"):
+            read_pairs(path, limits=limits)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="needs /dev/zero")
+def test_a_file_without_end_is_refused():
+    with pytest.raises(ValueError, match="/dev/zero.*max_line_bytes=1,000,000"):
+        read_pairs("/dev/zero", limits=Limits(max_line_bytes=1_000_000))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_read_if_somebody_writes_to_it(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(lines, "WAIT", 0.1)
+    with pytest.raises(ValueError, match="pipe.*nothing was written"):
+        read_pairs(tmp_path / "pipe")
+    monkeypatch.setattr(lines, "WAIT", 10)
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=["a\tb\n"])
+    writer.start()
+    assert read_pairs(tmp_path / "pipe") == [("a", "b")]
+    writer.join()
+
+
+def test_a_line_is_given_as_soon_as_it_is_complete():
+    class Terminal:
+        def __init__(self):
+            self.typed = [b"\xef\xbb", b"\xbfa\r\nb", b"c\n", b"d"]
+
+        def read1(self, size):
+            return self.typed.pop(0) if self.typed else b""
+
+    terminal = Terminal()
+    found = read_lines(terminal)
+    assert next(found) == b"a" and len(terminal.typed) == 2
+    assert list(found) == [b"bc", b"d"]
 
 
 def test_a_file_with_a_comma_in_its_name_wins_over_splitting(file):
@@ -104,7 +237,6 @@ def test_a_file_without_pairs_is_refused(file, content):
     "content, line",
     [
         ("a\tb\ngrün\tverde\n".encode("latin-1"), 2),
-        ("a\tb\n".encode("utf-16"), 1),
         ("a\tb\n".encode("utf-16-le"), 1),
         (b"a\tb\na\tb\0c\n", 2),
         (b"a\tb\n\xed\xa0\x80\tsurrogate\n", 2),

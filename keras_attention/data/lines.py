@@ -1,0 +1,180 @@
+"""Lines of text files, whatever wrote them: one reader for training, evaluation and inference."""
+
+import codecs
+import contextlib
+import gzip
+import itertools
+import os
+import re
+import select
+import stat
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+CHUNK = 1 << 16
+WAIT = 10  # seconds for somebody to write to a named pipe
+
+# Longer marks first: that of UTF-32 begins with that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+
+
+class Limits(NamedTuple):
+    """How much text is read; more of it is an error that names the limit.
+
+    Attributes:
+        max_line_bytes: bytes of a line, or of a quoted cell with its line breaks.
+        max_data_bytes: bytes of a file, after decompression.
+        max_data_lines: lines of a file.
+    """
+
+    max_line_bytes: float = 10_000_000
+    max_data_bytes: float = 1_000_000_000
+    max_data_lines: float = 10_000_000
+
+
+def read_lines(
+    file: BinaryIO, limits: Limits | None = None, name: str = "the input"
+) -> Iterator[bytes]:
+    """The lines of a binary stream, each as soon as it is complete, as UTF-8 without its line end.
+
+    A byte order mark is removed; with that of UTF-16 or UTF-32 the text is converted. A line ends
+    in LF or CRLF; where the stream has no LF at all, in CR. Other carriage returns are removed
+    beside a tab, and are a space within a text. Bytes that are no text are left for `decode_line`
+    to refuse, so that a reader can go on with the next line.
+
+    Args:
+        file: a file opened with "rb", `sys.stdin.buffer`, a `gzip.GzipFile`.
+        limits: default: `Limits()`.
+        name: of the file, for errors.
+
+    Raises:
+        ValueError: a limit is exceeded.
+
+    >>> import io
+    >>> list(read_lines(io.BytesIO("\\ufeffgood day\\r\\n你好".encode("utf-16-le"))))
+    [b'good day', b'\\xe4\\xbd\\xa0\\xe5\\xa5\\xbd']
+    """
+    limits = limits or Limits()
+    end, rest, count = b"\n", b"", 0
+    for chunk in _utf8(_chunks(file, limits, name)):
+        rest += chunk
+        if not count and b"\n" not in rest and b"\r" in rest and len(rest) > limits.max_line_bytes:
+            end = b"\r"
+        *whole, rest = rest.split(end)
+        for line in whole:
+            count += 1
+            yield _checked(line, count, limits, name)
+        _check("max_line_bytes", len(rest), limits, f"{name}, line {count + 1}: more bytes")
+    if not count and b"\r" in rest.rstrip(b"\r"):
+        end, rest = b"\r", rest.removesuffix(b"\r")
+    for line in rest.split(end) if rest else []:
+        count += 1
+        yield _checked(line, count, limits, name)
+
+
+def decode_line(line: bytes) -> str:
+    """The text of a line that `read_lines` gave.
+
+    Raises ValueError if it is not UTF-8, or has a zero byte, as binary files and UTF-16 without a
+    byte order mark do.
+    """
+    if b"\0" in line:
+        raise ValueError("a zero byte")
+    return line.decode("utf-8")
+
+
+@contextlib.contextmanager
+def open_lines(path: str) -> Iterator[BinaryIO]:
+    """A file to be given to `read_lines`, unzipped if its name ends in `.gz`.
+
+    Raises ValueError if it is missing, a directory, a pipe that nobody writes to, or unreadable.
+    """
+    if not os.path.exists(path):
+        raise ValueError(
+            f"Expected a file of text. Received: {path!r}, which does not exist. Check the path; "
+            "two files of pairs are given as SOURCE,TARGET."
+        )
+    if os.path.isdir(path):
+        raise ValueError(f"Expected a file. Received: {path}, a directory. Name a file in it.")
+    try:
+        file = _opened(path)
+    except OSError as error:
+        raise ValueError(_unreadable(path, error)) from error
+    with file:
+        yield gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
+
+
+def _unreadable(name, error) -> str:
+    return f"Cannot read {name}: {error}. Is it whole, and readable?"
+
+
+def _opened(path) -> BinaryIO:
+    if not stat.S_ISFIFO(os.stat(path).st_mode):
+        return open(path, "rb")
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a usual `open` waits for a writer
+    if not select.select([handle], [], [], WAIT)[0]:
+        os.close(handle)
+        raise OSError(f"it is a pipe, and nothing was written to it for {WAIT} seconds")
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "rb")
+
+
+def _chunks(file, limits, name) -> Iterator[bytes]:
+    """What there is to read, without waiting for more of it than one line."""
+    read, total = file.read1 if hasattr(file, "read1") else file.read, 0
+    while True:
+        try:
+            chunk = read(CHUNK)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(_unreadable(name, error)) from error
+        if not chunk:
+            return
+        total += len(chunk)
+        _check("max_data_bytes", total, limits, f"{name} has more bytes")
+        yield chunk
+
+
+def _utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if not any(mark.startswith(head) for mark in _MARKS):  # it cannot become a longer mark
+            break
+    mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
+    head, encoding = head[len(mark) :], _MARKS.get(mark, "utf-8")
+    if encoding == "utf-8":
+        yield head
+        yield from chunks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    with contextlib.suppress(UnicodeDecodeError):
+        for chunk in itertools.chain([head], chunks):
+            yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
+        yield decoder.decode(b"", True).encode("utf-8", "surrogatepass")
+        return
+    yield b"\xff"  # refused by `decode_line`
+
+
+def _checked(line, number, limits, name) -> bytes:
+    """The line without stray carriage returns, if it is within the limits."""
+    _check("max_line_bytes", len(line), limits, f"{name}, line {number}: more bytes")
+    _check("max_data_lines", number, limits, f"{name} has more lines")
+    if b"\r" in line:
+        line = re.sub(rb"\r*\t\r*", b"\t", line.strip(b"\r"))
+        line = re.sub(rb"\r+", b" ", line)
+    return line
+
+
+def _check(limit, count, limits, what) -> None:
+    most = getattr(limits, limit)
+    if count > most:
+        raise ValueError(
+            f"{what} than {limit}={most:,} allows. Is it the right file? If so, raise {limit}."
+        )
