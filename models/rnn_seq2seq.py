@@ -9,6 +9,7 @@
 `python -m models.rnn_seq2seq` learns to reverse strings in about a minute.
 """
 
+import contextlib
 from typing import Any
 
 import keras
@@ -192,9 +193,10 @@ class RNNSeq2Seq(keras.Model):
     def _encode(self, source, training=None):
         mask = source != self.pad_id
         values, states = self.source_embedding(source), []
-        for layer in self.encoder:
-            values, *state = layer(values, mask=mask, training=training)
-            states.append(state)
+        with contextlib.nullcontext() if training else self._without_dropout():
+            for layer in self.encoder:
+                values, *state = layer(values, mask=mask, training=training)
+                states.append(state)
         batch_size = tf.shape(source)[0]
         cell_state = self.bridge(states, self.inner_cell.get_initial_state(batch_size=batch_size))
         if self.cell is self.inner_cell:
@@ -202,6 +204,21 @@ class RNNSeq2Seq(keras.Model):
         memory = self.cell.prepare_memory(values, memory_mask=mask)
         state = self.cell.get_initial_state(batch_size=batch_size, memory=memory)
         return memory, state.clone(cell_state=cell_state)
+
+    @contextlib.contextmanager
+    def _without_dropout(self):
+        """Keras' RNN draws the masks of its cell even where it does not apply them, and moves the
+        seed: evaluating would change the training that follows.
+        """
+        names = ("forward_layer", "backward_layer") if self._config["bidirectional"] else ()
+        layers = [getattr(layer, name) for layer in self.encoder for name in names] or self.encoder
+        try:
+            for layer in layers:
+                layer.cell.dropout = 0.0
+            yield
+        finally:
+            for layer in layers:
+                layer.cell.dropout = self._config["dropout"]
 
     def decode(self, target_in, memory, state, training=None, return_alignments=False):
         """Teacher forcing: [B, T] ids, what `encode` gave -> logits [B, T, V], and alignments
