@@ -1,7 +1,11 @@
 """Subwords: SentencePiece, trained so that nothing is lost."""
 
+import contextlib
 import io
+import os
 import re
+import tempfile
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -61,9 +65,10 @@ class Subwords(Tokenizer):
             ) from error
         content = read(model_file)
         try:
-            self._model = tensorflow_text.SentencepieceTokenizer(model=content)
-            self._model._model_resource = _lasting(self._model._model_resource, content)
-            size = self._model.vocab_size().numpy()
+            with _without_note():
+                self._model = tensorflow_text.SentencepieceTokenizer(model=content)
+                self._model._model_resource = _lasting(self._model._model_resource, content)
+                size = self._model.vocab_size().numpy()
         except tf.errors.OpError as error:
             raise ValueError(f"{model_file} is no SentencePiece model: {error}") from error
         pieces = [piece.decode() for piece in self._model.id_to_string(tf.range(size)).numpy()]
@@ -174,6 +179,32 @@ def _lasting(resource, content: bytes):
             return make(model=content, shared_name=f"keras_attention_{sha256(content)}")
 
     return Lasting(content, "sentencepiece")
+
+
+_STDERR = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_note():
+    """Standard error without SentencePiece's note that it does not normalise, as it is told to.
+
+    No log level keeps it back. Whatever else is written meanwhile is passed on.
+    """
+    with _STDERR, contextlib.ExitStack() as undo:
+        try:
+            usual = os.dup(2)
+            caught = undo.enter_context(tempfile.TemporaryFile())
+        except OSError:  # no standard error, or no room
+            yield
+            return
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(usual, 2)
+            os.close(usual)
+            caught.seek(0)
+            os.write(2, b"".join(line for line in caught if b"precompiled_charsmap" not in line))
 
 
 def _covered(characters: Counter, coverage: float) -> int:
