@@ -166,7 +166,7 @@ class Endpoints(tf.Module):
         read, answered = self._read(text)
         source = self.source_ids(read)
         found = _only(_cut(search(source, text)), answered, self.pad_id)
-        answer = self.spell(text, source, found["ids"], found.get("alignments"))
+        answer = self.spell(read, source, found["ids"], found.get("alignments"))
         answer.update(scores=found["scores"], lengths=found["lengths"])
         return {name: value[:count] for name, value in answer.items()}
 
