@@ -41,16 +41,17 @@ def _run() -> int:
     if FLAGS.mode == "train":
         from apps.chatbot import train
 
-        return 0 if train.run(directory, settings.of_flags(FLAGS), said) else INTERRUPTED
+        wanted = settings.of_flags(FLAGS)
+        return 0 if train.run(directory, wanted, said, _limits()) else INTERRUPTED
     if FLAGS.mode == "eval":
         from apps.chatbot import evaluate
 
-        evaluate.run(directory, said)
+        evaluate.run(directory, said, _limits(), FLAGS.bleu_tokenize)
         return 0
     if FLAGS.mode == "infer":
         from apps.chatbot import infer
 
-        return 0 if infer.run(directory, said, FLAGS.input, FLAGS.output) else 1
+        return 0 if infer.run(directory, said, FLAGS.input, FLAGS.output, _limits()) else 1
     if FLAGS.mode == "serve":
         from apps.chatbot import serve
 
@@ -63,6 +64,12 @@ def _run() -> int:
 
     export.run(directory, said, FLAGS.export_dir)
     return 0
+
+
+def _limits():
+    from keras_attention.data import Limits
+
+    return Limits(*(FLAGS[name].value for name in Limits._fields))
 
 
 def _talk(directory, said):

@@ -1,47 +1,147 @@
 """The text pairs that a run learns from, chooses by, and is judged on."""
 
+import hashlib
 import importlib.resources
-from typing import NamedTuple
+import os
+from typing import Any, NamedTuple
 
-from apps.chatbot import dialogues
-from keras_attention.data import read_pairs, split_by_source
+import tensorflow as tf
+
+from apps.chatbot import dialogues, files
+from apps.chatbot.sources import without_blanks
+from keras_attention.data import Limits, PairFile, file_names, read_pair_file, split_by_source
 
 Pair = tuple[str, str]
 
+DATA = "data.json"
+VERSION = 1
+SAMPLES = 3
+
 
 class Corpus(NamedTuple):
-    """train: learned from. dev: stops the training. test: judged on, seen by neither of both."""
+    """The pairs of a run, and what they were read from.
+
+    Attributes:
+        train: learned from.
+        dev: stops the training.
+        test: judged on, seen by neither of both.
+        families: of each test pair, where they are generated.
+        about: what there is to say about the files, a line each.
+        record: what identifies the data, for `check_unchanged`.
+    """
 
     train: list[Pair]
     dev: list[Pair]
     test: list[Pair]
-    families: list[str] | None  # of each test pair, where they are generated
+    families: list[str] | None
+    about: list[str]
+    record: dict[str, Any]
 
 
-def load(settings: dict) -> Corpus:
+def load(settings: dict, limits: Limits | None = None) -> Corpus:
     """The pairs of `--data` and `--dev_data`, or those that come with the program.
 
     Raises ValueError for files that cannot be read, or too few pairs to hold any out.
     """
     if settings["data"]:
-        return _of_files(settings)
+        return _of_files(settings, limits)
     if settings["dev_data"]:
         raise ValueError("--dev_data goes with --data. Received: --dev_data alone.")
     return _shipped_chat() if settings["task"] == "chat" else _shipped_couplets()
 
 
-def _of_files(settings: dict) -> Corpus:
-    data, dev_data, turns = (settings[name] for name in ("data", "dev_data", "context_turns"))
-    if dev_data:
-        dev = read_pairs(dev_data, turns)
-        return Corpus(read_pairs(data, turns), dev, dev, None)
-    train, dev = split_by_source(read_pairs(data, turns), 0.05, settings["seed"])
+def read(path: str, settings: dict, limits: Limits | None = None) -> PairFile:
+    """The pairs of a file as the task of `settings` takes them.
+
+    Raises ValueError as `read_pairs` does, and if nothing but blanks is left of each couplet.
+    """
+    found = read_pair_file(path, settings["context_turns"], limits)
+    if settings["task"] != "couplet":
+        return found
+    sides = (without_blanks(tf.constant(side)).numpy() for side in zip(*found.pairs))
+    couplets = [(first.decode(), second.decode()) for first, second in zip(*sides)]
+    couplets = [couplet for couplet in couplets if all(couplet)]
+    if not couplets:
+        raise ValueError(f"Expected couplets. Received: {path} holds nothing but blanks.")
+    return found._replace(pairs=couplets)
+
+
+def check_there(settings: dict, remedy: str) -> None:
+    """Check that the files of a stored model's data are where they were.
+
+    Raises ValueError with `remedy`, in which `{name}` is the flag's name.
+    """
+    for name in ("data", "dev_data"):
+        path = settings[name]
+        if path and not all(map(os.path.exists, file_names(path))):
+            raise ValueError(
+                f"The data of this model, --{name}={path}, is not there any more. "
+                + remedy.format(name=name)
+            )
+
+
+def describe(path: str, found: PairFile, couplets: bool = False) -> list[str]:
+    """What was read from a file: a summary, and its first pairs."""
+    lines = [f"{path}: {found.summary()}"]
+    uneven = sum(len(first) != len(second) for first, second in found.pairs) if couplets else 0
+    if uneven:
+        lines[0] += f"; {uneven:,} couplets of lines that are not equally long"
+    for pair in found.pairs[:SAMPLES]:
+        lines.append("  {!r} -> {!r}".format(*map(_short, pair)))
+    return lines
+
+
+def check_unchanged(directory: str, record: dict[str, Any], settings: dict) -> None:
+    """Check that a run goes on with the data it began with, wherever their files lie now.
+
+    Raises ValueError, with what changed and what to do. A directory of an earlier version, which
+    has no record, is taken as it is.
+    """
+    if not has_record(directory):
+        return
+    stored = files.read_json(os.path.join(directory, DATA), VERSION)
+    for name in ("data", "dev_data"):
+        before, now = stored.get(name), record[name]
+        if before != now:
+            raise ValueError(
+                f"--{name} is not what the training in {directory!r} began with: expected "
+                f"{_identity(before)}. Received: {_identity(now)}"
+                + (f", from {settings[name]}" if settings[name] else "")
+                + ". A run goes on only with the same pairs. Restore the file (if it was moved, "
+                f"pass --{name}=NEW_PATH), or train anew in another --model_dir."
+            )
+
+
+def has_record(directory: str) -> bool:
+    """Whether a model directory says what its data were; those of earlier versions do not."""
+    return os.path.exists(os.path.join(directory, DATA))
+
+
+def save_record(directory: str, record: dict[str, Any]) -> None:
+    """Write what identifies the data into a model directory."""
+    files.write_json(os.path.join(directory, DATA), {"version": VERSION, **record})
+
+
+def _of_files(settings: dict, limits) -> Corpus:
+    path, dev_path, couplets = (
+        settings["data"],
+        settings["dev_data"],
+        settings["task"] == "couplet",
+    )
+    found = read(path, settings, limits)
+    about = describe(path, found, couplets)
+    if dev_path:
+        held_out = read(dev_path, settings, limits)
+        about += describe(dev_path, held_out, couplets)
+        record = _record(found.pairs, held_out.pairs)
+        return Corpus(found.pairs, held_out.pairs, held_out.pairs, None, about, record)
+    train, dev = split_by_source(found.pairs, 0.05, settings["seed"])
     if not dev:
         raise ValueError(
-            f"{data} has one distinct source, so nothing can be held out. Pass --dev_data, or more "
+            f"{path} has one distinct source, so nothing can be held out. Pass --dev_data, or more "
             "pairs."
         )
-    return Corpus(train, dev, dev, None)
+    return Corpus(train, dev, dev, None, about, _record(found.pairs))
 
 
 def _shipped_chat() -> Corpus:
@@ -49,21 +149,54 @@ def _shipped_chat() -> Corpus:
     train, held_out = dialogues.generate()
     talk = _shipped("chat_en.tsv") + _shipped("chat_zh.tsv")
     dev, test = held_out[0::2], held_out[1::2]
+    pairs = [(d.question, d.answer) for d in train] + 4 * talk  # few, and each one its own
+    dev_pairs = [(d.question, d.answer) for d in dev]
     return Corpus(
-        train=[(d.question, d.answer) for d in train] + 4 * talk,  # few, and each one its own
-        dev=[(d.question, d.answer) for d in dev],
+        train=pairs,
+        dev=dev_pairs,
         test=[(d.question, d.answer) for d in test],
         families=[d.family for d in test],
+        about=[],
+        record=_record(pairs, dev_pairs),
     )
 
 
 def _shipped_couplets() -> Corpus:
-    train, dev = split_by_source(_shipped("couplets.tsv"), 0.05)
-    return Corpus(train, dev, dev, None)
+    pairs = _shipped("couplets.tsv")
+    train, dev = split_by_source(pairs, 0.05)
+    return Corpus(train, dev, dev, None, [], _record(pairs))
 
 
 def _shipped(name: str) -> list[Pair]:
     with importlib.resources.as_file(
         importlib.resources.files(__package__) / "data" / name
     ) as path:
-        return read_pairs(path)
+        return read_pair_file(path).pairs
+
+
+def _record(pairs: list[Pair], dev_pairs: list[Pair] | None = None) -> dict[str, Any]:
+    """What identifies the data: a file that is only compressed or converted stays the same."""
+
+    def facts(pairs):
+        digest, size = hashlib.sha256(), 0
+        for source, target in pairs:
+            line = f"{source}\t{target}\n".encode("utf-8", "surrogatepass")
+            digest.update(line)
+            size += len(line)
+        return {"pairs": len(pairs), "bytes": size, "sha256": digest.hexdigest()}
+
+    return {"data": facts(pairs), "dev_data": facts(dev_pairs) if dev_pairs else None}
+
+
+def _identity(facts: dict[str, Any] | None) -> str:
+    if not facts:
+        return "none"
+    if not isinstance(facts, dict) or not {"pairs", "bytes", "sha256"} <= facts.keys():
+        return f"others ({facts!r:.80})"
+    return "{pairs} pairs of {bytes} bytes, sha256 {digest}...".format(
+        **facts, digest=str(facts["sha256"])[:12]
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,90 +1,145 @@
 """`--mode=eval`: one JSON object about the held-out pairs."""
 
 import collections
-import itertools
 import json
+import re
+import sys
 
 import numpy as np
 import tensorflow as tf
 
 from apps.chatbot import corpus, store
 from apps.chatbot import settings as stored
+from apps.chatbot.infer import shown
 from apps.chatbot.responder import Responder
-from apps.chatbot.train import encode
+from apps.chatbot.sources import fit_context
+from apps.chatbot.train import dev_loss, encode
 from keras_attention import text
-from keras_attention.data import batches, read_pairs
+from keras_attention.data import Limits, batches
 
 AT_ONCE = 64
 
+# Scripts without blanks between words: Chinese characters; kana, Thai, Lao, Burmese, Khmer.
+HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+UNSPACED = re.compile("[\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
-def run(directory: str, said: dict) -> dict:
-    """Evaluate the best model of `directory` on `--data` if it is named, else on its test pairs."""
+
+def run(
+    directory: str, said: dict, limits: Limits | None = None, bleu_tokenize: str | None = None
+) -> dict:
+    """Evaluate the best model of `directory` on `--data` if it is named, else on its test pairs.
+
+    `limits`: of the data. `bleu_tokenize`: of sacrebleu; None: by the script of the targets.
+    """
     data = said.pop("data", None)
     settings = stored.load(directory, said)
     model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
-    turns = settings["context_turns"]
-    pairs, families = (read_pairs(data, turns), None) if data else corpus.load(settings)[2:]
-    fits = _fits(tokenizer, pairs, settings)
-    if not any(fits):
+    pairs, families = _pairs(directory, data, settings, limits)
+    ids = encode(tokenizer, pairs, settings)
+    if not ids.places:
         raise ValueError(
             f"No pair is at most max_length={settings['max_length']} tokens long on both sides."
         )
-    pairs = list(itertools.compress(pairs, fits))
-    families = families and list(itertools.compress(families, fits))
+    too_long = len(pairs) - len(ids.places)
+    pairs = [pairs[place] for place in ids.places]
+    families = families and [families[place] for place in ids.places]
     store.compile_model(model, settings)
-    ids = encode(tokenizer, pairs, settings["max_length"])
-    scores = model.evaluate(batches(*ids, AT_ONCE), return_dict=True, verbose=0)
-    answers = _answers(responder, [source for source, _ in pairs])
-    targets = [target for _, target in pairs]
+    scores = model.evaluate(batches(*ids[:2], AT_ONCE), return_dict=True, verbose=0)
+    sources, targets = map(list, zip(*pairs))
+    answers = _answers(responder, _read(tokenizer, sources, settings))
     report = {
         "pairs": len(pairs),
-        "too_long": len(fits) - len(pairs),
-        "loss": float(np.log(scores["perplexity"])),
-        "perplexity": scores["perplexity"],
+        "too_long": too_long,
+        "loss": dev_loss(scores),
+        "perplexity": scores["perplexity"] if np.isfinite(scores["perplexity"]) else None,
         "token_accuracy": scores["token_accuracy"],
         "exact_match": _mean(map(_same, answers, targets)),
-        **overlap(answers, targets, "char" if settings["task"] == "couplet" else "13a"),
+        **overlap(answers, targets, bleu_tokenize or bleu_tokenizer(targets)),
         "distinct_1": distinct(answers, 1),
         "distinct_2": distinct(answers, 2),
     }
     if settings["task"] == "couplet":
-        sources = [source for source, _ in pairs]
         report["right_length"] = _mean(len(a) == len(s) for a, s in zip(answers, sources))
     if families:
         report["families"] = _by_family(families, answers, targets)
-    print(json.dumps(report, ensure_ascii=False))
+    if report["bleu"] is None:
+        print(
+            "eval: no BLEU and chrF, for sacrebleu is not installed: pip install sacrebleu, the "
+            "extra [metrics].",
+            file=sys.stderr,
+        )
+    print(json.dumps(report, ensure_ascii=False, allow_nan=False))
     return report
 
 
-def _fits(tokenizer, pairs, settings) -> list[bool]:
-    """Which pairs the model can read and say; `infer` refuses the same couplets."""
-    limit = settings["max_length"]
-    source, target = (tokenizer.encode(list(side)).row_lengths().numpy() for side in zip(*pairs))
-    longest = np.maximum(source, target)
-    if settings["task"] == "couplet":
-        longest = np.maximum(longest, [len(first) for first, _ in pairs])
-    return (longest <= limit).tolist()
+def _pairs(directory, data, settings, limits) -> tuple[list, list | None]:
+    """The pairs to evaluate on, and their families, if they have any."""
+    if data:
+        found = corpus.read(data, settings, limits)
+        if found.ignored or found.skipped:
+            print(f"eval: {data}: {found.summary()}", file=sys.stderr)
+        return found.pairs, None
+    corpus.check_there(settings, "Name what to evaluate on: --data=FILE")
+    pairs = corpus.load(settings, limits)
+    try:
+        corpus.check_unchanged(directory, pairs.record, settings)
+    except ValueError as error:  # still worth a number, but not the number it was
+        print(f"eval: {error}", file=sys.stderr)
+    return pairs.test, pairs.families
+
+
+def _read(tokenizer, sources: list[str], settings) -> list[str]:
+    """The sources with as much of their context as is read."""
+    fitted = fit_context(
+        tokenizer, tf.constant(sources), settings["context_turns"], settings["max_length"]
+    )
+    return [source.decode() for source in fitted.numpy()]
 
 
 def _answers(responder: Responder, sources: list[str]) -> list[str]:
-    """The best reply to each source; equal lengths are asked together."""
+    """The best reply to each source, as infer shows it; equal lengths are asked together."""
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers = [""] * len(sources)
     for begin in range(0, len(order), AT_ONCE):
         rows = order[begin : begin + AT_ONCE]
         for row, replies in zip(rows, responder.replies([sources[i] for i in rows])):
-            answers[row] = replies[0]
+            answers[row] = shown(replies[0])
     return answers
 
 
+def bleu_tokenizer(targets: list[str]) -> str:
+    """The tokenizer of sacrebleu for the script that the targets are written in.
+
+    `13a` needs blanks between words. Where a fifth of the texts or more has none, it is `zh` for
+    Chinese, which takes each character as a word, and `char` for Japanese, Thai, Lao, Khmer and
+    Burmese.
+
+    >>> [bleu_tokenizer([target]) for target in ("How are you?", "你好吗？", "元気ですか")]
+    ['13a', 'zh', 'char']
+    """
+    han, other = (sum(bool(script.search(text)) for text in targets) for script in (HAN, UNSPACED))
+    if 5 * other >= len(targets) and 5 * other >= han:
+        return "char"
+    return "zh" if 5 * han >= len(targets) else "13a"
+
+
 def overlap(answers: list[str], targets: list[str], tokenize: str) -> dict:
-    """BLEU and chrF of sacrebleu, with its signature; nothing if it is not installed."""
+    """BLEU and chrF of sacrebleu, with the signature of BLEU; None each if it is not installed.
+
+    Raises ValueError if sacrebleu has no such tokenizer, or it needs another package.
+    """
     try:
         import sacrebleu
     except ImportError:
-        return {}
-    bleu, chrf = sacrebleu.BLEU(tokenize=tokenize), sacrebleu.CHRF()
+        return dict.fromkeys(("bleu", "chrf", "bleu_signature"))
+    try:
+        bleu, chrf = sacrebleu.BLEU(tokenize=tokenize), sacrebleu.CHRF()
+    except (Exception, SystemExit) as error:
+        raise ValueError(
+            f"sacrebleu cannot use --bleu_tokenize={tokenize}: {error}. Choose another one, such "
+            "as char."
+        ) from error
     return {
         "bleu": bleu.corpus_score(answers, [targets]).score,
         "chrf": chrf.corpus_score(answers, [targets]).score,

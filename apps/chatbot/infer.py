@@ -1,19 +1,29 @@
 """`--mode=infer`: a reply to every line; in a terminal, a chat."""
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Sequence
 
+import tensorflow as tf
+
 from apps.chatbot import settings as stored
 from apps.chatbot import store
 from apps.chatbot.responder import Responder
-from keras_attention.data import with_context
+from apps.chatbot.sources import without_blanks
+from keras_attention.data import Limits, decode_line, open_lines, read_lines, with_context
 
 RESET = "/reset"
 
 
-def run(directory: str, said: dict, input_path: str | None, output_path: str | None) -> bool:
+def run(
+    directory: str,
+    said: dict,
+    input_path: str | None,
+    output_path: str | None,
+    limits: Limits | None = None,
+) -> bool:
     """Answer lines from a file or standard input; True if every line got its answer.
 
     A line that cannot be answered (not UTF-8, nothing in it known to the model, a couplet's line
@@ -27,12 +37,14 @@ def run(directory: str, said: dict, input_path: str | None, output_path: str | N
     if input_path is None and output_path is None and sys.stdin.isatty():
         _chat(responder, settings)
         return True
+    limits = (limits or Limits())._replace(max_data_bytes=math.inf, max_data_lines=math.inf)
     with contextlib.ExitStack() as files:
-        source = files.enter_context(open(input_path, "rb")) if input_path else sys.stdin.buffer
+        source = files.enter_context(open_lines(input_path)) if input_path else sys.stdin.buffer
         target = files.enter_context(open(output_path, "wb")) if output_path else sys.stdout.buffer
         whole = True
-        for number, line in enumerate(source, 1):
-            reply, problem = answer(responder, settings, line.rstrip(b"\r\n"))
+        lines = read_lines(source, limits, input_path or "the input")
+        for number, line in enumerate(lines, 1):
+            reply, problem = answer(responder, settings, line)
             if problem:
                 print(f"line {number}: {problem}", file=sys.stderr, flush=True)
                 whole &= reply is not None
@@ -50,11 +62,18 @@ def answer(responder: Responder, settings: dict, line: bytes) -> tuple[str | Non
 
 
 def best(replies: list[str], settings: dict) -> str:
-    """The reply; those of --n_best, if it is given, parted by tabs."""
-    # A model of bytes may say a line break; here it would be taken for the end of the reply.
+    """The reply; those of --n_best, if it is given, separated by tabs."""
     if settings["n_best"] is None:
-        return replies[0].replace("\n", " ")
+        return shown(replies[0])
     return "\t".join(" ".join(reply.splitlines()).replace("\t", " ") for reply in replies)
+
+
+def shown(reply: str) -> str:
+    """A reply on one line.
+
+    A model of bytes may say a line break; here it would be taken for the end of the reply.
+    """
+    return reply.replace("\n", " ")
 
 
 def read(
@@ -66,12 +85,15 @@ def read(
     columns. Of them all the last ones are read, as many as there is room for.
     """
     try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
+        text = decode_line(line)
+    except ValueError as error:
         return None, f"expected UTF-8 text. Received: {error}. No reply."
     limit, context = settings["max_length"], settings["context_turns"]
     turns = [*before, *text.split("\t")] if context else [text]
     text = turns[-1]
+    if settings["task"] == "couplet":
+        text = without_blanks(tf.constant(text)).numpy().decode()
+        turns = [text]
     if not text.strip():
         return "", None
     known, tokens = responder.count(text)

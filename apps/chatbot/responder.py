@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from apps.chatbot import search
+from apps.chatbot.sources import fit_context, without_blanks
 from keras_attention import export, text
 from keras_attention.data import BETWEEN_TURNS
 from keras_attention.seq2seq import Stream, exact_length
@@ -20,22 +21,26 @@ class Responder(export.Endpoints):
         plan = search.plan(settings, tokenizer)
         looks = settings["attention"] != "none"
         couplet = settings["task"] == "couplet"
-        limit = settings["max_length"]
+        limit, turns = settings["max_length"], settings["context_turns"]
 
         def read(lines):
             """string [B] -> what is encoded [B], which of them are answered [B]."""
-            own = _turns(lines, 0) if settings["context_turns"] else lines
-            answered = export.readable(own, tokenizer)
             if couplet:  # its match must be as long
-                answered &= tf.strings.length(own, "UTF8_CHAR") <= limit
-            return self._with_context(lines, settings["context_turns"], limit), answered
+                signs = without_blanks(lines)
+                fits = tf.strings.length(signs, "UTF8_CHAR") <= limit
+                return signs, export.readable(lines, tokenizer) & fits
+            if not turns:
+                return lines, export.readable(lines, tokenizer)
+            answered = export.readable(_turns(lines, 0), tokenizer)
+            sources = tf.strings.regex_replace(_turns(lines, turns), "\t", BETWEEN_TURNS)
+            return fit_context(tokenizer, sources, turns, limit), answered
 
         def match(source, lines):
             """A couplet's second line has as many characters as the first."""
             lengths = (
                 tf.reduce_sum(tf.gather(characters, source), 1)
                 if lines is None
-                else tf.strings.length(lines, "UTF8_CHAR")
+                else tf.strings.length(without_blanks(lines), "UTF8_CHAR")
             )
             lengths = tf.minimum(lengths, limit)
             return [exact_length(lengths, model.end_id, tokenizer.token_lengths)]
@@ -67,18 +72,6 @@ class Responder(export.Endpoints):
                 return_alignments=looks,
             )
             self._stream = lambda lines: self._pieces(lines, self.source_ids(lines), tokens)
-
-    def _with_context(self, lines, context_turns, limit):
-        """Each line behind as many of the turns before it as there is room for.
-
-        The turns of a line are parted by tabs.
-        """
-        read = _turns(lines, 0) if context_turns else lines
-        for count in range(1, context_turns + 1):
-            longer = tf.strings.regex_replace(_turns(lines, count), "\t", BETWEEN_TURNS)
-            fits = self.tokenizer.encode(longer).row_lengths() <= limit
-            read = tf.where(fits, longer, read)
-        return read
 
     def replies(self, lines: list[str]) -> list[list[str]]:
         """The n best replies to each line, best first."""
@@ -120,7 +113,7 @@ class Responder(export.Endpoints):
 
 
 def _turns(lines, count):
-    """The last turn of each line with the `count` before it, parted by tabs."""
+    """The last turn of each line with the `count` before it, separated by tabs."""
     last = rf"((?:[^\t]*\t){{0,{count}}}[^\t]*)"
     return tf.strings.regex_replace(lines, rf"(?s)^(?:.*?\t)??{last}$", r"\1")
 

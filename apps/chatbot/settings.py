@@ -1,89 +1,28 @@
 """The settings of a model directory: what it remembers of the flags."""
 
-import json
 import os
 from typing import Any
 
 from absl import flags
 
+from apps.chatbot import files
+from apps.chatbot.table import REQUIRED, TABLE, WARMUP, Setting
+
 VERSION = 1
 CONFIG = "config.json"
 
-# What a model is made of, and learned from: it cannot change once training has begun.
-FIXED = (
-    "task",
-    "data",
-    "dev_data",
-    "tokenizer",
-    "vocab_size",
-    "batch_size",
-    "learning_rate",
-    "units",
-    "layers",
-    "attention",
-    "max_gradient_norm",
-    "dropout",
-    "dtype_policy",
-    "max_length",
-    "seed",
-    "model",
-    "heads",
-    "ff_units",
-    "label_smoothing",
-    "warmup_steps",
-    "context_turns",
-)
-# How to search: see `search`.
-SEARCH = (
-    "beam_width",
-    "n_best",
-    "length_penalty",
-    "coverage_penalty",
-    "sampling",
-    "sample_seed",
-    "diversity_groups",
-    "diversity_strength",
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical_p",
-    "min_length",
-    "repetition_penalty",
-    "no_repeat_ngram",
-    "banned_words",
-    "must_contain",
-)
-# How long to train and how to search: the stored value is only the default.
-FREE = ("epochs", "steps", "patience", "average", *SEARCH)
+_STORED: dict[str, Setting] = {row.name: row for row in TABLE if row.stored}
 
-# What earlier model directories lack, and what is meant there; also the defaults of the flags.
-ADDED: dict[str, Any] = {
-    "model": "rnn",
-    "heads": 4,
-    "ff_units": None,
-    "label_smoothing": 0.0,
-    "warmup_steps": 0,
-    "context_turns": 0,
-    "average": 0,
-    "n_best": None,
-    "coverage_penalty": 0.0,
-    "sampling": "off",
-    "sample_seed": None,
-    "diversity_groups": 2,
-    "diversity_strength": 1.0,
-    "temperature": 1.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "min_p": 0.0,
-    "typical_p": 1.0,
-    "min_length": 0,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram": 0,
-    "banned_words": [],
-    "must_contain": [],
-}
-WARMUP = 1000  # steps, of a Transformer that is told nothing else
+# What a model is made of, and learned from: it cannot change once training has begun.
+FIXED = tuple(row.name for row in _STORED.values() if row.stored == "fixed")
+# How to search: see `search`.
+SEARCH = tuple(row.name for row in _STORED.values() if row.stored == "search")
+# How long to train and how to search: the stored value is only the default.
+FREE = tuple(row.name for row in _STORED.values() if row.stored != "fixed")
+# What earlier model directories lack, and what is meant there.
+ADDED = {row.name: row.earlier for row in _STORED.values() if row.earlier is not REQUIRED}
+# Where the data lies may change; that they are the same data is checked by what they hold.
+PATHS = ("data", "dev_data")
 
 
 def of_flags(values: flags.FlagValues) -> dict:
@@ -107,18 +46,11 @@ def of_new_model(wanted: dict, said: dict) -> dict:
     if kind == "transformer":
         settings["attention"] = None
         settings["ff_units"] = settings["ff_units"] or 4 * settings["units"]
-        if settings["units"] % settings["heads"]:
-            raise ValueError(
-                "--heads must divide --units. Received: "
-                f"--heads={settings['heads']}, --units={settings['units']}"
-            )
     if settings["warmup_steps"] is None:
         settings["warmup_steps"] = WARMUP if kind == "transformer" else 0
-    if settings["context_turns"] and settings["task"] == "couplet":
-        raise ValueError(
-            "--context_turns is for --task=chat: a couplet's second line matches one line. "
-            f"Received: --context_turns={settings['context_turns']}, --task=couplet"
-        )
+    for name in PATHS:
+        settings[name] = _absolute(settings[name])
+    _check_together(settings)
     return settings
 
 
@@ -129,20 +61,7 @@ def said(values: flags.FlagValues) -> dict:
 
 def save(directory: str, settings: dict) -> None:
     """Write the settings into a directory that is there; whole or not at all."""
-    path = os.path.join(directory, CONFIG)
-    part = path + ".new"
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            json.dump({"version": VERSION, **settings}, file, indent=2, ensure_ascii=False)
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(
-            f"Could not save {path}: {error.strerror}. Free some space, or choose another "
-            "--model_dir."
-        ) from error
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
+    files.write_json(os.path.join(directory, CONFIG), {"version": VERSION, **settings})
 
 
 def exists(directory: str) -> bool:
@@ -153,8 +72,8 @@ def exists(directory: str) -> bool:
 def load(directory: str, wanted: dict, may_differ: tuple = FREE) -> dict:
     """The stored settings, with those of `wanted` that are free to change put over them.
 
-    Raises ValueError if there is no model, if its settings cannot be read or are of another
-    version, or if `wanted` contradicts what is fixed.
+    Raises ValueError if there is no model, if its settings cannot be read, are of another version
+    or have a value that the program does not take, or if `wanted` contradicts what is fixed.
     """
     path = os.path.join(directory, CONFIG)
     if not os.path.isdir(directory):
@@ -168,6 +87,8 @@ def load(directory: str, wanted: dict, may_differ: tuple = FREE) -> dict:
             "a training wrote, or train one there: --mode=train"
         )
     stored = _read(path)
+    wanted = {name: _absolute(wanted[name]) if name in PATHS else wanted[name] for name in wanted}
+    stored.update({name: _absolute(stored[name]) for name in PATHS})
     clashes = [
         f"--{name}={wanted[name]} (stored: {_shown(stored[name])})"
         for name in wanted
@@ -178,32 +99,48 @@ def load(directory: str, wanted: dict, may_differ: tuple = FREE) -> dict:
             f"The model in {directory!r} was made with other settings: {', '.join(clashes)}. Leave "
             "these flags out, or choose another --model_dir."
         )
-    return {**stored, **{name: wanted[name] for name in wanted}}
+    return {**stored, **wanted}
 
 
 def _read(path: str) -> dict:
-    try:
-        with open(path, encoding="utf-8") as file:
-            stored = json.load(file)
-        version = stored.pop("version")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}): the model directory is damaged. Restore it from a "
-            "copy, or train anew in another --model_dir."
-        ) from error
-    if version != VERSION:
-        raise ValueError(
-            f"{path} is of version {version}, this program reads version {VERSION}. Use the "
-            "release that trained the model, or train anew."
-        )
-    stored = {**ADDED, **stored}
+    stored = {**ADDED, **files.read_json(path, VERSION)}
     missing = [name for name in FIXED + FREE if name not in stored]
+    remedy = "Restore it from a copy, or train anew in another --model_dir."
     if missing:
         raise ValueError(
-            f"{path} lacks {', '.join(missing)}: the model directory is damaged. Restore it from "
-            "a copy, or train anew in another --model_dir."
+            f"{path} lacks {', '.join(missing)}: the model directory is damaged. {remedy}"
         )
+    try:
+        for name, setting in _STORED.items():
+            setting.check(stored[name])
+        _check_together(stored)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. {remedy}") from error
     return stored
+
+
+def _check_together(settings: dict) -> None:
+    """Raise ValueError for settings that cannot be of one model."""
+    if settings["model"] == "transformer" and settings["units"] % settings["heads"]:
+        raise ValueError(
+            "--heads must divide --units. Received: "
+            f"--heads={settings['heads']}, --units={settings['units']}"
+        )
+    needed = "attention" if settings["model"] == "rnn" else "ff_units"
+    if settings[needed] is None:
+        raise ValueError(f"{needed} must be set for --model={settings['model']}. Received: None")
+    if settings["context_turns"] and settings["task"] == "couplet":
+        raise ValueError(
+            "--context_turns is for --task=chat: a couplet's second line matches one line. "
+            f"Received: --context_turns={settings['context_turns']}, --task=couplet"
+        )
+
+
+def _absolute(path: str | None) -> str | None:
+    """The same file, or the same two, from whatever folder the program is started in."""
+    from keras_attention.data import file_names  # imports TensorFlow: see `__main__`
+
+    return ",".join(map(os.path.abspath, file_names(path))) if path else path
 
 
 def _shown(value: Any) -> str:

@@ -4,105 +4,150 @@ import math
 import os
 import signal
 import sys
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from apps.chatbot import corpus, search, store
+from apps.chatbot import corpus, files, search, store
 from apps.chatbot import settings as stored
 from apps.chatbot.responder import Responder
+from apps.chatbot.sources import fit_context
 from keras_attention import text
-from keras_attention.data import batches
+from keras_attention.data import Limits, batches
 from keras_attention.training import Summaries, TrainingCheckpoint, average_checkpoints
 
 SAVE_EVERY = 1000  # steps: what a killed process may lose of a long epoch
+TELL_EVERY = 30.0  # seconds without a word, where the output is no terminal
 
 
 class Stopped(Exception):
     """Ctrl-C."""
 
 
-def run(directory: str, wanted: dict, said: dict) -> bool:
+def run(directory: str, wanted: dict, said: dict, limits: Limits | None = None) -> bool:
     """Train in `directory` with the settings `wanted`, or resume with those stored there.
 
-    True: it ran to its end; False: Ctrl-C stopped it.
+    `limits`: of the data. True: it ran to its end; False: Ctrl-C stopped it.
     """
+    with files.locked(directory):
+        files.check_directory(directory)
+        return _run(directory, wanted, said, limits)
+
+
+def _run(directory, wanted, said, limits) -> bool:
     resumes = stored.exists(directory)
-    settings = stored.load(directory, said) if resumes else stored.of_new_model(wanted, said)
+    settings = _resumed(directory, said) if resumes else stored.of_new_model(wanted, said)
     if "epochs" in said and "steps" not in said:
         settings["steps"] = None  # or those of an earlier run would override what is asked for
     keras.config.set_dtype_policy(settings["dtype_policy"])
     keras.utils.set_random_seed(settings["seed"])
-    pairs = corpus.load(settings)
     if resumes:
+        corpus.check_there(settings, "If it was moved, pass --{name}=NEW_PATH.")
+    pairs = corpus.load(settings, limits)
+    for line in pairs.about:
+        _say(line)
+    if resumes:
+        corpus.check_unchanged(directory, pairs.record, settings)
         tokenizer = text.load(directory)
     else:
         tokenizer = store.make_tokenizer(settings, pairs.train)
     search.plan(settings, tokenizer)  # what it refuses is better told now than after the training
-    if not resumes:
-        _make(directory)
-        tokenizer.save(directory)
-    train = encode(tokenizer, pairs.train, settings["max_length"])
-    dev = encode(tokenizer, pairs.dev, settings["max_length"])
-    if not train[0] or not dev[0]:
+    train = encode(tokenizer, pairs.train, settings)
+    dev = encode(tokenizer, pairs.dev, settings)
+    if not train.sources or not dev.sources:
         raise ValueError(
             f"No pair is at most --max_length={settings['max_length']} tokens long on both sides "
-            f"(training: {len(train[0])} of {len(pairs.train)}, dev: {len(dev[0])} of "
+            f"(training: {len(train.sources)} of {len(pairs.train)}, dev: {len(dev.sources)} of "
             f"{len(pairs.dev)}). Raise --max_length."
         )
-    spoken = np.concatenate([np.append(target, text.END) for target in train[1]])
+    longest = max(map(len, train.targets)) + 1
+    store.check_memory(settings, tokenizer.vocab_size, longest)
+    spoken = np.concatenate([np.append(target, text.END) for target in train.targets])
     counts = np.bincount(spoken, minlength=tokenizer.vocab_size)
     model = store.make_model(settings, tokenizer.vocab_size, counts)
+    if not resumes:
+        tokenizer.save(directory)
+    corpus.save_record(directory, pairs.record)
     # The settings come last: where they are, the directory can be resumed.
     stored.save(directory, settings)
     _say(
-        f"{len(train[0])} pairs to learn from ({len(pairs.train) - len(train[0])} too long), "
-        f"{len(dev[0])} held out, {tokenizer.vocab_size} tokens, "
+        f"{len(train.sources)} pairs to learn from ({len(pairs.train) - len(train.sources)} too "
+        f"long), {len(dev.sources)} held out, {tokenizer.vocab_size} tokens, "
         f"{model.count_params():,} parameters"
     )
     try:
-        _fit(directory, settings, model, train, dev)
+        _fit(directory, settings, model, train[:2], dev[:2])
     except Stopped:
         return False
-    if os.path.exists(os.path.join(directory, store.MODEL)):
-        model, tokenizer = store.load_model(directory, settings)
-        _show_replies(Responder(model, tokenizer, settings), pairs)
+    model, tokenizer = store.load_model(directory, settings)
+    _show_replies(Responder(model, tokenizer, settings), pairs)
     return True
 
 
-def _make(directory: str) -> None:
-    try:
-        os.makedirs(directory, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"--model_dir={directory} cannot be made: {error.strerror}. Choose another one."
-        ) from error
-
-
-def encode(tokenizer, pairs, max_length) -> tuple[list, list]:
-    """Text pairs -> ids of the sources, ids of the targets; too long ones are left out."""
-    sides = [
-        [np.asarray(ids, np.int32) for ids in tokenizer.encode(list(side)).to_list()]
-        for side in zip(*pairs)
+def _resumed(directory, said) -> dict:
+    """The stored settings. Data may lie elsewhere now, if what they were is known or gone."""
+    settings = stored.load(directory, {})
+    moved = [
+        name
+        for name in stored.PATHS
+        if corpus.has_record(directory) or not os.path.exists(settings[name] or ".")
     ]
-    kept = [pair for pair in zip(*sides) if max(map(len, pair)) <= max_length]
-    return [source for source, _ in kept], [target for _, target in kept]
+    return stored.load(directory, said, (*stored.FREE, *moved))
+
+
+class Encoded(NamedTuple):
+    """Ids of the sources and of the targets, and the places of their pairs among those given."""
+
+    sources: list[np.ndarray]
+    targets: list[np.ndarray]
+    places: list[int]
+
+
+def encode(tokenizer: text.Tokenizer, pairs: list, settings: dict) -> Encoded:
+    """Text pairs -> ids, each source with as much context as fits; too long ones are left out.
+
+    Too long is a target, or the last turn of a source, of more than `max_length` tokens: infer
+    would cut such a line. Of a couplet a line of so many characters is, for infer refuses it.
+    """
+    limit = settings["max_length"]
+    sources, targets = (tf.constant(side, tf.string) for side in zip(*pairs))
+    sources = fit_context(tokenizer, sources, settings["context_turns"], limit)
+    sides = [
+        [np.asarray(ids, np.int32) for ids in tokenizer.encode(side).to_list()]
+        for side in (sources, targets)
+    ]
+    lengths = np.max([list(map(len, side)) for side in sides], 0)
+    if settings["task"] == "couplet":
+        lengths = np.maximum(lengths, [len(first) for first, _ in pairs])
+    places = np.flatnonzero(lengths <= limit).tolist()
+    return Encoded(*([side[place] for place in places] for side in sides), places)
 
 
 def _fit(directory, settings, model, train, dev) -> None:
     checkpoint = TrainingCheckpoint(
         os.path.join(directory, store.CHECKPOINTS), model, model.optimizer
     )
-    progress = checkpoint.restore()
-    if progress:
-        _say(f"Resuming after {progress['step']} steps, in epoch {progress['epoch'] + 1}")
-    progress = progress or {"step": 0, "epoch": 0, "batch": 0, "best": None, "waited": 0}
+    progress = _progress(checkpoint)
     batch_size = settings["batch_size"]
     per_epoch = math.ceil(len(train[0]) / batch_size)
     last_step = settings["steps"] or settings["epochs"] * per_epoch
     dev_set = batches(*dev, batch_size).cache()
+    if progress["step"]:
+        _say(f"Resuming after {progress['step']} steps, in epoch {progress['epoch'] + 1}")
+    if progress["batch"] > per_epoch:
+        raise ValueError(
+            f"The data have fewer pairs than those this training began with: {per_epoch} batches "
+            f"in an epoch, of which {progress['batch']} are behind it. Restore the data, or train "
+            "anew in another --model_dir."
+        )
     keeper = _Keeper(directory, checkpoint, progress, settings, per_epoch, last_step)
+    kept_one = progress["best"] is not None or "kept" in progress
+    needs_one = progress["step"] and (kept_one or progress["step"] >= last_step)
+    if needs_one and not os.path.exists(os.path.join(directory, store.MODEL)):
+        _restore_model(directory, checkpoint, progress, model, dev_set)
     summaries = Summaries(os.path.join(directory, store.LOGS))
     with _Interrupt() as keeper.interrupt:
         try:
@@ -119,7 +164,7 @@ def _fit(directory, settings, model, train, dev) -> None:
                     validation_data=dev_set,
                     shuffle=False,
                     callbacks=[keeper, summaries],
-                    verbose="auto" if sys.stdout.isatty() else 2,
+                    verbose=0,  # Keras would count each epoch as the last one
                 )
         except Stopped:
             _say(
@@ -133,13 +178,40 @@ def _fit(directory, settings, model, train, dev) -> None:
         _average(directory, checkpoint, progress, model, dev_set)
 
 
+def _progress(checkpoint) -> dict:
+    """How far the run is, of which the checkpoint's variables are restored."""
+    progress = {"step": 0, "epoch": 0, "batch": 0, "best": None, "waited": 0}
+    progress.update(checkpoint.restore() or {})
+    counts = [progress[name] for name in ("step", "epoch", "batch", "waited")]
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ValueError(
+            f"The checkpoint holds a progress that cannot be: {progress!r:.200}. Restore the "
+            "model directory from a copy, or train anew in another --model_dir."
+        )
+    return progress
+
+
+def _restore_model(directory, checkpoint, progress, model, dev_set) -> None:
+    """Write the model that is missing: the last checkpoint's, as the best one is lost."""
+    loss = dev_loss(model.evaluate(dev_set, return_dict=True, verbose=0))
+    store.save_model(directory, model)
+    progress["kept"] = loss
+    checkpoint.save(progress)
+    _say(
+        f"{store.MODEL} was missing: written again, from the checkpoint after "
+        f"{progress['step']} steps, dev loss {loss:.4f}"
+    )
+
+
 def _average(directory, checkpoint, progress, model, dev_set) -> None:
     """The mean of the last epochs' weights is the model from now on, if it is the better one."""
     paths = store.saved_weights(directory)
     if len(paths) < 2 or progress.get("averaged") == progress["step"]:
         return
+    for path in paths:
+        store.check_weights(path, model)
     average_checkpoints(model, paths)
-    loss = math.log(model.evaluate(dev_set, return_dict=True, verbose=0)["perplexity"])
+    loss = dev_loss(model.evaluate(dev_set, return_dict=True, verbose=0))
     better = loss < _kept(progress)
     if better:
         store.save_model(directory, model)
@@ -149,6 +221,15 @@ def _average(directory, checkpoint, progress, model, dev_set) -> None:
     progress["averaged"] = progress["step"]
     checkpoint.save(progress)
     _say(f"mean of the last {len(paths)} epochs: dev loss {loss:.4f}" + ", kept" * better)
+
+
+def dev_loss(logs: dict, prefix: str = "") -> float:
+    """The mean cross-entropy of a token, of what `evaluate` or `fit` reports.
+
+    Where the perplexity is beyond float32 it is the mean over the batches.
+    """
+    perplexity = logs[prefix + "perplexity"]
+    return float(math.log(perplexity) if math.isfinite(perplexity) else logs[prefix + "loss"])
 
 
 def _kept(progress: dict) -> float:
@@ -165,6 +246,7 @@ class _Keeper(keras.callbacks.Callback):
         self.progress, self.settings = progress, settings
         self.per_epoch, self.last_step = per_epoch, last_step
         self.interrupt: Any = None
+        self.ticker = _Ticker(last_step)
 
     @property
     def out_of_patience(self) -> bool:
@@ -175,17 +257,16 @@ class _Keeper(keras.callbacks.Callback):
     def _epoch_is_over(self) -> bool:
         return self.progress["batch"] == self.per_epoch
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.ticker.begin(epoch, self.progress["step"])
+
     def on_train_batch_end(self, batch, logs=None):
         self.progress["step"] += 1
         self.progress["batch"] += 1
-        if not math.isfinite(logs["loss"]):
-            raise ValueError(
-                f"The loss became {logs['loss']} at step {self.progress['step']}. The model and "
-                "checkpoints saved before are intact. Try a lower --learning_rate in another "
-                "--model_dir."
-            )
+        self._check_finite(logs["loss"], "loss")
         if self._epoch_is_over or self.progress["step"] == self.last_step:
             return  # `on_epoch_end` follows; resumed from here, it would never come
+        self.ticker.tick(self.progress["step"], logs["loss"])
         if self.interrupt.came:
             self.checkpoint.save(self.progress)
             raise Stopped
@@ -193,23 +274,15 @@ class _Keeper(keras.callbacks.Callback):
             self.checkpoint.save(self.progress)
 
     def on_epoch_end(self, epoch, logs=None):
-        loss, best = math.log(logs["val_perplexity"]), self.progress["best"]
+        loss = dev_loss(logs, "val_")
+        self._check_finite(loss, "dev loss")
         if loss < _kept(self.progress):
             store.save_model(self.directory, self.model)
-            self.progress.pop("kept", None)  # it is the best epoch's again
-        if best is None or loss < best:
-            self.progress.update(best=loss, waited=0)
-        else:
-            self.progress["waited"] += 1
-            if not self.settings["warmup_steps"]:
-                optimizer = self.model.optimizer
-                optimizer.learning_rate = 0.5 * float(optimizer.learning_rate)
-        if self.settings["average"] > 1:
-            step, count = self.progress["step"], self.settings["average"]
-            store.save_weights(self.directory, self.model, step, count)
-        if self._epoch_is_over:
-            self.progress.update(epoch=epoch + 1, batch=0)
+            self.progress["kept"] = loss
+        if self._epoch_is_over:  # a run to more steps would not have stopped within an epoch
+            self._end_epoch(epoch, loss)
         self.checkpoint.save(self.progress)
+        self.ticker.end()
         _say(
             f"epoch {epoch + 1}, step {self.progress['step']} of at most {self.last_step}: "
             f"loss {logs['loss']:.4f}, perplexity {logs['perplexity']:.3f}; "
@@ -217,6 +290,63 @@ class _Keeper(keras.callbacks.Callback):
         )
         if self.interrupt.came:
             raise Stopped
+
+    def _end_epoch(self, epoch, loss):
+        best = self.progress["best"]
+        if best is None or loss < best:
+            self.progress.update(best=loss, waited=0)
+        else:
+            self.progress["waited"] += 1
+            if not self.settings["warmup_steps"]:
+                optimizer = self.model.optimizer
+                optimizer.learning_rate = 0.5 * float(optimizer.learning_rate)
+        if self.progress.get("kept") == self.progress["best"]:
+            del self.progress["kept"]  # the saved model is the best epoch's
+        if self.settings["average"] > 1:
+            step, count = self.progress["step"], self.settings["average"]
+            store.save_weights(self.directory, self.model, step, count)
+        self.progress.update(epoch=epoch + 1, batch=0)
+
+    def _check_finite(self, loss, what):
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"The {what} became {loss} at step {self.progress['step']}. The model and "
+                "checkpoints saved before are intact. Try a lower --learning_rate in another "
+                "--model_dir."
+            )
+
+
+class _Ticker:
+    """Says within an epoch how far it is: in a terminal on one line, else now and then."""
+
+    def __init__(self, last_step):
+        self.last_step = last_step
+        self.terminal = sys.stdout.isatty()
+        self.epoch = self.first = 0
+        self.since = self.told = time.monotonic()
+
+    def begin(self, epoch, step):
+        self.epoch, self.first = epoch, step
+        self.since = self.told = time.monotonic()
+
+    def tick(self, step, loss):
+        now = time.monotonic()
+        if now - self.told < (0.5 if self.terminal else TELL_EVERY):
+            return
+        self.told = now
+        speed = (step - self.first) / (now - self.since)
+        line = (
+            f"  step {step} of at most {self.last_step}, in epoch {self.epoch + 1}: loss "
+            f"{loss:.4f}, {speed:.1f} steps/s"
+        )
+        if self.terminal:
+            print(f"\r{line}\033[K", end="", flush=True)
+        else:
+            _say(line)
+
+    def end(self):
+        if self.terminal:
+            print("\r\033[K", end="", flush=True)
 
 
 class _Interrupt:

@@ -130,8 +130,6 @@ def test_a_chat_remembers_its_turns_until_it_is_told_to_forget(monkeypatch, caps
 def test_each_turn_of_a_conversation_is_a_reply_to_those_before_it(tmp_path):
     path = tmp_path / "turns.tsv"
     path.write_text("a\tb\tc\td\t\ne\tf\ng\t\n")
-    assert read_pairs(path) == [("a", "b"), ("e", "f"), ("g", "")]
-    assert read_pairs(path, 1) == [
-        ("a", "b"), ("a␞b", "c"), ("b␞c", "d"), ("e", "f"), ("g", "")
-    ]  # fmt: skip
+    assert read_pairs(path) == [("a", "b"), ("e", "f")]
+    assert read_pairs(path, 1) == [("a", "b"), ("a␞b", "c"), ("b␞c", "d"), ("e", "f")]
     assert read_pairs(path, 5)[2] == ("a␞b␞c", "d")

@@ -49,7 +49,8 @@ def test_eval_judges_other_pairs_when_they_are_named(trained, tmp_path):
     directory, _ = trained("char")
     (tmp_path / "other.tsv").write_text("Hello\tHi\nGood day\tGood day\nHow?\t\n")
     ran = run("--mode=eval", f"--model_dir={directory}", f"--data={tmp_path}/other.tsv")
-    assert json.loads(ran.out)["pairs"] == 3
+    assert json.loads(ran.out)["pairs"] == 2
+    assert "1 skipped: no target (first: line 3)" in ran.err
 
 
 def test_infer_answers_line_for_line(trained, kind):
