@@ -171,10 +171,10 @@ def test_a_version_that_is_replaced_leaves_memory_whoever_saved_it(tmp_path):
     for _ in range(3):  # what TensorFlow itself keeps, it has then
         _doubled(load(str(tmp_path)))
     graphs, memory = _graphs(), _memory()
-    for _ in range(10):  # 4 MB of constants each, and as much again in the function that runs
+    for _ in range(10):  # `tf.saved_model.load` keeps 25 MB of each: copies of two constants
         _doubled(load(str(tmp_path)))
     assert _graphs() == graphs
-    assert _memory() - memory < 20 << 20  # half of what ten would keep
+    assert _memory() - memory < 100 << 20
 
 
 def _doubled(servable):
