@@ -4,8 +4,9 @@ Vaswani et al. (2017), section 6.1, average the last 5 to 20.
 """
 
 import os
+import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import h5py
 import keras
@@ -15,7 +16,7 @@ import tensorflow as tf
 Path = str | os.PathLike
 
 
-def average_weights(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+def average_weights(paths: Iterable[Path]) -> dict[str, np.ndarray]:
     """The mean of `.weights.h5` files, without building a model.
 
     Args:
@@ -24,10 +25,11 @@ def average_weights(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     Returns:
         Each weight by its place in the file ("layers/dense/vars/0"), in the dtype it was saved
         in; float weights are averaged in at least float32, others are those of the last file.
-        The state of an optimizer is left out: a mean of it has no meaning.
+        The state of optimizers and metrics is left out: a mean of it has no meaning.
 
     Raises:
-        ValueError: no paths, a file that cannot be read, or files with different weights.
+        ValueError: no paths, a file that cannot be read, files with different weights, or
+            quantized layers (8-bit integers) that differ.
 
     >>> import tempfile
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -42,7 +44,7 @@ def average_weights(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     return _mean(_listed(paths), _read)
 
 
-def average_checkpoints(model: keras.Model, paths: Sequence[Path]) -> None:
+def average_checkpoints(model: keras.Model, paths: Iterable[Path]) -> None:
     """Give `model` the mean of the weights in several files.
 
     Args:
@@ -50,11 +52,13 @@ def average_checkpoints(model: keras.Model, paths: Sequence[Path]) -> None:
         paths: `.weights.h5` or `.keras` files of models with the same layers.
 
     Float variables are averaged in at least float32. Others (counters) come from the last file;
-    what no file holds (the state of seed generators) stays as it is. The optimizer is untouched.
+    what no file holds (the state of seed generators) stays as it is. Optimizers, those of models
+    inside `model` too, are untouched.
 
     Raises:
-        ValueError: no paths, an unbuilt model, or a file that cannot be read or does not fit; the
-            model is then as it was.
+        ValueError: no paths, an unbuilt model, a file that cannot be read or does not fit (one
+            that holds more than the model does among them), or quantized layers (8-bit integers)
+            that differ; the model is then as it was.
 
     >>> import tempfile
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -72,37 +76,82 @@ def average_checkpoints(model: keras.Model, paths: Sequence[Path]) -> None:
     optimizer = getattr(model, "optimizer", None)
     owned = [*model.variables, *(optimizer.variables if optimizer else [])]
     before = [(variable, variable.numpy()) for variable in owned]
-    try:
-        mean = _mean(paths, lambda path: _loaded(model, path))
-    finally:
-        for variable, value in before:
-            variable.assign(value)
+    with tempfile.TemporaryDirectory() as folder:
+        own = os.path.join(folder, "own.weights.h5")
+        model.save_weights(own)
+        names = _names(own)
+        try:
+            mean = _mean(paths, lambda path: _loaded(model, path, names))
+        finally:
+            model.load_weights(own)  # for the optimizers of models inside, which files may hold
+            for variable, value in before:
+                variable.assign(value)
     for variable, value in zip(model.variables, mean.values(), strict=True):
         variable.assign(value)
 
 
 def _listed(paths):
-    if isinstance(paths, str | os.PathLike) or not list(paths):
+    listed = [] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not listed:
         raise ValueError(f"paths must be a list of one or more weight files. Received: {paths!r}.")
-    return list(paths)
+    return listed
 
 
-def _loaded(model, path):
+def _loaded(model, path, own_names):
     try:
         model.load_weights(path)
+        names = _names(path)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"Cannot load {path} into the model {model.name!r}: {error}\n"
             "Give `.weights.h5` or `.keras` files of models with the same layers."
         ) from error
-    return {index: variable.numpy() for index, variable in enumerate(model.variables)}
+    if names is not None and len(names) != len(own_names):
+        others = sorted(set(names) ^ set(own_names))
+        raise ValueError(
+            f"{path} does not fit the model {model.name!r}: expected {len(own_names)} weights. "
+            f"Received: {len(names)}; only one of both has {', '.join(others[:8])}. Give files of "
+            "models with the same layers."
+        )
+    return {f"{v.path}#{place}": v.numpy() for place, v in enumerate(model.variables)}
+
+
+def _names(path):
+    """Of the weights in a `.weights.h5` or `.keras` file; None for other files."""
+    path = os.fspath(path)
+    if path.endswith(".keras"):
+        with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file:
+            return _names_in(file)
+    return _names_in(path) if path.endswith(".h5") else None
+
+
+def _names_in(file):
+    names = []
+    with h5py.File(file, "r") as content:
+        content.visititems(
+            lambda name, node: names.append(name) if _is_weight(name, node) else None
+        )
+    return names
+
+
+def _is_weight(name, node):
+    """Not of the state of an optimizer or a metric, at whatever depth.
+
+    A layer whose class has such a name lies below `layers`.
+    """
+    parts = name.split("/")
+    state = any(
+        part in ("optimizer", "metrics") and before != "layers"
+        for before, part in zip(["", *parts], parts)
+    )
+    return isinstance(node, h5py.Dataset) and not state
 
 
 def _read(path):
     weights = {}
 
     def keep(name, node):
-        if isinstance(node, h5py.Dataset) and not name.startswith("optimizer/"):
+        if _is_weight(name, node):
             bfloat16 = node.attrs.get("dtype") == "bfloat16"  # HDF5 has no such type
             weights[name] = np.array(node, tf.bfloat16.as_numpy_dtype if bfloat16 else node.dtype)
 
@@ -121,6 +170,7 @@ def _mean(paths, read: Callable[[Path], dict]):
     for path in paths[1:]:
         weights = read(path)
         _check_same(first, paths[0], weights, path)
+        _check_quantized(first, paths[0], weights, path)
         for name, value in weights.items():
             total[name] = total[name] + value if _is_float(value) else value
     return {
@@ -139,6 +189,23 @@ def _check_same(first, first_path, other, other_path):
                 f"{shapes.get(name)} in {first_path} and {others.get(name)} in {other_path} "
                 "(None: absent). Average checkpoints of one model."
             )
+
+
+def _check_quantized(first, first_path, other, other_path):
+    """8-bit integers, and the scales beside them, have no mean."""
+    quantized = {_layer_of(name) for name, x in first.items() if x.dtype in (np.int8, np.uint8)}
+    for name, value in first.items():
+        if _layer_of(name) in quantized and not np.array_equal(value, other[name]):
+            raise ValueError(
+                f"Quantized weights cannot be averaged. Received: {name!r} of a layer with 8-bit "
+                f"integers, which differs between {first_path} and {other_path}. Average before "
+                "`model.quantize`."
+            )
+
+
+def _layer_of(name):
+    """Both kinds of names: "layers/dense/vars/0" of a file, "model/dense/kernel#0" of a model."""
+    return name.rsplit("/vars/" if "/vars/" in name else "/", 1)[0]
 
 
 def _widened(value):

@@ -1,5 +1,6 @@
 """Exact resume: the whole state of a run, written as one thing, checked before it is believed."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -10,6 +11,8 @@ import warnings
 import keras
 import tensorflow as tf
 
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
 
 class TrainingCheckpoint:
     """Saves and restores all that the next training step depends on.
@@ -18,6 +21,9 @@ class TrainingCheckpoint:
     the optimizer, and a `progress` dict of the caller (the epoch, the batch within it, ...). They
     lie in one `tf.train.Checkpoint`, so they cannot disagree. Together with a data order that is
     a pure function of the progress, a restored run repeats the uninterrupted one bit for bit.
+
+    It also remembers whose they are: the names of the variables (but not how Keras numbers layers
+    in a process) and the classes of the optimizer.
 
     Each save is a folder `checkpoint-000001`, ... of `directory`, which takes its name only when
     it is complete: a run killed while saving leaves the earlier ones as they were. One run at a
@@ -59,11 +65,13 @@ class TrainingCheckpoint:
         self._directory = pathlib.Path(directory)
         self._max_to_keep = max_to_keep
         self._variables = {"model": model.variables, "optimizer": optimizer.variables}
+        self._kind = _kind(optimizer)
         self._progress = tf.Variable("{}", dtype=tf.string, trainable=False)
-        self._checkpoint = tf.train.Checkpoint(
-            progress=self._progress,
-            **{part: [v.value for v in owned] for part, owned in self._variables.items()},
-        )
+        self._owner = tf.Variable("{}", dtype=tf.string, trainable=False)
+        state = {part: [v.value for v in owned] for part, owned in self._variables.items()}
+        self._checkpoint = tf.train.Checkpoint(progress=self._progress, owner=self._owner, **state)
+        # Checkpoints of version 0.1.0 do not say whose they are.
+        self._ownerless = tf.train.Checkpoint(progress=self._progress, **state)
         self._damaged = set()
 
     def save(self, progress: dict) -> str:
@@ -83,6 +91,7 @@ class TrainingCheckpoint:
                 f"progress must be plain JSON. Received: {progress!r} ({error}). "
                 "Turn arrays and NumPy numbers into lists, int and float."
             ) from error
+        self._owner.assign(json.dumps(self._owner_now()))
         folder = self._next_folder()
         unfinished = self._directory / ".unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed while saving
@@ -110,17 +119,21 @@ class TrainingCheckpoint:
         before any variable changes; a damaged checkpoint is passed over with a warning.
 
         Raises:
-            ValueError: no checkpoint is good, or it belongs to another model or optimizer.
+            ValueError: no checkpoint is good, or it belongs to another model or optimizer: other
+                variables (number, shapes, dtypes, names, order) or another class of optimizer.
         """
         faults = {}
         for folder in reversed(self._folders()):
             try:
-                saved = _read_all(folder)
+                saved, owner = _read_all(folder)
             except (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError) as error:
                 faults[folder] = str(error).splitlines()[0]
                 continue
             self._check_fits(saved, folder)
-            self._checkpoint.read(str(folder / "state")).assert_consumed()
+            if owner is not None:
+                self._check_owner(owner, folder)
+            checkpoint = self._ownerless if owner is None else self._checkpoint
+            checkpoint.read(str(folder / "state")).assert_consumed()
             self._damaged.update(faults)
             if faults:
                 warnings.warn(f"{_listed(faults)}: damaged. Resuming from {folder}.", stacklevel=2)
@@ -162,7 +175,7 @@ class TrainingCheckpoint:
                 )
             for index, variable in enumerate(variables):
                 expected = (tuple(variable.shape), variable.dtype)
-                received = saved[f"{part}/{index}/.ATTRIBUTES/VARIABLE_VALUE"]
+                received = saved[f"{part}/{index}{_VALUE}"]
                 if received != expected:
                     raise ValueError(
                         f"{folder} belongs to another {part}: expected {variable.path} as "
@@ -170,15 +183,83 @@ class TrainingCheckpoint:
                         "that saved it."
                     )
 
+    def _owner_now(self):
+        model, optimizer = ([v.path for v in owned] for owned in self._variables.values())
+        return {
+            "model": _layer_names(model),
+            "optimizer": _slot_names(optimizer),
+            "class of optimizer": self._kind,
+        }
+
+    def _check_owner(self, saved, folder):
+        now, kind = self._owner_now(), "class of optimizer"
+        if saved[kind] != now[kind]:
+            raise ValueError(_belongs_to_another(folder, "optimizer", now[kind], saved[kind]))
+        for part, separator in (("model", "/"), ("optimizer", "_")):
+            for names in zip(now[part], saved[part]):
+                expected, received = (name.split(separator) for name in names)
+                least = min(len(expected), len(received))  # one may lack the names of outer layers
+                if expected[-least:] != received[-least:]:
+                    raise ValueError(_belongs_to_another(folder, part, *names))
+
+
+def _belongs_to_another(folder, part, expected, received):
+    return (
+        f"{folder} belongs to another {part}: expected {expected}. Received: {received}. Use "
+        f"another directory, or the {part} that saved it."
+    )
+
+
+def _kind(optimizer):
+    """Its class, with those of the optimizers inside: "ClipByGlobalNorm(Adam)"."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    parts = [inner] if inner is not None else getattr(optimizer, "optimizers", [])
+    inside = ", ".join(_kind(part) for part in parts)
+    return type(optimizer).__name__ + (f"({inside})" if inside else "")
+
+
+def _layer_names(paths):
+    """The paths, with Keras' numbers of layers as if no other layer had been made before.
+
+    >>> _layer_names(["dense_7/kernel", "dense_8/kernel"])
+    ['dense/kernel', 'dense_1/kernel']
+    """
+    split = [[_numbered(name) for name in path.split("/")] for path in paths]
+    numbers: dict = {}
+    for base, number in itertools.chain.from_iterable(split):
+        numbers.setdefault(base, set()).add(number)
+
+    def first_name(base, number):
+        place = sorted(numbers[base]).index(number)
+        return f"{base}_{place}" if place else base
+
+    return ["/".join(itertools.starmap(first_name, names)) for names in split]
+
+
+def _numbered(name):
+    match = re.fullmatch(r"(.+)_(\d+)", name)
+    return (match[1], int(match[2])) if match else (name, 0)
+
+
+def _slot_names(paths):
+    """What an optimizer keeps of each variable, without numbers.
+
+    >>> _slot_names(["adam_2/dense_7_kernel_momentum"])
+    ['dense_kernel_momentum']
+    """
+    return [re.sub(r"_\d+(?=_|$)", "", path.rsplit("/", 1)[-1]) for path in paths]
+
 
 def _read_all(folder):
-    """Shape and dtype of every tensor; reading each one checks its checksum."""
+    """Shape and dtype of every tensor, and the owner; reading each one checks its checksum."""
     reader = tf.train.load_checkpoint(str(folder / "state"))
     dtypes = reader.get_variable_to_dtype_map()
     shapes = reader.get_variable_to_shape_map()
     for name in shapes:
         reader.get_tensor(name)
-    return {name: (tuple(shape), dtypes[name].name) for name, shape in shapes.items()}
+    owner = f"owner{_VALUE}"
+    saved = {name: (tuple(shape), dtypes[name].name) for name, shape in shapes.items()}
+    return saved, json.loads(reader.get_tensor(owner)) if owner in shapes else None
 
 
 def _listed(faults):

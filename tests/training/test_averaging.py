@@ -133,3 +133,64 @@ def test_paths_must_be_a_list_with_something_in_it(paths):
 def test_an_unbuilt_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must be built"):
         average_checkpoints(keras.Sequential([keras.layers.Dense(2)]), saved(tmp_path, 1.0))
+
+
+def test_a_file_with_more_layers_than_the_model_does_not_fit(tmp_path):
+    (good,) = saved(tmp_path, 1.0)
+    more = build()
+    more.add(keras.layers.Dense(2))
+    paths = tmp_path / "more.weights.h5", tmp_path / "more.keras"
+    more.save_weights(paths[0])
+    more.save(paths[1])
+    model = fill(build(), 7.0)
+    for path in paths:
+        with pytest.raises(ValueError, match="more.*does not fit.*expected 6 weights. Received: 8"):
+            average_checkpoints(model, [good, path])
+    np.testing.assert_array_equal(model.get_layer("dense").kernel, 7.0)
+
+
+def test_paths_may_come_from_a_generator(tmp_path):
+    saved(tmp_path, 1.0, 3.0)
+    model = build()
+    average_checkpoints(model, tmp_path.glob("*.weights.h5"))
+    np.testing.assert_array_equal(model.get_layer("dense").kernel, 2.0)
+    mean = average_weights(tmp_path.glob("*.weights.h5"))
+    np.testing.assert_array_equal(mean["layers/dense/vars/0"], 2.0)
+    with pytest.raises(ValueError, match="one or more"):
+        average_weights(tmp_path.glob("nothing"))
+
+
+def test_quantized_layers_are_averaged_only_where_they_are_equal(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")])
+    paths = [tmp_path / f"{number}.weights.h5" for number in range(2)]
+    kernel = np.array([[1, 2], [3, -4], [5, 6]], "f")
+    model.set_weights([kernel, np.zeros(2)])
+    model.quantize("int8")
+    model.save_weights(paths[0])
+    before = [v.numpy() for v in model.variables]
+    average_checkpoints(model, [paths[0], paths[0]])
+    for value, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())
+    scale = model.variables[-1]
+    scale.assign(2 * scale)  # of equal integers, another kernel
+    model.save_weights(paths[1])
+    for average in (average_weights, lambda paths: average_checkpoints(model, paths)):
+        with pytest.raises(ValueError, match="Quantized weights cannot be averaged"):
+            average(paths)
+
+
+def test_the_optimizer_of_a_model_inside_is_left_alone_and_left_out(tmp_path):
+    inner = build()
+    inner.compile("adam", "mse")
+    inner.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    outer = keras.Sequential([keras.Input((3,)), inner])
+    outer.compile("sgd", "mse", metrics=["mae"])
+    outer.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    path = tmp_path / "outer.weights.h5"
+    outer.save_weights(path)
+    assert not any("optimizer" in name or "metrics" in name for name in average_weights([path]))
+    inner.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    before = [v.numpy() for v in inner.optimizer.variables]
+    average_checkpoints(outer, [path])
+    for value, variable in zip(before, inner.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())

@@ -224,6 +224,77 @@ def test_another_optimizer_is_told_so(tmp_path):
         TrainingCheckpoint(tmp_path, model, keras.optimizers.SGD(momentum=0.0)).restore()
 
 
+def named(*names, activation="tanh"):
+    """Layers of equal shapes."""
+    layers = [keras.layers.Dense(3, activation, name=name) for name in names]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    "saved, wanted, words",
+    [
+        (keras.optimizers.Adam, keras.optimizers.AdamW, r"expected AdamW\. Received: Adam\."),
+        (
+            lambda: keras.optimizers.SGD(0.1, momentum=0.5),
+            keras.optimizers.Lion,
+            r"expected Lion\. Received: SGD\.",
+        ),
+        (
+            lambda: ClipByGlobalNorm("adam", 1.0),
+            keras.optimizers.Adam,
+            r"expected Adam\. Received: ClipByGlobalNorm\(Adam\)\.",
+        ),
+        (
+            lambda: keras.optimizers.SGD(0.1, momentum=0.5),
+            lambda: keras.optimizers.SGD(0.1, use_ema=True),
+            "expected .*average.* Received: .*momentum",
+        ),
+    ],
+    ids=["adamw", "lion", "clip", "slots"],
+)
+def test_an_optimizer_of_another_class_with_the_same_shapes_is_told_so(
+    tmp_path, saved, wanted, words
+):
+    model = named("a", "b")
+    TrainingCheckpoint(tmp_path, model, saved()).save({})
+    other = wanted()
+    checkpoint = TrainingCheckpoint(tmp_path, model, other)
+    rate = float(other.learning_rate)
+    with pytest.raises(ValueError, match=f"another optimizer: {words}"):
+        checkpoint.restore()
+    assert float(other.learning_rate) == rate
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "c"), ("layer_2", "layer_1")], ids=str)
+def test_layers_of_equal_shapes_in_another_order_are_told_so(tmp_path, names):
+    first = named("a", "b") if "a" in names else named("layer_1", "layer_2")
+    checkpoint_of(first, tmp_path).save({})
+    model = named(*names)
+    before = state(model)
+    checkpoint = checkpoint_of(model, tmp_path)
+    with pytest.raises(ValueError, match="another model: expected .*kernel. Received: .*kernel"):
+        checkpoint.restore()
+    assert_same_state(state(model)[: len(before)], before)
+
+
+def test_how_keras_numbers_layers_in_a_process_does_not_matter(tmp_path):
+    checkpoint_of(named(None, None), tmp_path).save({"epoch": 1})
+    keras.layers.Dense(1)  # takes a number
+    assert checkpoint_of(named(None, None), tmp_path).restore() == {"epoch": 1}
+
+
+def test_checkpoints_that_do_not_say_whose_they_are_are_taken(tmp_path):
+    """As version 0.1.0 wrote them."""
+    first, model = train(build(), 0, 1), build()
+    checkpoint = checkpoint_of(first, tmp_path)
+    checkpoint._checkpoint = checkpoint._ownerless
+    checkpoint.save({"epoch": 1})
+    assert checkpoint_of(model, tmp_path).restore() == {"epoch": 1}
+    assert_same_state(state(model), state(first))
+
+
 def test_an_unbuilt_model_and_no_room_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must be built"):
         TrainingCheckpoint(tmp_path, keras.Sequential([keras.layers.Dense(1)]), "adam")

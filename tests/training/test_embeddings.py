@@ -1,4 +1,6 @@
+import bz2
 import gzip
+import zipfile
 
 import numpy as np
 import pytest
@@ -106,3 +108,47 @@ def test_an_empty_or_missing_or_damaged_file_is_named(file, tmp_path):
     (tmp_path / "plain.gz").write_bytes(b"a 1 2\n")
     with pytest.raises(ValueError, match="plain.gz"):
         read_embeddings(tmp_path / "plain.gz", ["a"])
+
+
+def test_words_may_come_from_a_generator_or_as_bytes(file):
+    path = file("the 1 2\n猫 3 4\n")
+    for words in (
+        (word for word in ["猫", "the"]),
+        ["猫".encode(), b"the"],
+        np.array(["猫", "the"]),
+    ):
+        matrix, found = read_embeddings(path, words)
+        assert found.all() and matrix.tolist() == [[3, 4], [1, 2]]
+    for words in ("the", b"the", [1]):
+        with pytest.raises(ValueError, match="words must be"):
+            read_embeddings(path, words)
+
+
+@pytest.mark.parametrize("content", ["\ufeffthe 1 2\n", "\ufeff1 2\nthe 1 2\n"])
+def test_a_byte_order_mark_belongs_to_no_word(file, content):
+    matrix, found = read_embeddings(file(content), ["the"])
+    assert found.all() and matrix.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("promised, lines", [(400_000, 1), (1, 2), (3, 0)])
+def test_a_header_that_promises_another_number_of_lines_is_refused(file, promised, lines):
+    path = file(f"{promised} 2\n" + "the 1 2\n" * lines)
+    with pytest.raises(ValueError, match=f"promises {promised} vectors. Received: {lines}."):
+        read_embeddings(path, ["the", "missing"])
+
+
+def test_the_content_says_how_a_file_is_compressed(file, tmp_path):
+    for content in (bz2.compress(b"the 1 2\n"), gzip.compress(b"the 1 2\n"), b"the 1 2\n"):
+        assert read_embeddings(file(content), ["the"])[0].tolist() == [[1, 2]]
+    path = tmp_path / "glove.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("glove.txt", "the 1 2\n")
+    with pytest.raises(ValueError, match="plain or compressed by gzip or bzip2. Received: a zip"):
+        read_embeddings(path, ["the"])
+
+
+@pytest.mark.parametrize("vector", ["1", "2 2 2"])
+def test_missing_words_vary_where_the_found_ones_do_not(file, vector):
+    matrix, _ = read_embeddings(file(f"the {vector}\n"), ["the", *map(str, range(200))])
+    scale = (len(vector.split())) ** -0.5
+    np.testing.assert_allclose(matrix[1:].std(), scale, rtol=0.15)
