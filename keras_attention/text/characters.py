@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
 import tensorflow as tf
 
 from keras_attention.text.tokenizer import Tokenizer
-from keras_attention.text.vocabulary import UNKNOWN, clean, ranked, read, table
+from keras_attention.text.vocabulary import UNKNOWN, clean, ranked, tables
 
 REPLACEMENT = 0xFFFD
 
@@ -21,8 +22,7 @@ class Characters(Tokenizer):
 
     Args:
         vocabulary_file: one code point *number* in decimal per line, so that line breaks, tabs and
-            spaces are characters like any other. Line n (from 0) is id n + 4. Read now, and once
-            more when a SavedModel is written, which keeps its own copy.
+            spaces are characters like any other. Line n (from 0) is id n + 4. Read once, now.
 
     Raises:
         ValueError: the file is missing or anything else than such numbers.
@@ -36,13 +36,10 @@ class Characters(Tokenizer):
 
     KIND, FILE = "char", "characters.txt"
 
-    def __init__(self, vocabulary_file: str):
-        content = read(vocabulary_file)
-        super().__init__(content, (1 for _ in _parse(content, vocabulary_file)))
-        number = (tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
-        code_point = (tf.int64, 0)
-        self._id_of = table(vocabulary_file, code_point, number, UNKNOWN)
-        self._code_point_of = table(vocabulary_file, number, code_point, REPLACEMENT)
+    def _parse(self, content, file):
+        points = np.array(_parse(content, file), np.int64)
+        self._id_of, self._code_point_of = tables(points, UNKNOWN, REPLACEMENT)
+        return np.ones(len(points), np.int32)
 
     @classmethod
     def train(
@@ -57,7 +54,7 @@ class Characters(Tokenizer):
             counts.update(line)
         return cls._of_content(_serialize(map(ord, ranked(counts, vocab_size, min_count))))
 
-    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+    def _encode(self, text):
         code_points = tf.strings.unicode_decode(text, "UTF-8")
         return tf.ragged.map_flat_values(
             lambda points: tf.cast(self._id_of.lookup(tf.cast(points, tf.int64)), tf.int32),

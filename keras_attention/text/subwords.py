@@ -21,7 +21,6 @@ from keras_attention.text.vocabulary import (
     START,
     UNKNOWN,
     clean,
-    read,
     sha256,
 )
 
@@ -42,7 +41,7 @@ class Subwords(Tokenizer):
     Needs tensorflow_text, also in a process that only loads a SavedModel which holds one.
 
     Args:
-        model_file: a SentencePiece model as `train` makes it.
+        model_file: a SentencePiece model as `train` makes it. Read once, now.
 
     Raises:
         ImportError: tensorflow_text cannot be imported.
@@ -57,33 +56,31 @@ class Subwords(Tokenizer):
     KIND, FILE = "sentencepiece", "sentencepiece.model"
 
     def __init__(self, model_file: str):
-        try:
-            import tensorflow_text
-        except ImportError as error:
-            raise ImportError(
-                "Subwords needs tensorflow_text: pip install tensorflow-text"
-            ) from error
-        content = read(model_file)
+        _tensorflow_text()
+        super().__init__(model_file)
+
+    def _parse(self, content, file):
+        tensorflow_text = _tensorflow_text()
         try:
             with _without_note():
                 self._model = tensorflow_text.SentencepieceTokenizer(model=content)
                 self._model._model_resource = _lasting(self._model._model_resource, content)
                 size = self._model.vocab_size().numpy()
         except tf.errors.OpError as error:
-            raise ValueError(f"{model_file} is no SentencePiece model: {error}") from error
+            raise ValueError(f"{file} is no SentencePiece model: {error}") from error
         pieces = [piece.decode() for piece in self._model.id_to_string(tf.range(size)).numpy()]
         if pieces[: len(SPECIAL_TOKENS)] != ["<pad>", "<s>", "</s>", "<unk>"]:
             raise ValueError(
-                f"{model_file} must have <pad>, <s>, </s>, <unk> as ids {PAD}, {START}, {END}, "
+                f"{file} must have <pad>, <s>, </s>, <unk> as ids {PAD}, {START}, {END}, "
                 f"{UNKNOWN}. Received: {pieces[:4]}; make it with Subwords.train."
             )
         back = self._model.detokenize(self._model.tokenize([PROBE])).numpy()[0].decode()
         if back != PROBE:
             raise ValueError(
-                f"{model_file} must keep spaces as they are. Received: {PROBE!r} comes back as "
+                f"{file} must keep spaces as they are. Received: {PROBE!r} comes back as "
                 f"{back!r}; make it with Subwords.train."
             )
-        super().__init__(content, map(_length, pieces[len(SPECIAL_TOKENS) :]))
+        return map(_length, pieces[len(SPECIAL_TOKENS) :])
 
     @classmethod
     def train(
@@ -151,7 +148,7 @@ class Subwords(Tokenizer):
         )
         return cls._of_content(model.getvalue())
 
-    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+    def _encode(self, text):
         return self._model.tokenize(text)
 
     def _pieces(self, ids):
@@ -159,6 +156,15 @@ class Subwords(Tokenizer):
 
     def _spell(self, ids):
         return self._model.detokenize(ids)
+
+
+def _tensorflow_text():
+    """The module; ImportError with the command that brings it where there is none."""
+    try:
+        import tensorflow_text
+    except ImportError as error:
+        raise ImportError("Subwords needs tensorflow_text: pip install tensorflow-text") from error
+    return tensorflow_text
 
 
 # What the trainer refuses, or drops whole lines for. All of it is encoded all the same, in bytes.

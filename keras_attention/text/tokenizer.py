@@ -2,14 +2,12 @@
 
 import json
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.functional.ids import as_ids
 from keras_attention.text.vocabulary import (
     END,
     PAD,
@@ -17,6 +15,8 @@ from keras_attention.text.vocabulary import (
     START,
     UNKNOWN,
     VERSION,
+    as_strings,
+    read,
     sha256,
     write,
 )
@@ -24,6 +24,9 @@ from keras_attention.text.vocabulary import (
 
 class Tokenizer(tf.Module):
     """Strings to ids and back. Abstract: a kind says how one token is found, named and spelled.
+
+    A tokenizer is a value: it holds the content of its vocabulary file, not the path. Copies,
+    pickles, forked processes and SavedModels have it, whatever becomes of the file.
 
     Attributes:
         vocab_size: V, the four special ids included.
@@ -35,27 +38,49 @@ class Tokenizer(tf.Module):
     KIND: str  # in tokenizer.json
     FILE: str  # the vocabulary beside it
 
-    def __init__(self, content: bytes, token_lengths: Iterable[int]):
-        super().__init__()
+    def __init__(self, vocabulary_file: str):
+        self._read(read(vocabulary_file), vocabulary_file)
+
+    def _read(self, content: bytes, file: str):
+        """Make what a kind needs of the content of its file, which errors name."""
+        tf.Module.__init__(self)
         self._content = content
-        promised = np.fromiter(token_lengths, np.int32)
+        promised = np.fromiter(self._parse(content, file), np.int32)
         self.token_lengths = np.concatenate([np.full(len(SPECIAL_TOKENS), -1, np.int32), promised])
+
+    def _parse(self, content: bytes, file: str) -> Iterable[int]:
+        """Make the lookups of the kind; the `token_lengths` of the tokens that are not special."""
+        raise NotImplementedError
+
+    def __reduce__(self):
+        return self._of_content, (self._content,)
 
     @property
     def vocab_size(self) -> int:
         return len(self.token_lengths)
 
     def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """String [B] -> ids, int32 ragged [B, None], without START and END."""
+        """String [B] -> ids, int32 ragged [B, None], without START and END.
+
+        Lone surrogates of a Python string count as U+FFFD, as in `train`. Raises ValueError for
+        what is no text.
+        """
+        return self._encode(as_strings(text))
+
+    def _encode(self, text: tf.Tensor) -> tf.RaggedTensor:
         raise NotImplementedError
 
     def decode(self, ids: tf.Tensor) -> tf.Tensor:
         """Ids [B, T] or [B, K, T], dense or ragged -> string [B] or [B, K].
 
         From the first END on nothing counts, PAD and START count nowhere. An id that is not in
-        0 .. V - 1 is read as UNKNOWN.
+        0 .. V - 1 is read as UNKNOWN. Raises ValueError for what is no row of ids.
         """
-        ids = ids.to_tensor(PAD) if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
+        ids = as_ids(ids, pad_id=PAD)
+        if ids.shape.rank == 0:
+            raise ValueError(
+                f"ids must be [B, T] or [B, K, T]. Received: one number, {ids}. Write [[id]]."
+            )
         shape = tf.shape(ids)
         rows = tf.reshape(self._inside(ids), [tf.reduce_prod(shape[:-1]), shape[-1]])
         ended = tf.cumsum(tf.cast(rows == END, tf.int32), axis=-1) > 0
@@ -68,7 +93,7 @@ class Tokenizer(tf.Module):
         PAD is "", START "<s>", END "</s>"; UNKNOWN and ids not in 0 .. V - 1 are "<unk>".
         """
         if not isinstance(ids, tf.RaggedTensor):
-            ids = tf.convert_to_tensor(ids)
+            ids = as_ids(ids, pad_id=PAD)
         return tf.ragged.map_flat_values(self._show, ids)
 
     def save(self, directory: str) -> None:
@@ -90,6 +115,7 @@ class Tokenizer(tf.Module):
 
     def _inside(self, ids):
         # Not left to the lookups: for some of them an id outside is a crash of the process.
+        ids = as_ids(ids)  # of at least 32 bits, or V may not fit
         inside = (ids >= 0) & (ids < self.vocab_size)
         return tf.cast(tf.where(inside, ids, UNKNOWN), tf.int32)
 
@@ -103,14 +129,7 @@ class Tokenizer(tf.Module):
 
     @classmethod
     def _of_content(cls, content: bytes):
-        """A tokenizer whose vocabulary file nobody has saved yet, in a folder that dies with it."""
-        directory = tempfile.mkdtemp(prefix="keras_attention_")
-        try:
-            file = os.path.join(directory, cls.FILE)
-            write(file, content)
-            tokenizer = cls(file)
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        weakref.finalize(tokenizer, shutil.rmtree, directory, ignore_errors=True)
+        """The tokenizer of a vocabulary that stands in no file."""
+        tokenizer = cls.__new__(cls)
+        tokenizer._read(content, f"The {cls.KIND} vocabulary")
         return tokenizer

@@ -5,7 +5,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 PAD, START, END, UNKNOWN = range(4)
@@ -23,7 +25,42 @@ def clean(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         if not isinstance(line, str):
             raise TypeError(f"Every line must be a str. Received: {line!r}; decode it first.")
-        yield line.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        yield without_surrogates(line)
+
+
+def without_surrogates(text: str) -> str:
+    """Each lone surrogate as U+FFFD; pairs as the character that they are."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def as_strings(text: Any) -> tf.Tensor:
+    """Text as a string tensor: a tensor, or Python strings or bytes in lists of one shape.
+
+    Raises ValueError for what is no text.
+    """
+    if not (tf.is_tensor(text) or isinstance(text, tf.RaggedTensor)):
+        try:
+            text = tf.convert_to_tensor(tf.nest.map_structure(_cleaned, _listed(text)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"text must be strings, [B]: a list of str, or a string tensor. Received: {text!r}"
+            ) from error
+    if text.dtype != tf.string:
+        raise ValueError(
+            f"text must be strings, [B]. Received: {text.dtype.name}. To turn ids into text call "
+            "decode."
+        )
+    return text
+
+
+def _cleaned(text):
+    return without_surrogates(text) if isinstance(text, str) else text
+
+
+def _listed(text):
+    """NumPy arrays as lists; no text at all is a string tensor, too, and not one of floats."""
+    text = text.tolist() if isinstance(text, (np.ndarray, np.generic)) else text
+    return tf.constant([], tf.string) if isinstance(text, (list, tuple)) and not text else text
 
 
 def ranked(counts: Counter, vocab_size: int | None, min_count: int) -> list[str]:
@@ -43,13 +80,33 @@ def ranked(counts: Counter, vocab_size: int | None, min_count: int) -> list[str]
     return kept if vocab_size is None else kept[: vocab_size - len(SPECIAL_TOKENS)]
 
 
-def table(file: str, key: tuple, value: tuple, default) -> tf.lookup.StaticHashTable:
-    """A lookup filled from a vocabulary file, which a SavedModel takes along as an asset.
+def tables(tokens: Any, unknown_id: int, unknown_token: Any) -> tuple:
+    """Two lookups: from N tokens, int64 or strings, to ids, and from ids to tokens.
 
-    `key` and `value` are (dtype, column). Line numbers count from the first id that is not special.
+    Ids count from the first that is not special, int64. A SavedModel holds the tokens themselves.
     """
-    rows = tf.lookup.TextFileInitializer(file, *key, *value, value_index_offset=len(SPECIAL_TOKENS))
-    return tf.lookup.StaticHashTable(rows, default)
+    tokens = tf.convert_to_tensor(tokens)
+    ids = tf.range(tokens.shape[0], dtype=tf.int64) + len(SPECIAL_TOKENS)
+    to_id, to_token = _Rows(tokens, ids), _Rows(ids, tokens)
+    tables = tf.lookup.StaticHashTable
+    return tables(to_id, unknown_id), tables(to_token, tf.constant(unknown_token, tokens.dtype))
+
+
+class _Rows(tf.lookup.KeyValueTensorInitializer):
+    """Rows of a table whose name is the hash of its rows.
+
+    TensorFlow shares the tables of one name in a process, and writes the name into a SavedModel:
+    so equal tables may be shared, others never are, and no path and no chance is in the file.
+    """
+
+    def __init__(self, keys: tf.Tensor, values: tf.Tensor):
+        super().__init__(keys, values)
+        rows = b"".join(tf.io.serialize_tensor(part).numpy() for part in (keys, values))
+        self._name_of_rows = f"keras_attention_{sha256(rows)}"
+
+    @property
+    def _shared_name(self):
+        return self._name_of_rows
 
 
 def saved_file(directory: str, files: dict[str, str]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_attention.text.surface import EASTERN, WIDE, join, replace_unknown, split
 from keras_attention.text.tokenizer import Tokenizer
-from keras_attention.text.vocabulary import SPECIAL_TOKENS, UNKNOWN, clean, ranked, read, table
+from keras_attention.text.vocabulary import SPECIAL_TOKENS, UNKNOWN, clean, ranked, tables
 
 
 class Words(Tokenizer):
@@ -22,8 +22,7 @@ class Words(Tokenizer):
     without spaces. Core TensorFlow ops only: a SavedModel that holds one loads anywhere.
 
     Args:
-        vocabulary_file: UTF-8, one word a line; line n (from 0) is id n + 4. Read now, and once
-            more when a SavedModel is written, which keeps its own copy.
+        vocabulary_file: UTF-8, one word a line; line n (from 0) is id n + 4. Read once, now.
 
     Raises:
         ValueError: the file is missing, or a line is not what `split` and lower-casing make of it.
@@ -41,16 +40,12 @@ class Words(Tokenizer):
     join = staticmethod(join)
     replace_unknown = staticmethod(replace_unknown)
 
-    def __init__(self, vocabulary_file: str):
-        content = read(vocabulary_file)
-        words = _parse(content, vocabulary_file)
+    def _parse(self, content, file):
+        words = _parse(content, file)
+        self._id_of, self._word_of = tables(words, UNKNOWN, SPECIAL_TOKENS[UNKNOWN])
         joined_tightly = tf.strings.regex_full_match(words, f"{EASTERN}|{WIDE}").numpy()
         lengths = tf.strings.length(words, unit="UTF8_CHAR").numpy()
-        super().__init__(content, np.where(joined_tightly, lengths, -1))
-        number = (tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
-        word = (tf.string, tf.lookup.TextFileIndex.WHOLE_LINE)
-        self._id_of = table(vocabulary_file, word, number, UNKNOWN)
-        self._word_of = table(vocabulary_file, number, word, SPECIAL_TOKENS[UNKNOWN])
+        return np.where(joined_tightly, lengths, -1)
 
     @classmethod
     def train(
@@ -68,7 +63,7 @@ class Words(Tokenizer):
         words = ranked(by_word, vocab_size, min_count)
         return cls._of_content("".join(f"{word}\n" for word in words).encode())
 
-    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+    def _encode(self, text):
         return tf.ragged.map_flat_values(
             lambda words: tf.cast(self._id_of.lookup(words), tf.int32), _fold(text)
         )

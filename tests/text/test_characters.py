@@ -1,5 +1,3 @@
-import os
-
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -89,11 +87,3 @@ def test_a_file_of_anything_but_code_points_is_refused(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"characters\.txt"):
         Characters(str(file))
-
-
-def test_an_unsaved_vocabulary_leaves_no_file_behind():
-    characters = Characters.train(["a"])
-    file = characters._id_of._initializer._filename.asset_path.numpy()
-    assert os.path.exists(file)
-    del characters
-    assert not os.path.exists(os.path.dirname(file))

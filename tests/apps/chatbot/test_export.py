@@ -96,12 +96,10 @@ def test_only_core_ops_are_in_the_graph(kind, exported):
     assert not [op for op in ops if "Py" in op or not hasattr(tf.raw_ops, op)]
 
 
-@pytest.mark.parametrize(
-    "kind, name",
-    [("char", "characters.txt"), pytest.param("word", "words.txt", marks=pytest.mark.full)],
-)
-def test_only_the_vocabulary_travels_along(exported, kind, name):
-    assert os.listdir(exported(kind)[0] / "assets") == [name]
+def test_no_path_of_this_machine_travels_along(exported):
+    directory = exported("char")[0]
+    graph = (directory / "saved_model.pb").read_bytes()
+    assert str(directory.parent).encode() not in graph and b".txt" not in graph
 
 
 def test_neighbours_do_not_change_an_answer(exported, kind):
