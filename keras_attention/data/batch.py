@@ -1,6 +1,7 @@
 """Token ids to padded batches, in an order that is a pure function of seed and epoch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,8 +10,8 @@ POOL = 50  # batches whose examples are sorted together: little padding, still a
 
 
 def batches(
-    sources: Sequence[np.ndarray],
-    targets: Sequence[np.ndarray],
+    sources: Any,
+    targets: Any,
     batch_size: int,
     *,
     seed: int | None = None,
@@ -20,6 +21,7 @@ def batches(
     end: int = 2,
     pad: int = 0,
     multiple: int = 1,
+    widths: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
     """One epoch of teacher forcing, ready for `model.fit`.
 
@@ -31,12 +33,13 @@ def batches(
         weights     1 where target_out is a token (its end included), 0 where it is padding
 
     ids int32, weights float32. The order is that of `epoch_batches`: for the next epoch make the
-    next dataset. B of the last batch, S and T vary; the dataset's type does not,
-    so nothing is traced again.
+    next dataset. B of the last batch, S and T vary; the dataset's type does not, so nothing is
+    traced again. But `compile(jit_compile=True)` compiles for every S and T anew: give `widths`.
 
     Args:
-        sources: N arrays of token ids, without start and end; an empty one is allowed.
-        targets: N arrays, likewise.
+        sources: N rows of token ids, without start and end: integer arrays or lists, or what
+            `Tokenizer.encode` gives. An empty row is allowed.
+        targets: N rows, likewise.
         batch_size: examples a batch.
         seed: of the shuffle; None keeps the order (evaluation).
         epoch: each epoch of a seed has its own order.
@@ -44,21 +47,26 @@ def batches(
             are not read.
         start, end, pad: token ids.
         multiple: S and T are padded up to a multiple of it; 8, say, for few distinct shapes.
+        widths: S and T are padded up to the first of these that is wide enough, such as
+            (16, 32, 64): under XLA, at most so many sizes of each are compiled.
 
     Raises:
-        ValueError: different numbers of sources and targets, no examples, or an argument out of
-            its range.
+        ValueError: different numbers of sources and targets, no examples, a row that is not one of
+            ids (of another type or rank, negative, beyond int32, or holding `pad`), a row longer
+            than the last of `widths`, or an argument out of its range.
 
     >>> for (source, target_in), target_out, weights in batches([[5, 6]], [[7]], 1):
     ...     print(source.numpy(), target_in.numpy(), target_out.numpy(), weights.numpy())
     [[5 6 2]] [[1 7]] [[7 2]] [[1. 1.]]
     """
+    sources, targets = _rows("sources", sources, pad), _rows("targets", targets, pad)
     if len(sources) != len(targets):
         raise ValueError(
             "Each source needs its target. "
             f"Received: {len(sources)} sources and {len(targets)} targets."
         )
     _at_least(1, multiple=multiple)
+    widths = _widths(widths, sources, targets)
     # By the longer side: sorted by one side alone, the other would be mostly padding.
     lengths = [max(len(source), len(target)) for source, target in zip(sources, targets)]
     order = epoch_batches(lengths, batch_size, seed, epoch)
@@ -67,7 +75,10 @@ def batches(
     order = order[skip:]
 
     def padded(rows):
-        width = -(-max(map(len, rows)) // multiple) * multiple
+        longest = max(map(len, rows))
+        width = -(-longest // multiple) * multiple
+        if widths is not None:
+            width = next(width for width in widths if width >= longest)
         table = np.full([len(rows), width], pad, np.int32)
         for row, ids in zip(table, rows):
             row[: len(ids)] = ids
@@ -121,6 +132,49 @@ def epoch_batches(
     pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
     found = [batch for pool in pools for batch in _cut(pool, batch_size)]
     return [found[place] for place in random.permutation(len(found))]
+
+
+def _rows(name: str, rows: Any, pad: int) -> list[np.ndarray]:
+    """N rows of ids as int32 arrays, once each is known to be one."""
+    if isinstance(rows, tf.RaggedTensor):
+        values, splits = rows.flat_values.numpy(), rows.row_splits.numpy()
+        rows = np.split(values, splits[1:-1])
+    return [_row(name, index, row, pad) for index, row in enumerate(rows)]
+
+
+def _row(name, index, row, pad):
+    row = np.asarray(row)
+    if not row.size and row.ndim == 1:
+        return row.astype(np.int32)  # an empty list is one of floats for NumPy
+
+    def refuse(received):
+        raise ValueError(
+            f"Each of {name} must be a row of token ids, integers from 0 to 2^31 - 1 without the "
+            f"padding id {pad}; encode text first. Received: {received} in {name}[{index}]"
+        )
+
+    if row.ndim != 1:
+        refuse(f"shape {row.shape}")
+    if row.dtype.kind not in "iu":
+        refuse(f"{row.dtype} {row.flat[0]!r}")
+    wrong = (row < 0) | (row > np.iinfo(np.int32).max) | (row == pad)
+    if wrong.any():
+        refuse(f"{row[wrong.argmax()]} at {wrong.argmax()}")
+    return row.astype(np.int32, copy=False)
+
+
+def _widths(widths, sources, targets):
+    """Ascending; every row fits into the last, with the one id that is added to it."""
+    if widths is None:
+        return None
+    widths = sorted(widths)
+    needed = 1 + max(map(len, [*sources, *targets]), default=0)
+    if not widths or widths[0] < 1 or widths[-1] < needed:
+        raise ValueError(
+            "widths must be at least 1, and the last wide enough for the longest row with its end "
+            f"or start id, {needed}. Received: widths={tuple(widths)}"
+        )
+    return widths
 
 
 def _cut(indices, size):

@@ -160,3 +160,39 @@ def test_arguments_out_of_range_are_refused(arguments, complaint):
     good = {"sources": [[1], [2]], "targets": [[3], [4]], "batch_size": 1}
     with pytest.raises(ValueError, match=complaint):
         batches(**{**good, **arguments})
+
+
+@pytest.mark.parametrize(
+    "row, received",
+    [
+        ([2**32 + 5], "4294967301 at 0"),
+        ([5, -3], "-3 at 1"),
+        ([5.7], "float64 .*5.7"),
+        ([[5, 6]], r"shape \(1, 2\)"),
+        ([5, 0, 6], "0 at 1"),
+        ("ab", r"shape \(\)"),
+        (["ab"], "<U2"),
+    ],
+)
+@pytest.mark.parametrize("side", ["sources", "targets"])
+def test_what_is_no_row_of_ids_is_refused_by_its_index(side, row, received):
+    rows = {"sources": [[5], [6]], "targets": [[5], [6]]}
+    rows[side] = [[5], row]
+    with pytest.raises(ValueError, match=rf"Received: {received}.* in {side}\[1\]"):
+        batches(**rows, batch_size=2)
+
+
+def test_what_a_tokenizer_gives_is_taken_as_it_is():
+    ragged = tf.ragged.constant([[5, 6], [], [7]], dtype=tf.int32)
+    lists = [[5, 6], [], [7]]
+    assert_same(listed(batches(ragged, ragged, 2)), listed(batches(lists, lists, 2)))
+
+
+def test_widths_leave_few_shapes():
+    shapes = {
+        (source.shape[1], target.shape[1])
+        for (source, target), _, _ in batches(SOURCES, TARGETS, 8, seed=0, widths=(41, 8, 20))
+    }
+    assert {width for shape in shapes for width in shape} <= {8, 20, 41}
+    with pytest.raises(ValueError, match="longest row with its end or start id, 40"):
+        batches(SOURCES, TARGETS, 8, widths=(16, 32))

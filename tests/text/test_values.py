@@ -1,4 +1,4 @@
-"""A tokenizer is a value: its vocabulary, wherever it came from and whatever becomes of the file."""
+"""A tokenizer is a value: its vocabulary, whatever becomes of the file it was read from."""
 
 import copy
 import multiprocessing
