@@ -227,7 +227,10 @@ class RNNSeq2Seq(keras.Model):
         cell = self.cell
         if return_alignments:
             cell, state = self._recording(memory, state)
-        decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=target_in.shape[1])
+        steps = target_in.shape[1]
+        if steps is None:  # XLA, which compiles for every T, knows it
+            steps = tf.maximum(tf.shape(target_in)[1], 1)
+        decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=steps)
         outputs, last, _ = decoder(
             self.embed(target_in), initial_state=state, memory=memory, training=training
         )

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_attention.data import batches
+from keras_attention.training import token_objective
 from models import RNNSeq2Seq
 from tests.sampled import sampled
 
@@ -257,3 +259,13 @@ def test_narrow_policies_learn_without_nan(policy):
         loss = tf.reduce_mean(tf.square(tf.cast(logits, tf.float32)))
     for gradient in tape.gradient(loss, model.trainable_variables):
         assert np.isfinite(tf.convert_to_tensor(gradient)).all()
+
+
+@pytest.mark.full  # compiles a training step for each pair of widths
+def test_batches_of_few_widths_train_under_xla():
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(4, 20, rng.integers(1, 8)) for _ in range(16)]
+    model = RNNSeq2Seq(20, units=4)
+    model.compile("sgd", jit_compile=True, **token_objective())
+    logs = model.fit(batches(rows, rows, 8, widths=(8,)), shuffle=False, verbose=0).history
+    assert np.isfinite(logs["loss"]).all() and logs["loss"][0] > 0

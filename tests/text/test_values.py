@@ -1,4 +1,4 @@
-"""A tokenizer is a value: its vocabulary, whatever becomes of the file it was read from."""
+"""A tokenizer is a value: its vocabulary, whatever becomes of the file it came from."""
 
 import copy
 import multiprocessing
