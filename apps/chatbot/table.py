@@ -227,8 +227,8 @@ TABLE = (
         "n_best",
         int,
         None,
-        "Answers to give, best first, at most --beam_width; infer separates them by tabs. Default: "
-        "all in an export, one in infer.",
+        "Answers to give, at most --beam_width: best first, drawn ones in the order drawn; infer "
+        "separates them by tabs. Default: all in an export, one in infer.",
         1,
         256,
         earlier=None,

@@ -43,25 +43,30 @@ class Settings(NamedTuple):
 
         `looks`: whether there is an attention to penalise; `longest`: what `max_length` may be.
         """
-        penalty, length = self.coverage_penalty, self.max_length
-        finite = "a finite number"
-        ranges = {
-            "length_penalty": (abs(self.length_penalty) < float("inf"), finite),
-            "coverage_penalty": (
-                (abs(penalty) < float("inf"), finite)
-                if looks
-                else (penalty == 0.0, "0, as this model has no attention")
-            ),
-            "temperature": (self.temperature > 0, "above 0"),
-            "top_k": (self.top_k >= 0, "0 or more"),
-            "top_p": ((self.top_p > 0) & (self.top_p <= 1), "above 0 and at most 1"),
-            "max_length": (
-                (length >= 1, "1 or more")
-                if longest is None
-                else ((length >= 1) & (length <= longest), f"1 to {longest}, the exported one")
-            ),
-        }
-        for name, (holds, wanted) in ranges.items():
+        length = self.max_length
+        ranges = [
+            (name, abs(getattr(self, name)) < float("inf"), "a finite number")
+            for name in ("length_penalty", "coverage_penalty")
+        ]
+        if not looks:
+            no_attention = "0, as this model has no attention"
+            ranges.append(("coverage_penalty", self.coverage_penalty == 0.0, no_attention))
+        ranges += [
+            ("temperature", self.temperature > 0, "above 0"),
+            ("temperature", self.temperature < float("inf"), "a finite number"),
+            ("top_k", self.top_k >= 0, "0 or more"),
+            ("top_p", (self.top_p > 0) & (self.top_p <= 1), "above 0 and at most 1"),
+            ("max_length", length >= 1, "1 or more"),
+        ]
+        if longest is not None:
+            wanted = f"1 to {longest}, the exported one"
+            ranges[-1] = ("max_length", (length >= 1) & (length <= longest), wanted)
+        for name in ("top_k", "max_length", "seed"):
+            value = getattr(self, name)
+            if not tf.is_tensor(value):  # as a tensor it is of int32
+                whole = abs(value) < 2**31 and value == int(value)
+                ranges.append((name, whole, "a whole number below 2^31"))
+        for name, holds, wanted in ranges:
             value = getattr(self, name)
             if tf.is_tensor(holds):
                 tf.debugging.Assert(holds, [f"Expected {name} {wanted}. Received: ", value])

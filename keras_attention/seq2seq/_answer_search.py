@@ -35,7 +35,7 @@ class StepOutput(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The n best answers of every source, best first."""
+    """The n best answers of every source, best first; draws are in the order drawn."""
 
     ids: tf.Tensor  # [B, n, T] int32, anything after an answer's end
     lengths: tf.Tensor  # [B, n] int32, the end token counted; 0 where there is no answer
@@ -224,7 +224,10 @@ class AnswerSearch(Decoder):
         """The answers that were found, followed back from their ends.  -> `Answers`, state."""
         found, lengths = self._found(outputs, final_state)
         stuck = ~found.said_end & (lengths < tf.shape(outputs.ids)[0])
-        order = _finished.best_first(found.scores, stuck)[:, : self._n_best]
+        scores = found.scores
+        if not self._chooser.ranked:  # the answers stay in the order drawn
+            scores, stuck = tf.zeros_like(scores), stuck | (scores == -float("inf"))
+        order = _finished.best_first(scores, stuck)[:, : self._n_best]
         lengths, *parts = (
             tf.gather(x, order, batch_dims=1)
             for x in (lengths, found.scores, found.said_end, found.times, found.places)

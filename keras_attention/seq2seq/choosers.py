@@ -7,9 +7,11 @@ A chooser sees what every hypothesis could say next (`Continuations`) and says w
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_attention.functional import gumbel, top_k
+from keras_attention.seq2seq.controls._rows import demand, static
 
 __all__ = ["Choice", "Chooser", "Continuations", "best", "diverse", "sample", "stochastic"]
 
@@ -57,6 +59,7 @@ class Chooser(NamedTuple):
     choose_apart: Callable[[Continuations, Any], tuple[Choice, tf.Tensor, Any]] | None = None
     groups: int = 1
     made_by: tuple[str, dict] | None = None  # a function here and its arguments, for saving
+    ranked: bool = True  # whether a result has the best first; else as the K stand in the search
 
 
 def saved(chooser: Chooser | None) -> dict | None:
@@ -106,12 +109,15 @@ def best() -> Chooser:
     )
 
 
-def sample(seed: Any = None) -> Chooser:
+def sample(seed: Any = None, best_first: bool = False) -> Chooser:
     """K independent draws from what the model says, each token by its probability.
 
-    What controls forbid or reshape is drawn from as they leave it, renormalised.
+    What controls forbid or reshape is drawn from as they leave it, renormalised. A result has the
+    answers in the order drawn, so that the first of them, and those of `n_best`, are draws like
+    all; with `best_first` they are sorted, and the first is the likeliest of K draws.
+
     `seed`: an int or two, for the same draws again; None for new ones at every call. What is drawn
-    for a source depends on its place in the batch, too.
+    for a source depends on its place in the batch, too. Raises ValueError for another seed.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -135,14 +141,17 @@ def sample(seed: Any = None) -> Chooser:
     def live(beam_width):
         return [True] * beam_width
 
-    return Chooser(live, init, choose, made_by=("sample", {"seed": seed}))
+    _check_seed(seed)
+    made_by = ("sample", {"seed": seed, "best_first": best_first})
+    return Chooser(live, init, choose, ranked=best_first, made_by=made_by)
 
 
-def stochastic(seed: Any = None) -> Chooser:
+def stochastic(seed: Any = None, best_first: bool = False) -> Chooser:
     """K draws without replacement from all answers (Kool et al., 2019, algorithm 1).
 
     Beam search over log-probabilities that carry Gumbel noise: a hypothesis hands its noise to the
-    best of its continuations, and smaller ones to the others. `seed` as in `sample`.
+    best of its continuations, and smaller ones to the others. A result has the answers in the order
+    drawn, the largest noisy log p first. `seed` and `best_first` as in `sample`.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -172,7 +181,9 @@ def stochastic(seed: Any = None) -> Chooser:
         chosen = [tf.where(dead, -float("inf"), x) for x in chosen]
         return Choice(ids, parents, *chosen), (seed, values)
 
-    return Chooser(_first, init, choose, made_by=("stochastic", {"seed": seed}))
+    _check_seed(seed)
+    made_by = ("stochastic", {"seed": seed, "best_first": best_first})
+    return Chooser(_first, init, choose, ranked=best_first, made_by=made_by)
 
 
 def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
@@ -183,8 +194,8 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
     has finished before this step chooses nothing, and costs nobody anything. With `at`, a step (a
     scalar or [B]), it costs at that step alone.
 
-    Raises ValueError for no groups, or a negative strength; the search, for groups that do not
-    divide K.
+    Raises ValueError for no groups, or a strength below 0 or NaN; the search, for groups that do
+    not divide K.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -192,8 +203,9 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
     >>> len({int(first) for first in found.ids[0, :, 0]}) >= 2
     True
     """
-    known = tf.get_static_value(tf.convert_to_tensor(strength))
-    if groups < 1 or (known is not None and known < 0):
+    known = static(strength)
+    wrong = known is not None and not (known.dtype.kind in "biufV" and np.all(known >= 0))
+    if not isinstance(groups, int) or groups < 1 or wrong:
         raise ValueError(
             "groups must be at least 1 and strength not negative. Received: "
             f"groups={groups}, strength={strength}"
@@ -383,6 +395,16 @@ def _truncated(noisy, limit):
     v = tf.where(below == 0.0, tf.constant(-float("inf"), v.dtype), v)
     smaller = limit - tf.maximum(v, 0.0) - tf.math.log1p(tf.exp(-tf.abs(v)))
     return tf.where(alive, smaller, tf.constant(-float("inf"), smaller.dtype))
+
+
+def _check_seed(seed):
+    """ValueError for what is known to be neither None nor one or two whole numbers of int32."""
+    if seed is not None:
+        demand(
+            seed,
+            lambda x: (x.shape in ((), (2,))) & (x == np.floor(x)) & (abs(x) < 2**31),
+            "seed must be a whole number that fits into int32, or two.",
+        )
 
 
 def _seed(seed):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from keras_attention.seq2seq import _frozen
@@ -12,6 +13,7 @@ from keras_attention.seq2seq._prompt import as_beginning
 from keras_attention.seq2seq._token_cell import TokenCell, begin, one_control
 from keras_attention.seq2seq.choosers import Chooser, diverse
 from keras_attention.seq2seq.controls import Control, prefix
+from keras_attention.seq2seq.controls._rows import demand_number
 from keras_attention.seq2seq.decoder import dynamic_decode
 from keras_attention.seq2seq.sampler_base import as_tensors
 
@@ -48,7 +50,7 @@ class Model(Protocol):
 
 
 class SearchResult(NamedTuple):
-    """The n best answers of every source, best first."""
+    """The n best answers of every source, best first; draws come in the order drawn."""
 
     ids: tf.Tensor  # [B, K, T] int32, the pad id after the end token
     lengths: tf.Tensor  # [B, K] int32, the end token counted
@@ -92,7 +94,7 @@ def generate(
         max_length: the longest answer in tokens, the end token counted; an int or a scalar.
         length_penalty, coverage_penalty: 0 is none; numbers or scalars.
         n_best: how many answers to return, at most (and by default) K. A beam search ends as soon
-            as these are certain.
+            as these are certain. Of draws they are the first n.
         return_alignments: also return what each token looked at.
         controls: what may be said, and how likely: see `controls`.
         chooser: who picks the next tokens: `best()` (the default: beam search), `sample()`,
@@ -103,8 +105,14 @@ def generate(
     Returns a `SearchResult`. An answer cut off at `max_length` has no end token; where controls
     leave nothing to say an answer stops, comes after all others, and is no more `finished`.
 
-    Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, and for
-    controls that contradict each other, naming both; TypeError for a chooser that is none.
+    If the model has a `prompt`, an answer begins with it: `max_length`, T, the score, and what
+    controls count (lengths, positions, repetitions, n-grams) include its tokens, as `max_length`,
+    `min_length`, `repetition_penalty` and `no_repeat_ngram_size` of Hugging Face's `generate` do
+    for decoders. `min_new_tokens` and `max_new_tokens` are controls that count what follows it.
+
+    Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, penalties
+    that are not finite, and for controls that contradict each other, naming both; TypeError for a
+    chooser that is none.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2], [7, 2, 0]])
@@ -114,6 +122,7 @@ def generate(
     """
     n_best = beam_width if n_best is None else n_best
     check_sizes(beam_width, max_length, n_best)
+    check_penalties(length_penalty, coverage_penalty)
     if not isinstance(chooser, Chooser | None):
         raise TypeError(
             "chooser must be a Chooser, such as sample() gives, or None. Received: "
@@ -192,16 +201,21 @@ def alternatives(
 
 
 def check_sizes(beam_width, max_length, n_best) -> None:
-    if beam_width < 1:
-        raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width}")
-    known = tf.get_static_value(max_length) if tf.is_tensor(max_length) else max_length
-    if known is not None and not (int(known) == known and known >= 1):
-        raise ValueError(f"max_length must be at least 1 and whole. Received: max_length={known}")
-    if not 1 <= n_best <= beam_width:
+    whole = (int, np.integer)
+    if not isinstance(beam_width, whole) or beam_width < 1:
+        raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width!r}")
+    rule = "max_length must be at least 1 and whole."
+    demand_number(max_length, lambda x: (x >= 1) & (x == np.floor(x)), rule)
+    if not isinstance(n_best, whole) or not 1 <= n_best <= beam_width:
         raise ValueError(
             "n_best must be between 1 and beam_width. Received: "
             f"n_best={n_best}, beam_width={beam_width}"
         )
+
+
+def check_penalties(length_penalty, coverage_penalty) -> None:
+    for name, value in (("length", length_penalty), ("coverage", coverage_penalty)):
+        demand_number(value, lambda weight: True, f"{name}_penalty must be one finite number.")
 
 
 def _result(found: Answers, pad_id: int) -> SearchResult:

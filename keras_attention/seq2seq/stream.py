@@ -12,7 +12,7 @@ from keras_attention.seq2seq._prompt import prompt_of
 from keras_attention.seq2seq._token_cell import TokenCell, begin, one_control
 from keras_attention.seq2seq.choosers import Chooser, best
 from keras_attention.seq2seq.controls import Control
-from keras_attention.seq2seq.generate import Model, check_sizes
+from keras_attention.seq2seq.generate import Model, check_penalties, check_sizes
 from keras_attention.seq2seq.sampler_base import as_tensors
 
 __all__ = ["Stream", "stream"]
@@ -69,7 +69,8 @@ class Stream:
         return_alignments: bool = False,
     ):
         check_sizes(1, max_length, 1)
-        self._model, self._max_length = model, max_length
+        check_penalties(length_penalty, coverage_penalty)
+        self._model, self._max_length = model, int(max_length)
         self._control = one_control(model, controls, max_length)
         self._chooser = best() if chooser is None else chooser
         self._return_alignments = return_alignments

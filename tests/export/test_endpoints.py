@@ -226,8 +226,9 @@ def test_the_same_seed_draws_the_same_and_another_one_does_not(served):
 @pytest.mark.parametrize(
     "name, value",
     [
-        *(("temperature", value) for value in (0.0, -1.0, np.nan)),
+        *(("temperature", value) for value in (0.0, -1.0, np.nan, np.inf)),
         *((penalty, np.nan) for penalty in ("length_penalty", "coverage_penalty")),
+        ("length_penalty", -np.inf),
         *(("top_p", value) for value in (0.0, 1.5)),
         ("top_k", -1),
         *(("max_length", value) for value in (0, 9, 10**9)),

@@ -109,9 +109,24 @@ def test_k_draws_of_a_source_are_independent():
     firsts = result.ids[:, :, 0].numpy()
     counts = np.zeros([VOCABULARY, VOCABULARY])
     for pair in firsts:
-        counts[tuple(np.random.permutation(pair))] += 1  # for a result is sorted by score
+        counts[tuple(pair)] += 1  # in the order drawn
     p = np.exp(model.cell.of(0)(0, START))
     assert chi_squared(counts.ravel(), 4000 * np.outer(p, p).ravel()) < 4
+
+
+@pytest.mark.parametrize("chooser", [sample, stochastic])
+def test_the_first_of_k_draws_is_a_draw_and_not_the_likeliest(chooser):
+    model, source = model_of(1), np.zeros(4000, int)
+    expected = probabilities(model, 0)
+    settings = dict(beam_width=4, max_length=STEPS)
+    first = generate(model, source, n_best=1, chooser=chooser(3), **settings)
+    all_of_them = generate(model, source, chooser=chooser(3), **settings)
+    np.testing.assert_array_equal(first.ids[:, 0], all_of_them.ids[:, 0])
+    times = collections.Counter(answer for row in answers_of(first) for answer, _ in row)
+    counts = np.array([times[answer] for answer in expected])
+    assert chi_squared(counts, 4000 * np.array(list(expected.values()))) < 4
+    best_first = generate(model, source, chooser=chooser(3, best_first=True), **settings)
+    np.testing.assert_array_equal(np.sort(all_of_them.scores)[:, ::-1], best_first.scores)
 
 
 @every_chooser
@@ -307,10 +322,25 @@ def test_k_beyond_what_can_be_said_leaves_places_empty(name):
     assert empty.sum() == (0 if name == "sample" else 2 * 5 if name != "diverse" else 2 * 2)
 
 
-@pytest.mark.parametrize("bad", [dict(groups=0), dict(groups=2, strength=-1.0)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(groups=0),
+        dict(groups=1.5),
+        dict(groups=2, strength=-1.0),
+        dict(groups=2, strength=float("nan")),
+    ],
+)
 def test_groups_and_strengths_that_cannot_be_are_refused(bad):
     with pytest.raises(ValueError, match="groups must be at least 1"):
         diverse(**bad)
+
+
+@pytest.mark.parametrize("seed", [1.5, [1, 2, 3], "a", 2**31, float("nan")])
+def test_seeds_that_cannot_be_are_refused(seed):
+    for chooser in (sample, stochastic):
+        with pytest.raises(ValueError, match="seed must be a whole number"):
+            chooser(seed)
 
 
 def test_groups_that_do_not_divide_k_are_refused():

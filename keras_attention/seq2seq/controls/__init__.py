@@ -1,7 +1,9 @@
 """Controls: what a search may say next, as small functions on log-probabilities and a state.
 
 Each function here returns a `Control`; `combine` makes one of several, as `generate` does with all
-it is given: a tail is cut from what the rules leave, in whatever order. They forbid by -inf, and
+it is given, in the order of Hugging Face's `generate`: the repetition penalty, then rules and
+temperature, then what cuts off a tail. After a prompt, lengths, positions, repetitions and n-grams
+count its tokens, too; `min_new_tokens` and `max_new_tokens` do not. They forbid by -inf, and
 leave the log p of what they allow as the model gave it, but for `temperature` and
 `repetition_penalty`, whose purpose is to change it. The letters: N = B*K rows, the K hypotheses of
 each of B sources side by side; V tokens of the vocabulary; T and P positions.

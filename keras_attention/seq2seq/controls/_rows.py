@@ -22,14 +22,15 @@ def static(value: Any) -> np.ndarray | None:
 def demand(value: Any, holds: Callable, message: str) -> np.ndarray | None:
     """What is known of a setting; ValueError unless it holds. Tensors of a graph are trusted."""
     known = static(value)
-    if known is not None and not np.all(holds(known)):
+    numbers = "biufV"  # V: bfloat16
+    if known is not None and not (known.dtype.kind in numbers and np.all(holds(known))):
         raise ValueError(f"{message} Received: {shown(value)}")
     return known
 
 
 def demand_number(value: Any, holds: Callable, message: str) -> np.ndarray | None:
-    """`demand` of a setting that is one number."""
-    return demand(value, lambda known: np.ndim(known) == 0 and holds(known), message)
+    """`demand` of a setting that is one finite number."""
+    return demand(value, lambda x: np.ndim(x) == 0 and np.isfinite(x) and holds(x), message)
 
 
 def demand_lengths(value: Any, least: int, message: str) -> np.ndarray | None:
@@ -43,7 +44,9 @@ def demand_lengths(value: Any, least: int, message: str) -> np.ndarray | None:
 
 def demand_ids(ids: Any, of: str) -> tuple[int, ...]:
     """The ids as numbers; ValueError unless all are whole and not negative."""
-    whole = demand(list(ids), lambda x: x == np.floor(x), f"The ids of {of} must be whole numbers.")
+    ids = np.asarray(list(ids))
+    rule = f"The ids of {of} must be whole numbers."
+    whole = demand(ids, lambda x: (x == np.floor(x)) & np.isfinite(x), rule)
     demand(whole, lambda x: x >= 0, f"The ids of {of} must not be negative.")
     return tuple(int(token) for token in whole)
 

@@ -16,10 +16,14 @@ from keras_attention.seq2seq.controls.needed import met_together
 def combine(*controls: Control) -> Control:
     """Several controls, one after the other, as one.
 
-    What cuts off a tail (`top_k`, `top_p`, `min_p`, `typical`) does so from what those have left
-    that rule out single tokens, wherever they are given: so it leaves something that may be said.
-    Else they change log p in the order given: `temperature` before a tail makes another tail of it,
-    and what is ruled out before it raises the rest.
+    They act in the order of Hugging Face's `generate`, in whatever order they are given:
+
+    1. `repetition_penalty`;
+    2. what rules out single tokens, and `temperature`, in the order given: a draw is the same in
+       either order, but a temperature raises the scores of what is left by what was ruled out
+       before it;
+    3. what cuts off a tail (`top_k`, `top_p`, `min_p`, `typical`), in the order given, from what
+       is left: so it leaves something that may be said.
 
     Several `must_contain` are one, which makes room in time for what the others force, by ways that
     they do not ban, before they let an answer end. Apart from that none knows of the others: where
@@ -62,9 +66,9 @@ def combine(*controls: Control) -> Control:
 
 
 def _in_turn(parts: tuple) -> tuple:
-    """What bears on single tokens goes before the first that cuts off a tail."""
-    tail = next((i for i, part in enumerate(parts) if part.bears_on == "tail"), len(parts))
-    return parts[:tail] + tuple(sorted(parts[tail:], key=lambda part: part.bears_on != "token"))
+    """Scores first and tails last; else in the order given."""
+    turns = {"score": 0, "tail": 2}
+    return tuple(sorted(parts, key=lambda part: turns.get(part.bears_on, 1)))
 
 
 def _demand_an_end(parts: tuple, search: Search) -> None:

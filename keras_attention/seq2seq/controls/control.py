@@ -30,7 +30,7 @@ class Control(NamedTuple):
     fed the end token, and what becomes of them does not matter. What `apply` returns is at most 0,
     as a log p is: a beam search relies on that when it stops early.
 
-    `combine` puts what bears on single tokens before what cuts off a tail, and tells what must be
+    `combine` puts what changes scores first and what cuts off a tail last, and tells what must be
     said of what is banned and forced. Else a fact is only used to refuse what contradicts it before
     a search begins (`check`). Those about lengths count the end token, and may be arrays [B].
     """
@@ -39,7 +39,9 @@ class Control(NamedTuple):
     apply: Callable[[tf.Tensor, Any], tf.Tensor]  # log p [N, V], state -> log p, -inf: forbidden
     advance: Callable[[Any, tf.Tensor], Any]  # state, tokens [N] int32 -> state
     name: str = "control"  # as a caller wrote it
-    bears_on: str = "token"  # each by itself; "all": it normalises; "tail": cuts off that of them
+    # "token": each by itself; "score": so, and before all others; "all": it normalises; "tail":
+    # cuts off the tail of what all others leave
+    bears_on: str = "token"
     shortest: Any = None  # the fewest tokens that an answer can have
     longest: Any = None  # the most
     cut_off: Any = None  # the fewest tokens of an answer without an end, if fewer than `shortest`

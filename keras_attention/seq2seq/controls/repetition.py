@@ -26,8 +26,9 @@ from keras_attention.seq2seq.controls.control import Control, Search
 def repetition_penalty(w: Any) -> Control:
     """log p of what the answer already says, times w (Keskar et al., 2019, in log p).
 
-    w > 1 makes it less likely, w < 1 likelier. The start token is no part of the answer. w is a
-    number or a scalar. Raises ValueError unless it is finite and above 0.
+    w > 1 makes it less likely, w < 1 likelier. The start token is no part of the answer; a prompt
+    is. In `combine` it acts before `temperature`, as in Hugging Face's `generate`. w is a number or
+    a scalar. Raises ValueError unless it is finite and above 0.
 
     >>> control = repetition_penalty(2.0)
     >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
@@ -45,7 +46,8 @@ def repetition_penalty(w: Any) -> Control:
         again = marked(log_probs, said.tokens, filled)
         return tf.where(again, log_probs * tf.cast(w, log_probs.dtype), log_probs)
 
-    return Control(_begin, apply, Said.and_then, called("repetition_penalty", w))
+    name = called("repetition_penalty", w)
+    return Control(_begin, apply, Said.and_then, name, bears_on="score")
 
 
 def _begin(search: Search) -> Said:

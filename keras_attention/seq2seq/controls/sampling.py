@@ -1,5 +1,8 @@
 """Controls of how daring a search is: temperature, and which tail of log p is cut off.
 
+`combine`, and so `generate`, applies them in the order of Hugging Face's `generate`: the repetition
+penalty, then the temperature, then the tails.
+
 All cut off without raising what is left: a sampler draws from it renormalised, a score stays the
 model's own log p. Settings are numbers, or scalar tensors that are known at run time alone. In
 `combine` a tail is that of what the other controls leave.
@@ -30,10 +33,14 @@ def temperature(t: Any) -> Control:
     >>> [f"{p:.2f}" for p in tf.exp(temperature(0.5).apply(log_p, ()))[0]]
     ['0.10', '0.90']
     """
-    demand_number(t, lambda t: (t > 0) & np.isfinite(t), "temperature needs one number above 0.")
+    demand_number(t, lambda t: t > 0, "temperature needs one number above 0, and finite.")
 
     def apply(log_probs):
-        return _normalized(log_probs / tf.cast(t, log_probs.dtype))
+        # The best is 0 before it is divided, so that not even the smallest t leaves nothing.
+        best = tf.reduce_max(log_probs, 1, keepdims=True)
+        below = log_probs - tf.where(best > -float("inf"), best, tf.zeros([], best.dtype))
+        smallest = log_probs.dtype.as_numpy_dtype(np.finfo(np.float32).tiny)
+        return _normalized(below / tf.maximum(tf.cast(t, log_probs.dtype), smallest))
 
     return _stateless(apply, called("temperature", t), "all")
 

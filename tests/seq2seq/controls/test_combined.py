@@ -1,5 +1,7 @@
 """Several controls as one: in which order they act, and what they know of each other."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,7 +25,7 @@ from keras_attention.seq2seq import (
     top_p,
     typical,
 )
-from tests.seq2seq.controls.walks import END, STEPS, after, says, those, told, walk
+from tests.seq2seq.controls.walks import END, START, STEPS, after, says, those, told, walk
 
 
 def test_together_they_leave_what_each_of_them_leaves():
@@ -50,12 +52,36 @@ def test_one_within_another_is_as_if_side_by_side():
     assert walk(nested).answers == [expected]
 
 
-def test_they_change_log_p_in_the_order_given():
+def by_hugging_face(p, said, penalty, heat, k=None):
+    """What its `generate` draws from: RepetitionPenalty-, Temperature-, TopKLogits in turn."""
+    scores = np.log(np.array(p))
+    scores[said] = np.where(scores < 0, scores * penalty, scores / penalty)[said]
+    scores /= heat
+    if k is not None:
+        scores[scores < np.sort(scores)[-k]] = -np.inf
+    return np.exp(scores) / np.exp(scores).sum()
+
+
+@pytest.mark.parametrize("k", [4, 2])
+def test_penalty_temperature_and_tail_act_in_the_order_of_hugging_face(k):
+    p, said = [0.6, 0.3, 0.08, 0.02], [0]
+    parts = [top_k(k), temperature(2.0), repetition_penalty(1.5)]
+    for given in itertools.permutations(parts):
+        control = combine(*given)
+        state = control.init(told(vocabulary=4))
+        for token in (START, *said):
+            state = control.advance(state, tf.constant([token]))
+        left = tf.nn.softmax(control.apply(tf.math.log([p]), state))
+        np.testing.assert_allclose(left[0], by_hugging_face(p, said, 1.5, 2.0, k), rtol=1e-5)
+    if k == 4:
+        np.testing.assert_allclose(left[0, 0], 0.412, atol=5e-4)
+
+
+def test_the_temperature_acts_before_a_tail_whatever_the_order():
     log_p = tf.math.log([[0.5, 0.3, 0.2]])
-    warm_first = combine(temperature(0.5), top_k(1)).apply(log_p, ((), ()))
-    np.testing.assert_allclose(tf.exp(warm_first), [[25 / 38, 0, 0]], rtol=1e-5)
-    cut_first = combine(top_k(1), temperature(0.5)).apply(log_p, ((), ()))
-    np.testing.assert_allclose(tf.exp(cut_first), [[1, 0, 0]], rtol=1e-5)
+    for parts in ([temperature(0.5), top_k(1)], [top_k(1), temperature(0.5)]):
+        found = combine(*parts).apply(log_p, ((), ()))
+        np.testing.assert_allclose(tf.exp(found), [[25 / 38, 0, 0]], rtol=1e-5)
 
 
 def test_together_they_end_an_answer_when_the_first_of_them_does():
@@ -91,9 +117,9 @@ def test_a_tail_is_cut_from_what_the_rules_have_left_whatever_the_order(rule, ta
 def test_the_order_of_all_that_shapes_a_draw_is_kept_and_so_is_that_of_the_rules():
     given = [temperature(2.0), ban([1]), top_k(3), temperature(0.5), prefix([2]), min_p(0.1)]
     names = [part.name for part in combine(*given).parts]
-    assert names == [given[i].name for i in (0, 1, 4, 2, 3, 5)]
+    assert names == [given[i].name for i in (0, 1, 3, 4, 2, 5)]
     again = combine(combine(*given), no_repeat_ngram(2))
-    assert [part.name for part in again.parts] == [*names[:3], "no_repeat_ngram(2)", *names[3:]]
+    assert [part.name for part in again.parts] == [*names[:4], "no_repeat_ngram(2)", *names[4:]]
 
 
 def test_what_rules_out_after_a_temperature_raises_nothing():

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.seq2seq import combine, min_p, temperature, top_k, top_p, typical
+from keras_attention.seq2seq import (
+    ban,
+    combine,
+    min_p,
+    no_repeat_ngram,
+    temperature,
+    top_k,
+    top_p,
+    typical,
+)
 
 
 def log_softmax(x):
@@ -156,6 +165,13 @@ def test_temperature_leaves_struck_out_what_is():
     np.testing.assert_allclose(left[1], [-np.inf, np.log(0.5), np.log(0.5)], rtol=1e-6)
 
 
+@pytest.mark.parametrize("t", [1e-30, 1e-38, tf.constant(1e-40), 1e30])
+def test_no_temperature_leaves_nothing_or_what_is_no_number(t):
+    left = temperature(t).apply(tf.constant([[-8.0, -7.0, -np.inf]]), ()).numpy()
+    expected = [0.5, 0.5, 0] if np.asarray(t) > 1 else [0, 1, 0]
+    np.testing.assert_allclose(np.exp(left), [expected], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -167,6 +183,10 @@ def test_temperature_leaves_struck_out_what_is():
         (lambda: temperature(tf.constant(0.0)), "above 0"),
         (lambda: top_k(0), "k >= 1"),
         (lambda: top_k(2.5), "k >= 1"),
+        (lambda: top_k(float("inf")), "k >= 1"),
+        (lambda: top_k("5"), "k >= 1"),
+        (lambda: no_repeat_ngram(float("inf")), ">= 1"),
+        (lambda: ban([float("inf")]), "whole numbers"),
         (lambda: top_p(0.0), "0 < p <= 1"),
         (lambda: top_p(1.5), "0 < p <= 1"),
         (lambda: top_p(float("nan")), "0 < p <= 1"),
