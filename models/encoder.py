@@ -9,6 +9,7 @@
 import keras
 import numpy as np
 
+from keras_attention.functional import as_ids
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
 from keras_attention.seq2seq._keras import building
 from keras_attention.training import InverseSquareRoot, TokenAccuracy, TokenCrossentropy
@@ -19,8 +20,9 @@ class TransformerTagger(keras.Model):
     """A label for every token, from all tokens.
 
     Call: `model(tokens [B, S]) -> logits [B, S, labels]`, ids with `pad_id` on the right; what a
-    row says of its padding means nothing. Train it with a loss of logits and weights [B, S] that
-    are 0 on padding.
+    row says of its padding means nothing. Ids are integers, or floats that are whole numbers: see
+    `functional.as_ids`; others are a ValueError. Train it with a loss of logits and weights [B, S]
+    that are 0 on padding.
 
     Args:
         vocab_size: V.
@@ -72,6 +74,7 @@ class TransformerTagger(keras.Model):
         self._config |= {"vocab_size": vocab_size, "labels": labels, "width": width}
 
     def call(self, tokens, training=None):
+        tokens = as_ids(tokens, "tokens", "B S", self.pad_id)
         hidden = self.stack(self.embedding(tokens), mask=tokens != self.pad_id, training=training)
         return self.output_layer(hidden)
 

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.data import batches
+from keras_attention.functional import as_ids
 from keras_attention.layers import Bridge
 from keras_attention.layers._saving import listed_cells, track
 from keras_attention.seq2seq import (
@@ -68,7 +69,8 @@ class RNNSeq2Seq(keras.Model):
             their log frequencies; else the tanh below it learns them first, by saturating, and on
             a large vocabulary stays there.
 
-    Raises ValueError for combinations that cannot be.
+    Ids are integers, or floats that are whole numbers: see `functional.as_ids`. Raises ValueError
+    for other ids, and for combinations that cannot be.
 
     >>> model = RNNSeq2Seq(vocab_size=20, units=8, layers=2)
     >>> source = tf.constant([[5, 6, 2], [7, 2, 0]])
@@ -191,6 +193,9 @@ class RNNSeq2Seq(keras.Model):
         return self._encode(source, training)
 
     def _encode(self, source, training=None):
+        source = as_ids(source, "source", "B S", self.pad_id)
+        if source.shape[1] == 0:  # no token at all is one of padding: an RNN takes a step
+            source = tf.pad(source, [[0, 0], [0, 1]], constant_values=self.pad_id)
         mask = source != self.pad_id
         values, states = self.source_embedding(source), []
         with contextlib.nullcontext() if training else self._without_dropout():
@@ -224,6 +229,7 @@ class RNNSeq2Seq(keras.Model):
         """Teacher forcing: [B, T] ids, what `encode` gave -> logits [B, T, V], and alignments
         [B, T, S] if asked for.
         """
+        target_in = as_ids(target_in, "target_in", "B T", self.pad_id)
         cell = self.cell
         if return_alignments:
             cell, state = self._recording(memory, state)
@@ -284,6 +290,7 @@ class RNNSeq2Seq(keras.Model):
 
     def generate(self, source, **settings) -> SearchResult:
         """The best answers: see `keras_attention.seq2seq.generate`."""
+        source = as_ids(source, "source", "B S", self.pad_id)
         return generate(self, source, **settings)
 
     # -- saving

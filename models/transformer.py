@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.data import batches
+from keras_attention.functional import as_ids
 from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
 from keras_attention.seq2seq import SearchResult, generate, projector
 from keras_attention.seq2seq._keras import building
@@ -49,6 +50,9 @@ class Transformer(keras.Model):
         key_width, value_width: of each head; default D / H, and the key's.
         alignment_layer, alignment_head: which cross-attention a search shows as the alignments,
             and a guided alignment pulls: see `TransformerCell`.
+
+    Ids are integers, or floats that are whole numbers: see `functional.as_ids`; others are a
+    ValueError.
 
     `Transformer.of("base", vocab_size)` has the sizes of the paper; see `PRESETS`.
 
@@ -115,6 +119,7 @@ class Transformer(keras.Model):
     def encode(self, source, training=None):
         """[B, S] ids -> (memory: what each decoder layer looks at, None: it begins empty)."""
         self.build()
+        source = as_ids(source, "source", "B S", self.pad_id)
         mask = source != self.pad_id
         encoded = self.encoder(self.embedding(source), mask=mask, training=training)
         return self.decoder.project_memory(encoded, mask), None
@@ -123,6 +128,7 @@ class Transformer(keras.Model):
         """Teacher forcing: [B, T] ids, what `encode` gave (its state is None here, which begins
         empty) -> logits [B, T, V], and alignments [B, T, S] if asked for.
         """
+        target_in = as_ids(target_in, "target_in", "B T", self.pad_id)
         hidden, weights = self.decoder(
             self.embedding(target_in), memory=memory, return_weights=True, training=training
         )
@@ -148,6 +154,7 @@ class Transformer(keras.Model):
 
     def generate(self, source, **settings) -> SearchResult:
         """The best answers: see `keras_attention.seq2seq.generate`."""
+        source = as_ids(source, "source", "B S", self.pad_id)
         return generate(self, source, **settings)
 
     # -- saving

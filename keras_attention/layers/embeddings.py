@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.functional.ids import as_ids
 from keras_attention.functional.positions import sinusoid
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import fit
@@ -21,7 +22,7 @@ class TiedEmbedding(Layer):
 
     Args: `vocab_size` V, `width` D, `scale` False leaves the factor sqrt(D) out.
 
-    Call: int [...] -> [..., D]. `logits`: [..., D] -> [..., V].
+    Call: ids [...] (see `functional.as_ids`) -> [..., D]. `logits`: [..., D] -> [..., V].
 
     >>> embedding = TiedEmbedding(10, 4)
     >>> embedding.logits(embedding(tf.constant([[1, 2, 3]]))).shape
@@ -47,6 +48,7 @@ class TiedEmbedding(Layer):
 
     def call(self, ids):
         """ids [...] -> [..., D]."""
+        ids = as_ids(ids)
         # Rows first: casting the whole matrix would cost more than the look-up.
         rows = tf.gather(tf.convert_to_tensor(self.embeddings.value), ids)
         rows = tf.cast(rows, self.compute_dtype)
