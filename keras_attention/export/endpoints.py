@@ -45,7 +45,8 @@ class Endpoints(tf.Module):
         settings: what `generate_with_settings` may change, as the others use it. A `seed` of 0 or
             more lets them draw, and takes the chooser's place.
         max_source_length: tokens of a line that are read; the rest is cut off. `generate` takes no
-            more ids, and the end token.
+            more ids, and the end token. Of a model with a `prompt` no more than the `max_length`
+            of the settings, and a smaller one of `generate_with_settings` is an error.
         max_target_length: tokens that a `target` of `score` may have, without the end token.
             Default: the longer of `max_source_length` and the `max_length` of the settings.
         read: text [B] -> (what is encoded [B], which lines are answered, bool [B]). Default: those
@@ -101,6 +102,8 @@ class Endpoints(tf.Module):
         self.tokenizer = tokenizer
         self.pad_id, self.start_id, self.end_id = model.pad_id, model.start_id, model.end_id
         self._read = read or (lambda text: (text, readable(text, tokenizer)))
+        if hasattr(model, "prompt"):  # a line is the beginning of its reply
+            max_source_length = min(max_source_length, self.settings.max_length)
         self._max_source_length = max_source_length
         self.max_target_length = max_target_length
         self._prompted = hasattr(model, "prompt")

@@ -144,6 +144,16 @@ def test_a_model_that_never_ends_is_served_by_its_ids_alone(end):
         Endpoints(model, TOKENIZER)
 
 
+def test_a_line_is_cut_to_what_a_reply_has_room_for():
+    model = TransformerLM(V, layers=1, width=8, heads=2, ff_width=8)
+    model.build()
+    settings = dict(settings=Settings(max_length=2), beam_width=1, return_alignments=False)
+    endpoints = Endpoints(model, TOKENIZER, **settings)
+    ids = endpoints.source_ids(tf.constant([LINES[0]]))
+    assert ids.shape[1] == 2
+    assert endpoints.serving_default(tf.constant([LINES[0]]))["lengths"].numpy().tolist() == [[2]]
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_a_language_model_goes_on_with_its_line(tmp_path):
     model = TransformerLM(V, layers=1, width=16, heads=2, ff_width=32)
@@ -163,6 +173,9 @@ def test_a_language_model_goes_on_with_its_line(tmp_path):
         assert all(reply.startswith(line.encode()) and reply != line for reply in replies)
     by_ids = signatures["generate"]({"ids": prompt.numpy()})
     assert (by_ids["ids"] == found.ids).numpy().all()
+    for wrong, message in [([[V]], "V = "), ([[0, 5]], "on its right alone")]:
+        with pytest.raises(ValueError, match=f"refuses the inputs: .*{message}"):
+            signatures["generate"]({"ids": np.array(wrong, np.int32)})
     # A reply is scored with its beginning, as the search does.
     said = tf.concat([[[model.start_id]], TOKENIZER.encode(["you"]).to_tensor()], 1)
     log_probs = np.log(tf.nn.softmax(model(said))[0])
