@@ -143,7 +143,7 @@ def pytest_runtest_protocol(item, nextitem):
     result = yield
     if nextitem is None or nextitem.path != item.path:
         if "keras" in sys.modules:
-            sys.modules["keras"].utils.clear_session()  # Keras keeps names and seeds
+            sys.modules["keras"].backend.clear_session()  # Keras keeps names and seeds
         gc.collect()
     elif _resident_mb() > _garbage.limit:
         gc.collect()  # graphs and functions refer to each other in cycles
