@@ -50,8 +50,8 @@ def make_model(settings: dict, vocab_size: int, target_counts: Any = None) -> ke
     return model
 
 
-def check_memory(settings: dict, vocab_size: int, longest: int = 1) -> None:
-    """Check that this machine can hold a training step; `longest`: tokens of a target.
+def check_memory(settings: dict, vocab_size: int, tokens: int = 0) -> None:
+    """Check that this machine can hold a training step on a batch of so many target tokens.
 
     Counts, from below, the weights with their gradients and Adam's two moments, and the logits
     with their gradients. Raises ValueError, with the settings to lower.
@@ -61,15 +61,13 @@ def check_memory(settings: dict, vocab_size: int, longest: int = 1) -> None:
         weights = layers * (12 * width**2 + 4 * width * settings["ff_units"]) + vocab_size * width
     else:  # a GRU has three gates, and reads both ways
         weights = layers * 18 * width**2 + 2 * vocab_size * width
-    logits = settings["batch_size"] * longest * vocab_size
-    needed, there = 4 * (4 * weights + 2 * logits), _memory()
+    needed, there = 4 * (4 * weights + 2 * tokens * vocab_size), _memory()
     if needed > there:
         raise ValueError(
             f"Training this model needs {needed / 1e9:,.0f} GB of memory or more, and this machine "
             f"has {there / 1e9:,.0f} GB. Received: --units={width}, --layers={layers}, "
-            f"--batch_size={settings['batch_size']}, {vocab_size:,} tokens, targets of up to "
-            f"{longest:,} tokens. Lower one of --units, --layers, --batch_size, --vocab_size, "
-            "--max_length."
+            f"{vocab_size:,} tokens to choose from, {tokens:,} in a batch. Lower one of --units, "
+            "--layers, --batch_size, --vocab_size, --max_length."
         )
 
 
@@ -157,7 +155,7 @@ def load_model(directory: str, settings: dict) -> tuple[keras.Model, text.Tokeni
             f"settings say. Received: {type(tokenizer).__name__}. Restore both from one copy."
         )
     keras.config.set_dtype_policy(settings["dtype_policy"])
-    check_memory({**settings, "batch_size": 1}, tokenizer.vocab_size)
+    check_memory(settings, tokenizer.vocab_size)
     model = _new_model(settings, tokenizer.vocab_size)
     try:
         found = _read_config(path)

@@ -64,7 +64,8 @@ def _run(directory, wanted, said, limits) -> bool:
             f"{len(pairs.dev)}). Raise --max_length."
         )
     longest = max(map(len, train.targets)) + 1
-    store.check_memory(settings, tokenizer.vocab_size, longest)
+    largest = longest * min(settings["batch_size"], len(train.targets))
+    store.check_memory(settings, tokenizer.vocab_size, largest)
     spoken = np.concatenate([np.append(target, text.END) for target in train.targets])
     counts = np.bincount(spoken, minlength=tokenizer.vocab_size)
     model = store.make_model(settings, tokenizer.vocab_size, counts)
