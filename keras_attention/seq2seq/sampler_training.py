@@ -26,8 +26,9 @@ class TrainingSampler(Sampler):
     ([T, B] with `time_major`). Without both, every row has T steps. `sample_ids` are the argmax of
     the outputs.
 
-    Raises ValueError for a mask that is not 2-D bool, lengths that are not a vector, and both at
-    once.
+    Raises ValueError for a mask that is not 2-D bool, lengths that are not a vector, both at once,
+    inputs of a nest that differ in B or T, and lengths that are not B numbers from 0 to T. What
+    only the graph can know is an InvalidArgumentError; XLA, which raises none, decodes T steps.
 
     >>> sampler = TrainingSampler()
     >>> finished, first = sampler.initialize(tf.reshape(tf.range(6.0), [2, 3, 1]), [3, 0])
@@ -44,9 +45,11 @@ class TrainingSampler(Sampler):
     def initialize(self, inputs, sequence_length=None, mask=None):
         """-> (finished [B] bool, the first inputs [B, ...])."""
         inputs = self._time_major(as_tensors(inputs))
+        _check_same_size(inputs)
         first = tf.nest.flatten(inputs)[0]
         steps, self._batch_size = tf.shape(first)[0], tf.shape(first)[1]
-        self.sequence_length = self._lengths(sequence_length, mask, steps)
+        lengths = self._lengths(sequence_length, mask, steps)
+        self.sequence_length = _within(lengths, *first.shape[:2], steps, self._batch_size)
         self._given = _Steps.of(inputs)
         finished = tf.equal(self.sequence_length, 0)
         return finished, self._given.read(0, finished)
@@ -284,6 +287,45 @@ class _Steps(NamedTuple):
         for value, zeros in zip(tf.nest.flatten(values), tf.nest.flatten(self.zeros)):
             value.set_shape(zeros.shape)
         return values
+
+
+def _check_same_size(inputs):
+    """ValueError where the inputs of a nest, each [T, B, ...], are known to differ in T or B."""
+    sizes = [x.shape[:2] for x in tf.nest.flatten(inputs)]
+    if not all(size.is_compatible_with(sizes[0]) for size in sizes):
+        raise ValueError(
+            "All inputs of a nest must have the same number of steps and rows. Received: [T, B] of "
+            f"{[size.as_list() for size in sizes]}"
+        )
+
+
+def _within(lengths, static_steps, static_rows, steps, rows):
+    """Lengths that are one for each row, and from 0 to T; an error where they are not."""
+    values, known = tf.get_static_value(lengths), lengths.shape[0]
+    if None not in (known, static_rows) and known != static_rows:
+        raise ValueError(
+            "There must be one length for each row of the inputs. Received: "
+            f"{known} lengths, {static_rows} rows"
+        )
+    if values is not None and values.size:
+        most = values.max() if static_steps is None else static_steps
+        if values.min() < 0 or values.max() > most:
+            raise ValueError(
+                "sequence_length must be from 0 to T, the number of steps of the inputs. Received: "
+                f"sequence_length={values.tolist()}, inputs of {static_steps} steps. Are the "
+                "inputs time major?"
+            )
+    if values is not None and None not in (static_steps, static_rows):
+        return lengths
+    message = "sequence_length must hold, for each row of the inputs, a length from 0 to T."
+    checks = [
+        tf.debugging.assert_equal(tf.size(lengths), rows, message=message),
+        tf.debugging.assert_non_negative(lengths, message=message),
+        tf.debugging.assert_less_equal(lengths, steps, message=message),
+    ]
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        # XLA checks nothing, but refuses a reshape to another number of rows.
+        return tf.reshape(tf.clip_by_value(lengths, 0, steps), [rows])
 
 
 def _probability(value):

@@ -141,6 +141,50 @@ def test_masks_and_lengths_of_another_kind_are_refused(given):
         TrainingSampler().initialize(INPUTS, **given)
 
 
+TRAINING = {
+    "training": TrainingSampler,
+    "scheduled_ids": lambda: ScheduledEmbeddingTrainingSampler(0.5, lambda ids: tf.eye(3)),
+    "scheduled_outputs": lambda: ScheduledOutputTrainingSampler(0.5),
+}
+MISFITS = {"beyond": [3, 5], "negative": [3, -1], "too_many": [3, 1, 2], "one_for_all": [3]}
+
+
+@pytest.mark.parametrize("make", TRAINING.values(), ids=TRAINING)
+@pytest.mark.parametrize("lengths", MISFITS.values(), ids=MISFITS)
+def test_lengths_that_do_not_fit_the_inputs_are_refused(make, lengths):
+    with pytest.raises(ValueError, match="Received: .*(sequence_length=|lengths)"):
+        make().initialize(INPUTS, sequence_length=lengths)
+    unknown = [tf.TensorSpec([None, None, 3]), tf.TensorSpec([None], tf.int32)]
+    begin = tf.function(lambda *given: make().initialize(*given)[0], input_signature=unknown)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="from 0 to T"):
+        begin(INPUTS, lengths)
+
+
+def test_a_mask_of_more_steps_or_rows_than_the_inputs_is_refused():
+    for shape in ([2, 5], [3, 4]):
+        with pytest.raises(ValueError, match="Received"):
+            TrainingSampler().initialize(INPUTS, mask=np.ones(shape, bool))
+
+
+def test_inputs_of_a_nest_that_differ_in_their_steps_are_refused():
+    with pytest.raises(ValueError, match="same number of steps"):
+        TrainingSampler().initialize({"a": INPUTS, "b": INPUTS[:, :3]})
+
+
+def test_xla_never_decodes_more_steps_than_were_given():
+    decoder = BasicDecoder(Plus(3), TrainingSampler(), maximum_iterations=6)
+
+    def lengths_of(lengths):
+        return decoder(INPUTS, initial_state=tf.zeros([2, 1]), sequence_length=lengths)[2]
+
+    found = tf.function(lengths_of, jit_compile=True)(tf.constant([6, 2]))
+    assert found.numpy().tolist() == [4, 2]
+    with pytest.raises(Exception, match="reshape|shape"):
+        tf.function(
+            lengths_of, jit_compile=True, input_signature=[tf.TensorSpec([None], tf.int32)]
+        )(tf.constant([2]))
+
+
 def test_numbers_in_lists_are_inputs_as_arrays_are():
     finished, first = TrainingSampler().initialize(INPUTS.tolist(), [3, 0])
     np.testing.assert_array_equal(first, INPUTS[:, 0])
