@@ -10,6 +10,7 @@ from keras_attention import seq2seq
 from keras_attention.functional import Memory
 from keras_attention.seq2seq import AttentionMechanism
 from keras_attention.seq2seq._keras import no_autograph
+from keras_attention.seq2seq._states import describe
 
 
 class _Contrib(AttentionMechanism):
@@ -218,10 +219,9 @@ class AttentionWrapperState(
     def clone(self, **replacements) -> "AttentionWrapperState":
         """A copy with some fields replaced by values of the same structure, shape and type.
 
-        Raises TypeError or ValueError where containers differ (Keras' `[h, c]` is no
-        `LSTMStateTuple(c, h)`), and as `keras_attention.seq2seq`'s where shapes do.
+        Raises ValueError where containers differ (Keras' `[h, c]` is no `LSTMStateTuple(c, h)`),
+        and as `keras_attention.seq2seq`'s where shapes do.
         """
-        tf.nest.assert_same_structure(self, self._replace(**replacements))
         return seq2seq.AttentionWrapperState.clone(self, **replacements)
 
 
@@ -298,15 +298,28 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
             batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
         return self.zero_state(batch_size, dtype or self.compute_dtype)
 
+    @staticmethod
+    def _fields_of(state) -> AttentionWrapperState:
+        fields = AttentionWrapperState._fields
+        if not isinstance(state, (list, tuple)) or len(state) != len(fields):
+            raise TypeError(
+                "Expected state to be an AttentionWrapperState, as zero_state gives it. Received: "
+                f"{type(state).__name__}, {describe(state)}"
+            )
+        return AttentionWrapperState(*state)
+
+    def checked_state(self, state: Any) -> seq2seq.AttentionWrapperState:
+        """A state that belongs to this wrapper, without its time; see `keras_attention.seq2seq`."""
+        if len(state) == len(seq2seq.AttentionWrapperState._fields):
+            return super().checked_state(state)
+        fields = self._fields_of(state)._asdict()
+        fields.pop("time")
+        return super().checked_state(seq2seq.AttentionWrapperState(**fields))
+
     @no_autograph
     def __call__(self, inputs, state, scope=None, **kwargs):
         """One step. `scope` is accepted as contrib accepts it: weights belong to the layers."""
-        if len(state) != len(AttentionWrapperState._fields):
-            raise TypeError(
-                "Expected state to be an AttentionWrapperState, as zero_state gives it. Received: "
-                f"{type(state).__name__} of {len(state)} parts"
-            )
-        fields = AttentionWrapperState(*state)._asdict()
+        fields = self._fields_of(state)._asdict()
         time = fields.pop("time")
         output, state = super().__call__(inputs, seq2seq.AttentionWrapperState(**fields), **kwargs)
         return output, _with_time(state, time + 1)

@@ -1,7 +1,10 @@
-"""What the cells that hold a cell share."""
+"""What the cells that hold a cell share, and what is asked of any cell."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 
@@ -16,18 +19,85 @@ def without_dropout(cell: Any, name: str = "cell") -> Any:
             f"{name} must be a Keras RNN cell without dropout: put a keras.layers.Dropout before "
             f"or after the RNN instead. Received: {name}={cell!r} with dropout"
         )
-    if not hasattr(cell, "state_size") or not hasattr(cell, "output_size"):
+    if not hasattr(cell, "state_size"):
         raise ValueError(
-            f"{name} must be a Keras RNN cell, with a state_size and an output_size. Received: "
-            f"{name}={cell!r}"
+            f"{name} must be a Keras RNN cell, with a state_size. Received: {name}={cell!r}"
         )
     return cell
 
 
-def begin(cell: Any, batch_size: Any, dtype: Any) -> Any:
-    """The state of a cell before its first step, N rows of one type."""
-    state = cell.get_initial_state(batch_size=batch_size)
-    return tf.nest.map_structure(lambda leaf: tf.cast(leaf, dtype), state)
+def check_cell(cell: Any, needs_state_size: bool = False) -> None:
+    """TypeError for what cannot be a cell."""
+    of_sequences = isinstance(cell, keras.layers.RNN)
+    kind = type(cell)
+    has_size = any(hasattr(kind, n) or hasattr(cell, n) for n in ("state_size", "output_size"))
+    is_cell = callable(cell) and not of_sequences
+    if isinstance(cell, keras.layers.Layer):
+        is_cell &= has_size
+    if not is_cell or (needs_state_size and not hasattr(cell, "state_size")):
+        what = "a layer over sequences; give its cell" if of_sequences else "without state_size"
+        raise TypeError(
+            "cell must be an RNN cell, such as keras.layers.LSTMCell: (inputs, state) -> (output, "
+            f"state), with state_size. Received: {kind.__name__}, "
+            f"{what if callable(cell) else 'which cannot be called'}"
+        )
+
+
+def output_width(cell: Any) -> Any:
+    """The width of a cell's output: its `output_size`, or else the width of its first state.
+
+    That is how `keras.layers.RNN` of Keras 2 reads a cell without `output_size`; None where the
+    cell has no `state_size`, either.
+    """
+    size = getattr(cell, "output_size", None)
+    if size is None:
+        sizes = tf.nest.flatten(getattr(cell, "state_size", None))
+        size = sizes[0] if sizes else None
+    return size
+
+
+def zero_state(cell: Any, batch_size: Any, dtype: Any) -> Any:
+    """The state of a cell before its first step, for N rows.
+
+    Floating states are of one type; integers and booleans keep theirs. A cell without
+    `get_initial_state` begins with zeros of its `state_size`, in a list if that is one number, as
+    in `keras.layers.RNN`.
+    """
+    begin = getattr(cell, "get_initial_state", None)
+    if begin is None:
+        sizes = cell.state_size if tf.nest.is_nested(cell.state_size) else [cell.state_size]
+        return tf.nest.map_structure(lambda size: _zeros(batch_size, size, dtype), sizes)
+    told = {"dtype": dtype} if takes(begin, "dtype") else {}
+    state = begin(batch_size=batch_size, **told)
+    floating = tf.nest.map_structure(lambda leaf: tf.as_dtype(leaf.dtype).is_floating, state)
+    return tf.nest.map_structure(
+        lambda leaf, cast: tf.cast(leaf, dtype) if cast else leaf, state, floating
+    )
+
+
+def _zeros(batch_size, size, dtype):
+    shape = tf.TensorShape(size)
+    zeros = tf.zeros(tf.concat([[batch_size], shape], 0), dtype)
+    zeros.set_shape([tf.get_static_value(batch_size), *shape])
+    return zeros
+
+
+def step(cell: Any, inputs: Any, state: Any, training: Any = None, **memory) -> Any:
+    """One step of any cell: a layer, an object or a function, which need not know of training."""
+    is_layer = isinstance(cell, keras.layers.Layer)
+    keras_sorts_it_out = is_layer and hasattr(keras, "Operation")  # Keras 3
+    if keras_sorts_it_out or takes(cell.call if is_layer else cell, "training"):
+        memory["training"] = training
+    return cell(inputs, state, **memory)
+
+
+def takes(function: Callable, name: str) -> bool:
+    """Whether a function has an argument of this name, or takes any."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of a function that is not written in Python
+        return False
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def push(tape: tf.Tensor, newest: tf.Tensor) -> tf.Tensor:

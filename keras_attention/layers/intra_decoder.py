@@ -101,23 +101,23 @@ class IntraDecoderCell(Layer):
         self.cell, self.memory_length = _cells.without_dropout(cell), memory_length
         track(self, "cell", listed_cells(cell))
         self.attention = IntraDecoderAttention(dtype=self.dtype_policy)
-        tape = memory_length * cell.output_size
+        tape = memory_length * _cells.output_width(cell)
         self.state_size = IntraDecoderState(cell.state_size, tape, memory_length)
-        self.output_size = 2 * cell.output_size
+        self.output_size = 2 * _cells.output_width(cell)
 
     def build(self, input_shape) -> None:
         """The cell and its attention."""
         fit(inputs=("N D'", input_shape))
         if not self.cell.built:
             self.cell.build((None, input_shape[-1]))
-        self.attention.build((None, None, self.cell.output_size))
+        self.attention.build((None, None, _cells.output_width(self.cell)))
         self.built = True
 
     def get_initial_state(self, batch_size: Any = None) -> IntraDecoderState:
         """The cell's, and an empty tape."""
         dtype, sizes = self.compute_dtype, self.state_size
         return IntraDecoderState(
-            _cells.begin(self.cell, batch_size, dtype),
+            _cells.zero_state(self.cell, batch_size, dtype),
             tf.zeros([batch_size, sizes.past], dtype),
             tf.zeros([batch_size, sizes.filled], dtype),
         )
@@ -125,7 +125,7 @@ class IntraDecoderCell(Layer):
     def call(self, inputs, states, training=None) -> tuple[tf.Tensor, IntraDecoderState]:
         """See the class."""
         state = IntraDecoderState(*states)
-        output, cell = self.cell(inputs, state.cell)
+        output, cell = _cells.step(self.cell, inputs, state.cell, training)
         past = tf.reshape(state.past, [-1, self.memory_length, output.shape[-1]])
         context = self.attention.look_back(output, past, state.filled > 0.5)
         past = tf.reshape(_cells.push(past, output), tf.shape(state.past))

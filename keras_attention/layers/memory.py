@@ -110,8 +110,8 @@ class NTMCell(Layer):
         reads = self.read_heads * self.width
         if not self.controller.built:
             self.controller.build((None, input_shape[-1] + reads))
-        self.heads.build((None, self.controller.output_size))
-        self.output_layer.build((None, self.controller.output_size + reads))
+        self.heads.build((None, _cells.output_width(self.controller)))
+        self.output_layer.build((None, _cells.output_width(self.controller) + reads))
         self.first_places = self.add_weight(
             shape=(self._heads, self.slots), initializer=_first_slot, name="first_places"
         )
@@ -133,7 +133,7 @@ class NTMCell(Layer):
             tf.fill([batch_size, self.slots * self.width], tf.constant(1e-6, dtype)),
             tf.tile(tf.cast(places, dtype), [batch_size, 1]),
             tf.tile(tf.cast(reads, dtype), [batch_size, 1]),
-            _cells.begin(self.controller, batch_size, dtype),
+            _cells.zero_state(self.controller, batch_size, dtype),
         )
 
     def call(self, inputs, states, training=None) -> tuple[tf.Tensor, NTMState]:
@@ -141,7 +141,7 @@ class NTMCell(Layer):
         state = NTMState(*states)
         memory = tf.reshape(state.memory, [-1, self.slots, self.width])
         seen = tf.concat([inputs, tf.cast(state.reads, inputs.dtype)], -1)
-        output, controller = self.controller(seen, state.controller)
+        output, controller = _cells.step(self.controller, seen, state.controller, training)
         drawn = tf.clip_by_value(self.heads(output), -self.clip, self.clip)
         weights = self._place(drawn, state.weights, memory)  # [N, H, S]
         reading, writing = tf.split(weights, [self.read_heads, self.write_heads], axis=1)

@@ -7,12 +7,19 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._cells import (  # noqa: F401
+    check_cell,
+    output_width,
+    step,
+    zero_state,
+)
 from keras_attention.layers._saving import (  # noqa: F401
     deserialize,
     listed_cells,
     serialize,
     track,
 )
+from keras_attention.seq2seq._states import check_structure
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3  # else the legacy stack's Keras 2.15
 
@@ -60,13 +67,6 @@ def as_tensors(nest: Any) -> Any:
         return leaf if keep or tf.is_tensor(leaf) else tf.convert_to_tensor(leaf)
 
     return tf.nest.map_structure(convert, nest)
-
-
-def zero_state(cell: Any, batch_size: Any, dtype: Any) -> Any:
-    """The state of N rows before the first step, of one type; Keras 2 must be told which."""
-    told = {} if KERAS_3 else {"dtype": dtype}
-    state = cell.get_initial_state(batch_size=batch_size, **told)
-    return tf.nest.map_structure(lambda leaf: tf.cast(leaf, dtype), state)
 
 
 def state_width(size: Any) -> Any:
@@ -129,6 +129,8 @@ def in_xla() -> bool:
 
 def same_structure(template: Any, value: Any) -> Any:
     """`value` in the containers of `template`: Keras hands tuples back as lists."""
+    if len(tf.nest.flatten(value)) != len(tf.nest.flatten(template)):
+        check_structure(template, value, "A state")
     return tf.nest.pack_sequence_as(template, tf.nest.flatten(value))
 
 

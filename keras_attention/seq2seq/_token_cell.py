@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_attention.functional import widen
+from keras_attention.seq2seq._keras import step
 from keras_attention.seq2seq._prompt import after_prompt, prompt_of
+from keras_attention.seq2seq.basic_decoder import check_first_state
 from keras_attention.seq2seq.beam_search_ops import gather_beams, tile_batch
 from keras_attention.seq2seq.controls import Control, Search, check, combine
 
@@ -41,6 +43,7 @@ def begin(model, source, beam_width, max_length, control):
             batch_size=batch_size, max_length=max_length, beam_width=beam_width, memory=memory
         )
     else:
+        check_first_state(model.cell, state)
         state = tile_batch(state, beam_width)
     if control is None:
         return memory, TokenState(state, ())
@@ -84,9 +87,8 @@ class TokenCell:
 
     def __call__(self, tokens, state, training=None):
         model, control = self._model, self._control
-        output, cell_state = model.cell(
-            model.embed(tokens), state.cell, training=False, **self._looks
-        )
+        inputs = model.embed(tokens)
+        output, cell_state = step(model.cell, inputs, state.cell, training=False, **self._looks)
         logits = widen(self._project(output))
         if control is None:
             return logits, TokenState(cell_state, ())

@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_attention import functional
 from keras_attention.functional import Memory, softmax
 from keras_attention.seq2seq._keras import (
+    KERAS_3,
     KerasTensor,
     build,
     building,
@@ -73,9 +74,7 @@ class AttentionMechanism(HasPerThread, keras.layers.Layer):
         self.memory_layer = memory_layer
         self._memory_shape = None
         if memory is not None:
-            lengths = memory_sequence_length
-            inputs = memory if lengths is None else [memory, tf.convert_to_tensor(lengths)]
-            self(inputs, setup_memory=True, mask=memory_mask)
+            self._bind(memory, memory_sequence_length, memory_mask)
 
     # -- memory
 
@@ -89,6 +88,14 @@ class AttentionMechanism(HasPerThread, keras.layers.Layer):
         that is masked everywhere simply gets no weights.
         """
         refuse_both(memory_sequence_length, memory_mask)
+        if _any_symbolic(memory, memory_sequence_length, memory_mask):
+            raise ValueError(
+                "prepare_memory computes, and cannot take a tensor of a functional model that is "
+                "being made. Pass that tensor itself: mechanism([query, state], memory=memory, "
+                "memory_sequence_length=lengths), or memory=memory at the call of AttentionRNN or "
+                "BasicDecoder; or bind it by setup_memory(memory, lengths). Received: "
+                f"memory={memory}"
+            )
         memory = tf.cast(tf.convert_to_tensor(memory), self.compute_dtype)
         if memory.shape.rank != 3 or memory.shape[2] is None:
             raise ValueError(
@@ -148,7 +155,20 @@ class AttentionMechanism(HasPerThread, keras.layers.Layer):
 
         Threads that bind none themselves see the memory that was bound last.
         """
-        self._bound = self.prepare_memory(memory, memory_sequence_length, memory_mask)
+        if _any_symbolic(memory, memory_sequence_length, memory_mask):
+            self._bind(memory, memory_sequence_length, memory_mask)
+        else:
+            self._bound = self.prepare_memory(memory, memory_sequence_length, memory_mask)
+            self._symbol = None
+
+    def _bind(self, memory, lengths, mask) -> None:
+        """Bind a memory by a call of the layer, which may be an edge of a functional model."""
+        if lengths is None:
+            inputs = memory
+        else:
+            symbolic = isinstance(lengths, KerasTensor)
+            inputs = [memory, lengths if symbolic else tf.convert_to_tensor(lengths)]
+        self(inputs, setup_memory=True, mask=mask)
 
     @property
     def memory_initialized(self) -> bool:
@@ -179,6 +199,12 @@ class AttentionMechanism(HasPerThread, keras.layers.Layer):
         if memory is not None:
             # Lengths are never implicit; a mask may be, and then they win.
             return self.prepare_memory(memory, lengths, mask if lengths is None else None)
+        if KERAS_3 and self._symbol is not None:
+            raise ValueError(
+                f"{self.name} is bound to a tensor of a functional model that is being made, which "
+                "only the call mechanism([query, state]) can use. Pass the tensor where it is "
+                "needed: memory=memory at the call of AttentionRNN, BasicDecoder or the mechanism."
+            )
         if self._bound is None or _belongs_to_a_finished_graph(self._bound.keys):
             raise ValueError(
                 f"{self.name} has nothing to look at: pass memory= at the call (see "
@@ -407,6 +433,10 @@ class AttentionMechanism(HasPerThread, keras.layers.Layer):
     def from_config(cls, config: dict):
         sublayers = ("probability_fn", "query_layer", "memory_layer")
         return cls(**{k: deserialize(v) if k in sublayers else v for k, v in config.items()})
+
+
+def _any_symbolic(*tensors: Any) -> bool:
+    return any(isinstance(tensor, KerasTensor) for tensor in tensors)
 
 
 def _belongs_to_a_finished_graph(x: Any) -> bool:

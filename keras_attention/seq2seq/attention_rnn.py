@@ -52,6 +52,8 @@ class AttentionRNN(keras.layers.RNN):
         memory = {name: given for name, given in honour_mask(memory).items() if given is not None}
         self.cell._note_widths(memory.get("memory"))
         build(self, tuple(sequences.shape))
+        if initial_state is not None:
+            self.cell.checked_state(initial_state)
         others = {"initial_state": initial_state, "mask": mask, "training": training}
         others = {name: given for name, given in others.items() if given is not None}
         return super().__call__(sequences, **others, **memory)

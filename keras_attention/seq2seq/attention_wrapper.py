@@ -14,19 +14,23 @@ from keras_attention.seq2seq._keras import (
     DrawsMasks,
     DropoutMasks,
     build,
+    check_cell,
     deserialize,
     hide,
     listed_cells,
     no_autograph,
+    output_width,
     register,
     reveal,
     same_structure,
     serialize,
     state_width,
+    step,
     track,
     zero_state,
 )
 from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared
+from keras_attention.seq2seq._states import check_state, check_structure, describe
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention, hardmax
 from keras_attention.seq2seq.monotonic import (
@@ -72,6 +76,10 @@ class AttentionWrapperState(
         that a GRU layer returns. Raises ValueError (InvalidArgumentError in a graph that cannot
         know before) where a shape differs.
         """
+        replaced = self._replace(**replacements)
+        for field, value in replacements.items():
+            if field != "alignment_history":
+                check_structure(getattr(self, field), value, field)
         message = (
             "The shape of the AttentionWrapperState is expected to be same as the one to clone. "
             "With beam search, tile the new value with tile_batch(value, beam_width) first."
@@ -88,7 +96,7 @@ class AttentionWrapperState(
             with tf.control_dependencies([same]):
                 return tf.identity(new)
 
-        new = same_structure(self, self._replace(**replacements))
+        new = same_structure(self, replaced)
         return tf.nest.map_structure(checked, self, new)
 
 
@@ -130,7 +138,8 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
     context itself without a layer; the output is the attention (or `o`).
 
     Args:
-        cell: any Keras RNN cell, also `StackedRNNCells`.
+        cell: any RNN cell that `keras.layers.RNN` takes, also `StackedRNNCells`. Without
+            `output_size` its output must be as wide as its first state.
         attention_mechanism: a mechanism, or a list of them.
         attention_layer_size: width of a linear, bias-free attention layer, or a list.
         alignment_history: keep the alignments of all steps in the state: a `TensorArray` to
@@ -182,12 +191,7 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
                     "attention_mechanism must be an AttentionMechanism or a list of them. "
                     f"Received: {type(mechanism).__name__}"
                 )
-        missing = [n for n in ("state_size", "output_size") if not hasattr(cell, n)]
-        if missing or not callable(cell):
-            raise TypeError(
-                "cell must be an RNN cell, such as keras.layers.LSTMCell (a layer over sequences, "
-                f"such as LSTM, is none). Received: {type(cell).__name__}, without {missing}"
-            )
+        check_cell(cell, needs_state_size=True)
         for argument, value in (
             ("cell_input_fn", cell_input_fn),
             ("attention_fn", attention_fn),
@@ -295,7 +299,7 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
     def _attention_width(self) -> int | None:
         widths = self._context_widths()
         if self._attention_layers is not None:
-            inner = self.cell.output_size
+            inner = output_width(self.cell)
             widths = [
                 getattr(layer, "units", None)  # a Dense layer knows, whatever it is given
                 if width is None
@@ -307,7 +311,7 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
     @property
     def output_size(self) -> int | None:
         """Width of the output; None while it depends on a memory not yet seen."""
-        return self._attention_width() if self._output_attention else self.cell.output_size
+        return self._attention_width() if self._output_attention else output_width(self.cell)
 
     @property
     def state_size(self) -> AttentionWrapperState:
@@ -368,13 +372,28 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
                 "for a beam search.",
             )
 
+    def checked_state(self, state: Any) -> AttentionWrapperState:
+        """A state that belongs to this wrapper; TypeError or ValueError for any other."""
+        fields = AttentionWrapperState._fields
+        if not isinstance(state, (list, tuple)) or len(state) != len(fields):
+            raise TypeError(
+                "Expected state to be an AttentionWrapperState, as get_initial_state gives it; for "
+                "the state of the inner cell alone, get_initial_state(...).clone(cell_state=...). "
+                f"Received: {type(state).__name__}, {describe(state)}"
+            )
+        state = AttentionWrapperState(*state)  # RNN hands it over as a plain sequence
+        self._check_state(state)
+        return state
+
     def _check_state(self, state) -> None:
+        check_state(self.cell, state.cell_state, "cell_state")
         expected = [tf.nest.flatten(self.cell.state_size), [self._attention_width()]]
         for field, sizes, parts in zip(("cell_state", "attention"), expected, state):
             widths = [part.shape[-1] for part in tf.nest.flatten(parts) if tf.is_tensor(part)]
             if None not in (*sizes, *widths) and sizes != widths:
                 raise ValueError(
-                    f"The state is none of this wrapper: {field} must have the widths {sizes}. "
+                    f"The state does not belong to {self.name}: {field} must have the widths "
+                    f"{sizes}. "
                     f"Received: {widths}. Begin with get_initial_state of the wrapper that is "
                     "called, and with its clone(cell_state=...)."
                 )
@@ -394,13 +413,7 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
 
     @no_autograph
     def __call__(self, inputs, state, training=None, memory=None, beam_width=1, **kwargs):
-        if len(state) != len(AttentionWrapperState._fields):
-            raise TypeError(
-                "Expected state to be an AttentionWrapperState, as get_initial_state gives it. "
-                f"Received: {type(state).__name__} of {len(state)} parts"
-            )
-        state = AttentionWrapperState(*state)  # RNN hands it over as a plain sequence
-        self._check_state(state)
+        state = self.checked_state(state)
         if not self.built:
             self._note_widths(memory)
             build(self, inputs.shape)
@@ -429,7 +442,13 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
         """One step; see the class."""
         state = reveal(state)
         cell_inputs = (self._cell_input_fn or _concat)(inputs, state.attention)
-        cell_output, cell_state = self.cell(cell_inputs, state.cell_state, training=training)
+        cell_output, cell_state = step(self.cell, cell_inputs, state.cell_state, training)
+        if cell_output.shape[-1] != output_width(self.cell):
+            raise ValueError(
+                "A cell without output_size must have an output as wide as its first state, which "
+                f"has width {output_width(self.cell)}. Received: output of shape "
+                f"{cell_output.shape}. Give {type(self.cell).__name__} an output_size."
+            )
         attention_fn = self._attention_fn or _attend
         answers = [
             attention_fn(_BoundMechanism(mechanism, known, beam_width), cell_output, *rest)
@@ -474,7 +493,7 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
             parts.append(tf.zeros([1, attention], self.compute_dtype))
             cell_shape = (None, self._cell_input_fn(*parts).shape[-1])
         build(self.cell, cell_shape)
-        inner = self.cell.output_size
+        inner = output_width(self.cell)
         for mechanism, width in zip(self._mechanisms, widths):
             for layer, depth in ((mechanism.query_layer, inner), (mechanism.memory_layer, width)):
                 if layer is not None:

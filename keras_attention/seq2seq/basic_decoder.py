@@ -4,21 +4,26 @@ import collections
 import functools
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_attention.seq2seq._keras import (
     build,
     build_part,
+    check_cell,
     deserialize,
     listed_cells,
+    output_width,
     register,
     same_structure,
     serialize,
+    step,
     track,
     zero_state,
 )
 from keras_attention.seq2seq._memory import is_raw
 from keras_attention.seq2seq._per_thread import PerThread
+from keras_attention.seq2seq._states import check_state
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
@@ -35,7 +40,9 @@ class BasicDecoder(BaseDecoder):
     """Decode with a cell and a sampler: teacher forcing, greedy and sampled decoding.
 
     Args:
-        cell: an RNN cell, `(inputs [N, D], state) -> (output [N, D'], state)`.
+        cell: an RNN cell, `(inputs [N, D], state) -> (output [N, D'], state)`: a layer, or any
+            function. Without `output_size`, the width of its output is that of a first step, which
+            is made once more before the loop.
         sampler: a `Sampler`.
         output_layer: a layer from the cell's output to logits, or None.
 
@@ -57,15 +64,12 @@ class BasicDecoder(BaseDecoder):
 
     _step_cell = PerThread()  # with the memory of the call
     _cell_dtype = PerThread(None)
+    _cell_output = PerThread(None)  # the shape of one row
 
     def __init__(self, cell: Any, sampler: Any, output_layer: Any = None, **kwargs):
         kwargs.setdefault("dtype", getattr(cell, "dtype_policy", None))  # states are the cell's
         super().__init__(**kwargs)
-        if not callable(cell) or not hasattr(cell, "output_size"):
-            raise TypeError(
-                "cell must be an RNN cell: callable, with output_size and state_size. Received: "
-                f"{type(cell).__name__}"
-            )
+        check_cell(cell)
         if output_layer is not None and not callable(output_layer):
             raise TypeError(f"output_layer must be a layer or None. Received: {output_layer!r}")
         self.cell = cell
@@ -78,7 +82,7 @@ class BasicDecoder(BaseDecoder):
         return self.sampler.batch_size
 
     def _rnn_output_size(self) -> tf.TensorShape:
-        size = tf.TensorShape(self.cell.output_size)
+        size = output_shape(self)
         if self.output_layer is None or not hasattr(self.output_layer, "compute_output_shape"):
             return size
         shape = self.output_layer.compute_output_shape((None, *size.as_list()))
@@ -110,14 +114,16 @@ class BasicDecoder(BaseDecoder):
         if initial_state is None:
             rows = self.sampler.batch_size
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
-        self._step_cell = self.cell
+        check_first_state(self.cell, initial_state)
+        self._step_cell = functools.partial(step, self.cell)
         if memory is not None:
-            self._step_cell = functools.partial(self.cell, memory=memory)
-        self._cell_dtype = next(
-            leaf.dtype for leaf in tf.nest.flatten(initial_state) if leaf.dtype.is_floating
-        )
+            self._step_cell = functools.partial(step, self.cell, memory=memory)
+        leaves = tf.nest.flatten(initial_state)
+        floating = [leaf.dtype for leaf in leaves if leaf.dtype.is_floating]
+        self._cell_dtype = floating[0] if floating else self.compute_dtype
         build_cell(self.cell, first, memory)
-        build_output_layer(self.output_layer, self.cell)
+        self._cell_output = measure(self.cell, self._step_cell, first, initial_state)
+        build_output_layer(self.output_layer, self._cell_output)
         return finished, first, initial_state
 
     def step(self, time, inputs, state, training=None):
@@ -166,15 +172,40 @@ def only_one_state(initial_state, initial_cell_state) -> None:
 
 def first_state(cell, rows, memory, cell_state):
     """What a decoder begins with if it is not told: zeros, with the given state inside."""
-    if not hasattr(cell, "get_initial_state"):
+    if getattr(cell, "get_initial_state", None) is None and not hasattr(cell, "state_size"):
         raise ValueError(
-            f"initial_state is needed: {type(cell).__name__} has no get_initial_state to begin "
-            "with. Received: initial_state=None"
+            f"initial_state is needed: {type(cell).__name__} has no get_initial_state or "
+            "state_size to begin with. Received: initial_state=None"
         )
     if hasattr(cell, "prepare_memory"):
         state = cell.get_initial_state(batch_size=rows, memory=memory)
         return state if cell_state is None else state.clone(cell_state=cell_state)
-    return zero_state(cell, rows, cell.compute_dtype) if cell_state is None else cell_state
+    dtype = getattr(cell, "compute_dtype", None) or keras.backend.floatx()
+    return zero_state(cell, rows, dtype) if cell_state is None else cell_state
+
+
+def check_first_state(cell, state) -> None:
+    """An error that names the structure, where a state is none of the cell's."""
+    if hasattr(cell, "checked_state"):
+        cell.checked_state(state)
+    else:
+        check_state(cell, state)
+
+
+def measure(cell, step_cell, inputs, state) -> tf.TensorShape:
+    """The shape of one row of a cell's output: what it says, or else what a step gives."""
+    size = getattr(cell, "output_size", None)
+    if size is None and any(isinstance(leaf, tf.TensorArray) for leaf in tf.nest.flatten(state)):
+        size = output_width(cell)  # a step would write into the arrays
+    if size is None:
+        return step_cell(inputs, state, training=False)[0].shape[1:]
+    return tf.TensorShape(size)
+
+
+def output_shape(decoder) -> tf.TensorShape:
+    """The shape of one row of the output of a decoder's cell."""
+    measured = decoder._cell_output
+    return tf.TensorShape(output_width(decoder.cell)) if measured is None else measured
 
 
 def build_cell(cell, inputs, memory) -> None:
@@ -186,8 +217,7 @@ def build_cell(cell, inputs, memory) -> None:
     build(cell, tuple(inputs.shape.as_list()))
 
 
-def build_output_layer(layer, cell) -> None:
+def build_output_layer(layer, shape) -> None:
     """Make the weights of a decoder's output layer before the loop, too."""
-    size = getattr(cell, "output_size", None)
-    if layer is not None and size is not None:
-        build_part(layer, (None, *tf.TensorShape(size)))
+    if layer is not None and shape.rank is not None:
+        build_part(layer, (None, *shape))

@@ -9,11 +9,13 @@ import tensorflow as tf
 
 from keras_attention.functional import widen
 from keras_attention.seq2seq._keras import (
+    check_cell,
     deserialize,
     listed_cells,
     register,
     same_structure,
     serialize,
+    step,
     track,
 )
 from keras_attention.seq2seq._per_thread import PerThread
@@ -21,8 +23,11 @@ from keras_attention.seq2seq._projector import projector_of
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
     build_output_layer,
+    check_first_state,
     first_state,
+    measure,
     only_one_state,
+    output_shape,
     prepare,
 )
 from keras_attention.seq2seq.beam_search_ops import (
@@ -123,6 +128,7 @@ class BeamSearchDecoder(BaseDecoder):
     _embed = PerThread()
     _project = PerThread()
     _step_cell = PerThread()  # with the memory of the call
+    _cell_output = PerThread(None)  # the shape of one row
     _score_dtype = PerThread()
     _alignment_steps = PerThread(None)
     _alignment_dtype = PerThread(None)
@@ -145,8 +151,7 @@ class BeamSearchDecoder(BaseDecoder):
     ):
         kwargs.setdefault("dtype", getattr(cell, "dtype_policy", None))  # states are the cell's
         super().__init__(**kwargs)
-        if not callable(cell):
-            raise TypeError(f"cell must be an RNN cell. Received: {type(cell).__name__}")
+        check_cell(cell)
         if isinstance(beam_width, int) and beam_width < 1:
             raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width}")
         for argument, value in (("output_layer", output_layer), ("embedding_fn", embedding_fn)):
@@ -201,7 +206,7 @@ class BeamSearchDecoder(BaseDecoder):
         return dtypes
 
     def _rnn_output_size(self) -> tf.TensorShape:
-        size = tf.TensorShape(self.cell.output_size)
+        size = output_shape(self)
         if self.output_layer is None or not hasattr(self.output_layer, "compute_output_shape"):
             return size
         return tf.TensorShape(self.output_layer.compute_output_shape((None, *size.as_list())))[1:]
@@ -264,16 +269,20 @@ class BeamSearchDecoder(BaseDecoder):
             if initial_cell_state is not None:
                 initial_cell_state = tile_batch(initial_cell_state, self.beam_width)
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
-        self._step_cell = self.cell
+        check_first_state(self.cell, initial_state)
+        self._step_cell = functools.partial(step, self.cell)
         if memory is not None:
             self._step_cell = functools.partial(
-                self.cell, memory=memory, beam_width=self.beam_width
+                step, self.cell, memory=memory, beam_width=self.beam_width
             )
         self._batch_size = tf.size(start_tokens)
         start = tf.repeat(start_tokens[:, None], self.beam_width, axis=1)  # [B, K]
         inputs = self._embed(start)
         build_cell(self.cell, inputs[:, 0], memory)
-        build_output_layer(self.output_layer, self.cell)
+        if self.output_all_scores or self.output_layer is not None:
+            rows = tf.nest.map_structure(self._merge, inputs)
+            self._cell_output = measure(self.cell, self._step_cell, rows, initial_state)
+            build_output_layer(self.output_layer, self._cell_output)
         self._project = projector_of(self.output_layer)
         state = self._initial_search_state(initial_state)
         finished = state.beams.finished
