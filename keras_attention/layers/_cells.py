@@ -53,6 +53,8 @@ def output_width(cell: Any) -> Any:
     if size is None:
         sizes = tf.nest.flatten(getattr(cell, "state_size", None))
         size = sizes[0] if sizes else None
+        if isinstance(size, tf.TensorShape) and size.rank == 1:
+            size = size[0]
     return size
 
 

@@ -1,5 +1,6 @@
 """The structure of a state: what it must be, and what to say where it is another."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -41,10 +42,12 @@ def fits(expected: Any, given: Any) -> bool:
     if _is_named(expected) or _is_named(given):
         if not (_is_named(expected) and _is_named(given)) or expected._fields != given._fields:
             return False
+    if isinstance(expected, Mapping) or isinstance(given, Mapping):
+        return len(tf.nest.flatten(expected)) == len(tf.nest.flatten(given))
     if not _is_nested(expected) or not _is_nested(given):
         shape = isinstance(expected, tuple) and expected != () and _are_ints(expected)
         if shape and not _is_nested(given):  # a tuple of sizes may be the shape of one tensor
-            return given.shape.rank in (None, len(expected) + 1)
+            return tf.TensorShape(given.shape).rank in (None, len(expected) + 1)
         return len(tf.nest.flatten(expected)) == len(tf.nest.flatten(given)) == 1
     return len(expected) == len(given) and all(map(fits, expected, given))
 

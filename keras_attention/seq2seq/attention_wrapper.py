@@ -443,7 +443,8 @@ class AttentionWrapper(DrawsMasks, keras.layers.Layer):
         state = reveal(state)
         cell_inputs = (self._cell_input_fn or _concat)(inputs, state.attention)
         cell_output, cell_state = step(self.cell, cell_inputs, state.cell_state, training)
-        if cell_output.shape[-1] != output_width(self.cell):
+        told = getattr(self.cell, "output_size", None) is not None
+        if not told and cell_output.shape[-1] != output_width(self.cell):
             raise ValueError(
                 "A cell without output_size must have an output as wide as its first state, which "
                 f"has width {output_width(self.cell)}. Received: output of shape "
