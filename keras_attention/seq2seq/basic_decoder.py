@@ -123,8 +123,11 @@ class BasicDecoder(BaseDecoder):
         self._cell_dtype = floating[0] if floating else self.compute_dtype
         build_cell(self.cell, first, memory)
         self._cell_output = measure(self.cell, self._step_cell, first, initial_state)
-        build_output_layer(self.output_layer, self._cell_output)
         return finished, first, initial_state
+
+    def build_parts(self) -> None:
+        """See `BaseDecoder`."""
+        build_output_layer(self.output_layer, self._cell_output)
 
     def step(self, time, inputs, state, training=None):
         """One step of cell, output layer and sampler."""

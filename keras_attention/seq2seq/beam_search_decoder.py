@@ -282,11 +282,15 @@ class BeamSearchDecoder(BaseDecoder):
         if self.output_all_scores or self.output_layer is not None:
             rows = tf.nest.map_structure(self._merge, inputs)
             self._cell_output = measure(self.cell, self._step_cell, rows, initial_state)
-            build_output_layer(self.output_layer, self._cell_output)
         self._project = projector_of(self.output_layer)
         state = self._initial_search_state(initial_state)
         finished = state.beams.finished
         return finished, inputs, state.beams if self._is_plain else state
+
+    def build_parts(self) -> None:
+        """See `BaseDecoder`."""
+        if self.output_layer is not None:
+            build_output_layer(self.output_layer, self._cell_output)
 
     def _initial_search_state(self, cell_state) -> _SearchState:
         floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]

@@ -113,6 +113,9 @@ class BaseDecoder(HasPerThread, _Steps, keras.layers.Layer):
         """Nothing of its own: the cell is built at the first step."""
         self.built = True
 
+    def build_parts(self) -> None:
+        """Make the weights of what a step uses beside the cell, before the loop; default: none."""
+
     def compute_mask(self, inputs, previous_mask=None):
         """Outputs have lengths, and no Keras mask."""
         return None
@@ -210,6 +213,8 @@ def dynamic_decode(
                 "do without jit_compile and enable_tflite_convertible."
             )
         finished, inputs, state = _initialize(decoder, kwargs)
+        if isinstance(decoder, BaseDecoder):
+            decoder.build_parts()
         if impute_finished and finished.shape.rank != 1:
             raise ValueError(
                 "impute_finished is for rows that stay where they are. In a beam search hypotheses "
