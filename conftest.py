@@ -137,21 +137,28 @@ def pytest_collection_modifyitems(items):
 # -- memory
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session):
+    """What is there now stays: no collector need look at it again, nor after every few objects."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    _garbage.limit = _resident_mb() + _garbage.STEP
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
     _meter.restart()
     result = yield
-    if nextitem is None or nextitem.path != item.path:
-        if "keras" in sys.modules:
-            sys.modules["keras"].backend.clear_session()  # Keras keeps names and seeds
-        gc.collect()
-    elif _resident_mb() > _garbage.limit:
+    if _resident_mb() > _garbage.limit:
+        if "keras" in sys.modules and (nextitem is None or nextitem.path != item.path):
+            sys.modules["keras"].backend.clear_session()  # it keeps names and seeds
         gc.collect()  # graphs and functions refer to each other in cycles
-        _garbage.limit = _resident_mb() + 100
+        _garbage.limit = _resident_mb() + _garbage.STEP
     return result
 
 
 class _garbage:
+    STEP = 100  # MB
     limit = 0
 
 

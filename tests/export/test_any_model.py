@@ -79,7 +79,7 @@ def served(directory, model, **settings):
     return endpoints, load(str(directory)).signatures
 
 
-@pytest.mark.parametrize("kind", [Module, Layers])
+@pytest.mark.parametrize("kind", [Module, pytest.param(Layers, marks=pytest.mark.full)])
 @pytest.mark.usefixtures("unchecked")
 def test_any_model_serves_every_signature(kind, tmp_path):
     model = kind()
@@ -217,7 +217,9 @@ def test_a_tokenizer_of_ones_own_may_use_ops_of_tf_text(tmp_path):
     assert found.outside
 
 
-@pytest.mark.parametrize("lines", [(), [b"\xff", "hello\0"]])
+@pytest.mark.parametrize(
+    "lines", [pytest.param((), marks=pytest.mark.full), [b"\xff", "hello\0"]]
+)
 def test_any_lines_may_be_asked_in_the_clean_process(lines, tmp_path):
     endpoints = Endpoints(Module(), TOKENIZER, settings=SETTINGS, return_alignments=False)
     endpoints.functions = {"serving_default": endpoints.serving_default}

@@ -28,11 +28,16 @@ def transformer(tmp_path_factory, pairs):
     return folder / "model", ran
 
 
-def test_a_transformer_trains_answers_and_is_exported(transformer, tmp_path):
+def test_a_transformer_trains_and_answers(transformer):
     directory, ran = transformer
     assert re.search(r"\n  .+\n    -> ", ran.out)
     answered = run("--mode=infer", f"--model_dir={directory}", "--n_best=2", stdin=b"Hello\nHi\n")
     assert answered.code == 0 and [line.count("\t") for line in answered.out.splitlines()] == [1, 1]
+
+
+@pytest.mark.full
+def test_a_transformer_that_draws_is_exported(transformer, tmp_path):
+    directory, _ = transformer
     sampled = (f"--model_dir={directory}", "--sampling=sample", "--top_k=5")
     exported = run("--mode=export", *sampled, f"--export_dir={tmp_path}/served")
     assert exported.code == 0 and "checked in a clean process" in exported.out, exported.err
