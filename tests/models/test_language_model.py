@@ -23,6 +23,7 @@ from keras_attention.training import token_objective
 from models import TransformerLM
 from models.language_model import shifted
 from tests.models.test_transformer import ROOT
+from tests.sampled import sampled
 
 SIZES = dict(vocab_size=11, layers=2, width=8, heads=2, ff_width=12)
 PROMPTS = np.array([[5, 6, 7], [9, 0, 0], [0, 0, 0]])
@@ -44,8 +45,9 @@ def test_what_goes_in_never_reaches_what_came_before():
     assert (model(tokens)[:, 2:].numpy() != model(other)[:, 2:].numpy()).any()
 
 
-@pytest.mark.parametrize("kind", ["eager", "graph", "xla"])
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy, kind", sampled(["mixed_bfloat16", "float32"], ["eager", "graph", "xla"], together=1)
+)
 def test_a_prompt_is_gone_on_with_and_scored_as_a_whole(policy, kind):
     wide = small()
     model = small(dtype=policy)

@@ -22,6 +22,7 @@ from keras_attention.seq2seq import (
     temperature,
 )
 from tests import oracles
+from tests.sampled import sampled
 from tests.seq2seq.cells import Table
 from tests.seq2seq.table_model import END, START, TableModel, answers_of
 
@@ -260,8 +261,7 @@ def test_alternatives_are_the_likeliest_tokens_each_with_its_greedy_rest(count):
 # -- what all of them owe
 
 
-@every_chooser
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("name, jit", sampled(CHOOSERS, [False, True], together=1))
 def test_a_graph_and_xla_choose_as_eager_does(name, jit):
     model = model_of(3)
 
@@ -287,8 +287,7 @@ def test_a_seed_repeats_its_draws_and_no_seed_draws_anew():
     assert ids[0] != ids[2] and ids[3] != ids[4]
 
 
-@every_chooser
-@pytest.mark.parametrize("end", [-1, VOCABULARY])
+@pytest.mark.parametrize("name, end", sampled(CHOOSERS, [-1, VOCABULARY], together=1))
 def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
     model = model_of(3)
     model.end_id = end

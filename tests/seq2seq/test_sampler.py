@@ -19,6 +19,7 @@ from keras_attention.seq2seq import (
 )
 from keras_attention.seq2seq.sampler import bernoulli_sample, categorical_sample
 from tests import oracles
+from tests.sampled import sampled
 from tests.seq2seq.cells import normal
 
 INPUTS = np.arange(24, dtype="float32").reshape(2, 4, 3)
@@ -432,9 +433,7 @@ def test_rows_are_chosen_with_the_probability_and_ids_with_the_softmax(seeds, mo
         assert_drawn_from(np.bincount((2 * one + other).ravel()), [0.49, 0.21, 0.21, 0.09])
 
 
-@pytest.mark.parametrize("mode", ["graph", "xla"])
-@pytest.mark.parametrize("kind", VARIABLES)
-@pytest.mark.parametrize("scheduled", SCHEDULED)
+@pytest.mark.parametrize("mode, kind, scheduled", sampled(["graph", "xla"], VARIABLES, SCHEDULED))
 def test_a_probability_may_change_after_tracing(scheduled, kind, mode):
     probability = kind(0.0)
     arguments = {"embedding": np.eye(5, dtype="float32")} if "Emb" in scheduled.__name__ else {}
