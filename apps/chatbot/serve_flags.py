@@ -24,10 +24,11 @@ def define() -> None:
         "Lines that are answered at a time, of requests that arrive together; those of a longer "
         "request take turns with the others. 1 answers each line alone.",
         lower_bound=1,
+        upper_bound=4096,
     )
-    flags.DEFINE_integer("max_rows", 256, "Lines that a request may have.", lower_bound=1)
+    flags.DEFINE_integer("max_rows", 256, "Lines that a request may have.", 1, 1_000_000)
     flags.DEFINE_float(
-        "time_limit", 30.0, "Seconds after which a request is given up.", lower_bound=0.001
+        "time_limit", 30.0, "Seconds after which a request is given up.", 0.001, 86_400.0
     )
     flags.DEFINE_bool(
         "page",

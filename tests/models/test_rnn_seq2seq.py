@@ -269,3 +269,17 @@ def test_batches_of_few_widths_train_under_xla():
     model.compile("sgd", jit_compile=True, **token_objective())
     logs = model.fit(batches(rows, rows, 8, widths=(8,)), shuffle=False, verbose=0).history
     assert np.isfinite(logs["loss"]).all() and logs["loss"][0] > 0
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_evaluating_moves_no_seed_of_dropout_and_training_does(bidirectional):
+    model = RNNSeq2Seq(9, units=4, layers=2, bidirectional=bidirectional, dropout=0.5)
+    model.build()
+    seeds = [variable for variable in model.variables if "seed" in variable.path]
+    before = [seed.numpy().tolist() for seed in seeds]
+    ids = tf.constant([[5, 6, 2]])
+    model((ids, ids), training=False)
+    model.generate(ids, max_length=2)
+    assert seeds and [seed.numpy().tolist() for seed in seeds] == before
+    model((ids, ids), training=True)
+    assert all(seed.numpy().tolist() != old for seed, old in zip(seeds, before))

@@ -1,4 +1,5 @@
 import io
+import os
 import sys
 import warnings
 
@@ -148,3 +149,13 @@ def test_a_new_random_seed_does_not_lose_the_model(subwords):
     tf.random.set_seed(1)
     assert encode(tf.constant(["a day"])).numpy().tolist() == before
     assert subwords.decode(before).numpy().tolist() == [b"a day"]
+
+
+def test_only_the_note_on_normalisation_is_kept_off_standard_error(capfd):
+    from keras_attention.text import subwords
+
+    Subwords.train(["a note that nobody has loaded before"] * 9)
+    assert "normalizer" not in capfd.readouterr().err
+    with subwords._without_note():
+        os.write(2, b"precompiled_charsmap is empty\nsomething else\n")
+    assert capfd.readouterr().err == "something else\n"
