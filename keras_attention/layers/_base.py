@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from keras_attention.layers._keras_names import check_call, check_settings
 from keras_attention.layers._masks import warn_of_lost_mask
+from keras_attention.layers._remat import Rematerialized
 
 _DTYPES = {"mask": "bool", "ids": "int32"}  # by the last word of an argument's name
 
 
-class Layer(keras.layers.Layer):
+class Layer(Rematerialized, keras.layers.Layer):
     """A Keras layer that tells the shape of its output without a formula of its own.
 
     Keras 3 derives the output of a symbolic call by tracing `call`, but answers
@@ -65,38 +66,6 @@ class Layer(keras.layers.Layer):
         """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
         warn_of_lost_mask(self, args, kwargs)
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
-
-    def rematerialized_call(self, layer_call, *args, **kwargs):
-        """`layer_call`, keeping inputs instead of activations where `keras.RematScope` says so.
-
-        `tf.recompute_grad`, which the scope uses, gives no gradient to tensors passed by name, and
-        fails for None. Here it sees a function from all float tensors of a call to all tensors of
-        the result.
-        """
-
-        def call(*args, **kwargs):
-            leaves = tf.nest.flatten((args, kwargs))
-            tensors = [leaf for leaf in leaves if _is_float(leaf)]
-            outputs = None
-
-            def of_tensors(*tensors):
-                nonlocal outputs
-                rest = iter(tensors)
-                filled = [next(rest) if _is_float(leaf) else leaf for leaf in leaves]
-                positional, named = tf.nest.pack_sequence_as((args, kwargs), filled)
-                outputs = layer_call(*positional, **named)
-                return [leaf for leaf in tf.nest.flatten(outputs) if tf.is_tensor(leaf)]
-
-            remat = super(Layer, self).rematerialized_call(of_tensors, *args, **kwargs)
-            rest = iter(remat(*tensors))
-            filled = [next(rest) if tf.is_tensor(x) else x for x in tf.nest.flatten(outputs)]
-            return tf.nest.pack_sequence_as(outputs, filled)
-
-        return call
-
-
-def _is_float(leaf):
-    return tf.is_tensor(leaf) and leaf.dtype.is_floating
 
 
 def _tensors(shape: Any, dtype: str) -> Any:

@@ -7,10 +7,11 @@ import keras
 import tensorflow as tf
 
 from keras_attention.layers._base import Layer
+from keras_attention.layers._remat import KeepsActivations
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Residual(Layer):
+class Residual(KeepsActivations, Layer):
     """A residual connection, dropout and layer normalisation around any sublayer.
 
         post: LayerNorm(x + Dropout(sublayer(x)))        pre: x + Dropout(sublayer(LayerNorm(x)))
@@ -36,14 +37,6 @@ class Residual(Layer):
         self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.variable_dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
-
-    def rematerialized_call(self, layer_call, *args, **kwargs):
-        """`layer_call` as it is under `keras.RematScope`.
-
-        Tensors that the sublayer's function captures would lose their gradient. The layers that
-        it calls are rematerialised themselves.
-        """
-        return layer_call
 
     def build(self, input_shape) -> None:
         """The norm's scale and shift."""

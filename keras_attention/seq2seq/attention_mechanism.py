@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_attention import functional
 from keras_attention.functional import Memory, softmax
+from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq._keras import (
     KERAS_3,
     KerasTensor,
@@ -29,7 +30,7 @@ from keras_attention.seq2seq._per_thread import HasPerThread, PerThread
 _NORMALIZERS = {"softmax": softmax, "hardmax": functional.hardmax}
 
 
-class AttentionMechanism(HasPerThread, keras.layers.Layer):
+class AttentionMechanism(KeepsActivations, HasPerThread, keras.layers.Layer):
     """Project a memory once, then weigh its slots for a query at every step.
 
     A subclass gives the score: `scores(query [B, K, D], memory) -> [B, K, S]`.

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.layers._masks import warn_of_lost_mask
+from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq._keras import build, no_autograph, register
 from keras_attention.seq2seq._memory import honour_mask
 from keras_attention.seq2seq.basic_decoder import only_one_state
@@ -14,7 +15,7 @@ __all__ = ["AttentionRNN"]
 
 
 @register
-class AttentionRNN(keras.layers.RNN):
+class AttentionRNN(KeepsActivations, keras.layers.RNN):
     """`keras.layers.RNN` over an `AttentionWrapper`: what it looks at is handed over at the call.
 
     Args: those of `keras.layers.RNN`; `cell` is an `AttentionWrapper`.

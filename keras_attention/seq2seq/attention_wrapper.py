@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import Memory, monotonic_attention, safe_cumprod
+from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq import _history
 from keras_attention.seq2seq._keras import (
     DrawsMasks,
@@ -130,7 +131,7 @@ def _concat(inputs, attention):
 
 
 @register
-class AttentionWrapper(DrawsMasks, keras.layers.Layer):
+class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
     """A cell whose every step asks a memory, and feeds the answer to the next step.
 
     One step: `o, s = cell([x_t; attention_{t-1}])`; `alignments = mechanism(o)`;

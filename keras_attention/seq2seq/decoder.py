@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq import _frozen, _history
 from keras_attention.seq2seq._keras import (
     DropoutMasks,
@@ -65,7 +66,7 @@ class Decoder(_Steps, abc.ABC):
         """-> (outputs, next state, next inputs, finished)."""
 
 
-class BaseDecoder(HasPerThread, _Steps, keras.layers.Layer):
+class BaseDecoder(KeepsActivations, HasPerThread, _Steps, keras.layers.Layer):
     """A `Decoder` that is a Keras layer: calling it runs `dynamic_decode` over itself.
 
     Args are those of `dynamic_decode`. `decoder(inputs, initial_state=..., memory=..., **kwargs)`

@@ -603,11 +603,9 @@ def all_finite(gradients):
 
 def remat_rows():
     """Those with several tensors, or tensors by name, by default; the others in the full run."""
-    default = ("attention_additive", "decoder", "gmlp", "multi_head", "pointer")
-    later = ("luong", "bahdanau", "wrapper", "rnn", "transformer_cell")
-    names = [name for name in ROWS if not name.startswith(later)]
-    marks = {name: [] if name in default else [pytest.mark.full] for name in names}
-    return [pytest.param(name, marks=marks[name]) for name in names]
+    default = ("attention_additive", "decoder", "gmlp", "multi_head", "rnn_bahdanau", "pointer")
+    marks = {name: [] if name in default else [pytest.mark.full] for name in ROWS}
+    return [pytest.param(name, marks=marks[name]) for name in ROWS]
 
 
 @pytest.mark.parametrize("name", remat_rows())
