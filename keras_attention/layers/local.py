@@ -152,13 +152,15 @@ class LocalPredictiveAttention(_LocalAttention):
         """W_p and v_p."""
         width = query_shape[-1]
         units = self.units or width
-        self.w_p = self.add_weight(shape=(width, units), name="w_p")
-        self.v_p = self.add_weight(shape=(units, 1), name="v_p")
+        # In float32 or wider: rounded to bfloat16, a place among 600 slots is two slots off.
+        self.w_p = self.add_weight(shape=(width, units), name="w_p", autocast=False)
+        self.v_p = self.add_weight(shape=(units, 1), name="v_p", autocast=False)
         super().build(query_shape, memory_shape)
 
     def _places(self, query, lengths, start):
-        hidden = tf.tanh(tf.matmul(query, self.w_p))
-        share = tf.sigmoid(widen(tf.matmul(hidden, self.v_p)))[..., 0]  # [B, T]
+        query = widen(query)
+        w_p, v_p = (tf.cast(weight, query.dtype) for weight in (self.w_p, self.v_p))
+        share = tf.sigmoid(tf.matmul(tf.tanh(tf.matmul(query, w_p)), v_p))[..., 0]  # [B, T]
         return tf.cast(tf.expand_dims(lengths, 1), share.dtype) * share
 
     def _favour(self, weights, distance):

@@ -514,6 +514,28 @@ def test_mixed_precision_computes_narrow_and_stays_close(name, policy):
     np.testing.assert_allclose(tf.cast(found, tf.float32), expected, atol=0.1, rtol=0.1)
 
 
+WITH_A_LONGEST = (
+    "attention_location", "decoder", "decoder_pre", "encoder", "gmlp", "mixer", "transformer_cell",
+)  # fmt: skip
+
+
+def long_rows():
+    """By default those whose sums once stopped growing, or whose places were rounded."""
+    default = ("linear_cell", "local_predictive", "pooling")
+    names = [name for name in ROWS if name not in WITH_A_LONGEST]
+    return [pytest.param(n, marks=[] if n in default else [pytest.mark.full]) for n in names]
+
+
+@pytest.mark.parametrize("name", long_rows())
+def test_sums_over_long_sequences_do_not_stop_growing_in_low_precision(name):
+    wide, rng, steps = built(name), np.random.default_rng(0), 600  # beyond 2^8, exact in bfloat16
+    query, values = (rng.normal(1, 0.1, (1, n, WIDTH)).astype("float32") for n in (2, steps))
+    inputs = query, values, np.ones((1, steps), bool)
+    expected = wide(inputs).numpy()
+    found = tf.cast(probe(name, "mixed_bfloat16", wide.get_weights())(inputs), tf.float32)
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+
+
 @each_class
 def test_xla_says_what_eager_says(name):
     model = built(name)
