@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_attention.functional import as_ids
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
-from keras_attention.seq2seq._keras import building
+from keras_attention.seq2seq._keras import build, building
 from keras_attention.training import InverseSquareRoot, TokenAccuracy, TokenCrossentropy
 
 
@@ -84,9 +84,9 @@ class TransformerTagger(keras.Model):
             hidden = (None, None, self._config["width"])
             with building(self):
                 if not self.built:
-                    self.embedding.build()
-                    self.stack.build(hidden)
-                    self.output_layer.build(hidden)
+                    build(self.embedding, None)  # each part may have been used alone before
+                    build(self.stack, hidden)
+                    build(self.output_layer, hidden)
                     self.built = True
 
     def get_build_config(self):

@@ -18,7 +18,7 @@ from keras_attention.layers import (
     TransformerStack,
 )
 from keras_attention.seq2seq import SearchResult, generate, projector
-from keras_attention.seq2seq._keras import building
+from keras_attention.seq2seq._keras import build, building
 from keras_attention.training import InverseSquareRoot, token_objective
 
 
@@ -129,8 +129,8 @@ class TransformerLM(keras.Model):
         if not self.built:
             with building(self):
                 if not self.built:
-                    self.embedding.build()
-                    self.cell.build((None, self._config["width"]))
+                    build(self.embedding, None)  # each part may have been used alone before
+                    build(self.cell, (None, self._config["width"]))
                     self.built = True
 
     def get_build_config(self):

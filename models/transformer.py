@@ -17,7 +17,7 @@ from keras_attention.data import batches
 from keras_attention.functional import as_ids
 from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
 from keras_attention.seq2seq import SearchResult, generate, projector
-from keras_attention.seq2seq._keras import building
+from keras_attention.seq2seq._keras import build, building
 from keras_attention.training import InverseSquareRoot, token_objective
 
 # Table 3 of the paper, and two small enough to be trained on a CPU.
@@ -165,10 +165,10 @@ class Transformer(keras.Model):
             width = self._config["width"]
             with building(self):
                 if not self.built:
-                    self.embedding.build()
+                    build(self.embedding, None)  # each part may have been used alone before
                     for stack in (self.encoder, self.decoder):
-                        stack.build((None, None, width))
-                    self.cell.build((None, width))
+                        build(stack, (None, None, width))
+                    build(self.cell, (None, width))
                     self.built = True
 
     def get_build_config(self):

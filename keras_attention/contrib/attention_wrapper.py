@@ -14,10 +14,39 @@ from keras_attention.seq2seq._states import describe
 
 
 class _Contrib(AttentionMechanism):
-    """What contrib's mechanisms have beside ours: a call with two arguments, and two functions."""
+    """What contrib's mechanisms have beside ours: a call with two arguments, and two functions.
+
+    A subclass may have a `__call__(query, state) -> (alignments, next_state)` of its own. It finds
+    contrib's `_keys` and `_values` (both can be set), `_num_units` and `_probability_fn`.
+    """
 
     def _set_contrib(self, score_mask_value=None, custom_key_value_fn=None):
         self._never, self._key_value_fn = score_mask_value, custom_key_value_fn
+
+    @property
+    def _num_units(self) -> int:
+        return self.units
+
+    @property
+    def _keys(self) -> tf.Tensor:
+        return self.keys
+
+    @_keys.setter
+    def _keys(self, keys: tf.Tensor) -> None:
+        self._bound = self._memory(None)._replace(keys=keys)
+
+    @property
+    def _values(self) -> tf.Tensor:
+        return self.values
+
+    @_values.setter
+    def _values(self, values: tf.Tensor) -> None:
+        self._bound = self._memory(None)._replace(values=values)
+
+    def _probability_fn(self, score: tf.Tensor, previous_alignments: tf.Tensor) -> tf.Tensor:
+        """The alignments [N, S] for scores [N, S] of the bound memory, which masks them."""
+        mask = self._memory(None).mask[:, None]
+        return self._normalize(score[:, None], mask, previous_alignments)[0][:, 0]
 
     @no_autograph
     def __call__(self, query, state=None, **kwargs):

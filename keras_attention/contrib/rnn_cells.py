@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from keras_attention.contrib.template import in_template
-from keras_attention.seq2seq._keras import no_autograph, same_structure
+from keras_attention.layers._cells import takes
+from keras_attention.seq2seq._keras import DropoutMasks, no_autograph, same_structure
 
 
 class LSTMStateTuple(collections.namedtuple("LSTMStateTuple", ("c", "h"))):
@@ -41,28 +42,47 @@ class RNNCell(keras.layers.Layer):
         """The state before the first step: zeros [batch_size, width]."""
         return zeros_of(self.state_size, batch_size, dtype)
 
-    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
-        """`zero_state`, under the name that Keras calls it by."""
+    @property
+    def get_initial_state(self) -> Callable:
+        """`zero_state`, under the name that Keras calls it by.
+
+        `dynamic_rnn` of TensorFlow calls it only where it was given no state, but always looks
+        whether it is there. That is the only sign that it begins a sequence, so this draws the
+        dropout masks of the cells inside.
+        """
+        _draw_masks(self)
+        return self._initial_state
+
+    def _initial_state(self, inputs=None, batch_size=None, dtype=None):
         if inputs is not None:
             batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
-        return self.zero_state(batch_size, dtype or self.compute_dtype)
+        state = self.zero_state(batch_size, dtype or self.compute_dtype)
+        _draw_masks(self)  # `zero_state` is for steps that are called one by one
+        return state
 
     @no_autograph
     def __call__(self, inputs, state, scope=None, training=None):
         """One step. `scope` is accepted as contrib accepts it: weights belong to the cell."""
         state = same_structure(self.state_size, state)  # Keras' RNN hands over lists
+        if type(self).build is keras.layers.Layer.build:
+            self.built = True  # else Keras would run the call once more, which may make layers
+        if any(isinstance(leaf, tf.TensorArray) for leaf in tf.nest.flatten(state)):
+            return self._call_directly(inputs, state, training)
         return super().__call__(inputs, state, training=training)
+
+    def _call_directly(self, inputs, state, training):
+        """One step without Keras, which refuses a TensorArray in a state."""
+        if not self.built:
+            self.build(inputs.shape)
+        with tf.name_scope(self.name):
+            return self.call(inputs, state, **told_training(self.call, training))
 
 
 class _OnKeras(RNNCell):
     """A cell whose weights are those of a Keras cell, and whose state is its output."""
 
     def __init__(self, cell, reuse, name, dtype, **kwargs):
-        if reuse and not in_template():
-            raise ValueError(
-                "Cells share weights by being one object, or by being made in a function that "
-                f"keras_attention.contrib.make_template was given. Received: reuse={reuse}"
-            )
+        check_reuse(reuse)
         super().__init__(name=name, dtype=dtype, **kwargs)
         self.cell = cell
 
@@ -237,6 +257,129 @@ class BasicLSTMCell(LSTMCell):
             dtype=dtype,
             **kwargs,
         )
+
+
+class LayerNormBasicLSTMCell(RNNCell):
+    """An LSTM whose gates and memory are normalized, with dropout of the candidate.
+
+        c' = LN(sigmoid(LN f + forget_bias) c + sigmoid(LN i) dropout(tanh(LN j)))
+        h' = sigmoid(LN o) tanh(c')
+
+    i, j, f, o are linear in [x; h]. LN x = gain (x - mean) / std + shift over the units, with a
+    gain and a shift for each of the five. The state is `LSTMStateTuple(c, h)`.
+
+    Args:
+        num_units: width of c and h.
+        forget_bias: added to f at every step.
+        input_size: not used.
+        activation: in the place of tanh.
+        layer_norm: False: LN x = x, and a bias is added to i, j, f, o.
+        norm_gain, norm_shift: first values of gains and shifts.
+        dropout_keep_prob: of the candidate, at every call (there is no training flag): a number in
+            (0, 1], a scalar tensor or a variable.
+        dropout_prob_seed: of the draws.
+        reuse: only within `make_template`.
+
+    Source: Ba, Kiros, Hinton, 2016; the dropout: Semeniuta, Severyn, Barth, 2016.
+
+    >>> cell = LayerNormBasicLSTMCell(3)
+    >>> output, state = cell(tf.ones([2, 5]), cell.zero_state(2, tf.float32))
+    >>> state.h is output, state.c.shape
+    (True, TensorShape([2, 3]))
+    """
+
+    _NORMALIZED = ("input", "transform", "forget", "output", "state")
+
+    def __init__(
+        self,
+        num_units: int,
+        forget_bias: float = 1.0,
+        input_size: Any = None,
+        activation: Callable = tf.tanh,
+        layer_norm: bool = True,
+        norm_gain: float = 1.0,
+        norm_shift: float = 0.0,
+        dropout_keep_prob: Any = 1.0,
+        dropout_prob_seed: int | None = None,
+        reuse: bool | None = None,
+        **kwargs,
+    ):
+        check_reuse(reuse)
+        super().__init__(**kwargs)
+        self._units, self._forget_bias, self._activation = num_units, forget_bias, activation
+        self._layer_norm, self._norm_gain, self._norm_shift = layer_norm, norm_gain, norm_shift
+        self._keep_prob, self._seed = dropout_keep_prob, dropout_prob_seed
+
+    @property
+    def state_size(self):
+        return LSTMStateTuple(self._units, self._units)
+
+    @property
+    def output_size(self):
+        return self._units
+
+    def build(self, input_shape) -> None:
+        units = self._units
+        self.kernel = self._weight("kernel", (input_shape[-1] + units, 4 * units), "glorot_uniform")
+        if not self._layer_norm:
+            self.bias = self._weight("bias", (4 * units,), "zeros")
+        for name in self._NORMALIZED if self._layer_norm else ():
+            for kind, first in (("gamma", self._norm_gain), ("beta", self._norm_shift)):
+                initializer = keras.initializers.Constant(first)
+                setattr(
+                    self, f"{name}_{kind}", self._weight(f"{name}_{kind}", (units,), initializer)
+                )
+        super().build(input_shape)
+
+    def _weight(self, name, shape, initializer):
+        return self.add_weight(name=name, shape=shape, initializer=initializer)
+
+    def call(self, inputs, state, training=None):
+        c, h = state
+        gates = tf.matmul(tf.concat([inputs, h], 1), self.kernel)
+        if not self._layer_norm:
+            gates += self.bias
+        i, j, f, o = (
+            self._normalized(gate, name)
+            for gate, name in zip(tf.split(gates, 4, axis=1), self._NORMALIZED)
+        )
+        candidate = self._activation(j)
+        if not (isinstance(self._keep_prob, (int, float)) and self._keep_prob == 1):
+            candidate = tf.nn.dropout(candidate, rate=1.0 - self._keep_prob, seed=self._seed)
+        c = c * tf.sigmoid(f + self._forget_bias) + tf.sigmoid(i) * candidate
+        c = self._normalized(c, "state")
+        h = self._activation(c) * tf.sigmoid(o)
+        return h, LSTMStateTuple(c, h)
+
+    def _normalized(self, x, name):
+        if not self._layer_norm:
+            return x
+        mean, variance = tf.nn.moments(x, [1], keepdims=True)
+        epsilon = 1e-3 if x.dtype == tf.float16 else 1e-12  # of contrib's layer_norm
+        gain, shift = getattr(self, f"{name}_gamma"), getattr(self, f"{name}_beta")
+        return (x - mean) * tf.math.rsqrt(variance + epsilon) * gain + shift
+
+
+def check_reuse(reuse: bool | None) -> None:
+    """ValueError for a cell that shall share weights in a way of TensorFlow 1."""
+    if reuse and not in_template():
+        raise ValueError(
+            "Cells share weights by being one object, or by being made in a function that "
+            f"keras_attention.contrib.make_template was given. Received: reuse={reuse}"
+        )
+
+
+def told_training(cell, training) -> dict:
+    """contrib's cells know nothing of training: what was said is passed to those who take it."""
+    function = type(cell).__call__ if isinstance(cell, keras.layers.Layer) else cell
+    return {} if training is None or not takes(function, "training") else {"training": training}
+
+
+def _draw_masks(cell) -> None:
+    """A sequence begins for the cells of this module inside of a cell."""
+    for inner in DropoutMasks.of(cell).cells:
+        if hasattr(inner, "draw_masks"):
+            inner.draw_masks()
 
 
 def zeros_of(state_size, batch_size, dtype):

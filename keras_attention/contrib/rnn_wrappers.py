@@ -1,37 +1,66 @@
 """Cells of tf.contrib.rnn that are made of cells: stacked, or with dropout or a residual."""
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
-from keras_attention.contrib.rnn_cells import LSTMStateTuple, RNNCell, zeros_of
-from keras_attention.seq2seq._keras import listed_cells, no_autograph, same_structure, track
+from keras_attention.contrib._sequences import Sequence as MaskedSequence
+from keras_attention.contrib._sequences import graphs_around, graphs_of_function
+from keras_attention.contrib.rnn_cells import (
+    LSTMStateTuple,
+    RNNCell,
+    check_reuse,
+    told_training,
+    zeros_of,
+)
+from keras_attention.seq2seq._keras import (
+    DrawsMasks,
+    DropoutMasks,
+    listed_cells,
+    no_autograph,
+    same_structure,
+    track,
+)
 from keras_attention.seq2seq._per_thread import HasPerThread, PerThread
 
 
-class _Composed(RNNCell):
+class _Composed(DrawsMasks, RNNCell):
     """A cell made of cells, without weights of its own.
 
     Its call is not Keras', which refuses a state that holds a TensorArray: an attention's history.
+    `keras.layers.RNN` asks it to draw and to drop dropout masks, and it asks the cells inside.
     """
 
     @no_autograph
     def __call__(self, inputs, state, scope=None, training=None):
-        if not self.built:
-            self.build(inputs.shape)
-        state = same_structure(self.state_size, state)
-        with tf.name_scope(self.name):
-            return self.call(inputs, state, **_told(training))
+        return self._call_directly(inputs, same_structure(self.state_size, state), training)
+
+    def get_dropout_mask(self, step_input):
+        """Draw the masks of the cells inside, for one sequence."""
+        DropoutMasks.of(self).draw(tf.shape(step_input)[0])
+
+    def get_recurrent_dropout_mask(self, step_input):
+        """Drawn together with the other masks."""
+
+    def reset_dropout_mask(self):
+        """Drop the masks of the cells inside."""
+        DropoutMasks.of(self).drop()
+
+    def reset_recurrent_dropout_mask(self):
+        """Dropped together with the other masks."""
 
 
 class MultiRNNCell(_Composed):
     """Cells on top of each other: each one's output is the next one's input.
 
     The state is the tuple of theirs, or with `state_is_tuple=False` all of them side by side,
-    [N, sum of widths].
+    [N, sum of widths]. A subclass may call the cells (`self._cells`, as contrib calls them) in
+    another way: it overrides `call(inputs, state)` or `__call__(inputs, state, scope=None)`.
 
     >>> from keras_attention.contrib import rnn
     >>> cell = MultiRNNCell([rnn.GRUCell(3), rnn.LSTMCell(4)])
@@ -55,6 +84,11 @@ class MultiRNNCell(_Composed):
         self._state_is_tuple = state_is_tuple
 
     @property
+    def _cells(self) -> list:
+        """`cells`, under the name that subclasses of contrib's class read."""
+        return self.cells
+
+    @property
     def state_size(self):
         sizes = tuple(cell.state_size for cell in self.cells)
         return sizes if self._state_is_tuple else sum(sizes)
@@ -70,10 +104,13 @@ class MultiRNNCell(_Composed):
         return tuple(_zero_state(cell, batch_size, dtype) for cell in self.cells)
 
     def build(self, input_shape) -> None:
-        for cell in self.cells:
-            _build(cell, input_shape)
-            input_shape = (None, cell.output_size)
-        super().build(input_shape)
+        kind = type(self)
+        if kind.call is MultiRNNCell.call and kind.__call__ is MultiRNNCell.__call__:
+            width = input_shape
+            for cell in self.cells:
+                _build(cell, width)
+                width = (None, cell.output_size)
+        super().build(input_shape)  # in a subclass only its call knows what each cell is given
 
     def call(self, inputs, state, training=None):
         sizes = [cell.state_size for cell in self.cells]
@@ -120,13 +157,19 @@ class DropoutWrapper(HasPerThread, _Wrapper):
         input_keep_prob, output_keep_prob, state_keep_prob: numbers in [0, 1], scalar tensors, or
             variables, which are read at every step.
         variational_recurrent: one mask for a whole sequence (and, as in contrib, for all its
-            rows) instead of a new one at every step. `dynamic_decode` draws it before its loop;
-            without it the first step draws, and `zero_state` begins a new sequence.
+            rows) instead of a new one at every step; see below.
         input_size: width of the inputs, required by variational dropout of inputs.
         dtype: type of the masks, required by variational dropout.
         seed: of the draws.
         dropout_state_filter_visitor: `state -> bool, or a structure of bools`: which parts of a
             state are dropped.
+
+    With `variational_recurrent` every sequence has new masks: each run of `dynamic_decode`,
+    `tf.compat.v1.nn.dynamic_rnn` and `keras.layers.RNN`, also from a given `initial_state`, and
+    each call of a `tf.function` that steps the cell. Where steps are called one by one and
+    eagerly, `zero_state` begins a sequence, and so does a step from a state that is not the one
+    which the step before gave. A state that is carried from one batch to the next in such a loop
+    tells nothing: call `draw_masks()` before each batch.
 
     Source of the variational form: Gal & Ghahramani, 2016.
 
@@ -137,7 +180,7 @@ class DropoutWrapper(HasPerThread, _Wrapper):
     TensorShape([1, 3])
     """
 
-    _noise = PerThread(None)
+    _sequences = PerThread(())  # (graph, MaskedSequence) pairs, of the innermost function last
 
     def __init__(
         self,
@@ -183,13 +226,40 @@ class DropoutWrapper(HasPerThread, _Wrapper):
 
     @no_autograph
     def zero_state(self, batch_size, dtype):
-        self.draw_masks()
+        if self._variational:
+            self._begin(graphs_around()[0], by_hand=True)
         return super().zero_state(batch_size, dtype)
 
     def draw_masks(self, batch_size=None) -> None:
-        """The masks of the next sequence, if there is one mask for all its steps."""
-        if not self._variational:
-            return
+        """Begin a sequence: its masks hold until the next one begins, or `drop_masks`."""
+        if self._variational:
+            self._begin(graphs_around()[0], by_hand=False)
+
+    def drop_masks(self) -> None:
+        """Forget the masks that were drawn here: they belong to one sequence."""
+        here = graphs_around()[0]
+        self._sequences = tuple(entry for entry in self._sequences if entry[0] is not here)
+
+    def _begin(self, graph, by_hand, first=None) -> MaskedSequence:
+        """A sequence with masks that are drawn in this graph, or eagerly (None)."""
+        with contextlib.nullcontext() if graph is None else graph.as_default():
+            sequence = MaskedSequence(self._noise(), by_hand and graph is None, first)
+        around = {id(other) for other in graphs_around()} - {id(graph)}
+        kept = (entry for entry in self._sequences if id(entry[0]) in around)
+        self._sequences = (*kept, (graph, sequence))
+        return sequence
+
+    def _sequence_of(self, state) -> MaskedSequence:
+        """The sequence that a step from this state belongs to."""
+        graphs = graphs_of_function()
+        known = {id(graph): sequence for graph, sequence in self._sequences}
+        for graph in graphs:
+            if id(graph) in known and known[id(graph)].is_continued_by(state):
+                return known[id(graph)]
+        return self._begin(graphs[-1], by_hand=True, first=state)
+
+    def _noise(self):
+        """Uniform numbers for inputs, state and output, each [1, width]."""
         parts = (self._input_size, self.cell.state_size, self.cell.output_size)
         places = itertools.count()
 
@@ -198,16 +268,18 @@ class DropoutWrapper(HasPerThread, _Wrapper):
             return tf.random.uniform(shape, dtype=self.compute_dtype, seed=seed)
 
         known = parts if self._input_size is not None else (0, *parts[1:])
-        self._noise = tf.nest.map_structure(noise, known)
-
-    def drop_masks(self) -> None:
-        """Forget them: they belong to one sequence."""
-        self._noise = None
+        return tf.nest.map_structure(noise, known)
 
     def call(self, inputs, state, training=None):
-        if self._variational and self._noise is None:
-            self.draw_masks()
-        input_noise, state_noise, output_noise = self._noise or (None, None, None)
+        if not self._variational:
+            return self._step(inputs, state, (None, None, None), training)
+        sequence = self._sequence_of(state)
+        output, new_state = self._step(inputs, state, sequence.masks, training)
+        sequence.note(new_state)
+        return output, new_state
+
+    def _step(self, inputs, state, noise, training):
+        input_noise, state_noise, output_noise = noise
         if _drops(self._input_keep_prob):
             inputs = self._dropout(inputs, input_noise, self._input_keep_prob, "input")
         output, new_state = _step(self.cell, inputs, state, training)
@@ -262,6 +334,78 @@ class ResidualWrapper(_Wrapper):
         return self._residual_fn(inputs, output), new_state
 
 
+class _Projecting(_Wrapper):
+    """A cell with a linear layer beside it."""
+
+    def __init__(self, cell, width, name, activation, reuse, **kwargs):
+        check_reuse(reuse)
+        if width < 1:
+            raise ValueError(f"{name} must be at least 1. Received: {name}={width}")
+        super().__init__(cell, **kwargs)
+        self.projection = keras.layers.Dense(width, activation=activation)
+
+
+class InputProjectionWrapper(_Projecting):
+    """The cell is given W x + b of width `num_proj`, or `activation` of it.
+
+    >>> from keras_attention.contrib import rnn
+    >>> cell = InputProjectionWrapper(rnn.GRUCell(3), 4)
+    >>> cell(tf.ones([1, 5]), cell.zero_state(1, tf.float32))[0].shape, cell.cell.cell.kernel.shape
+    (TensorShape([1, 3]), TensorShape([4, 9]))
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        num_proj: int,
+        activation: Callable | None = None,
+        input_size: Any = None,
+        reuse: bool | None = None,
+        **kwargs,
+    ):
+        super().__init__(cell, num_proj, "num_proj", activation, reuse, **kwargs)
+
+    def build(self, input_shape) -> None:
+        _build(self.projection, input_shape)
+        super().build((*input_shape[:-1], self.projection.units))
+
+    def call(self, inputs, state, training=None):
+        return _step(self.cell, self.projection(inputs), state, training)
+
+
+class OutputProjectionWrapper(_Projecting):
+    """The output is W o + b of width `output_size`, or `activation` of it; o is the cell's output.
+
+    >>> from keras_attention.contrib import rnn
+    >>> cell = OutputProjectionWrapper(rnn.GRUCell(3), 4)
+    >>> output, state = cell(tf.ones([1, 5]), cell.zero_state(1, tf.float32))
+    >>> output.shape, state.shape, cell.output_size
+    (TensorShape([1, 4]), TensorShape([1, 3]), 4)
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        output_size: int,
+        activation: Callable | None = None,
+        reuse: bool | None = None,
+        **kwargs,
+    ):
+        super().__init__(cell, output_size, "output_size", activation, reuse, **kwargs)
+
+    @property
+    def output_size(self):
+        return self.projection.units
+
+    def build(self, input_shape) -> None:
+        super().build(input_shape)
+        _build(self.projection, (None, self.cell.output_size))
+
+    def call(self, inputs, state, training=None):
+        output, new_state = _step(self.cell, inputs, state, training)
+        return self.projection(output), new_state
+
+
 class DeviceWrapper:
     """What contrib had for placing a cell; here a device is chosen around the call."""
 
@@ -301,13 +445,8 @@ def _all_but_memory(state):
 
 def _step(cell, inputs, state, training):
     """One step of contrib's cell, of Keras', or of anything that is called like them."""
-    output, new_state = cell(inputs, state, **_told(training))
+    output, new_state = cell(inputs, state, **told_training(cell, training))
     return output, same_structure(state, new_state)
-
-
-def _told(training) -> dict:
-    """contrib's cells know nothing of training: only what was said is passed on."""
-    return {} if training is None else {"training": training}
 
 
 def _zero_state(cell, batch_size, dtype):

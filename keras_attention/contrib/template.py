@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import inspect
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -22,15 +23,18 @@ class _Template:
         self._complete = False
 
     def __call__(self, *args, **kwargs):
-        seen, making = collections.Counter(), []
+        seen, making, loops = collections.Counter(), [], _Loops()
 
         def creator(next_creator, **options):
             """The variable that had this place in the first call, or in that call a new one."""
             if making:  # the same creator, of the other graph
                 return next_creator(**options)
             name = options.get("name")
-            place = name, seen[name]
-            seen[name] += 1
+            known = loops.places_of_line(name)
+            if not known:
+                known.append((name, seen[name]))
+                seen[name] += 1
+            place = known[0]
             if place not in self._made:
                 if self._complete:
                     raise ValueError(
@@ -65,6 +69,41 @@ class _Template:
     def trainable_variables(self) -> list[tf.Variable]:
         """Those of them that are trained."""
         return [variable for variable in self.variables if variable.trainable]
+
+
+class _Loops:
+    """Which variables the steps of a `tf.while_loop` make again and again.
+
+    A graph holds the body of a loop once, and so does a program of TensorFlow 1. Eagerly the body
+    is called at every step: what the same line makes there, called in the same way, is the same
+    variable.
+    """
+
+    def __init__(self):
+        self._bodies = {}  # frame of a loop -> frame of its body in this step
+        self._lines = collections.defaultdict(list)  # where a variable was made -> its place
+        self._counts = collections.Counter()  # how often in this step
+
+    def places_of_line(self, name: str) -> list:
+        """The place that an earlier step gave to the variable made now: a list of one, or empty."""
+        frame, way, body = inspect.currentframe(), [], None
+        while frame is not None and not _is_loop(frame):
+            way.append((frame.f_code, frame.f_lasti))
+            body, frame = frame, frame.f_back
+        if frame is None:
+            return []
+        if self._bodies.get(frame) is not body:
+            self._bodies[frame] = body
+            kept = {line: n for line, n in self._counts.items() if line[0] is not frame}
+            self._counts = collections.Counter(kept)
+        line = frame, name, tuple(way)
+        self._counts[line] += 1
+        return self._lines[(*line, self._counts[line])]
+
+
+def _is_loop(frame) -> bool:
+    """Whether this is TensorFlow's loop; the lines above it are those of its body."""
+    return frame.f_code.co_name == "while_loop" and "tensorflow" in frame.f_globals["__name__"]
 
 
 def make_template(name: str, function: Callable) -> _Template:

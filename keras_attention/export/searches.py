@@ -75,8 +75,8 @@ def demand_model(model: Any, tokenizer: Any) -> None:
     known = getattr(model, "target_vocab_size", None)
     too_few = f"one that says {known}" if known is not None and last >= known else None
     try:
+        generate(model, tf.constant([[last]], tf.int32), max_length=1)  # `encode` comes first
         model.embed(tf.constant([last], tf.int32))
-        generate(model, tf.constant([[last]], tf.int32), max_length=1)
     except tf.errors.InvalidArgumentError as error:
         too_few = f"one that does not read the last of them ({error.message.splitlines()[0]})"
     if too_few:

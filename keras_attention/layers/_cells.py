@@ -88,7 +88,8 @@ def step(cell: Any, inputs: Any, state: Any, training: Any = None, **memory) -> 
     """One step of any cell: a layer, an object or a function, which need not know of training."""
     is_layer = isinstance(cell, keras.layers.Layer)
     keras_sorts_it_out = is_layer and hasattr(keras, "Operation")  # Keras 3
-    if keras_sorts_it_out or takes(cell.call if is_layer else cell, "training"):
+    told = keras_sorts_it_out or takes(cell.call if is_layer else cell, "training")
+    if told and (not is_layer or takes(type(cell).__call__, "training")):  # it may have its own
         memory["training"] = training
     return cell(inputs, state, **memory)
 

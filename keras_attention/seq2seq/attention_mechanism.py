@@ -169,7 +169,7 @@ class AttentionMechanism(KeepsActivations, HasPerThread, keras.layers.Layer):
         else:
             symbolic = isinstance(lengths, KerasTensor)
             inputs = [memory, lengths if symbolic else tf.convert_to_tensor(lengths)]
-        self(inputs, setup_memory=True, mask=mask)
+        AttentionMechanism.__call__(self, inputs, setup_memory=True, mask=mask)
 
     @property
     def memory_initialized(self) -> bool:

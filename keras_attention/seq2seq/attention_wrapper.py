@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import Memory, monotonic_attention, safe_cumprod
+from keras_attention.layers._cells import takes
 from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq import _history
 from keras_attention.seq2seq._keras import (
@@ -108,7 +109,15 @@ class _BoundMechanism:
         self._mechanism, self._at = mechanism, {"memory": memory, "beam_width": beam_width}
 
     def __call__(self, inputs):
-        return self._mechanism(inputs, **self._at)
+        if takes(type(self._mechanism).__call__, "memory"):
+            return self._mechanism(inputs, **self._at)
+        if self._at["memory"] is not None:
+            raise ValueError(
+                f"{type(self._mechanism).__name__} has a __call__ of its own that takes no memory: "
+                "bind the memory with setup_memory, or override scores(query, memory) instead of "
+                "__call__. Received: memory= at the call"
+            )
+        return self._mechanism(*inputs)  # contrib's __call__(query, state)
 
     def read(self, alignments):
         return self._mechanism.read(alignments, **self._at)

@@ -215,6 +215,9 @@ def build_cell(cell, inputs, memory) -> None:
     """Make the cell's weights before the loop, in whose body nothing should be born."""
     if getattr(cell, "built", True) or not tf.is_tensor(inputs):
         return
+    if type(cell).build is keras.layers.Layer.build:
+        cell.built = True  # the layers in it are built by its call, as a `build` of Keras would say
+        return
     if memory is not None and hasattr(cell, "_note_widths"):
         cell._note_widths(memory)
     build(cell, tuple(inputs.shape.as_list()))

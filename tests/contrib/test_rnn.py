@@ -367,3 +367,177 @@ def test_a_decoding_with_dropout_compiles():
     run = tf.function(lambda: decode(cell, maximum_iterations=T), jit_compile=True)
     outputs = run().numpy()
     assert (outputs == outputs[:1, :1]).all()
+
+
+# -- where a sequence begins
+
+
+def outputs_of(run):
+    """Masks of eight sequences, each of which has one for all its steps: [8, width]."""
+    masks = []
+    for _ in range(8):
+        outputs = np.asarray(run())  # [N, T, width]
+        assert (outputs == outputs[:1, :1]).all()
+        masks.append(outputs[0, 0])
+    return np.array(masks)
+
+
+def are_drawn_anew(masks):
+    return len(np.unique(masks, axis=0)) > 1
+
+
+def of_dynamic_rnn(cell):
+    """Every sequence goes on from the state of the one before."""
+    states = [cell.zero_state(N, tf.float32)]
+
+    def run():
+        outputs, state = tf.compat.v1.nn.dynamic_rnn(
+            cell, tf.ones([N, T, 8]), tf.fill([N], T), initial_state=states[-1]
+        )
+        states.append(state)
+        return outputs
+
+    return run
+
+
+def of_keras(cell):
+    states = [cell.zero_state(N, tf.float32)]
+    layer = keras.layers.RNN(cell, return_sequences=True, return_state=True)
+
+    def run():
+        outputs, *state = layer(tf.ones([N, T, 8]), initial_state=list(states[-1]))
+        states.append(state)
+        return outputs
+
+    return run
+
+
+def of_a_function(cell):
+    state = cell.zero_state(N, tf.float32)
+
+    @tf.function
+    def run(state):
+        outputs, state = tf.compat.v1.nn.dynamic_rnn(cell, tf.ones([N, T, 8]), initial_state=state)
+        return outputs
+
+    return lambda: run(state)
+
+
+def of_steps_in_a_function(cell):
+    state = cell.zero_state(N, tf.float32)
+
+    @tf.function(autograph=False)
+    def run(state):
+        outputs = []
+        for _ in range(T):
+            output, state = cell(tf.ones([N, 8]), state)
+            outputs.append(output)
+        return tf.stack(outputs, 1)
+
+    return lambda: run(state)
+
+
+def by_steps(cell, states):
+    """Steps that are called one by one, from given states."""
+    states = iter(states)
+
+    def run():
+        state, outputs = next(states), []
+        for _ in range(T):
+            output, state = cell(tf.ones([N, 8]), state)
+            outputs.append(output)
+        return tf.stack(outputs, 1)
+
+    return run
+
+
+def given(count):
+    return [rnn.LSTMStateTuple(tf.zeros([N, U]), tf.zeros([N, U])) for _ in range(count)]
+
+
+def of_steps_from_one_state(cell):
+    return by_steps(cell, given(1) * 8)
+
+
+def of_steps_from_other_states(cell):
+    return by_steps(cell, [cell.zero_state(N, tf.float32), *given(7)])
+
+
+RUNS = [of_dynamic_rnn, of_keras, of_a_function, of_steps_in_a_function]
+RUNS += [of_steps_from_one_state, of_steps_from_other_states]
+
+
+@pytest.mark.parametrize("make", RUNS, ids=lambda make: make.__name__)
+def test_every_sequence_from_a_given_state_has_a_variational_mask_of_its_own(make):
+    assert are_drawn_anew(outputs_of(make(variational())))
+
+
+@pytest.mark.parametrize("make", [of_dynamic_rnn, of_a_function], ids=lambda make: make.__name__)
+def test_a_variational_mask_inside_of_other_cells_belongs_to_one_sequence(make):
+    class Around(rnn.RNNCell):
+        def __init__(self, cell):
+            super().__init__()
+            self.cell = cell
+
+        state_size = property(lambda self: self.cell.state_size)
+        output_size = property(lambda self: self.cell.output_size)
+
+        def zero_state(self, batch_size, dtype):
+            return self.cell.zero_state(batch_size, dtype)
+
+        def call(self, inputs, state):
+            return self.cell(inputs, state)
+
+    assert are_drawn_anew(outputs_of(make(Around(rnn.DropoutWrapper(variational(), 1.0)))))
+
+
+def test_a_state_that_is_carried_by_hand_needs_a_word_that_a_sequence_begins():
+    cell = variational()
+    masks, state = [], cell.zero_state(N, tf.float32)
+    for _ in range(8):
+        cell.draw_masks()
+        outputs = []
+        for _ in range(T):
+            output, state = cell(tf.ones([N, 8]), tf.nest.map_structure(tf.identity, state))
+            outputs.append(output)
+        assert all(np.array_equal(output, outputs[0]) for output in outputs)
+        masks.append(outputs[0][0])
+    assert are_drawn_anew(masks)
+
+
+def test_states_that_a_search_reorders_at_every_step_stay_in_their_sequence():
+    cell, (state,) = variational(), given(1)
+    outputs = []
+    for _ in range(T):
+        output, state = cell(tf.ones([N, 8]), state)
+        state = tf.nest.map_structure(lambda x: tf.gather(x, [1, 0, *range(2, N)]), state)
+        outputs.append(output)
+    assert all(np.array_equal(output, outputs[0]) for output in outputs)
+
+
+def test_a_cell_that_was_first_called_in_a_function_runs_anywhere_else():
+    cell, (state,) = variational(), given(1)
+    step = tf.function(lambda x, state: cell(x, state)[0])
+    step(tf.ones([N, 8]), state)
+    assert cell(tf.ones([N, 8]), state)[0].shape == (N, U)
+    other = tf.function(lambda x, state: cell(x, state)[0], jit_compile=True)
+    assert other(tf.ones([N, 8]), state).shape == (N, U)
+    assert decode(cell).shape == (N, T, U)
+
+
+def test_one_function_does_not_take_the_mask_of_another():
+    cell, (state,) = variational(), given(1)
+
+    @tf.function
+    def outer(x, state):
+        first = cell(x, state)[0]
+        inner(x, state)
+        return first, cell(x, state)[0]
+
+    @tf.function
+    def inner(x, state):
+        return cell(x, state)[0]
+
+    for _ in range(3):
+        first, second = outer(tf.ones([N, 8]), state)
+        np.testing.assert_array_equal(first, second)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.contrib import make_template, rnn
+from keras_attention.contrib import make_template, rnn, seq2seq
 from keras_attention.contrib.template import in_template
 
 
@@ -153,3 +153,45 @@ def test_get_variable_gives_each_template_its_own_and_every_call_the_same(wrap):
     templates[1].variables[0].assign(tf.zeros([3, 2]))
     np.testing.assert_array_equal(first(tf.ones([1, 3])), expected)
     np.testing.assert_array_equal(second(tf.ones([1, 3])), tf.zeros([1, 2]))
+
+
+class MakesLayers(rnn.RNNCell):
+    """A cell whose call makes its layers, beside one that is made once."""
+
+    state_size = output_size = 3
+
+    def __init__(self):
+        super().__init__()
+        self.once = keras.layers.Dense(3, activation="tanh")
+
+    def call(self, inputs, state):
+        hidden = self.once(tf.concat([inputs, state], -1))
+        for _ in range(2):
+            hidden = keras.layers.Dense(3)(hidden)
+        return hidden, hidden
+
+
+def decoded(x):
+    cell = MakesLayers()
+    helper = seq2seq.TrainingHelper(x, tf.fill([2], 4))
+    start = cell.zero_state(2, tf.float32)
+    decoder = seq2seq.BasicDecoder(cell, helper, start, keras.layers.Dense(2))
+    return seq2seq.dynamic_decode(decoder)[0].rnn_output
+
+
+def encoded(x):
+    inner = [keras.layers.Dense(4), MakesLayers(), MakesLayers()]
+    outputs, _ = tf.compat.v1.nn.dynamic_rnn(inner[1], inner[0](x), tf.fill([2], 4), dtype=x.dtype)
+    outputs, _ = tf.compat.v1.nn.dynamic_rnn(inner[2], outputs, dtype=x.dtype)
+    return keras.layers.Dense(2)(outputs)
+
+
+@pytest.mark.parametrize("first", ["eager", "graph"])
+@pytest.mark.parametrize("function, count", [(decoded, 8), (encoded, 16)])
+def test_what_a_cell_makes_at_every_step_of_a_loop_is_made_once(function, count, first):
+    template, x = make_template("loop", function), normal(2, 4, 3)
+    compiled = tf.function(template)
+    outputs = [run(x) for run in (template, compiled)[:: 1 if first == "eager" else -1]]
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
+    assert len(template.variables) == count
+    assert len({id(variable) for variable in template.variables}) == count

@@ -9,7 +9,7 @@ from keras_attention import export, text
 from keras_attention.export import Endpoints, Settings, save_search
 from keras_attention.export.server import load
 from keras_attention.seq2seq import generate
-from models import TransformerLM
+from models import RNNSeq2Seq, Transformer, TransformerLM
 
 TOKENIZER = text.Characters.train(["hello you abc def"])
 V, D = TOKENIZER.vocab_size, 8
@@ -228,3 +228,30 @@ def test_an_output_that_there_is_not_cannot_be_compared(tmp_path):
     endpoints = Endpoints(Variables(), settings=SETTINGS, return_alignments=False)
     with pytest.raises(ValueError, match="Expected outputs among .*'ids'.*compare=..nothing"):
         save_search(str(tmp_path / "served"), endpoints, compare=["nothing"])
+
+
+# -- models that were never called
+
+FRESH = {
+    "transformer": lambda: Transformer(V, layers=1, width=D, heads=2, ff_width=D),
+    "language model": lambda: TransformerLM(V, layers=1, width=D, heads=2, ff_width=D),
+    "rnn": lambda: RNNSeq2Seq(V, units=D),
+}
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_a_model_that_was_never_called_is_exported(name):
+    model = FRESH[name]()
+    aligned = name != "language model"
+    serve = Endpoints(model, beam_width=2, settings=SETTINGS, return_alignments=aligned)
+    ids = tf.constant([[5, 6, 7]])
+    expected = generate(model, ids, beam_width=2, max_length=6).scores
+    np.testing.assert_allclose(serve.generate(ids)["scores"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_the_parts_of_a_model_may_be_used_before_the_model(name):
+    model = FRESH[name]()
+    hidden = model.embed(tf.constant([[5, 6]]))
+    model.build()
+    np.testing.assert_array_equal(model.embed(tf.constant([[5, 6]])), hidden)

@@ -129,6 +129,32 @@ def residual_function(world):
     return world.rnn.ResidualWrapper(cell(world, "GRUCell"), residual_fn=scaled)
 
 
+def projecting(world, kind, width=4, **options):
+    """A cell between two widths that are not its own."""
+    return world.owns(getattr(world.rnn, kind)(cell(world, "GRUCell"), width, **options))
+
+
+def squashed(world):
+    return projecting(world, "OutputProjectionWrapper", activation=world.tf.tanh)
+
+
+def stacked_both_ways(world, given=False, time_major=False):
+    """`stack_bidirectional_dynamic_rnn` of two layers."""
+    tf = world.tf
+    inputs = tf.constant(draw("source", B, S, D))
+    inputs = tf.transpose(inputs, [1, 0, 2]) if time_major else inputs
+    layers = [[cell(world, "GRUCell", units) for _ in range(2)] for units in (4, 5)]
+    options = dict(sequence_length=tf.constant(LENGTHS), time_major=time_major, dtype=tf.float32)
+    if given:
+        for way in ("fw", "bw"):
+            states = [tf.constant(draw(f"{way}{units}", B, units)) for units in (4, 5)]
+            options["initial_states_" + way] = states
+    outputs, forward, backward = world.rnn.stack_bidirectional_dynamic_rnn(
+        *map(list, zip(*layers)), inputs, **options
+    )
+    return flat(world, outputs=outputs, forward=forward, backward=backward)
+
+
 def encoded(world):
     """`tf.nn.dynamic_rnn` over contrib's cells."""
     tf = world.tf
@@ -432,6 +458,15 @@ def _table():
     yield "cell side by side", case(unrolled, side_by_side)
     yield "cell residual_fn", case(unrolled, residual_function)
     yield "cell dynamic_rnn", encoded
+    normed = "LayerNormBasicLSTMCell"
+    yield "cell layer norm", case(unrolled, case(cell, normed, forget_bias=0.3))
+    yield "cell layer norm off", case(unrolled, case(cell, normed, layer_norm=False))
+    for kind in ("InputProjectionWrapper", "OutputProjectionWrapper"):
+        yield "cell " + kind, case(unrolled, case(projecting, kind))
+    yield "cell output activation", case(unrolled, squashed)
+    yield "cell stack_bidirectional_dynamic_rnn", stacked_both_ways
+    options = dict(given=True, time_major=True)
+    yield "cell stack_bidirectional_dynamic_rnn given", case(stacked_both_ways, **options)
 
     wrapped = case(wrapper, attention_layer_size=4)
     yield "decode default", case(trained, case(wrapper))

@@ -28,11 +28,14 @@ KINDS = (
     (r"(memory_layer|query_layer|attention_layer)(_\d+)?/kernel", r"\1"),
     (r"(attention_(?:v|g|b|score_bias))", r"\1"),
     (r"gru_cell/(gates|candidate)/(kernel|bias)", r"\1/\2"),
-    (r"(?:basic_lstm|lstm|basic_rnn)_cell/(kernel|bias)", r"cell/\1"),
+    (r"(?:layer_norm_basic_lstm|basic_lstm|lstm|basic_rnn)_cell/(kernel|bias)", r"cell/\1"),
+    (r"layer_norm_basic_lstm_cell/(\w+)/(gamma|beta)", r"\1/\2"),
+    (r"(?:input|output)_projection_wrapper/(kernel|bias)", r"projection/\1"),
     (r"dense(?:_\d+)?/(kernel|bias)", r"dense/\1"),
 )
 CELLS = ["BasicLSTMCell", "BasicRNNCell", "DeviceWrapper", "DropoutWrapper", "GRUCell", "LSTMCell"]
-CELLS += ["LSTMStateTuple", "MultiRNNCell", "ResidualWrapper"]
+CELLS += ["LSTMStateTuple", "MultiRNNCell", "ResidualWrapper", "LayerNormBasicLSTMCell"]
+CELLS += ["InputProjectionWrapper", "OutputProjectionWrapper", "stack_bidirectional_dynamic_rnn"]
 
 
 def places(variables):
@@ -75,8 +78,15 @@ def signature(thing):
             arguments = inspect.signature(inspect.unwrap(function)).parameters.values()
             named = [x for x in arguments if x.name != "self" and x.kind is x.POSITIONAL_OR_KEYWORD]
             if named:  # a wrapper's own __init__ hands everything on
-                return [x.name + ("" if x.default is x.empty else f"={x.default!r}") for x in named]
+                return [x.name + default(x) for x in named]
     return []
+
+
+def default(argument):
+    """`=value`; a function by its name, for it is not the same one here and there."""
+    if argument.default is argument.empty:
+        return ""
+    return "=" + (getattr(argument.default, "__name__", None) or repr(argument.default))
 
 
 def main(folder):

@@ -87,6 +87,10 @@ def _of(owner, places, forget_bias):
     if isinstance(owner, keras.layers.Dense):
         owns = [("dense/kernel", owner.kernel), ("dense/bias", owner.bias)]
         return [(x, places.take(kind, *x.shape)) for kind, x in owns if x is not None]
+    if isinstance(owner, (rnn.InputProjectionWrapper, rnn.OutputProjectionWrapper)):
+        return _own(owner.projection, "projection", places)
+    if isinstance(owner, rnn.LayerNormBasicLSTMCell):
+        return _own(owner, "cell", places)
     cell = owner.cell
     rows, units = cell.kernel.shape[0] + cell.units, cell.units
     if isinstance(owner, rnn.GRUCell):
@@ -100,6 +104,13 @@ def _of(owner, places, forget_bias):
         return zip(cell.weights, weights.basic_rnn_weights(kernel, bias))
     first = cell.bias_initializer((4 * units,))[units] if forget_bias else 0.0
     return zip(cell.weights, weights.lstm_weights(kernel, bias, float(first)))
+
+
+def _own(owner, kind, places):
+    """kernel and bias; input_gamma, which is input/gamma in contrib."""
+    names = [v.name.rpartition("/")[2].partition(":")[0] for v in owner.weights]
+    names = [n.replace("_", "/") if "_" in n else f"{kind}/{n}" for n in names]
+    return [(v, places.take(name, *v.shape)) for v, name in zip(owner.weights, names)]
 
 
 def replay(case):
@@ -192,6 +203,13 @@ NAMES = [(seq2seq, name) for name in seq2seq.__all__]
 NAMES += [(rnn, name) for name in rnn.__all__ if name != "RNNCell"]  # contrib's is abstract too
 
 
+def default(argument):
+    """`=value`; a function by its name."""
+    if argument.default is argument.empty:
+        return ""
+    return "=" + (getattr(argument.default, "__name__", None) or repr(argument.default))
+
+
 @pytest.mark.parametrize("module, name", NAMES, ids=lambda x: getattr(x, "__name__", x))
 def test_arguments_are_contribs_in_contribs_order_with_contribs_defaults(module, name, signatures):
     contribs = signatures[module.__name__.rpartition(".")[2]][name]
@@ -200,6 +218,6 @@ def test_arguments_are_contribs_in_contribs_order_with_contribs_defaults(module,
         assert list(ours._fields) == contribs
         return
     arguments = [x for x in inspect.signature(ours).parameters.values() if x.kind < 2]
-    known = [x.name + ("" if x.default is x.empty else f"={x.default!r}") for x in arguments]
+    known = [x.name + default(x) for x in arguments]
     assert known[: len(contribs)] == contribs
     assert all("=" in argument for argument in known[len(contribs) :])
