@@ -46,9 +46,9 @@ def test_eager_calls_and_graphs_share_them(first):
     outputs = {}
     for kind in ("eager", "graph") if first == "eager" else ("graph", "eager"):
         outputs[kind] = (template if kind == "eager" else run)(x)
-    np.testing.assert_allclose(outputs["graph"], outputs["eager"], rtol=1e-6)
+    np.testing.assert_allclose(outputs["graph"], outputs["eager"], rtol=1e-6, atol=1e-7)
     before = len(traces)
-    np.testing.assert_allclose(run(tf.concat([x, x], 0))[:2], outputs["eager"], rtol=1e-6)
+    np.testing.assert_allclose(run(tf.concat([x, x], 0))[:2], outputs["eager"], rtol=1e-5)
     assert len(traces) == before + 1 and len(template.variables) == 4
 
 
