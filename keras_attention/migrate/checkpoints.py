@@ -7,7 +7,9 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _TRACKED = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint puts behind a name
 _OF_A_TRAINING = (
     (r"/\.OPTIMIZER_SLOT/", "optimizer slot"),
@@ -15,6 +17,7 @@ _OF_A_TRAINING = (
     (r"(^|/)_?(optimizer|optim|opt)(_weights)?(_\d+)?/", "of the optimizer"),
     (r"(^|/)(beta[12]_power(_\d+)?|learning_rate)$", "of the optimizer"),
     (r"(^|/)keras_api/", "metric"),
+    (r"(^|/)metrics/[^/]+/vars/\d+$", "metric"),
 )
 
 
@@ -67,18 +70,41 @@ def _prefix(path: str) -> str:
 def _from_tensorflow(prefix: str) -> dict[str, np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(prefix)
-        names = reader.get_variable_to_shape_map()
         types = reader.get_variable_to_dtype_map()
+        names = sorted(name for name in types if types[name] != tf.string)  # configurations
+        known = _names_of_positions(reader, [name.removesuffix(_TRACKED) for name in names])
         return {
-            name.removesuffix(_TRACKED): reader.get_tensor(name)
-            for name in sorted(names)
-            if types[name] != tf.string  # the object graph, configurations
+            known_as: reader.get_tensor(name) for name, known_as in zip(names, known, strict=True)
         }
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise ValueError(
             "Expected a whole TensorFlow checkpoint: the .index file and every .data file that "
             f"belongs to it. Received: {prefix}, where {str(error).splitlines()[0]}"
         ) from error
+
+
+def _names_of_positions(reader, keys: list[str]) -> list[str]:
+    """The keys; where one only counts (`variables/3`), the name its variable had in the program.
+
+    So are the weights of a functional model of Keras 2 saved. A name that two variables had, or
+    that another key has, tells nothing.
+    """
+    if _OBJECTS not in reader.get_variable_to_dtype_map():
+        return keys
+    graph = TrackableObjectGraph.FromString(reader.get_tensor(_OBJECTS))
+    attributes = [attribute for node in graph.nodes for attribute in node.attributes]
+    names = {a.checkpoint_key.removesuffix(_TRACKED): a.full_name for a in attributes}
+    known = [names.get(key) or key if is_position(key) else key for key in keys]
+    return [name if known.count(name) == 1 else key for name, key in zip(known, keys)]
+
+
+def is_position(name: str) -> bool:
+    """Whether a name only counts the weights, or the layers, of a model.
+
+    >>> [is_position(name) for name in ("variables/3", "layer_with_weights-0/kernel", "encoder/3")]
+    [True, True, False]
+    """
+    return bool(re.match(r"(.*/)?(variables/\d+$|layer_with_weights-\d+/)", name))
 
 
 def _from_h5(path: str) -> dict[str, np.ndarray]:
@@ -111,14 +137,20 @@ def _from_groups(groups) -> dict[str, np.ndarray]:
 
 
 def _with_projections(names: list[str]) -> list[str]:
-    """TFA's mechanisms build their projections without a scope: `kernel` and `kernel`.
+    """TFA's mechanisms may build their projections without a scope: `kernel` and `kernel`.
 
-    They come behind the mechanism's own weights, the query's before the memory's.
+    They come behind the mechanism's own weights, the query's before the memory's. The memory's has
+    its scope where `setup_memory` was called before the decoder.
     """
     names = [name.removesuffix(":0") for name in names]
     for scope in {_scope(name) for name in names if re.search(r"/attention_(v|g)$", name)}:
         kernels = [i for i, n in enumerate(names) if n.endswith("/kernel") and _scope(n) == scope]
-        roles = ("query_layer", "memory_layer")[-len(kernels) :]  # Luong's has the memory's alone
+        roles = [
+            role
+            for role in ("query_layer", "memory_layer")
+            if not any(name.endswith(f"{scope}/{role}/kernel") for name in names)
+        ]
+        roles = roles[-len(kernels) :]  # Luong's has the memory's alone
         for i, role in zip(kernels, roles):
             names[i] = re.sub("kernel$", f"{role}/kernel", names[i])
     return names

@@ -1,5 +1,6 @@
 """Which old weight becomes which new one, and what to say where nothing fits."""
 
+import collections
 import json
 import re
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_attention.migrate.checkpoints import Checkpoint
+from keras_attention.migrate.checkpoints import Checkpoint, is_position
 from keras_attention.migrate.layouts import layout
 from keras_attention.migrate.places import (
     Place,
@@ -123,6 +124,7 @@ def plan(checkpoint: Checkpoint, model: keras.layers.Layer, rules: Rules | None 
             "Expected a built model with weights to fill: call it once, or its build. Received: "
             f"{model.name} with {len(model.weights)} weights, {len(kept)} of them kept by a rule"
         )
+    weights, said = _named_by_shape(weights, said, new)
     old = places_of_checkpoint(weights, {leaf for place in new for leaf in place.weights})
     pairs = _pairs(old, new)
     if len(pairs) < max(len(old), len(new)):
@@ -150,6 +152,28 @@ def _renamed(checkpoint: Checkpoint, rules: Rules) -> tuple[dict, dict, dict]:
             )
         weights[known_as], said[known_as] = _at_least_float32(value), name
     return weights, said, ignored
+
+
+def _named_by_shape(weights: dict, said: dict, new: list[Place]) -> tuple[dict, dict]:
+    """The names of new weights for old ones that are only counted (`variables/3`).
+
+    Each must be the only one of its shape on its side.
+    """
+    shapes = [tuple(value.shape) for value in weights.values()]
+    names = collections.defaultdict(list)
+    for place in new:
+        for leaf, variable in place.weights.items():
+            names[tuple(variable.shape)].append(place.names[leaf])
+
+    def known_as(name, shape):
+        sure = is_position(name) and shapes.count(shape) == 1 and len(names[shape]) == 1
+        return names[shape][0] if sure and names[shape][0] not in weights else name
+
+    renamed = {name: known_as(name, tuple(value.shape)) for name, value in weights.items()}
+    return (
+        {renamed[name]: value for name, value in weights.items()},
+        {renamed[name]: name_in_file for name, name_in_file in said.items()},
+    )
 
 
 def _at_least_float32(value):
@@ -210,6 +234,9 @@ def _what_is_left(old: list[Place], new: list[Place], pairs: list[tuple[int, int
     for place in old:
         if place.name not in new_of:
             lines.append(f"  old, without a new one: {_described(place)}")
+            if all(map(is_position, place.names.values())):
+                lines += _of_its_shapes(place, new)
+                continue
             lines += _nearest([(place, other) for other in new], 1, old_of)
     lines.append(
         "Nothing was assigned. Give the model the layers and sizes of the old one, or say in rules "
@@ -217,6 +244,19 @@ def _what_is_left(old: list[Place], new: list[Place], pairs: list[tuple[int, int
         'weights behind, "keep" leaves new ones as they are.'
     )
     return "\n".join(lines)
+
+
+def _of_its_shapes(old: Place, new: list[Place]) -> Iterator[str]:
+    """What weights without a name may be: a rule for each of them says which."""
+    for leaf, name in old.names.items():
+        shape = tuple(old.weights[leaf].shape)
+        found = [
+            place.names[k]
+            for place in new
+            for k, variable in place.weights.items()
+            if tuple(variable.shape) == shape
+        ]
+        yield f"      {name} may be: {', '.join(found) or 'nothing here'}"
 
 
 def _nearest(pairs: list[tuple[Place, Place]], side: int, taken: dict) -> Iterator[str]:

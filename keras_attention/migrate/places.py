@@ -16,7 +16,7 @@ _MEANINGS = {
     "cell": "cell cells lstm gru rnn",
     "embedding": "emb embed embedder embedding embeddings",
     "attention": "attention mechanism mechanisms bahdanau luong",
-    "output": "output dense fc logits proj",
+    "output": "output dense fc logits proj projection",
     "": "layer layers model seq wrapper basic simple stacked multi dynamic bidirectional",
 }
 _MEANING = {word: meaning for meaning, words in _MEANINGS.items() for word in words.split()}

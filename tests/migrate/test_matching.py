@@ -131,7 +131,7 @@ def test_a_way_that_is_not_the_shortest_tells_too():
     model = RNNSeq2Seq(11, 12, units=6, layers=2, cell="lstm", bidirectional=False, bridge="pass")
     model.build()
     places = {place.name: place for place in places_of_model(model)}
-    assert "decoder" in places["inner_cell/cells/1"].words
+    assert "decoder" in places["inner_cell_1"].words
     assert len([v for p in places.values() for v in p.weights]) == len(model.weights)
 
 
@@ -294,3 +294,55 @@ def test_rules_that_are_none_are_an_error_with_an_example(text, tmp_path):
 def test_a_replacement_that_re_does_not_take_is_an_error():
     with pytest.raises(ValueError, match="re.sub"):
         Rules(map={"a": r"\1"}).rename("a")
+
+
+# -- weights that are only counted
+
+
+def two_cells():
+    """Cells of other sizes: every weight of the first has a shape of its own."""
+    model = keras.Sequential([keras.layers.SimpleRNN(4, return_sequences=True)])
+    model.add(keras.layers.SimpleRNN(4, use_bias=False))
+    model.build((None, None, 3))
+    return model
+
+
+def test_a_counted_weight_of_a_shape_of_its_own_finds_its_place():
+    layer = keras.layers.SimpleRNNCell(4)
+    layer.build((None, 3))
+    shapes = {"variables/1": (3, 4), "variables/2": (4, 4), "variables/3": (4,)}
+    weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    assert mapping(plan(Checkpoint(weights, {}), layer)) == {
+        "kernel": ("variables/1",),
+        "recurrent_kernel": ("variables/2",),
+        "bias": ("variables/3",),
+    }
+
+
+def test_where_shapes_do_not_tell_the_candidates_of_a_counted_weight_are_listed():
+    shapes = {"variables/1": (3, 4), "variables/2": (4, 4), "variables/3": (4,)}
+    shapes |= {"variables/4": (4, 4), "variables/5": (4, 4)}
+    weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    message = error(weights, two_cells())
+    names = [
+        place.names[leaf]
+        for place in places_of_model(two_cells())
+        for leaf, variable in place.weights.items()
+        if tuple(variable.shape) == (4, 4)
+    ]
+    assert len(names) == 3
+    for number in (2, 4, 5):
+        (line,) = re.findall(f"variables/{number} may be: (.*)", message)
+        assert len(line.split(", ")) == 3
+
+
+def test_a_projection_layer_is_an_output_layer():
+    weights = read(old("tfa_lstm")).weights
+    expected = mapping(plan(Checkpoint(weights, {}), targets.tfa_lstm()))
+    (name,) = expected["output_layer/kernel"]
+    layer = name.removesuffix("/kernel")
+    renamed = {n.replace(layer, "decoder/projection_layer"): w for n, w in weights.items()}
+    assert len(renamed) == len(weights) and set(renamed) != set(weights)
+    found = mapping(plan(Checkpoint(renamed, {}), targets.tfa_lstm()))
+    assert found["output_layer/kernel"] == ("decoder/projection_layer/kernel",)
+    assert found["output_layer/bias"] == ("decoder/projection_layer/bias",)

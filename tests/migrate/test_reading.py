@@ -154,3 +154,64 @@ def test_a_file_of_something_else_is_an_error(tmp_path):
     (tmp_path / "notes").write_text("no checkpoint\n" * 100)
     with pytest.raises(ValueError, match="Expected a whole TensorFlow checkpoint"):
         read(str(tmp_path / "notes"))
+
+
+def of_groups(path, groups):
+    """An .h5 file of Keras 2: group -> {name of a weight: value}."""
+    with h5py.File(path, "w") as file:
+        for group, weights in groups.items():
+            names = [name + ":0" for name in weights]
+            file.create_group(group).attrs["weight_names"] = [name.encode() for name in names]
+            for name, value in zip(names, weights.values()):
+                file[f"{group}/{name}"] = value
+    return str(path)
+
+
+def test_the_query_of_a_mechanism_whose_memory_was_set_up_before_has_the_kernel_without_a_role(
+    tmp_path,
+):
+    """setup_memory builds the memory's projection in a scope, the decoder the query's without."""
+    scope = "m/basic_decoder/decoder/while/attention_wrapper/BahdanauAttention"
+    mechanism = {
+        f"{scope}/attention_v": np.ones([2]),
+        f"{scope}/kernel": np.full([2, 2], 2.0),
+        "m/BahdanauAttention/memory_layer/kernel": np.full([2, 2], 3.0),
+    }
+    groups = {"BahdanauAttention": mechanism, "attention_wrapper": mechanism}
+    found = read(of_groups(tmp_path / "m.h5", groups)).weights
+    assert {name: value.max() for name, value in found.items()} == {
+        f"{scope}/attention_v": 1.0,
+        f"{scope}/query_layer/kernel": 2.0,
+        "m/BahdanauAttention/memory_layer/kernel": 3.0,
+    }
+
+
+def test_the_metrics_of_a_compiled_model_are_no_weights(tmp_path):
+    with h5py.File(tmp_path / "m.weights.h5", "w") as file:
+        for name in (
+            "metrics/mean/vars/0",
+            "metrics/mean_metric_wrapper/vars/1",
+            "layers/d/vars/0",
+        ):
+            file[name] = np.ones([2], np.float32)
+    weights, ignored = read(str(tmp_path / "m.weights.h5"))
+    assert set(weights) == {"layers/d/vars/0"}
+    assert set(ignored.values()) == {"metric"}
+
+
+def save_as_functional(folder, names):
+    """The keys of a functional model of Keras 2: its weights are counted."""
+    variables = [tf.Variable(tf.fill([2], float(i)), name=name) for i, name in enumerate(names)]
+    dense = tf.train.Checkpoint(kernel=tf.Variable(tf.ones([3, 2]), name="out/kernel"))
+    keys = {"variables": variables, "layer_with_weights-4": dense}
+    return tf.train.Checkpoint(**keys).save(str(folder / "old"))
+
+
+def test_weights_that_are_only_counted_have_the_names_of_their_variables(tmp_path):
+    path = save_as_functional(tmp_path, ["enc/lstm_cell/bias", "dec/lstm_cell/bias"])
+    assert set(read(path).weights) == {"enc/lstm_cell/bias", "dec/lstm_cell/bias", "out/kernel"}
+
+
+def test_a_name_that_two_variables_had_tells_nothing(tmp_path):
+    path = save_as_functional(tmp_path, ["bias", "bias"])
+    assert set(read(path).weights) == {"variables/0", "variables/1", "out/kernel"}
