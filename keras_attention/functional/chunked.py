@@ -41,9 +41,13 @@ def chunked_attention(
     dtype = values.dtype
 
     @tf.custom_gradient
-    def attention(*arrays):
-        context, log_sum = _forward(grid, *arrays)
-        return context, lambda upstream: _backward(grid, *arrays, context, log_sum, upstream)
+    def attention(query, keys, values):
+        context, log_sum = _forward(grid, query, keys, values)
+
+        def backward(upstream):
+            return _backward(grid, query, keys, values, context, log_sum, upstream)
+
+        return context, backward
 
     whole = (grid.rows * grid.height, *2 * [grid.columns * grid.width])
     arrays = (_pad(widen(x), steps) for x, steps in zip((query, keys, values), whole))

@@ -3,6 +3,8 @@
 H query heads, G key heads, of which each serves H / G query heads.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
@@ -68,7 +70,7 @@ def _ungrouped(x, like):
     return tf.ensure_shape(tf.reshape(x, shape), [*like.shape[:3], x.shape[3]])
 
 
-def head_mask(mask, causal: bool, targets: int | tf.Tensor, slots: int | tf.Tensor):
+def head_mask(mask, causal: bool, targets: int | tf.Tensor, slots: int | tf.Tensor) -> Any:
     """One mask that broadcasts to [B, H, T, S], or None.
 
     mask: bool [B, S], [B, T, S], [B, H, T, S] or None; causal: the queries are the last T of the

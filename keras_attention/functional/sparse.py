@@ -131,7 +131,7 @@ def fixed_attention(
     return out_of_blocks(_attend(near, far, hop, normalize, values.dtype), steps)
 
 
-def _attend(near, far, hop, normalize, dtype):
+def _attend(near, far, hop, normalize, dtype) -> Any:
     """One softmax over the scores of the parts, one sum of what the parts read."""
     parts = [part() for part in ((near, far) if hop is None else ((near, far)[hop - 1],))]
     scores = tf.concat([scores for scores, _, _ in parts], -1)

@@ -68,7 +68,7 @@ class Layer(Rematerialized, keras.layers.Layer):
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
 
 
-def _tensors(shape: Any, dtype: str) -> Any:
+def _tensors(shape: Any, dtype: Any) -> Any:
     """A symbolic tensor of this shape, or the same nest of them."""
     if isinstance(shape, dict):
         return {name: _tensors(part, dtype) for name, part in shape.items()}

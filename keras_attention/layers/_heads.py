@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 
-def own_heads(layer, inputs, memory=None, mask=None) -> tuple[tuple, Any]:
+def own_heads(layer, inputs, memory=None, mask=None) -> tuple[tuple[Any, Any, Any], Any]:
     """A sequence that looks at itself, by the projections of a `MultiHeadAttention`.
 
     [B, T, D], mask [B, T] -> (query, keys [B, H, T, Dk], values [B, H, T, Dv]), the mask or that of
@@ -24,7 +24,8 @@ def own_heads(layer, inputs, memory=None, mask=None) -> tuple[tuple, Any]:
             f"{type(layer).__name__} needs a mask [B, T], for it makes no [T, T] weights. "
             f"Received: shape {mask.shape}"
         )
-    return (layer.split_query(inputs), *spread(layer, keys, values)), mask
+    keys, values = spread(layer, keys, values)
+    return (layer.split_query(inputs), keys, values), mask
 
 
 def spread(layer, *arrays) -> list[tf.Tensor]:

@@ -1,6 +1,7 @@
 """Errors for arguments in the spelling of Keras' own attention layers, which name ours."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -48,7 +49,7 @@ def check_settings(layer: Any, settings: dict) -> None:
         _refuse(layer, settings, _SETTINGS, parameters, type(layer).__name__)
 
 
-def check_call(layer: Any, args: tuple, kwargs: dict) -> None:
+def check_call(layer: Any, args: Sequence, kwargs: dict) -> None:
     """Refuse a call of a layer that is meant for Keras' own: `layer([q, v])`, `layer(q, v, k)`."""
     if kwargs.keys() & _ARGUMENTS.keys():
         parameters = set(inspect.signature(layer.call).parameters)
@@ -65,7 +66,7 @@ def check_call(layer: Any, args: tuple, kwargs: dict) -> None:
             f"{name} takes two arguments, layer(query, memory), not a list as the attention layers "
             f"of Keras do. Received: a {type(args[0]).__name__} of {len(args[0])}"
         )
-    mask = args[2] if len(args) > 2 and names[2] == "mask" else kwargs.get("mask")
+    mask: Any = args[2] if len(args) > 2 and names[2] == "mask" else kwargs.get("mask")
     if isinstance(mask, (list, tuple)) and any(m is None or hasattr(m, "shape") for m in mask):
         of_memory = "memory_mask" if "memory_mask" in names else "mask"
         raise ValueError(

@@ -64,7 +64,7 @@ class OfTwoWidths:
                 args[place] if place < len(args) else kwargs.get(name)
                 for place, name in enumerate(names)
             )
-            if not isinstance(memory, tuple):
+            if x is not None and not isinstance(memory, tuple):
                 with tf.init_scope():
                     self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
         return super().__call__(*args, **kwargs)

@@ -139,7 +139,8 @@ class Attention(Layer):
             memory = zero_masked(memory, mask)
         self._build_memory(memory.shape[-1])
         layers = self.key_layer, self.value_layer
-        return Memory(*(memory if layer is None else layer(memory) for layer in layers), mask)
+        keys, values = (memory if layer is None else layer(memory) for layer in layers)
+        return Memory(keys, values, mask)
 
     def prepare(self, memory, mask=None, memory_mask=None) -> tuple[Memory, tf.Tensor]:
         """A projected memory, and who may look where in it.  -> `Memory`, bool [B, 1 or T, S]."""

@@ -95,7 +95,7 @@ class TransformerCell(Layer):
         return self.stack.project_memory(values, memory_mask)
 
     def get_initial_state(
-        self, batch_size=None, max_length=None, beam_width=1, memory=None, dtype=None
+        self, batch_size: Any = None, max_length=None, beam_width=1, memory=None, dtype=None
     ) -> DecoderState:
         """The state before the first step of B sources with K hypotheses each."""
         if max_length is None or not self.stack.built:

@@ -113,9 +113,11 @@ class LSTMNCell(Layer):
         summary, carried = tf.split(context[:, 0], 2, axis=-1)
         output, (h, c) = self.lstm(inputs, [summary, carried])
         tapes = ((hidden, h), (cell, c), (keys, self.keys(h)))
-        tapes = [tf.reshape(_cells.push(*pair), tf.shape(state.hidden)) for pair in tapes]
+        hidden, cell, keys = (
+            tf.reshape(_cells.push(*pair), tf.shape(state.hidden)) for pair in tapes
+        )
         filled = _cells.push(state.filled, tf.ones_like(state.filled[:, 0]))
-        return output, LSTMNState(*tapes, filled, summary)
+        return output, LSTMNState(hidden, cell, keys, filled, summary)
 
     def get_config(self) -> dict:
         names = ("units", "memory_length", "feed_summary")

@@ -154,7 +154,8 @@ class LinearAttentionCell(Layer):
         groups = attention.num_key_heads
         query = split(attention.query(inputs), attention.num_heads)
         keys, values = split(attention.key(inputs), groups), split(attention.value(inputs), groups)
-        context, state = linear_step(query, *spread(attention, keys, values), LinearState(*state))
+        keys, values = spread(attention, keys, values)
+        context, state = linear_step(query, keys, values, LinearState(*state))
         context = tf.cast(
             tf.reshape(context, [-1, attention.output_layer.kernel.shape[0]]), inputs.dtype
         )

@@ -18,16 +18,18 @@ def _length(length, input_shape) -> int:
     """The longest S: the one asked for, or that of the input."""
     fit(x=("B S D", input_shape))
     known = input_shape[1]
-    if length is None and known is None:
-        raise ValueError(
-            "The weights mix S places, so the longest S must be known: give length=, or an input "
-            f"of known S. Received: shape {tuple(input_shape)}"
-        )
-    if length is not None and known is not None and known > length:
+    if length is None:
+        if known is None:
+            raise ValueError(
+                "The weights mix S places, so the longest S must be known: give length=, or an "
+                f"input of known S. Received: shape {tuple(input_shape)}"
+            )
+        return known
+    if known is not None and known > length:
         raise ValueError(
             f"S must be at most length. Received: S={known}, length={length}. Give a larger length."
         )
-    return known if length is None else length
+    return length
 
 
 @keras.saving.register_keras_serializable("keras_attention")

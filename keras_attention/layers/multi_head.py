@@ -1,6 +1,5 @@
 """Multi-head attention, and its cache for decoding step by step."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -194,7 +193,7 @@ class MultiHeadAttention(OfTwoWidths, Layer):
         """The scaled query of every head.  [B, T, D] -> [B, H, T, Dk]."""
         return split_heads(self.query(query), self.num_heads) * self._key_width**-0.5
 
-    def weigh(self, query, keys, mask=None, bias: Any | Callable = None) -> tf.Tensor:
+    def weigh(self, query, keys, mask=None, bias: Any = None) -> tf.Tensor:
         """What each head looks at.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
         return weigh_scores(head_scores(query, keys), query, mask, bias)
 
@@ -239,7 +238,7 @@ class MultiHeadAttention(OfTwoWidths, Layer):
         return {**super().get_config(), **own, "dropout": self.dropout.rate}
 
 
-def weigh_scores(scores, query, mask=None, bias: Any | Callable = None) -> tf.Tensor:
+def weigh_scores(scores, query, mask=None, bias: Any = None) -> tf.Tensor:
     """softmax(scores + bias), zeros where the mask is False or the bias -inf.  [B, H, T, S].
 
     `bias` broadcasts to the scores, or is a function from the query heads [B, H, T, Dk] to it.

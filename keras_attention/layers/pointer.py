@@ -49,7 +49,7 @@ class PointerHead(Layer):
         self.keys = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy)  # W_1
         self.query = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy)  # W_2
 
-    def build(self, query_shape, memory_shape=None) -> None:
+    def build(self, query_shape, memory_shape: Any = None) -> None:
         """Two projections and v."""
         fit(query=("B T D", query_shape), memory=("B S D'", memory_shape))
         self.query.build((None, None, query_shape[-1]))

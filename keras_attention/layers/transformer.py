@@ -122,9 +122,10 @@ class TransformerStack(OfTwoWidths, Layer):
 
     def project_memory(self, memory, mask=None) -> tuple[Memory, ...]:
         """What each block looks at, once per source.  [B, S, D'] -> N x `Memory`."""
-        if not self.blocks[0].cross_attention:
+        looking = [block.cross_attention for block in self.blocks if block.cross_attention]
+        if not looking:
             raise ValueError("A stack without cross=True looks at no memory. Received: a memory.")
-        return tuple(block.cross_attention.project_memory(memory, mask) for block in self.blocks)
+        return tuple(attention.project_memory(memory, mask) for attention in looking)
 
     def step(self, x, caches, time, slot, mask, memory=None):
         """The step at position `time`, for T hypotheses that are written to `slot`, ...

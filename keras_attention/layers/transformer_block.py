@@ -100,9 +100,9 @@ class TransformerBlock(OfTwoWidths, Layer):
             layer.build(x)
         if self.cross_attention is not None:
             self.cross_attention.build(x, memory)
-            self.cross_residual.build(x)
-        for layer in (self.feed_forward, self.feed_forward_residual):
-            layer.build(x)
+        for layer in (self.cross_residual, self.feed_forward, self.feed_forward_residual):
+            if layer is not None:
+                layer.build(x)
         self.built = True
 
     def call(self, x, memory=None, mask=None, causal=False, training=None):
@@ -138,23 +138,23 @@ class TransformerBlock(OfTwoWidths, Layer):
 
     def _above(self, x, memory, training):
         """Cross-attention and feed-forward."""
-        weights = None
-
-        def read(x):
-            nonlocal weights
-            output, weights = self.cross_attention(
-                x, memory=memory, return_weights=True, training=training
-            )
-            return output
-
-        if (self.cross_attention is None) != (memory is None):
+        weights, attention, residual = None, self.cross_attention, self.cross_residual
+        if (attention is None) != (memory is None):
             raise ValueError(
                 "A memory [B, S, D'] goes with cross=True, and cross=True with a memory. Received: "
-                f"cross={self.cross_attention is not None}, "
+                f"cross={attention is not None}, "
                 f"{'no memory' if memory is None else 'a memory'}"
             )
-        if memory is not None:
-            x = self.cross_residual(x, sublayer=read, training=training)
+        if attention is not None and residual is not None:
+
+            def read(x):
+                nonlocal weights
+                output, weights = attention(
+                    x, memory=memory, return_weights=True, training=training
+                )
+                return output
+
+            x = residual(x, sublayer=read, training=training)
         x = self.feed_forward_residual(x, sublayer=self.feed_forward, training=training)
         return x, weights
 

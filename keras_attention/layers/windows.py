@@ -147,7 +147,7 @@ class WindowAttention(Layer):
         table = tf.transpose(widen(self.table))
         return tf.gather(table, relative_position_index(self.window), axis=1)
 
-    def _seen(self, x, mask, windows, padded, shift):
+    def _seen(self, x, mask, windows, padded: tuple[Any, Any], shift):
         """Who may look at whom, broadcastable to [B, N, H, M*M, M*M], or None."""
         seen = None
         if mask is not None or padded != tuple(x.shape[1:3]):

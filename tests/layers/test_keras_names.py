@@ -97,6 +97,12 @@ def test_a_memory_by_hand_and_masks_as_lists_of_bools_are_none_of_this():
     np.testing.assert_array_equal(attention(QUERY, memory), attention(QUERY, VALUE))
 
 
+@pytest.mark.parametrize("given", [{}, {"memory": VALUE}])
+def test_a_call_without_its_query_says_what_is_missing(given):
+    with pytest.raises(TypeError, match="missing.*query"):
+        MultiHeadAttention(2)(**given)
+
+
 def test_a_setting_that_nobody_knows_is_refused_by_keras():
     with pytest.raises((TypeError, ValueError), match="nothing"):
         MultiHeadAttention(2, nothing=1)
