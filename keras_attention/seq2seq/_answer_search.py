@@ -27,10 +27,10 @@ __all__ = ["Answers", "AnswerSearch", "StepOutput"]
 
 
 class StepOutput(NamedTuple):
-    """What a step of the search leaves behind."""
+    """What a step of the search leaves behind, and the shapes and types of that."""
 
-    ids: tf.Tensor  # [B, K]
-    parents: tf.Tensor  # [B, K]
+    ids: Any  # [B, K]
+    parents: Any  # [B, K]
     alignments: Any  # [B, K, S]: what each hypothesis looked at before the step chose; or ()
 
 
@@ -68,8 +68,8 @@ class AnswerSearch(Decoder):
         start: (tokens [B], first state) for `initialize`.
     """
 
-    batch_size = None
-    tracks_own_finished = True
+    batch_size: Any = None
+    tracks_own_finished: bool = True
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class AnswerSearch(Decoder):
         beam_width: int,
         end_id: Any,
         *,
-        start: tuple | None = None,
+        start: tuple[Any, Any] | None = None,
         n_best: int | None = None,
         chooser: Chooser | None = None,
         length_penalty: Any = 0.0,
@@ -96,8 +96,9 @@ class AnswerSearch(Decoder):
         self._return_alignments = return_alignments
         self._covers = tf.get_static_value(coverage_penalty) != 0.0
         self._in_beginning = getattr(cell, "in_beginning", None)
-        groups = self._chooser.groups
-        self._keeps_apart = self._chooser.choose_apart is not None and beam_width > groups
+        apart = beam_width > self._chooser.groups
+        self._choose_apart = self._chooser.choose_apart if apart else None
+        self._keeps_apart = self._choose_apart is not None
 
     # -- the loop
 
@@ -115,6 +116,8 @@ class AnswerSearch(Decoder):
 
     def initialize(self, name=None):
         """Every source begins with one live hypothesis, one in each group, or one for each draw."""
+        if self._start is None:
+            raise ValueError("AnswerSearch.initialize needs start=. Received: start=None")
         tokens, cell_state = self._start
         batch_size, width = tf.shape(tokens)[0], self._beam_width
         floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
@@ -146,8 +149,9 @@ class AnswerSearch(Decoder):
         given = None
         if self._in_beginning is not None:
             given = self._split(self._in_beginning(cell_state))
-        if self._keeps_apart:
-            choice, state = self._apart(time, logits, cell_state, state, given)
+        if self._choose_apart is not None:
+            choose = self._choose_apart
+            choice, state = self._apart(choose, time, logits, cell_state, state, given)
             ids, parents = choice.ids, choice.parents
         else:
             output, state = _search_step(
@@ -168,7 +172,7 @@ class AnswerSearch(Decoder):
         alignments = self._attention(cell_state) if self._return_alignments else ()
         return StepOutput(ids, parents, alignments), state, ids, state.beams.finished
 
-    def _apart(self, time, logits, cell_state, state, given):
+    def _apart(self, choose, time, logits, cell_state, state, given):
         """One step of a beam search that keeps its finished answers apart."""
         beams, groups = state.beams, self._chooser.groups
         never = tf.constant(-float("inf"), logits.dtype)
@@ -188,7 +192,7 @@ class AnswerSearch(Decoder):
             repeated=_repeated_token(self._end_token, logits),
             in_beginning=given,
         )
-        live, ends, choice_state = self._chooser.choose_apart(continuations, state.choice)
+        live, ends, choice_state = choose(continuations, state.choice)
         scores, said_end, stuck = self._scores(ends, time + 1, coverage), True, None
         if not self._normalize:  # a row may have nothing left to say
             stuck = (tf.reduce_max(logits, -1) == never) & ~beams.finished
@@ -265,7 +269,7 @@ class AnswerSearch(Decoder):
         origins = 2 * (steps * self._beam_width + tf.range(self._beam_width)) + said_end
         return Finished(scores, origins), lengths
 
-    def _follow_back(self, outputs, times, places):
+    def _follow_back(self, outputs, times, places) -> tuple[tf.Tensor, Any]:
         """The way to answers that ended at these steps in these places.
 
         times, places [B, n] -> ids [T, B, n], alignments [T, B, n, S] or ().

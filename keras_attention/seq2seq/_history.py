@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_attention.seq2seq._keras import in_xla
 
-_step = contextvars.ContextVar("step", default=None)
+_step: contextvars.ContextVar[Any] = contextvars.ContextVar("step", default=None)
 
 
 def new(dtype: Any, shape: Any) -> tf.TensorArray:

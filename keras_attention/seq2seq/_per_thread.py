@@ -37,7 +37,7 @@ class PerThread:
     def _values(self, instance) -> "_Values":
         return vars(instance).setdefault(f"_each_{self._name}", _Values(self._default))
 
-    def __get__(self, instance, owner=None):
+    def __get__(self, instance, owner=None) -> Any:
         if instance is None:
             return self
         value = self._values(instance).get()

@@ -330,8 +330,8 @@ class AttentionMechanism(KeepsActivations, HasPerThread, keras.layers.Layer):
 
     def _normalize(self, scores, mask, state):
         """(scores, mask, state) -> (weights, next state or None for the weights themselves)."""
-        named = isinstance(self.probability_fn, str)
-        normalize = _NORMALIZERS[self.probability_fn] if named else self.probability_fn
+        given = self.probability_fn
+        normalize = _NORMALIZERS[given] if isinstance(given, str) else given
         return normalize(scores, mask), None
 
     def read(

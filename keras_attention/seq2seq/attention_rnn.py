@@ -45,7 +45,8 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
                 "An RNN carries tensors alone and has no place for a cell with "
                 "alignment_history=True. Decode with BasicDecoder: its last state has the history."
             )
-        super().__init__(cell, *args, **kwargs)
+        # Of two parents the checker sees the constructor of the first, which has none.
+        super().__init__(cell, *args, **kwargs)  # pyright: ignore[reportCallIssue]
         self.supports_masking = True  # which Keras 3.16 denies its RNNs
 
     @no_autograph

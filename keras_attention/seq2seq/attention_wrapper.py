@@ -192,7 +192,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         attention_fn: Callable | None = None,
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
+        # Of its parents the checker sees the constructor of the first, which has none.
+        super().__init__(name=name, **kwargs)  # pyright: ignore[reportCallIssue]
         self._is_multi = isinstance(attention_mechanism, (list, tuple))
         mechanisms = list(attention_mechanism) if self._is_multi else [attention_mechanism]
         for mechanism in mechanisms:
@@ -307,7 +308,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         ]
 
     def _attention_width(self) -> int | None:
-        widths = self._context_widths()
+        widths: list[Any] = self._context_widths()
         if self._attention_layers is not None:
             inner = output_width(self.cell)
             widths = [

@@ -174,7 +174,7 @@ class BeamSearchDecoder(BaseDecoder):
         self.output_alignments = output_alignments
         self.normalize = normalize
         self._chooses = chooser is not None
-        self.chooser = chooser if self._chooses else best()
+        self.chooser = best() if chooser is None else chooser
         self.n_best = n_best
 
     # -- sizes
@@ -248,7 +248,10 @@ class BeamSearchDecoder(BaseDecoder):
                 "BeamSearchDecoder needs start_tokens and end_token. Received: "
                 f"start_tokens={start_tokens}, end_token={end_token}"
             )
-        if embedding is None and self.embedding_fn is None:
+        embed = self.embedding_fn
+        if embedding is not None:
+            embed = lambda ids: tf.nn.embedding_lookup(embedding, ids)  # noqa: E731
+        if embed is None:
             raise ValueError(
                 "BeamSearchDecoder needs an embedding matrix at the call, or embedding_fn in the "
                 "constructor. Received: neither."
@@ -259,9 +262,7 @@ class BeamSearchDecoder(BaseDecoder):
             raise ValueError(f"start_tokens must be a vector. Received: shape {start_tokens.shape}")
         if self.end_token.shape.rank != 0:
             raise ValueError(f"end_token must be a scalar. Received: shape {self.end_token.shape}")
-        self._embed = self.embedding_fn
-        if embedding is not None:
-            self._embed = lambda ids: tf.nn.embedding_lookup(embedding, ids)
+        self._embed = embed
         only_one_state(initial_state, initial_cell_state)
         memory = prepare(self.cell, memory, memory_sequence_length, memory_mask)
         if initial_state is None:
@@ -300,17 +301,9 @@ class BeamSearchDecoder(BaseDecoder):
         cell_state = self._split_state(cell_state)
         coverage = tf.get_static_value(self.coverage_penalty_weight) != 0.0
         needed = coverage or self.output_alignments
-        attention = _attention_probs(cell_state) if needed else None
-        if needed and attention is None:
-            raise ValueError(
-                "Coverage penalty and output_alignments need a cell that attends: an "
-                "AttentionWrapper, or one whose state has `alignments`. Received: "
-                f"{type(self.cell).__name__}"
-            )
-        if attention is not None:
+        attention: Any = self._attention(cell_state) if needed else None
+        if needed:
             self._alignment_steps, self._alignment_dtype = attention.shape[-1:], attention.dtype
-            if attention.shape.rank == 2:  # of a cell that keeps its state to itself
-                attention = self._split(attention)
         beams = BeamSearchDecoderState(
             cell_state=cell_state,
             log_probs=tf.where(
@@ -326,6 +319,18 @@ class BeamSearchDecoder(BaseDecoder):
         )
         choice = self.chooser.init(self._batch_size, self.beam_width)
         return _SearchState(beams, tf.zeros_like(first), choice)
+
+    def _attention(self, cell_state) -> tf.Tensor:
+        """What every hypothesis has just looked at.  [B, K, S]."""
+        attention = _attention_probs(cell_state)
+        if attention is None:
+            raise ValueError(
+                "Coverage penalty and output_alignments need a cell that attends: an "
+                "AttentionWrapper, or one whose state has `alignments`. Received: "
+                f"{type(self.cell).__name__}"
+            )
+        # Of rank 2: that of a cell that keeps its state to itself.
+        return self._split(attention) if attention.shape.rank == 2 else attention
 
     def _split_state(self, cell_state):
         """[B*K, ...] -> [B, K, ...], unless the cell reorders its state by itself."""
@@ -371,10 +376,7 @@ class BeamSearchDecoder(BaseDecoder):
             )
             if self.output_alignments:
                 # What a token looked at is what the parent of its hypothesis has just looked at.
-                alignments = _attention_probs(cell_state)
-                if alignments.shape.rank == 2:
-                    alignments = self._split(alignments)
-                alignments = gather_beams(alignments, outputs.parent_ids)
+                alignments = gather_beams(self._attention(cell_state), outputs.parent_ids)
                 outputs = AlignedBeamSearchDecoderOutput(*outputs, alignments)
             finished = state.beams.finished
             if self.n_best is not None and self.chooser.choose_apart is not None:
@@ -393,8 +395,9 @@ class BeamSearchDecoder(BaseDecoder):
         weights = (self.length_penalty_weight, self.coverage_penalty_weight)
         coverage = beams.accumulated_attention_probs
 
-        def scores(lengths, whole, *weights):
-            return _get_scores(beams.log_probs[..., None], lengths, *weights, whole, coverage)[
+        def scores(lengths, whole, length_weight, coverage_weight):
+            log_probs = beams.log_probs[..., None]
+            return _get_scores(log_probs, lengths, length_weight, coverage_weight, whole, coverage)[
                 ..., 0
             ]
 

@@ -45,7 +45,7 @@ def _trace(parent_ids: tf.Tensor, last: tf.Tensor, places: tf.Tensor | None = No
     default: n itself. Above it a hypothesis stays in its place. [B, 1] is the same for all.
     """
     steps = tf.shape(parent_ids)[0]
-    own = tf.broadcast_to(tf.range(tf.shape(parent_ids)[2]), tf.shape(parent_ids)[1:])
+    own: tf.Tensor = tf.broadcast_to(tf.range(tf.shape(parent_ids)[2]), tf.shape(parent_ids)[1:])
     # One step too many, in which a beam stands for itself: an array of none cannot be stacked.
     parent_ids = tf.concat([parent_ids, own[None]], 0)
     places = own if places is None else places

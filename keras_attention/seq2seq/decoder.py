@@ -58,11 +58,11 @@ class Decoder(_Steps, abc.ABC):
     """What `dynamic_decode` runs: begin somewhere, make a step, say who has finished."""
 
     @abc.abstractmethod
-    def initialize(self, name=None):
+    def initialize(self, name=None) -> tuple[Any, Any, Any]:
         """-> (finished [N] bool, first inputs, initial state)."""
 
     @abc.abstractmethod
-    def step(self, time, inputs, state, training=None, name=None):
+    def step(self, time, inputs, state, training=None, name=None) -> tuple[Any, Any, Any, Any]:
         """-> (outputs, next state, next inputs, finished)."""
 
 
@@ -249,7 +249,7 @@ def dynamic_decode(
     return outputs, state, lengths
 
 
-def _initialize(decoder, kwargs):
+def _initialize(decoder, kwargs) -> tuple[Any, Any, Any]:
     if isinstance(decoder, keras.layers.Layer):  # a BaseDecoder, of ours or of tfa.seq2seq
         init_input = kwargs.pop("decoder_init_input", None)
         return decoder.initialize(init_input, **kwargs.pop("decoder_init_kwargs", {}))

@@ -31,12 +31,15 @@ class Model(Protocol):
         """-> (memory, state): what every step may look at (or None), and the first state; None for
         a cell that begins with `get_initial_state(batch_size, max_length, beam_width, memory)`.
         """
+        ...
 
     def embed(self, tokens: tf.Tensor) -> tf.Tensor:
         """Target ids [N] -> inputs of the cell [N, D]."""
+        ...
 
     def project(self, output: tf.Tensor) -> tf.Tensor:
         """Outputs of the cell [..., D'] -> logits [..., V]."""
+        ...
 
     # (inputs, state, memory=, beam_width=) -> (output, state); and perhaps
     # reorder(state, parents [B, K]) -> state, if it need not be gathered

@@ -49,7 +49,8 @@ class TrainingSampler(Sampler):
         first = tf.nest.flatten(inputs)[0]
         steps, self._batch_size = tf.shape(first)[0], tf.shape(first)[1]
         lengths = self._lengths(sequence_length, mask, steps)
-        self.sequence_length = _within(lengths, *first.shape[:2], steps, self._batch_size)
+        longest, rows = first.shape[:2]
+        self.sequence_length = _within(lengths, longest, rows, steps, self._batch_size)
         self._given = _Steps.of(inputs)
         finished = tf.equal(self.sequence_length, 0)
         return finished, self._given.read(0, finished)

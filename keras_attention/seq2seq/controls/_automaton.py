@@ -31,8 +31,9 @@ def automaton(phrases: Phrases, banned: Phrases = ()) -> Automaton:
     """Of phrases none of which holds another, and of others that may not be said."""
     texts = [*phrases, *banned]
     tokens = sorted({token for text in texts for token in text})
-    begins = {text[:i] for text in texts for i in range(len(text) + 1)}
-    nodes = sorted(begins | {()}, key=lambda node: (len(node), node))
+    begins: set[tuple[int, ...]] = {text[:i] for text in texts for i in range(len(text) + 1)}
+    begins.add(())
+    nodes = sorted(begins, key=lambda node: (len(node), node))
     place = {node: i for i, node in enumerate(nodes)}
     symbol = {token: i for i, token in enumerate(tokens, 1)}
 

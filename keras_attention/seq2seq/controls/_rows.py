@@ -1,7 +1,7 @@
 """What the controls are made of: rows of a state, and ways to strike tokens out."""
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,9 +46,9 @@ def demand_ids(ids: Any, of: str) -> tuple[int, ...]:
     """The ids as numbers; ValueError unless all are whole and not negative."""
     ids = np.asarray(list(ids))
     rule = f"The ids of {of} must be whole numbers."
-    whole = demand(ids, lambda x: (x == np.floor(x)) & np.isfinite(x), rule)
-    demand(whole, lambda x: x >= 0, f"The ids of {of} must not be negative.")
-    return tuple(int(token) for token in whole)
+    demand(ids, lambda x: (x == np.floor(x)) & np.isfinite(x), rule)
+    demand(ids, lambda x: x >= 0, f"The ids of {of} must not be negative.")
+    return tuple(int(token) for token in ids)
 
 
 def demand_in_vocabulary(ids: Any, size: int | None, name: str) -> None:
@@ -61,7 +61,7 @@ def demand_in_vocabulary(ids: Any, size: int | None, name: str) -> None:
         demand(ids, lambda x: x < size, message)
 
 
-def beside(one: Any, other: Any, name: str) -> list[np.ndarray]:
+def beside(one: Any, other: Any, name: str) -> Sequence[np.ndarray]:
     """[P] or [B, P], and another such table: the positions and sources of which both speak."""
     one, other = np.atleast_2d(one), np.atleast_2d(other)
     if len({len(one), len(other)} - {1}) > 1:

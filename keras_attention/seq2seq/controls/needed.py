@@ -128,7 +128,7 @@ def met_together(parts: Sequence[Control]) -> tuple:
     if not wanted:
         return tuple(parts)
     phrases = [phrase for part in wanted for phrase in part.needed]
-    banned = frozenset().union(*(part.banned for part in parts))
+    banned = sorted(frozenset().union(*(part.banned for part in parts)))
     tables = [np.atleast_2d(part.forced) for part in parts if part.forced is not None]
     shared = [table[0].tolist() for table in tables if len(table) == 1]  # the same for each source
     forced = [max(tokens) for tokens in itertools.zip_longest(*shared, fillvalue=-1)]
