@@ -5,9 +5,16 @@ After `import models`, `keras.models.load_model` loads any file that holds one o
 
 import functools
 import importlib
+from typing import TYPE_CHECKING
 
 import keras_attention  # noqa: F401  so that Keras knows the layers of a saved model, too
 from keras_attention.layers._late import register_late
+
+if TYPE_CHECKING:
+    from models.encoder import TransformerTagger
+    from models.language_model import TransformerLM
+    from models.rnn_seq2seq import RNNSeq2Seq
+    from models.transformer import Transformer
 
 _FILES = {
     "RNNSeq2Seq": "rnn_seq2seq",

@@ -257,7 +257,8 @@ class RNNSeq2Seq(keras.Model):
             self.inner_cell,
             self.cell.attention_mechanism,
             alignment_history=True,
-            attention_layer=self.cell._attention_layers[0],
+            # A cell that attends was made with one.
+            attention_layer=self.cell._attention_layers[0],  # pyright: ignore[reportOptionalSubscript]
             dtype=self.dtype_policy,
         )
         empty = cell.get_initial_state(batch_size=tf.shape(state.attention)[0], memory=memory)

@@ -86,7 +86,7 @@ class Transformer(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        shared = dict(
+        shared: dict[str, Any] = dict(
             layers=layers, heads=heads, ff_width=ff_width, dropout=dropout, norm=norm,
             positions=positions, max_length=max_length, key_width=key_width,
             value_width=value_width, position_layout=position_layout, attention_bias=attention_bias,

@@ -169,7 +169,7 @@ def _shipped_couplets() -> Corpus:
 
 def _shipped(name: str) -> list[Pair]:
     with importlib.resources.as_file(
-        importlib.resources.files(__package__) / "data" / name
+        importlib.resources.files("apps.chatbot") / "data" / name
     ) as path:
         return read_pair_file(path).pairs
 

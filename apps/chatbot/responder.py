@@ -87,6 +87,11 @@ class Responder(export.Endpoints):
 
     def stream(self, line: str) -> Iterator[str]:
         """The reply to a line in pieces, each as soon as it is certain."""
+        if self._stream is None:
+            raise ValueError(
+                "Only one answer that is made from left to right comes in pieces. Received: "
+                "settings of several answers, or of a couplet. Ask `replies`."
+            )
         yield from self._stream(tf.constant([line], tf.string))
 
     def _pieces(self, source_text, source, stream) -> Iterator[str]:
@@ -108,7 +113,7 @@ class Responder(export.Endpoints):
 
     def count(self, line: str) -> tuple[int, int]:
         """How many tokens a line has: (known ones, all)."""
-        ids = self.tokenizer.encode([line])[0].numpy()
+        ids = self._spelling().encode(tf.constant([line]))[0].numpy()
         return int((ids != text.UNKNOWN).sum()), len(ids)
 
 

@@ -30,8 +30,8 @@ class Setting(NamedTuple):
     kind: type
     default: Any
     help: str
-    low: float | None = None
-    high: float | None = None
+    low: Any = None
+    high: Any = None
     choices: tuple[str, ...] | None = None
     stored: str | None = None
     earlier: Any = REQUIRED
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
     def check(self, value: Any) -> None:
         """Raise ValueError, with the name and what is expected, for another type or range."""
-        if value is None and (self.optional or self.default is None):
+        if (self.optional or self.default is None) and value is None:
             return
         kinds = {float: (int, float)}.get(self.kind, self.kind)
         right = isinstance(value, kinds) and isinstance(value, bool) == (self.kind is bool)

@@ -124,10 +124,11 @@ def encode(tokenizer: text.Tokenizer, pairs: list, settings: dict) -> Encoded:
     if settings["task"] == "couplet":
         lengths = np.maximum(lengths, [len(first) for first, _ in pairs])
     places = np.flatnonzero(lengths <= limit).tolist()
-    return Encoded(*([side[place] for place in places] for side in sides), places)
+    sources, targets = ([side[place] for place in places] for side in sides)
+    return Encoded(sources, targets, places)
 
 
-def _fit(directory, settings, model, train, dev) -> None:
+def _fit(directory, settings, model, train: tuple[list, list], dev: tuple[list, list]) -> None:
     checkpoint = TrainingCheckpoint(
         os.path.join(directory, store.CHECKPOINTS), model, model.optimizer
     )
@@ -261,7 +262,7 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.ticker.begin(epoch, self.progress["step"])
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs: Any = None):
         self.progress["step"] += 1
         self.progress["batch"] += 1
         self._check_finite(logs["loss"], "loss")
@@ -274,7 +275,7 @@ class _Keeper(keras.callbacks.Callback):
         if self.progress["step"] % SAVE_EVERY == 0:
             self.checkpoint.save(self.progress)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs: Any = None):
         loss = dev_loss(logs, "val_")
         self._check_finite(loss, "dev loss")
         if loss < _kept(self.progress):

@@ -127,9 +127,9 @@ def epoch_batches(
     if seed is None:
         return _cut(np.arange(count), batch_size)
     random = np.random.default_rng([seed, epoch])
-    lengths = np.asarray(lengths)
+    sizes = np.asarray(lengths)
     pools = _cut(random.permutation(count), batch_size * POOL)
-    pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    pools = [pool[np.argsort(sizes[pool], kind="stable")] for pool in pools]
     found = [batch for pool in pools for batch in _cut(pool, batch_size)]
     return [found[place] for place in random.permutation(len(found))]
 

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+BinaryFile = BinaryIO | gzip.GzipFile
 CHUNK = 1 << 16
 WAIT = 10  # seconds for somebody to write to a named pipe
 
@@ -40,7 +41,7 @@ class Limits(NamedTuple):
 
 
 def read_lines(
-    file: BinaryIO, limits: Limits | None = None, name: str = "the input"
+    file: BinaryFile, limits: Limits | None = None, name: str = "the input"
 ) -> Iterator[bytes]:
     """The lines of a binary stream, each as soon as it is complete, as UTF-8 without its line end.
 
@@ -91,7 +92,7 @@ def decode_line(line: bytes) -> str:
 
 
 @contextlib.contextmanager
-def open_lines(path: str) -> Iterator[BinaryIO]:
+def open_lines(path: str) -> Iterator[BinaryFile]:
     """A file to be given to `read_lines`, unzipped if its name ends in `.gz`.
 
     Raises ValueError if it is missing, a directory, a pipe that nobody writes to, or unreadable.

@@ -102,7 +102,7 @@ def read_pair_file(
     path, limits = os.fspath(path), limits or Limits()
     names = file_names(path)
     if len(names) == 2:
-        form, rows, lines = _two_files(*names, limits)
+        form, rows, lines = _two_files(names[0], names[1], limits)
     else:
         form, rows, lines = _one_file(path, limits, context_turns)
     pairs, ignored, skipped = [], 0, {}

@@ -37,9 +37,9 @@ def split_by_source(
     if len(places) < 2:
         held = set()
     elif not held:
-        held = {min(places, key=places.get)}
+        held = {min(places, key=places.__getitem__)}
     elif len(held) == len(places):
-        held.remove(max(places, key=places.get))
+        held.remove(max(places, key=places.__getitem__))
     train = [pair for pair in pairs if pair[0] not in held]
     return train, [pair for pair in pairs if pair[0] in held]
 

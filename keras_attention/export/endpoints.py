@@ -101,7 +101,7 @@ class Endpoints(tf.Module):
         demand_model(model, tokenizer)
         self.tokenizer = tokenizer
         self.pad_id, self.start_id, self.end_id = model.pad_id, model.start_id, model.end_id
-        self._read = read or (lambda text: (text, readable(text, tokenizer)))
+        self._read = read or (lambda text: (text, readable(text, self._spelling())))
         if hasattr(model, "prompt"):  # a line is the beginning of its reply
             max_source_length = min(max_source_length, self.settings.max_length)
         self._max_source_length = max_source_length
@@ -153,11 +153,19 @@ class Endpoints(tf.Module):
 
     def _as_told(self, text, settings):
         settings.demand_ranges(self._looks, self.settings.max_length)
-        return self._answer(text, lambda *asked: self._search(*asked, settings))
+        return self._answer(text, lambda source, text: self._search(source, text, settings))
+
+    def _spelling(self) -> texts.Tokenizer:
+        if self.tokenizer is None:
+            raise ValueError(
+                "Texts need a tokenizer: Endpoints(model, tokenizer). Received: tokenizer=None; "
+                "without one there is only `generate`, of ids."
+            )
+        return self.tokenizer
 
     def source_ids(self, text: tf.Tensor) -> tf.Tensor:
         """What the model encodes: string [B] -> ids [B, S], padded; ended, if it is no prompt."""
-        ids = self.tokenizer.encode(text)[:, : self._max_source_length]
+        ids = self._spelling().encode(text)[:, : self._max_source_length]
         return ids.to_tensor(self.pad_id) if self._prompted else self._ended(ids)
 
     def _ended(self, ids):
@@ -175,14 +183,15 @@ class Endpoints(tf.Module):
 
     def spell(self, text, source, ids, alignments=None) -> dict[str, tf.Tensor]:
         """The strings of an answer: text [B], source [B, S], ids [B, K, T] -> what is served."""
+        tokenizer = self._spelling()
         answer = {
-            "replies": self.tokenizer.decode(ids),
-            "tokens": self.tokenizer.tokens(ids),
-            "source_tokens": self.tokenizer.tokens(source),
+            "replies": tokenizer.decode(ids),
+            "tokens": tokenizer.tokens(ids),
+            "source_tokens": tokenizer.tokens(source),
         }
         if alignments is not None:
             answer["alignments"] = alignments
-            if isinstance(self.tokenizer, texts.Words):
+            if isinstance(tokenizer, texts.Words):
                 answer.update(self._known(text, answer))
         return answer
 
@@ -201,7 +210,7 @@ class Endpoints(tf.Module):
         shapes = count, others = tf.shape(source)[0], tf.shape(target)[0]
         wanted = "Expected as many targets as sources. Received: "
         target = _checked(target, count == others, wanted, *shapes)
-        said = self.tokenizer.encode(_somebody(target))
+        said = self._spelling().encode(_somebody(target))
         length, longest = tf.reduce_max(said.row_lengths()), self.max_target_length
         wanted = f"Expected a target of at most {longest} tokens, as exported. Received: "
         values = _checked(said.values, length <= longest, wanted, length)

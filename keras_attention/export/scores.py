@@ -33,8 +33,9 @@ def token_log_probs(model: Any, source: Any, said: tf.Tensor) -> tf.Tensor:
 class _Dictated(Decoder):
     """Says what it is told to, and gives the log p of each token."""
 
-    batch_size = None
-    output_size, output_dtype = tf.TensorShape([]), tf.float32
+    batch_size: Any = None
+    output_size: Any = tf.TensorShape([])
+    output_dtype: Any = tf.float32
 
     def __init__(self, model, source, said):
         self._model, self._source, self._said = model, source, said

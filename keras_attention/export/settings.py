@@ -10,6 +10,8 @@ from keras_attention.seq2seq.controls import temperature, top_k, top_p
 
 __all__ = ["Settings"]
 
+_WHOLE = ("top_k", "max_length", "seed")  # numbers; as tensors of int32
+
 
 class Settings(NamedTuple):
     """What of a search may vary at run time; here as it is when nobody says otherwise."""
@@ -61,9 +63,9 @@ class Settings(NamedTuple):
         if longest is not None:
             wanted = f"1 to {longest}, the exported one"
             ranges[-1] = ("max_length", (length >= 1) & (length <= longest), wanted)
-        for name in ("top_k", "max_length", "seed"):
+        for name in _WHOLE:
             value = getattr(self, name)
-            if not tf.is_tensor(value):  # as a tensor it is of int32
+            if not tf.is_tensor(value):
                 whole = abs(value) < 2**31 and value == int(value)
                 ranges.append((name, whole, "a whole number below 2^31"))
         for name, holds, wanted in ranges:
@@ -74,8 +76,11 @@ class Settings(NamedTuple):
                 raise ValueError(f"Expected {name} {wanted}. Received: {name}={value}")
 
 
-_TYPES = Settings(*[tf.float32] * 3, tf.int32, tf.float32, tf.int32, tf.int32)
-SPECS = Settings(*(tf.TensorSpec([], dtype, name) for name, dtype in _TYPES._asdict().items()))
+def _spec(name: str) -> tf.TensorSpec:
+    return tf.TensorSpec([], tf.int32 if name in _WHOLE else tf.float32, name)
+
+
+SPECS = Settings(*map(_spec, Settings._fields))
 
 
 def _if(is_on: Any, make: Callable[[Any], Control], value: Any) -> list[Control]:

@@ -205,7 +205,7 @@ def _array(weights):
     return np.asarray(weights).astype(np.float64)  # also of bfloat16
 
 
-def _checked(weights, source, target):
+def _checked(weights, source, target) -> tuple[np.ndarray, list[str], list[str]]:
     """Weights [T, S] as an array, and S and T tokens as strings in which a space can be seen."""
     weights = _array(weights)
     if weights.ndim != 2 or not weights.size:
@@ -213,7 +213,7 @@ def _checked(weights, source, target):
             "A heat map needs weights [T, S] with T and S at least 1. Received: shape "
             f"{weights.shape}"
         )
-    named = []
+    named: list[list[str]] = []
     for axis, length, tokens in (("S", weights.shape[1], source), ("T", weights.shape[0], target)):
         tokens = range(length) if tokens is None else list(tokens)
         if len(tokens) != length:
@@ -222,7 +222,8 @@ def _checked(weights, source, target):
                 f"weights of the padding. Received: {len(tokens)} tokens, {axis}={length}"
             )
         named.append([label(token) for token in tokens])
-    return weights, *named
+    source, target = named
+    return weights, source, target
 
 
 def _inches(source, target):

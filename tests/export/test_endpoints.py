@@ -311,6 +311,8 @@ def test_without_a_tokenizer_ids_are_served(rnn):
     assert endpoints.functions.keys() == {"serving_default", "generate"}
     found = endpoints.generate(tf.constant([[5, 6, 2]]))
     assert found["ids"].shape[:2] == (1, 2)
+    with pytest.raises(ValueError, match="Texts need a tokenizer.*Received: tokenizer=None"):
+        endpoints.source_ids(tf.constant(["me"]))
 
 
 def test_any_tokenizer_and_limits_that_depend_on_the_line(rnn):

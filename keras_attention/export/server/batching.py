@@ -187,7 +187,7 @@ def _group(signature: Signature, inputs: Arrays) -> tuple[Hashable, int]:
 
 def _run(
     signature: Signature, requests: Sequence[_Request], deadline: float
-) -> list[dict | Exception]:
+) -> Sequence[dict | Exception]:
     """An answer for each request, in their order."""
     try:
         if len(requests) == 1:

@@ -98,7 +98,7 @@ def application(
         try:
             if asked != name:
                 raise NotServed(f"Expected the model {name!r}. Received: {asked!r}")
-            return versions.get(version and int(version))
+            return versions.get(int(version) if version else None)
         except NotServed as error:
             wanted = f"Specific({asked}, {version})" if version else f"Latest({asked})"
             raise NotServed(f"Servable not found for request: {wanted}. {error}") from None

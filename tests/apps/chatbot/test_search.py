@@ -97,6 +97,8 @@ def test_a_streamed_reply_is_the_reply(model, how):
 
 def test_a_search_of_several_answers_does_not_stream():
     assert not responder().streams and not responder(sampling="sample", n_best=2).streams
+    with pytest.raises(ValueError, match="comes in pieces. Received"):
+        list(responder().stream(QUESTION))
 
 
 @pytest.mark.parametrize("model", ["rnn", "transformer"])
