@@ -4,12 +4,13 @@ import collections
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_attention import seq2seq
 from keras_attention.functional import Memory
 from keras_attention.seq2seq import AttentionMechanism
-from keras_attention.seq2seq._keras import no_autograph
+from keras_attention.seq2seq._keras import no_autograph, open_for_layers
 from keras_attention.seq2seq._states import describe
 
 
@@ -22,6 +23,14 @@ class _Contrib(AttentionMechanism):
 
     def _set_contrib(self, score_mask_value=None, custom_key_value_fn=None):
         self._never, self._key_value_fn = score_mask_value, custom_key_value_fn
+
+    def __setattr__(self, name, value):
+        """A subclass makes its layers after `super().__init__`, which has built what it needs."""
+        if isinstance(value, keras.layers.Layer):
+            with open_for_layers(self):
+                super().__setattr__(name, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def _num_units(self) -> int:

@@ -102,6 +102,20 @@ def build(layer: Any, shape: Any) -> None:
                 layer.build(shape)
 
 
+@contextlib.contextmanager
+def open_for_layers(layer: Any):
+    """Within: a layer that is built takes further layers as attributes, which Keras 3 refuses."""
+    tracker = getattr(layer, "_tracker", None)
+    if not getattr(tracker, "locked", False):
+        yield
+        return
+    tracker.unlock()
+    try:
+        yield
+    finally:
+        tracker.lock()
+
+
 def build_part(layer: Any, shape: Any) -> None:
     """Build what a decoder was given, if its shape is all that is needed for that.
 
