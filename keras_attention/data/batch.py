@@ -1,11 +1,14 @@
 """Token ids to padded batches, in an order that is a pure function of seed and epoch."""
 
+import itertools
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+_LARGEST = np.iinfo(np.int32).max
 POOL = 50  # batches whose examples are sorted together: little padding, still a good shuffle
 
 
@@ -45,10 +48,10 @@ def batches(
         epoch: each epoch of a seed has its own order.
         skip: how many of the epoch's batches to leave out at its beginning (a resumed run); they
             are not read.
-        start, end, pad: token ids.
+        start, end, pad: token ids; `end` is another than `pad`.
         multiple: S and T are padded up to a multiple of it; 8, say, for few distinct shapes.
         widths: S and T are padded up to the first of these that is wide enough, such as
-            (16, 32, 64): under XLA, at most so many sizes of each are compiled.
+            (16, 32, 64): under XLA, at most so many sizes of each are compiled. Without `multiple`.
 
     Raises:
         ValueError: different numbers of sources and targets, no examples, a row that is not one of
@@ -59,6 +62,13 @@ def batches(
     ...     print(source.numpy(), target_in.numpy(), target_out.numpy(), weights.numpy())
     [[5 6 2]] [[1 7]] [[7 2]] [[1. 1.]]
     """
+    for name, value in {"start": start, "end": end, "pad": pad}.items():
+        _whole(name, value, 0, _LARGEST)
+    if end == pad:
+        raise ValueError(
+            f"end must be another id than pad, or no end can be told. Received: end={end}, "
+            f"pad={pad}"
+        )
     sources, targets = _rows("sources", sources, pad), _rows("targets", targets, pad)
     if len(sources) != len(targets):
         raise ValueError(
@@ -66,6 +76,11 @@ def batches(
             f"Received: {len(sources)} sources and {len(targets)} targets."
         )
     _at_least(1, multiple=multiple)
+    if widths is not None and multiple != 1:
+        raise ValueError(
+            "Give multiple, or the widths themselves. Received: "
+            f"multiple={multiple}, widths={widths!r}"
+        )
     widths = _widths(widths, sources, targets)
     # By the longer side: sorted by one side alone, the other would be mostly padding.
     lengths = [max(len(source), len(target)) for source, target in zip(sources, targets)]
@@ -137,8 +152,15 @@ def epoch_batches(
 def _rows(name: str, rows: Any, pad: int) -> list[np.ndarray]:
     """N rows of ids as int32 arrays, once each is known to be one."""
     if isinstance(rows, tf.RaggedTensor):
-        values, splits = rows.flat_values.numpy(), rows.row_splits.numpy()
-        rows = np.split(values, splits[1:-1])
+        if rows.shape.rank != 2:
+            raise ValueError(
+                f"{name} must be N rows of ids, as a ragged tensor [N, None]. Received: shape "
+                f"{rows.shape}"
+            )
+        values, splits = rows.values.numpy(), rows.row_splits.numpy()
+        rows = [values[begin:end] for begin, end in itertools.pairwise(splits)]
+    elif isinstance(rows, (str, bytes)) or not np.iterable(rows):
+        raise ValueError(f"{name} must be N rows of token ids. Received: {rows!r}")
     return [_row(name, index, row, pad) for index, row in enumerate(rows)]
 
 
@@ -153,11 +175,13 @@ def _row(name, index, row, pad):
             f"padding id {pad}; encode text first. Received: {received} in {name}[{index}]"
         )
 
+    if row.ndim == 0:
+        refuse(repr(row.item()))
     if row.ndim != 1:
         refuse(f"shape {row.shape}")
     if row.dtype.kind not in "iu":
         refuse(f"{row.dtype} {row.flat[0]!r}")
-    wrong = (row < 0) | (row > np.iinfo(np.int32).max) | (row == pad)
+    wrong = (row < 0) | (row > _LARGEST) | (row == pad)
     if wrong.any():
         refuse(f"{row[wrong.argmax()]} at {wrong.argmax()}")
     return row.astype(np.int32, copy=False)
@@ -167,11 +191,14 @@ def _widths(widths, sources, targets):
     """Ascending; every row fits into the last, with the one id that is added to it."""
     if widths is None:
         return None
-    widths = sorted(widths)
+    widths = [*widths] if np.iterable(widths) else [widths]
+    for width in widths:
+        _whole("widths", width, 1, _LARGEST)
+    widths.sort()
     needed = 1 + max(map(len, [*sources, *targets]), default=0)
-    if not widths or widths[0] < 1 or widths[-1] < needed:
+    if not widths or widths[-1] < needed:
         raise ValueError(
-            "widths must be at least 1, and the last wide enough for the longest row with its end "
+            "widths must not be empty, and the last wide enough for the longest row with its end "
             f"or start id, {needed}. Received: widths={tuple(widths)}"
         )
     return widths
@@ -179,6 +206,15 @@ def _widths(widths, sources, targets):
 
 def _cut(indices, size):
     return [indices[begin : begin + size] for begin in range(0, len(indices), size)]
+
+
+def _whole(name, value, least, most):
+    """Not a float: it would be rounded to another id."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (whole and least <= value <= most):
+        raise ValueError(
+            f"{name} must be whole numbers from {least} to {most}. Received: {value!r}"
+        )
 
 
 def _at_least(least, **arguments):

@@ -168,7 +168,8 @@ class MultiHeadAttention(OfTwoWidths, Layer):
         """
         fit_heads(query, memory, mask)
         if isinstance(memory, Memory):
-            return query, *_hide(memory, mask)
+            memory = self.hide(memory, mask)
+            return query, memory, memory.mask
         source = query if memory is None else memory
         if mask is None:
             mask = getattr(source, "_keras_mask", None)
@@ -188,6 +189,21 @@ class MultiHeadAttention(OfTwoWidths, Layer):
         memory = zero_masked(memory, steps_mask(mask))
         keys = split_heads(self.key(memory), self.num_key_heads)
         return Memory(widen(keys), split_heads(self.value(memory), self.num_key_heads), mask)
+
+    def hide(self, memory: Memory, mask=None) -> Memory:
+        """A projected memory under one more mask: both masks joined, hidden slots zeros."""
+        if mask is None:
+            return memory
+        steps = steps_mask(mask)
+        if steps is not None:
+            slots = tf.cast(steps, tf.bool)[:, None]  # the same for every head
+            keys, values = (zero_masked(x, slots) for x in (memory.keys, memory.values))
+            memory = memory._replace(keys=keys, values=values)
+        if memory.mask is not None and steps is not None and len(memory.mask.shape) == 2:
+            mask = tf.cast(mask, tf.bool) & tf.cast(memory.mask, tf.bool)
+        elif memory.mask is not None:
+            mask = head_mask(mask, False, 1, 1) & head_mask(memory.mask, False, 1, 1)
+        return memory._replace(mask=mask)
 
     def split_query(self, query) -> tf.Tensor:
         """The scaled query of every head.  [B, T, D] -> [B, H, T, Dk]."""
@@ -250,19 +266,3 @@ def weigh_scores(scores, query, mask=None, bias: Any = None) -> tf.Tensor:
         scores += tf.where(visible, bias, 0.0)
         mask = visible if mask is None else visible & mask
     return softmax(scores, mask)
-
-
-def _hide(memory, mask):
-    """A projected memory under one more mask: both masks joined, hidden slots zeros."""
-    if mask is None:
-        return memory, memory.mask
-    steps = steps_mask(mask)
-    if steps is not None:
-        slots = tf.cast(steps, tf.bool)[:, None]  # the same for every head
-        keys, values = (zero_masked(x, slots) for x in (memory.keys, memory.values))
-        memory = memory._replace(keys=keys, values=values)
-    if memory.mask is None:
-        return memory, mask
-    if steps is not None and len(memory.mask.shape) == 2:
-        return memory, tf.cast(mask, tf.bool) & tf.cast(memory.mask, tf.bool)
-    return memory, head_mask(mask, False, 1, 1) & head_mask(memory.mask, False, 1, 1)

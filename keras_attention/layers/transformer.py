@@ -31,8 +31,9 @@ class TransformerStack(OfTwoWidths, Layer):
 
     Call: `(x [B, T, D], memory=None, mask=None, return_weights=False)` -> [B, T, D]; with
     `return_weights` also a list of N cross-attentions [B, H, T, S]. `mask` [B, T] or [B, T, T] is
-    boolean, True = may look; without one, the Keras mask of `x`. `memory` [B, S, D'] (with
-    `memory_mask`), or what `project_memory` gave.
+    boolean, True = may look; without one, the Keras mask of `x`. `memory` [B, S, D'], or what
+    `project_memory` gave; a `memory_mask` [B, S] hides slots of either, besides those hidden
+    already.
 
     >>> encoder = TransformerStack(layers=2, heads=2, ff_width=8)
     >>> decoder = TransformerStack(layers=2, heads=2, ff_width=8, causal=True, cross=True)
@@ -113,6 +114,13 @@ class TransformerStack(OfTwoWidths, Layer):
         x = self.dropout(x, training=training)
         if memory is not None and not isinstance(memory, tuple):
             memory = self.project_memory(memory, memory_mask)
+        elif memory is not None and not isinstance(memory_mask, (tuple, type(None))):
+            # A tuple would be Keras' masks of the parts of a projected memory.
+            layers = (block.cross_attention for block in self.blocks)
+            memory = tuple(
+                layer.hide(part, memory_mask) if layer else part
+                for layer, part in zip(layers, memory)
+            )
         looked_at = []
         for block, part in zip(self.blocks, memory or [None] * len(self.blocks)):
             x, weights = block(x, part, mask=mask, causal=self.causal, training=training)

@@ -154,6 +154,17 @@ def test_fit_traces_once_for_all_shapes_and_epochs():
         ({"epoch": -1, "seed": 1}, "epoch must be at least 0"),
         ({"skip": 3}, "skip must be 0 to 2"),
         ({"skip": -1}, "skip must be 0 to 2"),
+        ({"sources": 5}, "sources must be N rows of token ids. Received: 5"),
+        ({"targets": "ab"}, "targets must be N rows of token ids. Received: 'ab'"),
+        ({"sources": tf.ragged.constant([[[5, 6]], [[7]]])}, r"ragged tensor \[N, None\]"),
+        ({"start": 2**40}, "start must be whole numbers from 0 to 2147483647"),
+        ({"end": 2.5}, "end must be whole numbers.* Received: 2.5"),
+        ({"pad": -1}, "pad must be whole numbers"),
+        ({"end": 0}, "another id than pad"),
+        ({"widths": 1}, "longest row with its end or start id, 2"),
+        ({"widths": (4.5,)}, "widths must be whole numbers.* Received: 4.5"),
+        ({"widths": ("a",)}, "widths must be whole numbers"),
+        ({"widths": (4,), "multiple": 8}, "Give multiple, or the widths themselves"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, complaint):
@@ -170,7 +181,8 @@ def test_arguments_out_of_range_are_refused(arguments, complaint):
         ([5.7], "float64 .*5.7"),
         ([[5, 6]], r"shape \(1, 2\)"),
         ([5, 0, 6], "0 at 1"),
-        ("ab", r"shape \(\)"),
+        ("ab", "'ab'"),
+        (5, "5"),
         (["ab"], "<U2"),
     ],
 )
@@ -186,6 +198,8 @@ def test_what_a_tokenizer_gives_is_taken_as_it_is():
     ragged = tf.ragged.constant([[5, 6], [], [7]], dtype=tf.int32)
     lists = [[5, 6], [], [7]]
     assert_same(listed(batches(ragged, ragged, 2)), listed(batches(lists, lists, 2)))
+    with pytest.raises(ValueError, match="examples must be at least 1"):
+        batches(ragged[:0], ragged[:0], 2)
 
 
 def test_widths_leave_few_shapes():

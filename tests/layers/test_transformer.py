@@ -151,6 +151,16 @@ def test_a_memory_projected_once_serves_many_calls():
         np.testing.assert_array_equal(decoder(x, once), expected)
 
 
+def test_a_projected_memory_keeps_its_mask_under_a_mask_of_the_call():
+    decoder, x, memory = stack_of(causal=True, cross=True), drawn(B, T, D), drawn(B, S, D)
+    more = np.arange(S) != np.array([[0], [1]])
+    once = decoder.project_memory(memory, MASK)
+    expected = decoder(x, memory, memory_mask=MASK & more)
+    np.testing.assert_allclose(decoder(x, once, memory_mask=more), expected, atol=1e-6)
+    once = decoder.project_memory(memory)
+    np.testing.assert_allclose(decoder(x, once, memory_mask=MASK & more), expected, atol=1e-6)
+
+
 def test_a_stack_that_does_not_look_across_refuses_a_memory():
     with pytest.raises(ValueError, match="cross=True"):
         stack_of()(drawn(B, T, D), drawn(B, S, D))
