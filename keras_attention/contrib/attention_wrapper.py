@@ -67,7 +67,8 @@ class _Contrib(AttentionMechanism):
         prepared = super().prepare_memory(memory, memory_sequence_length, memory_mask)
         if self._key_value_fn is None:
             return prepared
-        return Memory(*self._key_value_fn(prepared.keys, prepared.values), prepared.mask)
+        keys, values = self._key_value_fn(prepared.keys, prepared.values)
+        return Memory(keys, values, prepared.mask)
 
     def _normalize(self, scores, mask, state):
         if self._never is not None:
@@ -260,7 +261,9 @@ class AttentionWrapperState(
         Raises ValueError where containers differ (Keras' `[h, c]` is no `LSTMStateTuple(c, h)`),
         and as `keras_attention.seq2seq`'s where shapes do.
         """
-        return seq2seq.AttentionWrapperState.clone(self, **replacements)
+        # Of a state it wants the fields and `_replace`, which this one has as well.
+        clone: Any = seq2seq.AttentionWrapperState.clone
+        return clone(self, **replacements)
 
 
 class AttentionWrapper(seq2seq.AttentionWrapper):

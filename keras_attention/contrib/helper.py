@@ -66,7 +66,7 @@ class _Holder(Helper):
     def sample(self, time, outputs, state=None, name=None):
         return self._sampler.sample(time=time, outputs=outputs, state=state)
 
-    def next_inputs(self, time, outputs, state, sample_ids=None, name=None):
+    def next_inputs(self, time, outputs, state, sample_ids: Any = None, name=None):
         return self._sampler.next_inputs(
             time=time, outputs=outputs, state=state, sample_ids=sample_ids
         )

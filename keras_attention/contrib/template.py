@@ -84,7 +84,7 @@ class _Loops:
         self._lines = collections.defaultdict(list)  # where a variable was made -> its place
         self._counts = collections.Counter()  # how often in this step
 
-    def places_of_line(self, name: str) -> list:
+    def places_of_line(self, name: str | None) -> list:
         """The place that an earlier step gave to the variable made now: a list of one, or empty."""
         frame, way, body = inspect.currentframe(), [], None
         while frame is not None and not _is_loop(frame):

@@ -180,7 +180,7 @@ def _at_least_float32(value):
     return value.astype(np.float32) if value.dtype.itemsize < 4 else value
 
 
-def _layout(old: Place, new: Place):
+def _layout(old: Place, new: Place) -> Any:
     return layout(*({k: tuple(w.shape) for k, w in p.weights.items()} for p in (old, new)))
 
 

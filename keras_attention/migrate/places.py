@@ -170,7 +170,7 @@ def _ranks(layers: dict[str, frozenset]) -> dict[str, tuple]:
     """
     alike, numbers = collections.defaultdict(list), {}
     for name, leaves in layers.items():
-        parts = [re.fullmatch(r"(.*?)[_-]?(\d*)", part).groups() for part in name.split("/")]
+        parts = [re.findall(r"\A(.*?)[_-]?(\d*)\Z", part)[0] for part in name.split("/")]
         numbers[name] = [int(number or -1) for _, number in parts]
         alike[tuple(stem for stem, _ in parts), leaves].append(name)
     ranks = {}

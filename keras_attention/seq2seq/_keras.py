@@ -106,7 +106,7 @@ def build(layer: Any, shape: Any) -> None:
 def open_for_layers(layer: Any):
     """Within: a layer that is built takes further layers as attributes, which Keras 3 refuses."""
     tracker = getattr(layer, "_tracker", None)
-    if not getattr(tracker, "locked", False):
+    if tracker is None or not getattr(tracker, "locked", False):
         yield
         return
     tracker.unlock()
