@@ -37,6 +37,7 @@ class TransformerTagger(keras.Model):
         max_length: how many positions are learned.
         self_attention: a variant to take the place of self-attention: see `TransformerBlock`.
 
+    >>> import tensorflow as tf
     >>> model = TransformerTagger(20, labels=3, layers=1, width=8, heads=2, ff_width=16)
     >>> model(tf.constant([[5, 6, 7], [8, 0, 0]])).shape
     TensorShape([2, 3, 3])

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.text.tokenizer import Tokenizer
+from keras_attention.text.tokenizer import FileTokenizer
 from keras_attention.text.vocabulary import UNKNOWN, clean, ranked, tables
 
 REPLACEMENT = 0xFFFD
 
 
-class Characters(Tokenizer):
+class Characters(FileTokenizer):
     """One id per Unicode code point; `decode(encode(x)) == x` for characters in the vocabulary.
 
     A character outside the vocabulary is UNKNOWN and decodes to U+FFFD, so that the number of code

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.text.tokenizer import Tokenizer
+from keras_attention.text.tokenizer import FileTokenizer
 from keras_attention.text.vocabulary import (
     END,
     PAD,
@@ -29,7 +29,7 @@ SPACE = "▁"  # U+2581, how a piece shows a space
 PROBE = "  a  b "  # comes back changed from a model that adds, drops or folds spaces
 
 
-class Subwords(Tokenizer):
+class Subwords(FileTokenizer):
     """SentencePiece unigram pieces (Kudo, 2018); `decode(encode(x)) == x` for every text but two.
 
     No normalisation, no added or removed spaces, and what the corpus did not show is spelled in

@@ -25,8 +25,9 @@ from keras_attention.text.vocabulary import (
 class Tokenizer(tf.Module):
     """Strings to ids and back. Abstract: a kind says how one token is found, named and spelled.
 
-    A tokenizer is a value: it holds the content of its vocabulary file, not the path. Copies,
-    pickles, forked processes and SavedModels have it, whatever becomes of the file.
+    Args:
+        content: what `save` writes into the vocabulary file.
+        token_lengths: of the tokens that are not special.
 
     Attributes:
         vocab_size: V, the four special ids included.
@@ -38,22 +39,11 @@ class Tokenizer(tf.Module):
     KIND: str  # in tokenizer.json
     FILE: str  # the vocabulary beside it
 
-    def __init__(self, vocabulary_file: str):
-        self._read(read(vocabulary_file), vocabulary_file)
-
-    def _read(self, content: bytes, file: str):
-        """Make what a kind needs of the content of its file, which errors name."""
-        tf.Module.__init__(self)
+    def __init__(self, content: bytes, token_lengths: Iterable[int]):
+        super().__init__()
         self._content = content
-        promised = np.fromiter(self._parse(content, file), np.int32)
+        promised = np.fromiter(token_lengths, np.int32)
         self.token_lengths = np.concatenate([np.full(len(SPECIAL_TOKENS), -1, np.int32), promised])
-
-    def _parse(self, content: bytes, file: str) -> Iterable[int]:
-        """Make the lookups of the kind; the `token_lengths` of the tokens that are not special."""
-        raise NotImplementedError
-
-    def __reduce__(self):
-        return self._of_content, (self._content,)
 
     @property
     def vocab_size(self) -> int:
@@ -126,6 +116,29 @@ class Tokenizer(tf.Module):
     def _spell(self, ids):
         """Ragged ids [N, None] without PAD, START, END -> string [N]."""
         raise NotImplementedError
+
+
+class FileTokenizer(Tokenizer):
+    """A tokenizer that is made from its vocabulary file alone.
+
+    It is a value: it holds the content of the file, not the path. Copies, pickles, forked processes
+    and SavedModels have it, whatever becomes of the file.
+    """
+
+    def __init__(self, vocabulary_file: str):
+        self._read(read(vocabulary_file), vocabulary_file)
+
+    def _read(self, content: bytes, file: str):
+        """Make what a kind needs of the content of its file, which errors name."""
+        tf.Module.__init__(self)  # before the lookups are set
+        super().__init__(content, self._parse(content, file))
+
+    def _parse(self, content: bytes, file: str) -> Iterable[int]:
+        """Make the lookups of the kind; the `token_lengths` of the tokens that are not special."""
+        raise NotImplementedError
+
+    def __reduce__(self):
+        return self._of_content, (self._content,)
 
     @classmethod
     def _of_content(cls, content: bytes):

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.text.surface import EASTERN, WIDE, join, replace_unknown, split
-from keras_attention.text.tokenizer import Tokenizer
+from keras_attention.text.tokenizer import FileTokenizer
 from keras_attention.text.vocabulary import SPECIAL_TOKENS, UNKNOWN, clean, ranked, tables
 
 
-class Words(Tokenizer):
+class Words(FileTokenizer):
     """One id per word, punctuation mark or CJK character, as `split` finds them; for small corpora.
 
     What is folded, and does not come back: upper case, runs of white space and whatever spacing

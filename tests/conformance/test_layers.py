@@ -522,7 +522,9 @@ WITH_A_LONGEST = (
 def long_rows():
     """By default those whose sums once stopped growing, or whose places were rounded."""
     default = ("linear_cell", "local_predictive", "pooling")
-    names = [name for name in ROWS if name not in WITH_A_LONGEST]
+    # A norm magnifies what rounding leaves of numbers that are nearly equal.
+    skipped = (*WITH_A_LONGEST, "residual", "residual_pre")
+    names = [name for name in ROWS if name not in skipped]
     return [pytest.param(n, marks=[] if n in default else [pytest.mark.full]) for n in names]
 
 
@@ -531,8 +533,10 @@ def test_sums_over_long_sequences_do_not_stop_growing_in_low_precision(name):
     wide, rng, steps = built(name), np.random.default_rng(0), 600  # beyond 2^8, exact in bfloat16
     query, values = (rng.normal(1, 0.1, (1, n, WIDTH)).astype("float32") for n in (2, steps))
     inputs = query, values, np.ones((1, steps), bool)
-    expected = wide(inputs).numpy()
-    found = tf.cast(probe(name, "mixed_bfloat16", wide.get_weights())(inputs), tf.float32)
+    narrow = probe(name, "mixed_bfloat16", wide.get_weights())
+    # In a graph, for some layers loop over the steps.
+    expected, found = (tf.function(m, autograph=False)(inputs) for m in (wide, narrow))
+    expected, found = expected.numpy(), tf.cast(found, tf.float32)
     np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
 
 

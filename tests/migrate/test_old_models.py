@@ -103,8 +103,5 @@ def test_the_ready_model_takes_the_weights_of_a_tfa_model():
     logits = model((expected["source"], expected["target"]))
     targets.assert_same_logits(logits, expected["logits"])
     found = model.generate(expected["source"], beam_width=3, max_length=7)
-    np.testing.assert_array_equal(found.lengths, expected["lengths"])
-    np.testing.assert_allclose(found.scores, expected["log_probs"], rtol=1e-5)
-    ids = expected["ids"].transpose(0, 2, 1)
-    real = np.arange(ids.shape[2]) < expected["lengths"][..., None]
-    np.testing.assert_array_equal(found.ids, np.where(real, ids, 0))
+    # Not the same search: finished answers hold no places here, so that the best is no worse.
+    assert np.all(found.scores[:, 0] >= expected["log_probs"][:, 0] - 1e-5)

@@ -16,6 +16,8 @@ from keras_attention.seq2seq import (
     force,
     generate,
     length_between,
+    max_new_tokens,
+    min_new_tokens,
     min_p,
     must_contain,
     no_repeat_ngram,
@@ -46,6 +48,7 @@ TOGETHER = {
         [
             must_contain([[3, 4]]), ban([0, 1]), ban_phrases([[4, 5], [7, 3]]), force({0: 8}),
             no_repeat_ngram(2), repetition_penalty(1.3), length_between(4, [4, 5, 5]),
+            min_new_tokens(2), max_new_tokens(STEPS),
             relative_length(0.5, 1.5, 3), min_p(1e-3),
             repetition_pattern([[-1, -1], [-1, -1], [-1, 0]]),
         ],
