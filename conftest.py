@@ -20,7 +20,7 @@ os.environ.setdefault(
 
 ROOT = Path(__file__).parent
 WORKER_BYTES = 2 << 30  # what one worker and the processes that its tests start may need
-RETIRING_MB = 1200  # a worker of more gets no other file: compiled functions are never freed
+RETIRING_MB = 1500  # a worker of more gets no other file: compiled functions are never freed
 
 # The inner loop: what finds most faults for its time.
 QUICK = (

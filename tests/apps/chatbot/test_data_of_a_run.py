@@ -138,6 +138,7 @@ def test_a_replaced_model_is_checked_before_it_is_used(folder):
     assert run("--mode=infer", f"--model_dir={folder}/model", stdin=b"say a\n").code == 0
 
 
+@pytest.mark.full  # three trainings
 def test_steps_in_two_runs_are_those_of_one(begun, tmp_path):
     """Also within an epoch: validating there changes nothing of what follows."""
     from tests.apps.chatbot.test_resume import assert_same, state

@@ -67,6 +67,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_end(straight, how, tmp_path,
     assert_same(state(tmp_path), straight)
 
 
+@pytest.mark.full  # four trainings
 def test_a_run_that_ended_within_an_epoch_goes_on_within_it(how, tmp_path):
     command = ("--mode=train", f"--model_dir={tmp_path}", *how["char"], "--attention=none")
     assert "step 8 of at most 8" in run(*command, "--steps=8").out
