@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
@@ -69,7 +70,8 @@ def _run() -> int:
 def _limits():
     from keras_attention.data import Limits
 
-    return Limits(*(FLAGS[name].value for name in Limits._fields))
+    values: list[Any] = [FLAGS[name].value for name in Limits._fields]
+    return Limits(*values)
 
 
 def _talk(directory, said):

@@ -46,7 +46,7 @@ def add(app: Any, versions: Versions, talk: Talk) -> None:
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=gradio.themes.Base(font=["sans-serif"], font_mono=["monospace"]),
+        theme=gradio.themes.Base(font=["sans-serif"], font_mono=["monospace"]),  # pyright: ignore
         css=CSS,
     )
     mounted = app.router.routes[-1]
