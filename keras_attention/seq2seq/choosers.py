@@ -98,8 +98,8 @@ def best() -> Chooser:
     """
 
     def choose(continuations, state):
-        ids, total, scores = _candidates(continuations)
-        return _pick(ids, total, scores, ids.shape[1]), state
+        ids, scored = _candidates(continuations)
+        return _pick(ids, *scored(), ids.shape[1]), state
 
     def choose_apart(continuations, state):
         return *_choose_apart(continuations), state
@@ -189,10 +189,10 @@ def stochastic(seed: Any = None, best_first: bool = False) -> Chooser:
 def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
     """Diverse beam search (Vijayakumar et al., 2018): K hypotheses in `groups` beams of their own.
 
-    The beams choose one after the other; a token costs `strength` for every time that a beam before
-    has chosen it at this step. It counts in the choice alone, not in the score. A hypothesis that
-    has finished before this step chooses nothing, and costs nobody anything. With `at`, a step (a
-    scalar or [B]), it costs at that step alone.
+    The beams choose one after the other; a token costs `strength`, taken from its log p, for every
+    time that a beam before has chosen it at this step. It counts in the choice alone, not in the
+    score. A hypothesis that has finished before this step chooses nothing, and costs nobody
+    anything. With `at`, a step (a scalar or [B]), it costs at that step alone.
 
     Raises ValueError for no groups, or a strength below 0 or NaN; the search, for groups that do
     not divide K.
@@ -223,17 +223,16 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
         return tf.where(now, weight, tf.zeros([], dtype))
 
     def choose(continuations, state):
-        ids, total, scores = _candidates(continuations)  # [B, K, C]
+        ids, scored = _candidates(continuations)  # [B, K, C]
+        total, scores = scored()
         width = _group_width(ids.shape[1], groups)
         weight = weight_at(continuations.time, scores.dtype)
-        said, choices = None, []
+        said, values, choices = None, scores, []
         for group in range(groups):
             mine = slice(group * width, (group + 1) * width)
-            cost = 0.0
-            if said is not None:
-                cost = _cost(ids[:, mine], said, weight)
-                cost = tf.where(continuations.finished[:, mine, None], 0.0, cost)
-            picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, cost)
+            if said is not None:  # what has finished says nothing new, at no cost
+                values = scored(_cost(ids, said, weight))[1]
+            picked = _pick(*(x[:, mine] for x in (ids, total, scores)), width, values[:, mine])
             picked = picked._replace(parents=picked.parents + group * width)
             choices.append(picked)
             silent = tf.gather(continuations.finished, picked.parents, batch_dims=1)
@@ -263,10 +262,11 @@ def _first(beam_width):
 
 
 def _candidates(continuations):
-    """The K+1 likeliest tokens of each row, and the end token: ids, total log p, scores [B, K, C].
+    """The K+1 likeliest tokens of each row, and the end token: ids [B, K, C], and a function.
 
-    The best of a row in logits are its best in probability, so V is never scored as a whole; the
-    end token is scored for another length.
+    `scored(cost)` gives total log p and scores [B, K, C]; the cost is taken from the log p of the
+    tokens. The best of a row in logits are its best in probability, so V is never scored as a
+    whole; the end token is scored for another length.
     """
     logits, repeated = continuations.logits, continuations.repeated
     never = tf.constant(-float("inf"), logits.dtype)
@@ -274,15 +274,20 @@ def _candidates(continuations):
     if vocabulary is None:
         raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
     values, ids = top_k(logits, min(logits.shape[1] + 1, vocabulary))
-    norm = continuations.norm(ids[..., :1])
-    if ids.shape[2] == vocabulary:  # the end token is among them
-        return ids, *continuations.scored(ids, values - norm)
-    end = tf.gather(logits, repeated, axis=2)[..., None]  # [B, K, 1]
-    # An end token that is among the best as well is no other continuation.
-    twice = tf.concat([ids == repeated, tf.zeros_like(end, tf.bool)], 2)
-    ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + repeated], 2)
-    total, scores = continuations.scored(ids, tf.concat([values, end], 2) - norm)
-    return ids, tf.where(twice, never, total), tf.where(twice, never, scores)
+    norm, twice = continuations.norm(ids[..., :1]), None
+    if ids.shape[2] < vocabulary:  # else the end token is among them
+        end = tf.gather(logits, repeated, axis=2)[..., None]  # [B, K, 1]
+        # An end token that is among the best as well is no other continuation.
+        twice = tf.concat([ids == repeated, tf.zeros_like(end, tf.bool)], 2)
+        ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + repeated], 2)
+        values = tf.concat([values, end], 2)
+    log_probs = values - norm
+
+    def scored(cost=None):
+        both = continuations.scored(ids, log_probs if cost is None else log_probs - cost)
+        return both if twice is None else tuple(tf.where(twice, never, x) for x in both)
+
+    return ids, scored
 
 
 def _choose_apart(continuations, groups=1, weight=0.0):
@@ -356,11 +361,11 @@ def _join(some, more):
     return more if some is None else tf.concat([some, more], 1)
 
 
-def _pick(ids, total, scores, count, cost=0.0) -> Choice:
-    """The best `count` of [B, K, C], where `cost` counts in the choice alone."""
+def _pick(ids, total, scores, count, values=None) -> Choice:
+    """The best `count` of [B, K, C], by their scores, or by other values [B, K, C]."""
     choices = ids.shape[2]
-    values, chosen = tf.math.top_k(_rows(scores - cost), count)  # [B, count]
-    values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
+    values, chosen = tf.math.top_k(_rows(scores if values is None else values), count)
+    values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))  # [B, count]
 
     def of_chosen(x):
         return tf.gather(_rows(x), chosen, batch_dims=1)

@@ -174,13 +174,21 @@ def test_two_draws_without_replacement_have_the_probabilities_of_an_urn():
     assert chi_squared(counts, draws * np.array(list(expected.values()))) < 4
 
 
-def diverse_oracle(log_p, width, groups, strength, steps):
-    """Vijayakumar et al. (2018), algorithm 1, over lists of hypotheses: [(answer, log p)].
+def diverse_oracle(log_p, width, groups, strength, steps, weight=0.0):
+    """Vijayakumar et al. (2018), algorithm 1, over lists of hypotheses: [(answer, score)].
 
     A group of several keeps what has finished apart, and is over when it has enough that is better
-    than what goes on; a group of one is over with its end token.
+    than what goes on can become; a group of one is over with its end token.
     """
     size = width // groups
+
+    def score(hypothesis):
+        return hypothesis[1] / oracles.length_penalty(len(hypothesis[0]), weight)
+
+    def bound(hypothesis):  # its score at the next length or at the last one
+        lengths = (min(len(hypothesis[0]) + 1, steps), steps)
+        return max(hypothesis[1] / oracles.length_penalty(n, weight) for n in lengths)
+
     live, found = [[((), 0.0)] for _ in range(groups)], [[] for _ in range(groups)]
     for t in range(steps):
         said = []  # what the groups before have chosen at this step
@@ -197,22 +205,32 @@ def diverse_oracle(log_p, width, groups, strength, steps):
             if size == 1 and ended:
                 going = []
             said += [answer[-1] for answer, _ in ended + going]
-            found[group] = sorted(found[group] + ended, key=lambda h: -h[1])[:size]
-            best_going = max((total for _, total in going), default=-np.inf)
-            over = len(found[group]) == size and found[group][-1][1] >= best_going
+            found[group] = sorted(found[group] + ended, key=score, reverse=True)[:size]
+            best_going = max(map(bound, going), default=-np.inf)
+            over = len(found[group]) == size and score(found[group][-1]) >= best_going
             live[group] = [] if over else going
-    kept = [sorted(a + b, key=lambda h: -h[1])[:size] for a, b in zip(found, live)]
-    return sorted((h for group in kept for h in group), key=lambda h: -h[1])
+    kept = [sorted(a + b, key=score, reverse=True)[:size] for a, b in zip(found, live)]
+    every = [(h[0], score(h)) for group in kept for h in group]
+    return sorted(every, key=lambda h: -h[1])
 
 
-@pytest.mark.parametrize("width, groups, strength", [(4, 2, 0.5), (6, 3, 2.0), (3, 3, 1.0)])
-def test_diverse_beams_are_those_of_the_algorithm(width, groups, strength):
+@pytest.mark.parametrize(
+    "width, groups, strength, weight",
+    [(4, 2, 0.5, 0.0), (6, 3, 2.0, 1.0), (3, 3, 1.0, 0.0), (3, 3, 0.5, 3.0), (2, 2, 0.5, -0.7)],
+)
+def test_diverse_beams_are_those_of_the_algorithm(width, groups, strength, weight):
+    """The strength is taken from log p, whatever the length penalty and the width of a group."""
     model = model_of(20, vocabulary=6)
     result = generate(
-        model, np.arange(20), beam_width=width, max_length=STEPS, chooser=diverse(groups, strength)
+        model,
+        np.arange(20),
+        beam_width=width,
+        max_length=STEPS,
+        chooser=diverse(groups, strength),
+        length_penalty=weight,
     )
     for source, row in enumerate(answers_of(result)):
-        expected = diverse_oracle(model.cell.of(source), width, groups, strength, STEPS)
+        expected = diverse_oracle(model.cell.of(source), width, groups, strength, STEPS, weight)
         np.testing.assert_allclose([s for _, s in row], [s for _, s in expected], atol=1e-4)
         assert sorted(answer for answer, _ in row) == sorted(answer for answer, _ in expected)
 

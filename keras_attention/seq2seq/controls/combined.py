@@ -22,8 +22,8 @@ def combine(*controls: Control) -> Control:
     2. what rules out single tokens, and `temperature`, in the order given: a draw is the same in
        either order, but a temperature raises the scores of what is left by what was ruled out
        before it;
-    3. what cuts off a tail (`top_k`, `top_p`, `min_p`, `typical`), in the order given, from what
-       is left: so it leaves something that may be said.
+    3. what cuts off a tail, from what is left, so that something is left that may be said: `top_k`,
+       `top_p`, `min_p`, `typical`, then those of one's own in the order given.
 
     Several `must_contain` are one, which makes room in time for what the others force, by ways that
     they do not ban, before they let an answer end. Apart from that none knows of the others: where
@@ -66,9 +66,14 @@ def combine(*controls: Control) -> Control:
 
 
 def _in_turn(parts: tuple) -> tuple:
-    """Scores first and tails last; else in the order given."""
-    turns = {"score": 0, "tail": 2}
-    return tuple(sorted(parts, key=lambda part: turns.get(part.bears_on, 1)))
+    """Scores first and tails last, each in its turn; else in the order given."""
+
+    def turn(part: Control) -> tuple:
+        if part.bears_on == "tail":
+            return 2, part.turn
+        return {"score": 0}.get(part.bears_on, 1), 0
+
+    return tuple(sorted(parts, key=turn))
 
 
 def _demand_an_end(parts: tuple, search: Search) -> None:

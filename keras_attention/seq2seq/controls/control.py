@@ -54,3 +54,4 @@ class Control(NamedTuple):
     parts: tuple = ()  # what it was combined of
     # state -> [N] bool: rows whose next token belongs to a given beginning, which nothing ends
     in_beginning: Callable[[Any], tf.Tensor] | None = None
+    turn: int = 9  # of what cuts off a tail: the lower acts first, one's own last

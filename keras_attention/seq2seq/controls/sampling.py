@@ -1,7 +1,7 @@
 """Controls of how daring a search is: temperature, and which tail of log p is cut off.
 
 `combine`, and so `generate`, applies them in the order of Hugging Face's `generate`: the repetition
-penalty, then the temperature, then the tails.
+penalty, then the temperature, then the tails, in the order in which they stand here.
 
 All cut off without raising what is left: a sampler draws from it renormalised, a score stays the
 model's own log p. Settings are numbers, or scalar tensors that are known at run time alone. In
@@ -68,7 +68,7 @@ def top_k(k: Any) -> Control:
             least = tf.gather(falling, [last], axis=1)
         return keep(log_probs, log_probs >= least)
 
-    return _stateless(apply, called("top_k", k))
+    return _stateless(apply, called("top_k", k), turn=0)
 
 
 @no_autograph
@@ -89,7 +89,7 @@ def top_p(p: Any) -> Control:
         normal = _normalized(log_probs)
         return keep(log_probs, normal >= _last_needed(normal, tf.exp(normal), mass))
 
-    return _stateless(apply, called("top_p", p))
+    return _stateless(apply, called("top_p", p), turn=1)
 
 
 @no_autograph
@@ -108,7 +108,7 @@ def min_p(p: Any) -> Control:
         best = tf.reduce_max(log_probs, 1, keepdims=True)
         return keep(log_probs, log_probs >= best + tf.math.log(tf.cast(p, log_probs.dtype)))
 
-    return _stateless(apply, called("min_p", p))
+    return _stateless(apply, called("min_p", p), turn=2)
 
 
 @no_autograph
@@ -133,7 +133,7 @@ def typical(p: Any) -> Control:
         nearness = -tf.abs(normal + entropy)
         return keep(log_probs, nearness >= _last_needed(nearness, probs, mass))
 
-    return _stateless(apply, called("typical", p))
+    return _stateless(apply, called("typical", p), turn=3)
 
 
 _FEW = 64  # tokens which mostly have the mass; a whole vocabulary takes long to sort
@@ -163,11 +163,11 @@ def _last_needed(goodness: tf.Tensor, probs: tf.Tensor, mass: tf.Tensor) -> tf.T
     return tf.cond(enough, lambda: last, among_all)
 
 
-def _stateless(change: Callable, name: str, bears_on: str = "tail") -> Control:
+def _stateless(change: Callable, name: str, bears_on: str = "tail", turn: int = 0) -> Control:
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
         return change(log_probs)
 
-    return Control(lambda search: (), apply, lambda state, tokens: state, name, bears_on)
+    return Control(lambda search: (), apply, lambda state, tokens: state, name, bears_on, turn=turn)
 
 
 def _normalized(log_probs: tf.Tensor) -> tf.Tensor:

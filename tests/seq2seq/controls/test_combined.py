@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.seq2seq import (
+    Control,
     allowed_at,
     ban,
     ban_phrases,
@@ -82,6 +83,17 @@ def test_the_temperature_acts_before_a_tail_whatever_the_order():
     for parts in ([temperature(0.5), top_k(1)], [top_k(1), temperature(0.5)]):
         found = combine(*parts).apply(log_p, ((), ()))
         np.testing.assert_allclose(tf.exp(found), [[25 / 38, 0, 0]], rtol=1e-5)
+
+
+def test_tails_are_cut_in_the_order_of_hugging_face_whatever_the_order():
+    """Of 0.5, 0.2, 0.19, 0.11 the two likeliest are 0.71 and 0.29: 0.7 of that is the first."""
+    log_p = tf.math.log([[0.5, 0.2, 0.19, 0.11]])
+    for given in itertools.permutations([top_k(2), top_p(0.7)]):
+        found = combine(*given).apply(log_p, ((), ()))
+        np.testing.assert_allclose(tf.exp(found), [[0.5, 0, 0, 0]], rtol=1e-6)
+    own = Control(lambda search: (), lambda x, _: x, lambda x, _: x, "own", "tail")
+    turns = [own, typical(0.5), min_p(0.1), top_p(0.9), top_k(3)]
+    assert combine(*turns).parts == tuple(reversed(turns))
 
 
 def test_together_they_end_an_answer_when_the_first_of_them_does():
