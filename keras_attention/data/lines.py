@@ -45,7 +45,8 @@ def read_lines(
 ) -> Iterator[bytes]:
     """The lines of a binary stream, each as soon as it is complete, as UTF-8 without its line end.
 
-    A byte order mark is removed; with that of UTF-16 or UTF-32 the text is converted. A line ends
+    A byte order mark is removed, also before the lines of files that were joined; with that of
+    UTF-16 or UTF-32 the text is converted. A line ends
     in LF or CRLF; where the stream has no LF at all, in CR. Other carriage returns are removed
     beside a tab, and are a space within a text. Bytes that are no text are left for `decode_line`
     to refuse, so that a reader can go on with the next line.
@@ -167,6 +168,7 @@ def _checked(line, number, limits, name) -> bytes:
     """The line without stray carriage returns, if it is within the limits."""
     _check("max_line_bytes", len(line), limits, f"{name}, line {number}: more bytes")
     _check("max_data_lines", number, limits, f"{name} has more lines")
+    line = line.removeprefix(codecs.BOM_UTF8)
     if b"\r" in line:
         line = re.sub(rb"\r*\t\r*", b"\t", line.strip(b"\r"))
         line = re.sub(rb"\r+", b" ", line)

@@ -11,10 +11,9 @@ from keras_attention.data.lines import Limits, decode_line, open_lines, read_lin
 BETWEEN_TURNS = "\u241e"  # a visible sign that texts do not have: a token of every tokenizer
 
 # First rows of a CSV file that name its columns.
-HEADERS = {
-    *("source", "target", "src", "tgt", "input", "output", "question", "answer", "questions"),
-    *("answers", "query", "reply", "response", "prompt", "completion", "first", "second", "text"),
-}
+SOURCES = {"source", "src", "input", "question", "questions", "query", "prompt", "first"}
+TARGETS = {"target", "tgt", "output", "answer", "answers", "reply", "response", "completion"}
+HEADERS = SOURCES | TARGETS | {"second", "text"}
 
 
 class PairFile(NamedTuple):
@@ -91,8 +90,9 @@ def read_pair_file(
 ) -> PairFile:
     """What `read_pairs` gives, with a report of how the file was read.
 
-    A `.csv` file has commas, semicolons or tabs between its cells, and a first row of names such as
-    `question,answer` is skipped. In other files quotation marks are part of the texts, unless the
+    A `.csv` file has commas, semicolons or tabs between its cells. A first row of names such as
+    `question,answer` is skipped; `id,answer,question` also says which columns are read. In other
+    files quotation marks are part of the texts, unless the
     whole file shows that they quote cells: no mark stands anywhere but around a cell or doubled in
     one, and either a quoted cell holds a mark, a tab or a line break, or every cell is quoted, or
     exactly the cells with a comma are.
@@ -115,18 +115,18 @@ def read_pair_file(
         if cells is None:
             skip("names of columns", number)
             continue
-        while len(cells) > 2 and not cells[-1].strip():
+        while len(cells) > 2 and _blank(cells[-1]):
             cells = cells[:-1]
-        if not any(cell.strip() for cell in cells):
+        if all(map(_blank, cells)):
             skip("blank", number)
             continue
         if len(cells) > 2 and not context_turns:
             ignored += 1
             cells = cells[:2]
         for place in range(1, len(cells)):
-            if not cells[place].strip():
+            if _blank(cells[place]):
                 skip("no target", number)
-            elif not cells[place - 1].strip():
+            elif _blank(cells[place - 1]):
                 skip("no source", number)
             else:
                 pairs.append((with_context(cells[:place], context_turns), cells[place]))
@@ -242,26 +242,64 @@ def _quoted_rows(lines, limits) -> list[tuple[int, list[str]]] | None:
 
 def _csv(lines, path, limits, context_turns):
     names = {"\t": "tabs", ",": "commas", ";": "semicolons"}
-    separator = next((sign for sign in names if _separates(sign, lines, limits)), ",")
-    rows = _csv_rows(lines, separator, path, limits, context_turns)
-    return f"CSV, with {names[separator]}", rows
+    if lines and lines[0][:4] == "sep=" and lines[0][4:] in names:  # Excel is told by it
+        separator, lines = lines[0][4:], ["", *lines[1:]]
+    else:
+        fitness = {sign: _fitness(sign, lines, limits) for sign in names}
+        # Of equals the first: tabs are hardly a part of texts, and commas are usual.
+        separator = max(names, key=fitness.__getitem__) if any(map(any, fitness.values())) else ","
+    header = _first_rows(lines, separator, limits, 1)
+    columns = _columns(header[0][0]) if header else None
+    form = f"CSV, with {names[separator]}"
+    if columns and columns != (0, 1):
+        form += ", columns {!r} and {!r}".format(*(header[0][0][i].strip() for i in columns))
+    return form, _csv_rows(lines, separator, columns, path, limits, context_turns)
 
 
-def _separates(sign, lines, limits) -> bool:
-    """Whether each of the first rows has more than one cell, with this sign between them."""
+def _first_rows(lines, sign, limits, count) -> list[tuple[list[str], list[bool]]]:
+    """The first rows that are not blank: cells, and which ones were quoted; [] if misquoted."""
     try:
-        first = itertools.islice(_unquoted(lines, sign, limits), 20)
-        counts = [len(cells) for _, cells, _ in first if any(map(str.strip, cells))]
+        rows = ((cells, quoted) for _, cells, quoted in _unquoted(lines, sign, limits))
+        return list(itertools.islice((row for row in rows if not all(map(_blank, row[0]))), count))
     except _Misquoted:
-        return False
-    return bool(counts) and min(counts) > 1
+        return []
 
 
-def _csv_rows(lines, separator, path, limits, context_turns):
-    columns = None
+def _fitness(sign, lines, limits) -> tuple[bool, ...]:
+    """How well a sign separates cells: greater is better.
+
+    Each of the first rows has more than one cell; all have the same number of them; no blank
+    follows the sign, as one follows the commas of a text; there are two cells in each.
+    """
+    rows = _first_rows(lines, sign, limits, 20)
+    counts = {len(cells) for cells, _ in rows}
+    if not counts or min(counts) < 2:
+        return (False,)
+    spaced = any(
+        cell.startswith(" ") and not marked
+        for cells, quoted in rows
+        for cell, marked in zip(cells[1:], quoted[1:])
+    )
+    return True, len(counts) == 1, not spaced, counts == {2}
+
+
+def _columns(cells) -> tuple[int, int] | None:
+    """The columns of source and target that a row of names tells; None if it is none."""
+    names = [cell.strip().lower() for cell in cells]
+    sides = [
+        next((place for place, name in enumerate(names) if name in known), None)
+        for known in (SOURCES, TARGETS)
+    ]
+    if None not in sides:
+        return sides[0], sides[1]
+    return (0, 1) if len(names) > 1 and all(name in HEADERS for name in names[:2]) else None
+
+
+def _csv_rows(lines, separator, columns, path, limits, context_turns):
+    expected = None
     try:
         for number, cells, _ in _unquoted(lines, separator, limits):
-            if not any(map(str.strip, cells)):
+            if all(map(_blank, cells)):
                 yield number, ["", ""]
                 continue
             if len(cells) < 2:
@@ -269,16 +307,20 @@ def _csv_rows(lines, separator, path, limits, context_turns):
                     f"{path}, line {number}: expected two columns. Received: one, "
                     f"{_shown(cells[0])}. Separate the two texts by a comma, a semicolon or a tab."
                 )
-            if columns is None:
-                columns = len(cells)
-                if all(cell.strip().lower() in HEADERS for cell in cells[:2]):
+            if expected is None:
+                expected = len(cells)
+                if columns:
                     yield number, None
                     continue
-            if len(cells) != columns and not context_turns:
+            chosen = columns or (0, 1)
+            if len(cells) != expected and (not context_turns or chosen != (0, 1)):
                 raise ValueError(
-                    f"{path}, line {number}: expected {columns} columns, as above. Received: "
+                    f"{path}, line {number}: expected {expected} columns, as above. Received: "
                     f"{len(cells)}. Put quotation marks around a text that holds the separator."
                 )
+            if chosen != (0, 1):  # what is not chosen comes last, or it would be a turn
+                rest = [place for place in range(len(cells)) if place not in chosen]
+                cells = [cells[place] for place in (*chosen, *rest * (not context_turns))]
             yield number, [_one_line(cell) for cell in cells]
     except _Misquoted as error:
         raise ValueError(
@@ -291,13 +333,18 @@ def _unquoted(
 ) -> Iterator[Row]:
     """Rows of cells as RFC 4180 has them; a quoted cell may go on over several lines.
 
-    Strict: no unquoted cell may hold a quotation mark.
+    Strict: no unquoted cell may hold a quotation mark. Else blanks may stand around a quoted cell.
     """
     numbered = iter(enumerate(lines, 1))
+    padded = re.compile(rf' +"([^"]*(?:""[^"]*)*)" *(?={separator}|\Z)')
     for number, line in numbered:
         cells, quoted, begin = [], [], 0
         while True:
-            if line.startswith('"', begin):
+            around = None if strict else padded.match(line, begin)
+            marked = bool(around) or line.startswith('"', begin)
+            if around:
+                cell, after = around[1].replace('""', '"'), around.end()
+            elif marked:
                 end = _closing(line, begin + 1)
                 while line[end : end + 1] != '"':
                     _, more = next(numbered, (0, None))
@@ -306,6 +353,8 @@ def _unquoted(
                     line += "\n" + more
                     end = _closing(line, end)
                 cell, after = line[begin + 1 : end].replace('""', '"'), end + 1
+                if not strict:
+                    after += len(line) - after - len(line[after:].lstrip(" "))
                 if after < len(line) and line[after] != separator:
                     raise _Misquoted(f"line {number}: a text stands behind a quoted cell")
             else:
@@ -315,7 +364,7 @@ def _unquoted(
                 if strict and '"' in cell:
                     raise _Misquoted(f"line {number}: a quotation mark within a cell")
             cells.append(cell)
-            quoted.append(line.startswith('"', begin))
+            quoted.append(marked)
             if after == len(line):
                 break
             begin = after + 1
@@ -335,6 +384,11 @@ def _closing(line, begin) -> int:
 
 def _one_line(cell):
     return re.sub(r"[\t\n]+", " ", cell)
+
+
+def _blank(cell) -> bool:
+    """Whether nothing of it is seen: blanks, and marks without width."""
+    return not re.sub("[\u200b\u2060\ufeff]", "", cell).strip()
 
 
 def _shown(text):

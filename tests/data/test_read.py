@@ -61,6 +61,12 @@ def test_pairs_without_a_source_or_a_target_are_skipped_and_counted(file):
         read_pairs(file("none.tsv", "a\t\nb\t \n"))
 
 
+def test_marks_without_width_are_no_text_and_joined_files_have_no_marks(file):
+    content = "\ufeffa\tb\n\ufeffc\td\ne\t\ufeff\nf\t\u200b \n"
+    found = read_pair_file(file("x.tsv", content))
+    assert found.pairs == [("a", "b"), ("c", "d")] and found.skipped == {"no target": (2, 3)}
+
+
 def test_an_empty_turn_of_a_conversation_is_neither_said_nor_answered(file):
     path = file("x.tsv", "a\tb\t\tc\td\n")
     assert read_pairs(path, 1) == [("a", "b"), ("\u241ec", "d")]
@@ -122,6 +128,34 @@ def test_quotation_marks_of_a_text_are_kept(file, source, target):
 )
 def test_csv_has_commas_or_semicolons(file, content):
     assert read_pairs(file("x.csv", content)) == [("a, b", 'c "d"')]
+
+
+@pytest.mark.parametrize(
+    "content, pairs",
+    [
+        (
+            "Hello, Tom;Hi, Ann\nBye, Tom;Bye, Ann\n",
+            [("Hello, Tom", "Hi, Ann"), ("Bye, Tom", "Bye, Ann")],
+        ),
+        ("Hello, Tom;Hi\n", [("Hello, Tom", "Hi")]),
+        ("1;Hello, Tom;Hi\n", [("1", "Hello, Tom")]),
+        ("a;b,c;d\ne;f,g;h\n", [("a;b", "c;d"), ("e;f", "g;h")]),
+        ("Well; yes, no; well\n", [("Well; yes", " no; well")]),
+        ("sep=;\nquestion;answer\na,b;c,d\n", [("a,b", "c,d")]),
+        ('a, "b, c"\n"d" , "e ""f"""\n', [("a", "b, c"), ("d", 'e "f"')]),
+        ('a, "b" c\n', [("a", ' "b" c')]),
+    ],
+)
+def test_a_csv_is_separated_as_its_first_rows_are(file, content, pairs):
+    assert read_pairs(file("x.csv", content)) == pairs
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_names_of_columns_say_which_are_read(file, turns):
+    found = read_pair_file(file("x.csv", "id,Answer,Question\n1,b,a\n2,d,c\n"), turns)
+    assert found.pairs == [("a", "b"), ("c", "d")]
+    assert "columns 'Question' and 'Answer'" in found.summary()
+    assert found.ignored == (0 if turns else 2)
 
 
 @pytest.mark.parametrize(
