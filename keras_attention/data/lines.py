@@ -46,10 +46,10 @@ def read_lines(
     """The lines of a binary stream, each as soon as it is complete, as UTF-8 without its line end.
 
     A byte order mark is removed, also before the lines of files that were joined; with that of
-    UTF-16 or UTF-32 the text is converted. A line ends
-    in LF or CRLF; where the stream has no LF at all, in CR. Other carriage returns are removed
-    beside a tab, and are a space within a text. Bytes that are no text are left for `decode_line`
-    to refuse, so that a reader can go on with the next line.
+    UTF-16 or UTF-32 the text is converted. A line ends in LF or CRLF; in CR where the stream has no
+    LF at all, or where the CRs of a line separate rows of equally many columns. Other carriage
+    returns are removed beside a tab, and are a space within a text. Bytes that are no text are left
+    for `decode_line` to refuse, so that a reader can go on with the next line.
 
     Args:
         file: a file opened with "rb", `sys.stdin.buffer`, a `gzip.GzipFile`.
@@ -70,15 +70,15 @@ def read_lines(
         if not count and b"\n" not in rest and b"\r" in rest and len(rest) > limits.max_line_bytes:
             end = b"\r"
         *whole, rest = rest.split(end)
-        for line in whole:
+        for row in itertools.chain.from_iterable(map(_rows, whole)):
             count += 1
-            yield _checked(line, count, limits, name)
+            yield _checked(row, count, limits, name)
         _check("max_line_bytes", len(rest), limits, f"{name}, line {count + 1}: more bytes")
     if not count and b"\r" in rest.rstrip(b"\r"):
         end, rest = b"\r", rest.removesuffix(b"\r")
-    for line in rest.split(end) if rest else []:
+    for row in itertools.chain.from_iterable(map(_rows, rest.split(end) if rest else [])):
         count += 1
-        yield _checked(line, count, limits, name)
+        yield _checked(row, count, limits, name)
 
 
 def decode_line(line: bytes) -> str:
@@ -162,6 +162,16 @@ def _utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield decoder.decode(b"", True).encode("utf-8", "surrogatepass")
         return
     yield b"\xff"  # refused by `decode_line`
+
+
+def _rows(line: bytes) -> list[bytes]:
+    """The line, or the rows in it, as of a file with CRs to which a line with LF was added."""
+    if b"\r" not in line:
+        return [line]
+    rows = [row for row in line.split(b"\r") if row]
+    columns = {row.count(b"\t") for row in rows}
+    whole = not any(row.startswith(b"\t") or row.endswith(b"\t") for row in rows)
+    return rows if whole and len(columns) == 1 and columns != {0} else [line]
 
 
 def _checked(line, number, limits, name) -> bytes:

@@ -15,6 +15,8 @@ SOURCES = {"source", "src", "input", "question", "questions", "query", "prompt",
 TARGETS = {"target", "tgt", "output", "answer", "answers", "reply", "response", "completion"}
 HEADERS = SOURCES | TARGETS | {"second", "text"}
 
+_BLANK = re.compile("[\\s\\x00-\\x1f\\x7f-\\x9f\\u200b\\u2060\\ufeff]*")
+
 
 class PairFile(NamedTuple):
     """The pairs of a file, and how it was read.
@@ -95,7 +97,8 @@ def read_pair_file(
     files quotation marks are part of the texts, unless the
     whole file shows that they quote cells: no mark stands anywhere but around a cell or doubled in
     one, and either a quoted cell holds a mark, a tab or a line break, or every cell is quoted, or
-    exactly the cells with a comma are.
+    exactly the cells with a comma are. A cell with both a tab and a line break would rather be
+    several rows, of which one begins with a mark and another ends with one.
 
     Raises ValueError as `read_pairs`.
     """
@@ -205,10 +208,16 @@ def _decoded(line, path, number):
 def _tab_separated(lines, path) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines, 1):
         cells = line.split("\t")
-        if len(cells) < 2 and line.strip():
+        if len(cells) < 2 and not _blank(line):
             raise ValueError(
                 f"{path}, line {number}: expected `source TAB target`. Received: one column, "
                 f"{_shown(line)}. Separate the two texts by a tab, or pass SOURCE,TARGET files."
+            )
+        if number == 1 and _columns(cells) not in (None, (0, 1)):
+            raise ValueError(
+                f"{path}, line 1: expected the texts in the first two columns. Received: columns "
+                f"named {_shown(', '.join(cells))}. Leave the others out, or export a .csv file, "
+                "whose names of columns say which are read."
             )
         yield number, cells
 
@@ -228,7 +237,9 @@ def _quoted_rows(lines, limits) -> list[tuple[int, list[str]]] | None:
     found = []
     try:
         for number, cells, quoted in _unquoted(lines, "\t", limits, strict=True):
-            if len(cells) == 1 and cells[0].strip():
+            if len(cells) == 1 and not _blank(cells[0]):
+                return None
+            if any("\t" in cell and "\n" in cell for cell in cells):
                 return None
             found.append((number, [_one_line(cell) for cell in cells]))
             for cell, marked in zip(cells, quoted):
@@ -387,8 +398,8 @@ def _one_line(cell):
 
 
 def _blank(cell) -> bool:
-    """Whether nothing of it is seen: blanks, and marks without width."""
-    return not re.sub("[\u200b\u2060\ufeff]", "", cell).strip()
+    """Whether nothing of it is seen: blanks, control characters, and marks without width."""
+    return _BLANK.fullmatch(cell) is not None
 
 
 def _shown(text):

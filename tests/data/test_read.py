@@ -62,9 +62,12 @@ def test_pairs_without_a_source_or_a_target_are_skipped_and_counted(file):
 
 
 def test_marks_without_width_are_no_text_and_joined_files_have_no_marks(file):
-    content = "\ufeffa\tb\n\ufeffc\td\ne\t\ufeff\nf\t\u200b \n"
+    content = "\ufeffa\tb\n\ufeffc\td\ne\t\ufeff\nf\t\u200b \n\x1a"
     found = read_pair_file(file("x.tsv", content))
-    assert found.pairs == [("a", "b"), ("c", "d")] and found.skipped == {"no target": (2, 3)}
+    assert found.pairs == [("a", "b"), ("c", "d")] and found.skipped == {
+        "no target": (2, 3),
+        "blank": (1, 5),
+    }
 
 
 def test_an_empty_turn_of_a_conversation_is_neither_said_nor_answered(file):
@@ -78,6 +81,7 @@ def test_carriage_returns_are_ends_of_lines_or_no_part_of_a_text(file):
         "hello\r\thallo\r\r\ngood\rday\tguten Tag\r\n",  # stray ones
         "hello\thallo\rgood day\tguten Tag\r",  # nothing else ends a line
         "hello\thallo\r\rgood day\tguten Tag",
+        "hello\thallo\rgood day\tguten Tag\r\n",  # an LF was added to CRs
     ):
         assert read_pairs(file("x.tsv", content)) == expected
 
@@ -120,6 +124,20 @@ def test_quotation_marks_of_a_text_are_kept(file, source, target):
         (source, target),
         ("c", "d"),
     ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['"We go\there\nand\tthere."\tthen\n', 'said\t"We go\nhere\tand there"\n'],
+)
+def test_a_speech_over_several_rows_is_no_quoted_cell(file, content):
+    rows = [tuple(line.split("\t")[:2]) for line in content.splitlines()]
+    assert read_pairs(file("x.tsv", content)) == rows
+
+
+def test_texts_that_are_not_the_first_columns_of_a_tsv_are_refused(file):
+    with pytest.raises(ValueError, match="line 1: expected the texts in the first two columns"):
+        read_pairs(file("x.tsv", "\tQuestion\tAnswer\n0\thi\thello\n"))
 
 
 @pytest.mark.parametrize(
