@@ -1,5 +1,7 @@
 """The door of the package."""
 
+import copy
+import inspect
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 
 import keras_attention
 import models
+from keras_attention.layers._late import LateClass
 
 LATE = """
 import sys
@@ -84,6 +87,13 @@ def test_without_import_models_the_error_says_so(saved):
     found, printed = load_elsewhere("keras_attention", *paths)
     np.testing.assert_array_equal(found, said[1:])
     assert "TransformerTagger" in printed and "`import models`" in printed
+
+
+def test_classes_that_are_not_imported_may_be_copied_and_looked_at():
+    for find in (lambda: models.Transformer, lambda: pytest.fail("Nobody needs the class.")):
+        late = copy.deepcopy(LateClass(find))
+        assert not hasattr(late, "__wrapped__") and not inspect.isclass(late)
+    assert copy.copy(LateClass(lambda: int)).from_bytes(b"\1", "big") == 1
 
 
 def test_the_models_that_the_package_names_are_those_there_are():

@@ -1,6 +1,7 @@
 """Files of a model directory: written whole or not at all, and checked before they are read."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ except ImportError:  # no POSIX system
 
 MAX_JSON_BYTES = 1_000_000
 LOCK = "training.lock"
+_NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
 
 
 def replace(path: str, save: Callable[[str], None]) -> None:
@@ -187,9 +189,13 @@ def _remove_empty(folders: list[str]) -> None:
 
 
 def _flush(path: str) -> None:
-    """Wait until a file or directory is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file or directory is on the disk, where the file system can be asked."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:  # of directories some network file systems, and Windows, refuse it
+        if error.errno not in _NO_FLUSH:
+            raise

@@ -16,6 +16,9 @@ class LateClass:
         self._find = find
 
     def __getattr__(self, name: str) -> Any:
+        # Those of protocols, such as copy asks for, are its own; `_find` is missing in a new copy.
+        if name == "_find" or (name.startswith("__") and name != "__name__"):
+            raise AttributeError(name)
         return getattr(self._find(), name)
 
     def __call__(self, *args, **kwargs) -> Any:

@@ -119,7 +119,7 @@ def saved_file(directory: str, files: dict[str, str]) -> tuple[str, str]:
     try:
         about = json.loads(read(about_file))
         version, kind, expected = (about[field] for field in ("version", "kind", "sha256"))
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{about_file} is damaged or half-written ({error!r}). {remedy}"
         ) from error

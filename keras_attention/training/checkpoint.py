@@ -1,5 +1,6 @@
 """Exact resume: the whole state of a run, written as one thing, checked before it is believed."""
 
+import errno
 import itertools
 import json
 import os
@@ -12,6 +13,8 @@ import keras
 import tensorflow as tf
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+_NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
 
 
 class TrainingCheckpoint:
@@ -267,9 +270,13 @@ def _listed(faults):
 
 
 def _flush(path):
-    """On the disk, not only in its cache, before the name says so."""
-    handle = os.open(path, os.O_RDONLY)
+    """On the disk, not only in its cache, before the name says so; where this can be asked."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:  # of directories some network file systems, and Windows, refuse it
+        if error.errno not in _NO_FLUSH:
+            raise

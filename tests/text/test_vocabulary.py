@@ -66,7 +66,11 @@ def test_a_missing_directory_is_named(tmp_path):
         load(str(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize("content", [b"", b'{"version": 1', b"\xff", b"[]", b"{}", b"null", b"1"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"version": 1', b"\xff", b"[]", b"{}", b"null", b"1", b"[" * 100_000],
+    ids=range(8),
+)
 def test_half_a_json_is_refused(saved, content):
     (saved / "tokenizer.json").write_bytes(content)
     with pytest.raises(ValueError, match="half-written"):

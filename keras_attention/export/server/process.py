@@ -94,7 +94,8 @@ def listen(host: str, port: int) -> socket.socket:
 def server_of(app: Any, limits: Limits = DEFAULT) -> Any:
     """The uvicorn server of an application."""
     uvicorn = optional("uvicorn")
-    base = importlib.import_module("uvicorn.protocols.http.auto").AutoHTTPProtocol
+    # Not httptools, which uvicorn takes where it is installed: that reads heads of any size.
+    base = importlib.import_module("uvicorn.protocols.http.h11_impl").H11Protocol
     most = connections.most_connections(limits.max_connections)
     config = uvicorn.Config(
         app,

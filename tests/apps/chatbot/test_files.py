@@ -1,13 +1,18 @@
 """Files are replaced safely, and one process trains in a directory."""
 
+import contextlib
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 
+import keras
 import pytest
 
 from apps.chatbot import files
+from keras_attention.training import TrainingCheckpoint
 from tests.apps.chatbot.program import HOME
 
 
@@ -29,6 +34,29 @@ def test_a_file_is_on_the_disk_before_its_name_refers_to_it(tmp_path, monkeypatc
     files.replace(str(tmp_path / "a"), write("new"))
     assert events == ["fsync", "replace", "fsync"]
     assert (tmp_path / "a").read_text() == "new" and len(os.listdir(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("code, is_saved", [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_that_cannot_flush_directories_loses_nothing(
+    tmp_path, monkeypatch, code, is_saved
+):
+    usual = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(code, os.strerror(code))
+        usual(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    checkpoints = TrainingCheckpoint(tmp_path / "checkpoints", model, keras.optimizers.SGD())
+    saves = [
+        lambda: files.replace(str(tmp_path / "a"), write("new")),
+        lambda: checkpoints.save({}),
+    ]
+    for save in saves:
+        with contextlib.nullcontext() if is_saved else pytest.raises(OSError, match="Could not"):
+            save()
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path):

@@ -82,6 +82,20 @@ def test_a_head_that_does_not_end_is_answered_and_silence_is_closed(echo):
             assert b" 408 " in rest(again)
 
 
+def test_a_head_of_any_size_is_not_read_whatever_parsers_are_installed(echo, monkeypatch):
+    class Other(asyncio.Protocol):
+        def __init__(self, *_, **__):
+            pytest.fail("The head would be read by a parser without a limit.")
+
+    monkeypatch.setattr("uvicorn.protocols.http.auto.AutoHTTPProtocol", Other)
+    with served(echo) as url, connected(url) as client:
+        with contextlib.suppress(ConnectionError):
+            client.sendall(HEAD + b"X: " + b"x" * (1 << 20))
+        with contextlib.suppress(ConnectionError):
+            assert b" 400 " in rest(client)
+        assert ask(url, "/healthz")[0] == 200
+
+
 def test_a_request_may_take_longer_than_its_head(echo):
     with served(echo, head_limit=0.3, time_limit=60) as url:
         with connected(url, predict(1)[:-5]) as slow:
