@@ -349,13 +349,15 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
             )
         return AttentionWrapperState(*state)
 
-    def checked_state(self, state: Any) -> seq2seq.AttentionWrapperState:
+    def checked_state(
+        self, state: Any, rows: Any = None, beam_width: Any = None
+    ) -> seq2seq.AttentionWrapperState:
         """A state that belongs to this wrapper, without its time; see `keras_attention.seq2seq`."""
         if len(state) == len(seq2seq.AttentionWrapperState._fields):
-            return super().checked_state(state)
+            return super().checked_state(state, rows, beam_width)
         fields = self._fields_of(state)._asdict()
         fields.pop("time")
-        return super().checked_state(seq2seq.AttentionWrapperState(**fields))
+        return super().checked_state(seq2seq.AttentionWrapperState(**fields), rows, beam_width)
 
     @no_autograph
     def __call__(self, inputs, state, scope=None, **kwargs):

@@ -71,7 +71,10 @@ def zero_state(cell: Any, batch_size: Any, dtype: Any) -> Any:
         return tf.nest.map_structure(lambda size: _zeros(batch_size, size, dtype), sizes)
     told = {"dtype": dtype} if takes(begin, "dtype") else {}
     state = begin(batch_size=batch_size, **told)
-    floating = tf.nest.map_structure(lambda leaf: tf.as_dtype(leaf.dtype).is_floating, state)
+    floating = tf.nest.map_structure(
+        lambda leaf: not isinstance(leaf, tf.TensorArray) and tf.as_dtype(leaf.dtype).is_floating,
+        state,
+    )
     return tf.nest.map_structure(
         lambda leaf, cast: tf.cast(leaf, dtype) if cast else leaf, state, floating
     )

@@ -43,7 +43,8 @@ def begin(model, source, beam_width, max_length, control):
             batch_size=batch_size, max_length=max_length, beam_width=beam_width, memory=memory
         )
     else:
-        check_first_state(model.cell, state)
+        rows = tf.TensorShape(tf.nest.flatten(source)[0].shape)[0]
+        check_first_state(model.cell, state, rows)
         state = tile_batch(state, beam_width)
     if control is None:
         return memory, TokenState(state, ())

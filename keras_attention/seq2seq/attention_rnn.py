@@ -9,7 +9,8 @@ from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq._keras import build, no_autograph, register
 from keras_attention.seq2seq._memory import honour_mask
-from keras_attention.seq2seq.basic_decoder import only_one_state
+from keras_attention.seq2seq._states import row_count
+from keras_attention.seq2seq.basic_decoder import check_first_state, only_one_state
 
 __all__ = ["AttentionRNN"]
 
@@ -55,7 +56,7 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
         self.cell._note_widths(memory.get("memory"))
         build(self, tuple(sequences.shape))
         if initial_state is not None:
-            self.cell.checked_state(initial_state)
+            check_first_state(self.cell, initial_state, row_count(sequences))
         others = {"initial_state": initial_state, "mask": mask, "training": training}
         others = {name: given for name, given in others.items() if given is not None}
         return super().__call__(sequences, **others, **memory)
@@ -75,6 +76,7 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
         only_one_state(initial_state, initial_cell_state)
         with self.cell.bound_to(memory, memory_sequence_length, memory_mask):
             if initial_cell_state is not None:
+                check_first_state(self.cell.cell, initial_cell_state, row_count(sequences))
                 zeros = self.cell.get_initial_state(batch_size=tf.shape(sequences)[0])
                 initial_state = zeros.clone(cell_state=initial_cell_state)
             return super().call(

@@ -15,6 +15,7 @@ from keras_attention.seq2seq import _history
 from keras_attention.seq2seq._keras import (
     DrawsMasks,
     DropoutMasks,
+    as_tensors,
     build,
     check_cell,
     deserialize,
@@ -32,7 +33,16 @@ from keras_attention.seq2seq._keras import (
     zero_state,
 )
 from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared
-from keras_attention.seq2seq._states import check_state, check_structure, describe
+from keras_attention.seq2seq._states import (
+    check_dtype,
+    check_dtypes,
+    check_shapes,
+    check_state,
+    check_structure,
+    describe,
+    is_floating,
+    row_count,
+)
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention, hardmax
 from keras_attention.seq2seq.monotonic import (
@@ -78,6 +88,7 @@ class AttentionWrapperState(
         that a GRU layer returns. Raises ValueError (InvalidArgumentError in a graph that cannot
         know before) where a shape differs.
         """
+        replacements = as_tensors(replacements)
         replaced = self._replace(**replacements)
         for field, value in replacements.items():
             if field != "alignment_history":
@@ -92,6 +103,7 @@ class AttentionWrapperState(
                 return new
             if not old.shape.is_compatible_with(new.shape):
                 raise ValueError(f"{message} Expected: {old.shape}. Received: {new.shape}")
+            check_dtype(old.dtype, new, "The new value of an AttentionWrapperState")
             if old.shape.is_fully_defined() and new.shape.is_fully_defined():
                 return new
             same = tf.debugging.assert_equal(tf.shape(old), tf.shape(new), message=message)
@@ -383,8 +395,13 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 "for a beam search.",
             )
 
-    def checked_state(self, state: Any) -> AttentionWrapperState:
-        """A state that belongs to this wrapper; TypeError or ValueError for any other."""
+    def checked_state(
+        self, state: Any, rows: Any = None, beam_width: Any = None
+    ) -> AttentionWrapperState:
+        """A state that belongs to this wrapper; TypeError or ValueError for any other.
+
+        rows: N, or None where it is unknown. beam_width: K of a beam search, which N includes.
+        """
         fields = AttentionWrapperState._fields
         if not isinstance(state, (list, tuple)) or len(state) != len(fields):
             raise TypeError(
@@ -393,21 +410,13 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 f"Received: {type(state).__name__}, {describe(state)}"
             )
         state = AttentionWrapperState(*state)  # RNN hands it over as a plain sequence
-        self._check_state(state)
+        check_state(self.cell, state.cell_state, "cell_state", rows, beam_width)
+        name = f"attention of {type(self).__name__}"
+        check_shapes(self._attention_width(), state.attention, name, rows, beam_width)
+        check_dtype(self.compute_dtype, state.attention, name)
+        if not is_floating(state.cell_state):
+            check_dtypes(self.cell, state.cell_state, "cell_state")
         return state
-
-    def _check_state(self, state) -> None:
-        check_state(self.cell, state.cell_state, "cell_state")
-        expected = [tf.nest.flatten(self.cell.state_size), [self._attention_width()]]
-        for field, sizes, parts in zip(("cell_state", "attention"), expected, state):
-            widths = [part.shape[-1] for part in tf.nest.flatten(parts) if tf.is_tensor(part)]
-            if None not in (*sizes, *widths) and sizes != widths:
-                raise ValueError(
-                    f"The state does not belong to {self.name}: {field} must have the widths "
-                    f"{sizes}. "
-                    f"Received: {widths}. Begin with get_initial_state of the wrapper that is "
-                    "called, and with its clone(cell_state=...)."
-                )
 
     def _note_widths(self, memory) -> None:
         """What a memory, prepared, raw or bound, tells about the sizes of the weights."""
@@ -424,7 +433,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
 
     @no_autograph
     def __call__(self, inputs, state, training=None, memory=None, beam_width=1, **kwargs):
-        state = self.checked_state(state)
+        state = self.checked_state(state, row_count(inputs))
         if not self.built:
             self._note_widths(memory)
             build(self, inputs.shape)

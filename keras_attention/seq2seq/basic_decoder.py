@@ -12,6 +12,7 @@ from keras_attention.seq2seq._keras import (
     build_part,
     check_cell,
     deserialize,
+    in_xla,
     listed_cells,
     output_width,
     register,
@@ -23,7 +24,7 @@ from keras_attention.seq2seq._keras import (
 )
 from keras_attention.seq2seq._memory import is_raw
 from keras_attention.seq2seq._per_thread import PerThread
-from keras_attention.seq2seq._states import check_state
+from keras_attention.seq2seq._states import check_dtypes, check_state, count_rows, row_count
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
@@ -114,7 +115,7 @@ class BasicDecoder(BaseDecoder):
         if initial_state is None:
             rows = self.sampler.batch_size
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
-        check_first_state(self.cell, initial_state)
+        initial_state = check_first_state(self.cell, initial_state, row_count(first))
         self._step_cell = functools.partial(step, self.cell)
         if memory is not None:
             self._step_cell = functools.partial(step, self.cell, memory=memory)
@@ -187,12 +188,20 @@ def first_state(cell, rows, memory, cell_state):
     return zero_state(cell, rows, dtype) if cell_state is None else cell_state
 
 
-def check_first_state(cell, state) -> None:
-    """An error that names the structure, where a state is none of the cell's."""
+def check_first_state(cell, state, rows=None, beam_width=None):
+    """The state; an error that names structure, shape or dtype, where it is none of the cell's.
+
+    rows: N, a number or a tensor, or None. beam_width: K of a beam search, which N includes.
+    """
     if hasattr(cell, "checked_state"):
-        cell.checked_state(state)
+        checked = cell.checked_state(state, rows, beam_width)
+        check_dtypes(cell.cell, checked.cell_state, "cell_state")
     else:
-        check_state(cell, state)
+        check_state(cell, state, rows=rows, beam_width=beam_width)
+        check_dtypes(cell, state)
+    if rows is None or in_xla() or not hasattr(cell, "state_size"):
+        return state  # XLA compiles for one batch size, and asserts nothing
+    return count_rows(state, rows, "initial_state", beam_width)
 
 
 def measure(cell, step_cell, inputs, state) -> tf.TensorShape:

@@ -20,6 +20,7 @@ from keras_attention.seq2seq._keras import (
 )
 from keras_attention.seq2seq._per_thread import PerThread
 from keras_attention.seq2seq._projector import projector_of
+from keras_attention.seq2seq._states import row_count
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
     build_output_layer,
@@ -270,7 +271,8 @@ class BeamSearchDecoder(BaseDecoder):
             if initial_cell_state is not None:
                 initial_cell_state = tile_batch(initial_cell_state, self.beam_width)
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
-        check_first_state(self.cell, initial_state)
+        rows = row_count(start_tokens) * self.beam_width
+        initial_state = check_first_state(self.cell, initial_state, rows, self.beam_width)
         self._step_cell = functools.partial(step, self.cell)
         if memory is not None:
             self._step_cell = functools.partial(

@@ -348,7 +348,7 @@ def test_a_state_of_another_wrapper_is_refused(other):
     with pytest.raises(ValueError, match="cell_state.* must have"):
         wrapper(normal(BATCH, INPUT), state, memory=memory)
     state = wrap(size=3).get_initial_state(batch_size=BATCH, memory=memory)
-    with pytest.raises(ValueError, match="does not belong to .*: attention must have"):
+    with pytest.raises(ValueError, match="attention of .* must have.*state of another cell"):
         wrapper(normal(BATCH, INPUT), state, memory=memory)
 
 

@@ -266,3 +266,104 @@ def test_what_a_symbolic_memory_cannot_do_is_refused_with_the_way_that_works():
         with pytest.raises(ValueError, match="functional model.*memory=memory"):
             call()
     assert AttentionRNN(wrapper)(x, memory=memory, memory_sequence_length=lengths).shape[1] == 5
+
+
+# -- states of the right structure and of another width, number of rows or dtype
+
+WRONG = {
+    "width": (lambda: tf.zeros([BATCH, 3]), r"shape \[2, 4\].*Received: \[2, 3\].*get_initial"),
+    "rows": (lambda: tf.zeros([BATCH + 1, UNITS]), r"shape \[2, 4\].*Received: \[3, 4\].*row"),
+    "one row": (lambda: tf.zeros([1, UNITS]), r"shape \[2, 4\].*Received: \[1, 4\].*row"),
+    "no rows": (lambda: tf.zeros([UNITS]), r"shape \[2, 4\].*Received: \[4\]"),
+    "dtype": (lambda: tf.zeros([BATCH, UNITS], tf.int32), r"float32. Received: int32.*tf.cast"),
+    "numpy": (lambda: np.zeros([BATCH, UNITS], int), r"float32. Received: int64.*tf.cast"),
+}
+
+
+def in_graph(call):
+    return tf.function(call, autograph=False)()
+
+
+@pytest.mark.parametrize("run", [lambda call: call(), in_graph], ids=["eager", "graph"])
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_state_is_answered_by_what_was_expected(kind, run):
+    make, message = WRONG[kind]
+    x, memory = normal(BATCH, STEPS, INPUT), normal(BATCH, 4, 6)
+    gru, two = keras.layers.GRUCell(UNITS), keras.layers.LSTMCell(UNITS)
+    with pytest.raises(ValueError, match=message):
+        run(lambda: BasicDecoder(gru, TrainingSampler())(x, initial_state=make()))
+    with pytest.raises(ValueError, match=message):
+        state = lambda: [make(), tf.zeros([BATCH, UNITS])]  # noqa: E731
+        run(lambda: BasicDecoder(two, TrainingSampler())(x, initial_state=state()))
+    wrapper = AttentionWrapper(gru, LuongAttention(UNITS), 5)
+    begin = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
+    with pytest.raises(ValueError, match=message):
+        state = lambda: begin._replace(cell_state=make())  # noqa: E731
+        run(lambda: wrapper(x[:, 0], state(), memory=memory))
+    with pytest.raises(ValueError, match=message):
+        run(lambda: AttentionRNN(wrapper)(x, initial_cell_state=make(), memory=memory))
+    with pytest.raises(ValueError, match=r"\(?2, 4\)?.*Received|float32. Received"):
+        begin.clone(cell_state=make())
+
+
+@pytest.mark.parametrize("kind", ["width", "rows", "dtype"])
+def test_a_wrong_attention_of_a_state_is_answered_in_the_same_way(kind):
+    make, message = WRONG[kind]
+    x, memory = normal(BATCH, STEPS, INPUT), normal(BATCH, 4, 6)
+    wrapper = AttentionWrapper(keras.layers.LSTMCell(UNITS), LuongAttention(UNITS), UNITS)
+    begin = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
+    state = begin._replace(attention=make())
+    for call in (
+        lambda: wrapper(x[:, 0], state, memory=memory),
+        lambda: BasicDecoder(wrapper, TrainingSampler())(x, initial_state=state, memory=memory),
+        lambda: AttentionRNN(wrapper)(x, initial_state=state, memory=memory),
+    ):
+        with pytest.raises(ValueError, match="attention of.*" + message):
+            call()
+
+
+def test_the_state_of_a_beam_search_has_to_be_tiled():
+    search = BeamSearchDecoder(keras.layers.GRUCell(UNITS), 2, maximum_iterations=2)
+    for rows in (BATCH, 2 * BATCH + 2):
+        with pytest.raises(ValueError, match=rf"\[4, 4\].*Received: \[{rows}, 4\].*tile_batch"):
+            search(
+                tf.eye(UNITS),
+                start_tokens=[1] * BATCH,
+                end_token=0,
+                initial_state=tf.zeros([rows, UNITS]),
+            )
+
+
+def test_rows_that_are_unknown_in_a_graph_are_counted_before_the_loop():
+    decoder = BasicDecoder(keras.layers.GRUCell(UNITS), TrainingSampler())
+    search = BeamSearchDecoder(keras.layers.GRUCell(UNITS), 2, maximum_iterations=2)
+    spec = tf.TensorSpec([None, UNITS])
+
+    @tf.function(input_signature=[spec])
+    def decode(state):
+        return decoder(tf.ones([BATCH, STEPS, INPUT]), initial_state=state)[0].rnn_output
+
+    @tf.function(input_signature=[spec])
+    def find(state):
+        tokens = {"start_tokens": tf.ones([BATCH], tf.int32), "end_token": 0}
+        return search(tf.eye(UNITS), initial_state=state, **tokens)[0].predicted_ids
+
+    assert decode(tf.zeros([BATCH, UNITS])).shape == (BATCH, STEPS, UNITS)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one row for each sequence"):
+        decode(tf.zeros([1, UNITS]))  # which would be broadcast
+    assert find(tf.zeros([2 * BATCH, UNITS])).shape == (BATCH, 2, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError):  # of a reshape, if the graph is optimised
+        find(tf.zeros([BATCH, UNITS]))
+
+
+def test_a_floating_state_where_the_cell_counts_is_refused():
+    decoder = BasicDecoder(CountingCell(UNITS), TrainingSampler())
+    wrapper = AttentionWrapper(CountingCell(UNITS), LuongAttention(UNITS))
+    x, memory = normal(BATCH, STEPS, INPUT), normal(BATCH, 4, 6)
+    state = [tf.zeros([BATCH, UNITS]), tf.zeros([BATCH, 1])]
+    with pytest.raises(ValueError, match="type int64. Received: float32"):
+        decoder(x, initial_state=state)
+    with pytest.raises(ValueError, match="type int64. Received: float32"):
+        begin = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
+        begin = begin._replace(cell_state=state)
+        BasicDecoder(wrapper, TrainingSampler())(x, initial_state=begin, memory=memory)
