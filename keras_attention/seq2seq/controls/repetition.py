@@ -42,8 +42,7 @@ def repetition_penalty(w: Any) -> Control:
     )
 
     def apply(log_probs: tf.Tensor, said: Said) -> tf.Tensor:
-        filled = tf.range(tf.shape(said.tokens)[1]) < said.at[:, None]
-        again = marked(log_probs, said.tokens, filled)
+        again = marked(log_probs, said.tokens, _filled(said))
         return tf.where(again, log_probs * tf.cast(w, log_probs.dtype), log_probs)
 
     name = called("repetition_penalty", w)
@@ -72,17 +71,26 @@ def no_repeat_ngram(n: int) -> Control:
     )
     n = int(n if known is None else known)
 
-    def apply(log_probs: tf.Tensor, said: Said) -> tf.Tensor:
-        steps = said.tokens.shape[1] or tf.shape(said.tokens)[1]
-        begins = (max if isinstance(steps, int) else tf.maximum)(steps - n + 1, 0)
-        again = tf.range(begins) + n - 1 < said.at[:, None]  # it lies in the answer: [N, begins]
-        for i in range(n - 1):
-            last = row_of(said.tokens, said.at - (n - 1) + i)
-            again &= said.tokens[:, i : i + begins] == last[:, None]
-        next_tokens = said.tokens[:, n - 1 : n - 1 + begins]
-        return keep(log_probs, ~marked(log_probs, next_tokens, again))
+    def init(search: Search) -> tuple[Said, tf.Tensor]:
+        said = Said.nothing(search, search.max_length)
+        return said, tf.zeros_like(said.tokens)
 
-    return Control(_begin, apply, Said.and_then, called("no_repeat_ngram", n), unrepeated=n)
+    def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
+        said, alike = state
+        return keep(log_probs, ~marked(log_probs, said.tokens, _filled(said) & (alike >= n - 1)))
+
+    def advance(state: tuple, tokens: tf.Tensor) -> tuple:
+        said, alike = state  # [N, T]: how many tokens before a position are the last ones, too
+        same = _filled(said) & (said.tokens == tokens[:, None])
+        alike = tf.pad(tf.where(same, alike + 1, 0)[:, :-1], [[0, 0], [1, 0]])
+        return said.and_then(tokens), alike
+
+    return Control(init, apply, advance, called("no_repeat_ngram", n), unrepeated=n)
+
+
+def _filled(said: Said) -> tf.Tensor:
+    """Where the answer has tokens.  [N, T] bool."""
+    return tf.range(tf.shape(said.tokens)[1]) < said.at[:, None]
 
 
 @no_autograph

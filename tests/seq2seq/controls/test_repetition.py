@@ -26,6 +26,29 @@ def test_an_ngram_may_overlap_with_itself():
     assert open_tokens(control, after(control, 2, 2)) == [[0, 1, 3]]
 
 
+def test_of_many_tokens_in_a_row_the_graph_is_no_larger():
+    def graph(n):
+        control = no_repeat_ngram(n)
+
+        @tf.function(autograph=False)
+        def step(tokens):
+            state = control.init(told(steps=60))
+            return control.apply(tf.zeros([1, 4]), control.advance(state, tokens))
+
+        return len(step.get_concrete_function(tf.constant([1])).graph.get_operations())
+
+    assert graph(50) == graph(3)
+
+
+@pytest.mark.parametrize("n", [3, 7])
+def test_long_answers_do_not_repeat_n_tokens(n):
+    for said in np.random.randint(1, 3, (5, 30)).tolist():
+        control = no_repeat_ngram(n)
+        left = open_tokens(control, after(control, *said, steps=40))
+        grams = {tuple(said[i : i + n]) for i in range(len(said) - n + 1)}
+        assert left == [[t for t in range(4) if (*said[len(said) - n + 1 :], t) not in grams]]
+
+
 def test_what_was_said_is_multiplied_and_the_start_token_was_not_said():
     given = np.log([[0.1, 0.2, 0.3, 0.4]]).astype(np.float32)
     for w in (1.5, 0.5, tf.constant(1.5)):
