@@ -19,9 +19,13 @@ from keras_attention.data import Limits, batches
 
 AT_ONCE = 64
 
-# Scripts without blanks between words: Chinese characters; kana, Thai, Lao, Burmese, Khmer.
+# Scripts without blanks between words: Chinese characters; Thai, Lao, Tibetan, Burmese, Khmer, Tai
+# Le, New Tai Lue, Tai Tham, Balinese, kana, Bopomofo, Yi, Javanese, kana of half width.
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-UNSPACED = re.compile("[\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+UNSPACED = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f"
+    "\u3040-\u30ff\u3100-\u312f\u31a0-\u31bf\ua000-\ua4cf\ua980-\ua9df\uff66-\uff9f]"
+)
 
 
 def run(
@@ -112,8 +116,8 @@ def bleu_tokenizer(targets: list[str]) -> str:
     """The tokenizer of sacrebleu for the script that the targets are written in.
 
     `13a` needs blanks between words. Where a fifth of the texts or more has none, it is `zh` for
-    Chinese, which takes each character as a word, and `char` for Japanese, Thai, Lao, Khmer and
-    Burmese.
+    Chinese, which takes each character as a word, and `char` for Japanese, Thai, Tibetan and the
+    other ones.
 
     >>> [bleu_tokenizer([target]) for target in ("How are you?", "你好吗？", "元気ですか")]
     ['13a', 'zh', 'char']

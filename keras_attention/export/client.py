@@ -113,5 +113,5 @@ def _bytes(value: dict) -> Any:
 def _message(body: bytes) -> str:
     try:
         return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body.decode("utf-8", "replace").strip()

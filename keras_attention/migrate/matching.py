@@ -46,7 +46,7 @@ class Rules(NamedTuple):
                 for pattern in (*rules.map, *rules.ignore, *rules.keep):
                     re.compile(pattern)
                 return rules
-            except (TypeError, ValueError, re.error) as error:
+            except (TypeError, ValueError, RecursionError, re.error) as error:
                 raise ValueError(
                     'Rules are a JSON object such as {"map": {"^old/scope/": "new_layer/"}, '
                     '"ignore": ["regex"], "keep": ["regex"], "forget_bias": 1.0}. '

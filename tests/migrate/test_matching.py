@@ -282,7 +282,12 @@ def test_two_old_weights_cannot_take_one_name():
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{", '{"mapp": {}}', '{"map": ["a"]}', '{"ignore": "a"}', '{"keep": ["("]}']
+    "text",
+    [
+        *("[]", "{", "[" * 99_999, '{"mapp": {}}', '{"map": ["a"]}'),
+        *('{"ignore": "a"}', '{"keep": ["("]}'),
+    ],
+    ids=lambda text: text[:9],
 )
 def test_rules_that_are_none_are_an_error_with_an_example(text, tmp_path):
     path = tmp_path / "rules.json"

@@ -39,6 +39,8 @@ def test_without_sacrebleu_there_are_no_scores(monkeypatch):
         (["Hello!"] * 3 + ["你好"], "zh"),
         (["元気ですか", "日本語"], "char"),
         (["สวัสดี"], "char"),
+        (["བཀྲ་ཤིས་བདེ་ལེགས།"], "char"),
+        (["ﾊﾛｰ"], "char"),
         (["안녕하세요 여러분"], "13a"),
         ([""], "13a"),
     ],
