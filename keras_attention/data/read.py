@@ -297,12 +297,11 @@ def _fitness(sign, lines, limits) -> tuple[bool, ...]:
 def _columns(cells) -> tuple[int, int] | None:
     """The columns of source and target that a row of names tells; None if it is none."""
     names = [cell.strip().lower() for cell in cells]
-    sides = [
-        next((place for place, name in enumerate(names) if name in known), None)
-        for known in (SOURCES, TARGETS)
-    ]
-    if None not in sides:
-        return sides[0], sides[1]
+    sources, targets = (
+        [place for place, name in enumerate(names) if name in known] for known in (SOURCES, TARGETS)
+    )
+    if sources and targets:
+        return sources[0], targets[0]
     return (0, 1) if len(names) > 1 and all(name in HEADERS for name in names[:2]) else None
 
 

@@ -99,7 +99,8 @@ def best() -> Chooser:
 
     def choose(continuations, state):
         ids, scored = _candidates(continuations)
-        return _pick(ids, *scored(), ids.shape[1]), state
+        total, scores = scored()
+        return _pick(ids, total, scores, ids.shape[1]), state
 
     def choose_apart(continuations, state):
         return *_choose_apart(continuations), state
@@ -232,7 +233,7 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
             mine = slice(group * width, (group + 1) * width)
             if said is not None:  # what has finished says nothing new, at no cost
                 values = scored(_cost(ids, said, weight))[1]
-            picked = _pick(*(x[:, mine] for x in (ids, total, scores)), width, values[:, mine])
+            picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, values[:, mine])
             picked = picked._replace(parents=picked.parents + group * width)
             choices.append(picked)
             silent = tf.gather(continuations.finished, picked.parents, batch_dims=1)
