@@ -30,14 +30,11 @@ from keras_attention.seq2seq import (
     generate,
     projector,
 )
+from keras_attention.seq2seq._dropout import GRUCell, LSTMCell, SimpleRNNCell, without_dropout
 from keras_attention.seq2seq._keras import building
 from keras_attention.training import token_objective
 
-CELLS = {
-    "lstm": keras.layers.LSTMCell,
-    "gru": keras.layers.GRUCell,
-    "simple_rnn": keras.layers.SimpleRNNCell,
-}
+CELLS = {"lstm": LSTMCell, "gru": GRUCell, "simple_rnn": SimpleRNNCell}
 MECHANISMS = {"bahdanau": BahdanauAttention, "luong": LuongAttention, None: None}
 
 
@@ -198,7 +195,7 @@ class RNNSeq2Seq(keras.Model):
             source = tf.pad(source, [[0, 0], [0, 1]], constant_values=self.pad_id)
         mask = source != self.pad_id
         values, states = self.source_embedding(source), []
-        with contextlib.nullcontext() if training else self._without_dropout():
+        with contextlib.nullcontext() if training else without_dropout(self._encoder_cells()):
             for layer in self.encoder:
                 values, *state = layer(values, mask=mask, training=training)
                 states.append(state)
@@ -210,20 +207,10 @@ class RNNSeq2Seq(keras.Model):
         state = self.cell.get_initial_state(batch_size=batch_size, memory=memory)
         return memory, state.clone(cell_state=cell_state)
 
-    @contextlib.contextmanager
-    def _without_dropout(self):
-        """Keras' RNN draws the masks of its cell even where it does not apply them, and moves the
-        seed: evaluating would change the training that follows.
-        """
+    def _encoder_cells(self):
         names = ("forward_layer", "backward_layer") if self._config["bidirectional"] else ()
         layers = [getattr(layer, name) for layer in self.encoder for name in names] or self.encoder
-        try:
-            for layer in layers:
-                layer.cell.dropout = 0.0
-            yield
-        finally:
-            for layer in layers:
-                layer.cell.dropout = self._config["dropout"]
+        return [layer.cell for layer in layers]
 
     def decode(self, target_in, memory, state, training=None, return_alignments=False):
         """Teacher forcing: [B, T] ids, what `encode` gave -> logits [B, T, V], and alignments

@@ -222,8 +222,9 @@ def dynamic_decode(
                 "change places, and finished ones are carried along anyway: leave it False. "
                 f"Received: impute_finished=True, finished of shape {finished.shape}"
             )
-        masks = DropoutMasks.of(decoder)
-        if masks.cells and training is not False:
+        # A thread that does not train leaves the masks of one that does alone.
+        masks = DropoutMasks(()) if training is False else DropoutMasks.of(decoder)
+        if masks.cells:
             masks.draw(tf.shape(finished)[0] * getattr(decoder, "_rows_per_entry", 1))
         learns = training is not False and not decoder.tracks_own_finished
         try:

@@ -1,6 +1,8 @@
 import pathlib
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -141,6 +143,8 @@ def test_dropout_acts_in_training_alone():
 
 LOADER = """
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 import keras, numpy as np
 import models.rnn_seq2seq
 folder, *names = sys.argv[1:]
@@ -283,3 +287,45 @@ def test_evaluating_moves_no_seed_of_dropout_and_training_does(bidirectional):
     assert seeds and [seed.numpy().tolist() for seed in seeds] == before
     model((ids, ids), training=True)
     assert all(seed.numpy().tolist() != old for seed, old in zip(seeds, before))
+
+
+def during_the_first_step(cell, call):
+    """What `call` returns in a thread of its own, which runs within the next step of `cell`."""
+    found, step, owner = [], cell.call, threading.get_ident()
+
+    def hooked(*args, **kwargs):
+        if threading.get_ident() == owner and not found:
+            found.append(None)  # once
+            with ThreadPoolExecutor(1) as pool:
+                found[:] = [pool.submit(call).result()]
+        return step(*args, **kwargs)
+
+    vars(cell)["call"] = hooked
+    return found
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize("trains_within", [True, False])
+def test_a_thread_that_trains_and_one_that_answers_do_not_disturb_each_other(part, trains_within):
+    model = RNNSeq2Seq(9, units=4, bidirectional=False, dropout=0.5)
+    ids = tf.constant([[5, 6, 7, 2]])
+    model.build()
+    seeds = [variable for variable in model.variables if "seed" in variable.path]
+    before = [seed.numpy() for seed in seeds]
+
+    def run(training):
+        for seed, value in zip(seeds, before):
+            seed.assign(value)
+        return model((ids, ids), training=training).numpy()
+
+    train = lambda: run(True)  # noqa: E731
+    answer = lambda: model((ids, ids), training=False).numpy()  # noqa: E731
+    trained, answered = train(), answer()
+    assert not np.allclose(trained, answered)
+    outer, inner = (answer, train) if trains_within else (train, answer)
+    cell = model.encoder[0].cell if part == "encoder" else model.inner_cell
+    found = during_the_first_step(cell, inner)
+    found_outside = outer()
+    results = (found[0], found_outside) if trains_within else (found_outside, found[0])
+    np.testing.assert_allclose(results[0], trained, atol=1e-6)
+    np.testing.assert_allclose(results[1], answered, atol=1e-6)

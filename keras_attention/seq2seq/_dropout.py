@@ -1,0 +1,49 @@
+"""Keras' RNN cells with dropout that several threads can use at once."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import keras
+
+from keras_attention.seq2seq._per_thread import PerThread
+
+
+class _PerThreadDropout:
+    """Each thread has its own dropout rate and its own masks: Keras keeps one of each on a cell."""
+
+    dropout = PerThread()
+    recurrent_dropout = PerThread()
+    _dropout_mask = PerThread(None)
+    _recurrent_dropout_mask = PerThread(None)
+
+
+# The names are those of Keras, since the paths of the weights are made of them.
+
+
+@keras.saving.register_keras_serializable("keras_attention.dropout")
+class GRUCell(_PerThreadDropout, keras.layers.GRUCell):
+    """`keras.layers.GRUCell`; see `_PerThreadDropout`."""
+
+
+@keras.saving.register_keras_serializable("keras_attention.dropout")
+class LSTMCell(_PerThreadDropout, keras.layers.LSTMCell):
+    """`keras.layers.LSTMCell`; see `_PerThreadDropout`."""
+
+
+@keras.saving.register_keras_serializable("keras_attention.dropout")
+class SimpleRNNCell(_PerThreadDropout, keras.layers.SimpleRNNCell):
+    """`keras.layers.SimpleRNNCell`; see `_PerThreadDropout`."""
+
+
+@contextlib.contextmanager
+def without_dropout(cells: Iterable[_PerThreadDropout]) -> Iterator[None]:
+    """Within: the cells of this file drop nothing in this thread, and draw no masks.
+
+    Keras' RNN draws the masks of its cell even where it does not apply them, and moves the seed:
+    evaluating would change the training that follows.
+    """
+    with contextlib.ExitStack() as stack:
+        for cell in cells:
+            for rate in (_PerThreadDropout.dropout, _PerThreadDropout.recurrent_dropout):
+                stack.enter_context(rate.within(cell, 0.0))
+        yield
