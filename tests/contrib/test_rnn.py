@@ -301,7 +301,7 @@ def test_a_filter_says_which_parts_of_a_state_are_dropped():
     assert set(np.unique(state.c)) == {0.0, 2.0} and set(np.unique(state.h)) == {1.0}
 
 
-@pytest.mark.parametrize("keep_prob", [-0.1, 1.5, tf.constant(2.0)])
+@pytest.mark.parametrize("keep_prob", [-0.1, 1.5, np.float32(2.0)])
 def test_a_keep_prob_outside_of_0_and_1_is_refused(keep_prob):
     with pytest.raises(ValueError, match="output_keep_prob must be between 0 and 1"):
         rnn.DropoutWrapper(rnn.GRUCell(U), output_keep_prob=keep_prob)

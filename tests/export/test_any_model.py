@@ -1,5 +1,7 @@
 """Whatever has an `encode` and a `cell` is exported and served: no class of ours is asked for."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -11,10 +13,14 @@ from keras_attention.export.server import load
 from keras_attention.seq2seq import generate
 from models import RNNSeq2Seq, Transformer, TransformerLM
 
-TOKENIZER = text.Characters.train(["hello you abc def"])
-V, D = TOKENIZER.vocab_size, 8
+V, D = 16, 8
 LINES = ["hello", "you abc"]
 SETTINGS = Settings(max_length=6)
+
+
+@functools.cache
+def tokenizer():
+    return text.Characters.train(["hello you abc def"])
 
 
 class Parts:
@@ -70,7 +76,7 @@ def served(directory, model, **settings):
     """-> what was exported, and signatures of what was loaded."""
     endpoints = Endpoints(
         model,
-        TOKENIZER,
+        tokenizer(),
         beam_width=2,
         return_alignments=False,
         **{"settings": SETTINGS, **settings},
@@ -92,7 +98,7 @@ def test_any_model_serves_every_signature(kind, tmp_path):
         signatures["serving_default"](asked),
         signatures["generate_with_settings"]({**asked, **varied}),
     ):
-        assert (answer["replies"] == TOKENIZER.decode(found.ids).numpy()).all()
+        assert (answer["replies"] == tokenizer().decode(found.ids).numpy()).all()
         np.testing.assert_allclose(answer["scores"], found.scores, 1e-5)
     by_ids = signatures["generate"]({"ids": source.numpy()})
     np.testing.assert_allclose(by_ids["scores"], found.scores, 1e-5)
@@ -114,7 +120,7 @@ def test_what_a_model_lacks_is_named():
             return None, None
 
     with pytest.raises(ValueError, match="a Half, which has no embed, project, cell"):
-        Endpoints(Half(), TOKENIZER)
+        Endpoints(Half(), tokenizer())
 
 
 def test_without_a_tokenizer_ids_are_asked_in_the_clean_process(tmp_path, monkeypatch):
@@ -141,14 +147,14 @@ def test_a_model_that_never_ends_is_served_by_its_ids_alone(end):
     (asked,) = export.search.warm_up_requests(endpoints, ())[0].inputs.values()
     assert ((asked.numpy() >= 0) & (asked.numpy() < V)).all()
     with pytest.raises(ValueError, match=f"an end_id among the tokenizer's.*end_id={end}"):
-        Endpoints(model, TOKENIZER)
+        Endpoints(model, tokenizer())
 
 
 def test_a_line_is_cut_to_what_a_reply_has_room_for():
     model = TransformerLM(V, layers=1, width=8, heads=2, ff_width=8)
     model.build()
     settings = dict(settings=Settings(max_length=2), beam_width=1, return_alignments=False)
-    endpoints = Endpoints(model, TOKENIZER, **settings)
+    endpoints = Endpoints(model, tokenizer(), **settings)
     ids = endpoints.source_ids(tf.constant([LINES[0]]))
     assert ids.shape[1] == 2
     assert endpoints.serving_default(tf.constant([LINES[0]]))["lengths"].numpy().tolist() == [[2]]
@@ -164,10 +170,10 @@ def test_a_language_model_goes_on_with_its_line(tmp_path):
     endpoints, signatures = served(
         tmp_path / "served", model, settings=Settings(max_length=12), max_source_length=9
     )
-    prompt = TOKENIZER.encode(LINES).to_tensor(model.pad_id)
+    prompt = tokenizer().encode(LINES).to_tensor(model.pad_id)
     found = model.generate(prompt, beam_width=2, max_length=12)
     answer = signatures["serving_default"]({"text": np.array(LINES, object)})
-    assert (answer["replies"] == TOKENIZER.decode(found.ids).numpy()).all()
+    assert (answer["replies"] == tokenizer().decode(found.ids).numpy()).all()
     np.testing.assert_allclose(answer["scores"], found.scores, 1e-5)
     for line, replies in zip(LINES, answer["replies"]):
         assert all(reply.startswith(line.encode()) and reply != line for reply in replies)
@@ -177,7 +183,7 @@ def test_a_language_model_goes_on_with_its_line(tmp_path):
         with pytest.raises(ValueError, match=f"refuses the inputs: .*{message}"):
             signatures["generate"]({"ids": np.array(wrong, np.int32)})
     # A reply is scored with its beginning, as the search does.
-    said = tf.concat([[[model.start_id]], TOKENIZER.encode(["you"]).to_tensor()], 1)
+    said = tf.concat([[[model.start_id]], tokenizer().encode(["you"]).to_tensor()], 1)
     log_probs = np.log(tf.nn.softmax(model(said))[0])
     expected = [log_probs[i, token] for i, token in enumerate([*said[0, 1:], model.end_id])]
     scored = signatures["score"](
@@ -219,7 +225,7 @@ def test_a_tokenizer_of_ones_own_may_use_ops_of_tf_text(tmp_path):
 
 @pytest.mark.parametrize("lines", [pytest.param((), marks=pytest.mark.full), [b"\xff", "hello\0"]])
 def test_any_lines_may_be_asked_in_the_clean_process(lines, tmp_path):
-    endpoints = Endpoints(Module(), TOKENIZER, settings=SETTINGS, return_alignments=False)
+    endpoints = Endpoints(Module(), tokenizer(), settings=SETTINGS, return_alignments=False)
     endpoints.functions = {"serving_default": endpoints.serving_default}
     save_search(str(tmp_path / "served"), endpoints, lines, warm_up=False)
 

@@ -38,7 +38,10 @@ def test_a_pair_is_two():
         pair((2, 2, 2))
 
 
-HEADS = x([1, 2, 3, 4]), x([1, 2, 5, 4]), x([1, 2, 5, 4])
+def heads():
+    return x([1, 2, 3, 4]), x([1, 2, 5, 4]), x([1, 2, 5, 4])
+
+
 CASES = {
     "dot": (lambda f: f(x([2, 3, 4]), x([2, 5, 6])), r"keys .* D = 4, as in query"),
     "cosine": (lambda f: f(x([2, 3, 4]), x([3, 5, 4])), r"keys .* B = 2, as in query"),
@@ -47,10 +50,10 @@ CASES = {
     "concat": (lambda f: f(x([1, 3, 4]), x([1, 5, 6]), x([9, 3]), x([3])), r"\[D \+ D', U\]"),
     "location": (lambda f: f(x([1, 3, 4]), x([5, 6]), 3), r"kernel .* D = 4, as in query"),
     "attend": (lambda f: f(x([2, 3, 5]), x([2, 4, 4])), r"values .* S = 5, as in scores"),
-    "banded_attention": (lambda f: f(*HEADS, 1), r"keys .* T = 3, as in query"),
+    "banded_attention": (lambda f: f(*heads(), 1), r"keys .* T = 3, as in query"),
     "strided_attention": (lambda f: f(*(x([1, 3, 4]),) * 3, 2), r"query .*\[B, H, T, Dk\]"),
-    "fixed_attention": (lambda f: f(*HEADS, 2), r"keys .* T = 3, as in query"),
-    "linear_attention": (lambda f: f(*HEADS, causal=True), r"keys .* T = 3, as in query"),
+    "fixed_attention": (lambda f: f(*heads(), 2), r"keys .* T = 3, as in query"),
+    "linear_attention": (lambda f: f(*heads(), causal=True), r"keys .* T = 3, as in query"),
     "chunked_attention": (lambda f: f(*(x([1, 3, 4]),) * 3), r"query .*\[B, H, T, Dk\]"),
     "window_partition": (lambda f: f(x([1, 4, 4]), 2), r"x must be \[B, Y, X, D\]"),
     "relative_position_index": (lambda f: f(0), r"window must be at least 1"),

@@ -55,9 +55,12 @@ def test_it_is_the_loop_over_tapes_that_hold_the_last_steps(memory_length, feed_
 
 
 @pytest.mark.parametrize(
-    "cell", [LSTMNCell(UNITS, 1), LSTMNCell(UNITS, 9, normalize=newest)], ids=["one slot", "forced"]
+    "settings",
+    [{"memory_length": 1}, {"memory_length": 9, "normalize": newest}],
+    ids=["one slot", "forced"],
 )
-def test_attending_to_the_last_step_alone_is_an_lstm(cell):
+def test_attending_to_the_last_step_alone_is_an_lstm(settings):
+    cell = LSTMNCell(UNITS, **settings)
     rnn, inputs = drawn(cell)
     lstm = keras.layers.LSTM(UNITS, return_sequences=True)
     lstm.build(inputs.shape)

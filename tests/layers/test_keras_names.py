@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_attention.layers import (
     Attention,
@@ -17,8 +16,8 @@ from keras_attention.layers import (
     TransformerStack,
 )
 
-QUERY, VALUE = tf.ones([2, 3, 4]), tf.ones([2, 5, 4])
-MASK = tf.ones([2, 5], tf.bool)
+QUERY, VALUE = np.ones([2, 3, 4], "f"), np.ones([2, 5, 4], "f")
+MASK = np.ones([2, 5], bool)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,17 @@ from keras_attention.layers import (
 
 STEPS = 7
 LAYERS = {  # and the mask of each, causal and not
-    "restricted": (lambda **more: RestrictedAttention(2, 2, **more), window(STEPS, 2)),
-    "strided": (lambda **more: StridedAttention(2, 3, **more), strided(STEPS, 3)),
-    "strided_far": (lambda **more: StridedAttention(2, 3, hop=2, **more), strided(STEPS, 3, 2)),
-    "fixed": (lambda **more: FixedAttention(2, 3, 2, **more), fixed(STEPS, 3, 2)),
-    "fixed_far": (lambda **more: FixedAttention(2, 3, hop=2, **more), fixed(STEPS, 3, 1, 2)),
+    "restricted": (lambda **more: RestrictedAttention(2, 2, **more), lambda: window(STEPS, 2)),
+    "strided": (lambda **more: StridedAttention(2, 3, **more), lambda: strided(STEPS, 3)),
+    "strided_far": (
+        lambda **more: StridedAttention(2, 3, hop=2, **more),
+        lambda: strided(STEPS, 3, 2),
+    ),
+    "fixed": (lambda **more: FixedAttention(2, 3, 2, **more), lambda: fixed(STEPS, 3, 2)),
+    "fixed_far": (
+        lambda **more: FixedAttention(2, 3, hop=2, **more),
+        lambda: fixed(STEPS, 3, 1, 2),
+    ),
 }
 each = pytest.mark.parametrize("name", LAYERS)
 
@@ -41,7 +47,7 @@ def normal(*shape):
 @each
 @pytest.mark.parametrize("groups", [2, 1])
 def test_it_is_multi_head_attention_under_its_mask(name, groups):
-    make, seen = LAYERS[name]
+    make, seen = LAYERS[name][0], LAYERS[name][1]()
     layer, plain = pair(make, num_key_heads=groups, value_width=3)
     x, real = normal(2, STEPS, 8), tf.constant([[True] * 7, [True] * 4 + [False] * 3])
     np.testing.assert_allclose(layer(x, mask=real), plain(x, mask=seen & real[:, None]), atol=1e-5)
@@ -75,11 +81,11 @@ def test_causal_it_leaves_what_comes_later_out(radius):
     np.testing.assert_allclose(layer(x, causal=True), plain(x, mask=seen), atol=1e-6)
 
 
-@pytest.mark.parametrize("hop, seen", [(1, window(7, 3)), (2, atrous(7, 3))])
+@pytest.mark.parametrize("hop, seen", [(1, window), (2, atrous)])
 def test_strided_to_both_sides_is_local_or_atrous(hop, seen):
     layer, plain = pair(lambda **more: StridedAttention(2, 3, hop=hop))
     x = normal(2, STEPS, 8)
-    np.testing.assert_allclose(layer(x, causal=False), plain(x, mask=seen), atol=1e-6)
+    np.testing.assert_allclose(layer(x, causal=False), plain(x, mask=seen(7, 3)), atol=1e-6)
 
 
 def test_it_is_keras_with_its_sliding_window():

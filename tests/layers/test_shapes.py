@@ -72,8 +72,11 @@ def test_there_is_one_id_for_every_slot_of_the_attention():
         head(np.ones((2, 1, 4)), np.ones((2, 1, 5)), np.ones((2, 6), int))
 
 
-@pytest.mark.parametrize("cell", [LSTMNCell(3, 4), NTMCell(3, keras.layers.GRUCell(4))])
-def test_the_width_of_a_step_must_be_known(cell):
+@pytest.mark.parametrize(
+    "make", [lambda: LSTMNCell(3, 4), lambda: NTMCell(3, keras.layers.GRUCell(4))]
+)
+def test_the_width_of_a_step_must_be_known(make):
+    cell = make()
     with pytest.raises(ValueError, match=r"inputs must be \[N, D'?\] with a known D"):
         cell.build((None, None))
 

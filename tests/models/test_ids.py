@@ -1,5 +1,7 @@
 """One rule about ids for all models: integers, and floats that are whole numbers."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -10,20 +12,25 @@ from models import RNNSeq2Seq, Transformer, TransformerLM, TransformerTagger
 
 SMALL = dict(layers=1, width=8, heads=2, ff_width=8)
 MODELS = {
-    "rnn": RNNSeq2Seq(400, units=8),
-    "transformer": Transformer(400, **SMALL),
-    "lm": TransformerLM(400, **SMALL),
-    "tagger": TransformerTagger(400, labels=3, **SMALL),
+    "rnn": lambda: RNNSeq2Seq(400, units=8),
+    "transformer": lambda: Transformer(400, **SMALL),
+    "lm": lambda: TransformerLM(400, **SMALL),
+    "tagger": lambda: TransformerTagger(400, labels=3, **SMALL),
 }
 IDS = np.array([[5, 301, 2], [7, 2, 0]])
 every_model = pytest.mark.parametrize("name", MODELS)
 searched = pytest.mark.parametrize("name", ["rnn", "transformer", "lm"])
 
 
+@functools.cache
+def model_of(name):
+    return MODELS[name]()
+
+
 def called(name, ids, **settings):
     """The model's output for ids in all of its places."""
     inputs = (ids, ids) if name in ("rnn", "transformer") else ids
-    return MODELS[name](inputs, **settings)
+    return model_of(name)(inputs, **settings)
 
 
 @every_model
@@ -73,18 +80,18 @@ def test_fit_takes_whole_floats():
 
 @searched
 def test_a_search_says_that_it_needs_ids_and_a_batch(name):
-    for ask in (MODELS[name].generate, lambda source: generate(MODELS[name], source)):
+    for ask in (model_of(name).generate, lambda source: generate(model_of(name), source)):
         with pytest.raises(ValueError, match="Received: strings. Encode text first"):
             ask(["hello"])
         with pytest.raises(ValueError, match=r"must be ids \[B, .\]. Received: shape \(3,\)"):
             ask([5, 6, 7])
     with pytest.raises(ValueError, match="Received: strings. Encode text first"):
-        next(stream(MODELS[name], ["hello"]))
+        next(stream(model_of(name), ["hello"]))
 
 
 @searched
 def test_ragged_rows_are_padded_and_unequal_lists_refused(name):
-    model = MODELS[name]
+    model = model_of(name)
     expected = model.generate(IDS, max_length=4)
     ragged = tf.ragged.constant([[5, 301, 2], [7, 2]], dtype=tf.int32)
     np.testing.assert_array_equal(model.generate(ragged, max_length=4).ids, expected.ids)
@@ -94,5 +101,5 @@ def test_ragged_rows_are_padded_and_unequal_lists_refused(name):
 
 @searched
 def test_a_source_of_no_tokens_is_one_of_padding(name):
-    found = MODELS[name].generate(np.zeros([1, 0], int), max_length=3)
-    np.testing.assert_array_equal(found.ids, MODELS[name].generate([[0]], max_length=3).ids)
+    found = model_of(name).generate(np.zeros([1, 0], int), max_length=3)
+    np.testing.assert_array_equal(found.ids, model_of(name).generate([[0]], max_length=3).ids)

@@ -1,3 +1,4 @@
+import functools
 import re
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def small(**settings):
     return model
 
 
-MODEL = small(layers=1)
+@functools.cache
+def shared():
+    return small(layers=1)
 
 
 def test_what_goes_in_never_reaches_what_came_before():
@@ -126,13 +129,13 @@ BAD_PROMPTS = [
 )
 def test_what_is_no_prompt_is_refused(prompt, message):
     with pytest.raises(ValueError, match=message):
-        MODEL.generate(np.array(prompt), max_length=2)
+        shared().generate(np.array(prompt), max_length=2)
     with pytest.raises(ValueError, match=message):
-        Stream(MODEL, max_length=2)(np.array(prompt))
+        Stream(shared(), max_length=2)(np.array(prompt))
 
 
 def test_what_is_no_prompt_is_refused_when_a_graph_runs():
-    model = MODEL
+    model = shared()
     spec = tf.TensorSpec([None, None], tf.int32)
     go_on = tf.function(lambda p: model.generate(p, max_length=2), input_signature=[spec])
     for prompt, message in BAD_PROMPTS:
@@ -156,7 +159,7 @@ ENDED = np.array([[5, 2, 6], [7, 2, 0], [2, 0, 0], [5, 0, 0]])  # 2 is the end t
     ],
 )
 def test_an_end_token_of_the_prompt_does_not_end_it(settings, kind):
-    model = MODEL
+    model = shared()
 
     def go_on(prompt):
         return model.generate(prompt, max_length=7, **settings)
@@ -179,14 +182,14 @@ def test_an_end_token_of_the_prompt_does_not_end_it(settings, kind):
 
 
 def test_a_stream_goes_on_after_an_end_token_of_the_prompt():
-    model = MODEL
+    model = shared()
     said = np.stack(list(Stream(model, max_length=6)(ENDED.tolist())), 1)
     ids = model.generate(ENDED, max_length=6).ids[:, 0]
     np.testing.assert_array_equal(said, ids[:, : said.shape[1]])
 
 
 def test_prompts_of_unequal_lengths_do_not_depend_on_each_other():
-    go_on = tf.function(lambda p: MODEL.generate(p, beam_width=2, max_length=5))
+    go_on = tf.function(lambda p: shared().generate(p, beam_width=2, max_length=5))
     together = go_on(tf.constant(ENDED))
     for b, prompt in enumerate(ENDED):
         alone = go_on(tf.constant([prompt[prompt > 0]]))
@@ -195,7 +198,7 @@ def test_prompts_of_unequal_lengths_do_not_depend_on_each_other():
 
 
 def test_a_prompt_may_be_empty_or_as_long_as_the_answer():
-    model = MODEL
+    model = shared()
     empty = model.generate(np.zeros([2, 0], int), max_length=4)
     np.testing.assert_array_equal(empty.ids, model.generate([[0], [0]], max_length=4).ids)
     full = model.generate([[5, 2, 6, 7]], max_length=4)
@@ -203,7 +206,7 @@ def test_a_prompt_may_be_empty_or_as_long_as_the_answer():
 
 
 def test_whole_numbers_of_any_type_and_ragged_rows_are_a_prompt():
-    model = MODEL
+    model = shared()
     expected = model.generate(PROMPTS, max_length=4).ids
     ragged = tf.ragged.constant([[5, 6, 7], [9], []], dtype=tf.int32)
     for prompt in (PROMPTS.astype("float32"), PROMPTS.astype("uint8"), ragged):
@@ -211,7 +214,7 @@ def test_whole_numbers_of_any_type_and_ragged_rows_are_a_prompt():
 
 
 def test_what_is_forced_within_a_prompt_is_refused():
-    model, prompts = MODEL, tf.constant([[5, 6], [9, 0]])
+    model, prompts = shared(), tf.constant([[5, 6], [9, 0]])
     for control in (force({0: 5}), force({1: 7}), prefix([5, 9]), prefix([[5], [7]])):
         with pytest.raises(ValueError, match="of the prompt.*from its first token"):
             model.generate(prompts, max_length=6, controls=control)
@@ -225,7 +228,7 @@ def test_what_is_forced_within_a_prompt_is_refused():
 
 
 def test_alternatives_go_on_from_a_prompt():
-    found = alternatives(MODEL, [[5, 2]], [[5, 2, 7]], count=3, max_length=6)
+    found = alternatives(shared(), [[5, 2]], [[5, 2, 7]], count=3, max_length=6)
     ids = found.ids[0].numpy()
     assert (ids[:, :3] == [5, 2, 7]).all() and len(set(ids[:, 3])) == 3
 
@@ -263,7 +266,7 @@ def test_new_tokens_are_counted_after_the_prompt():
 )
 def test_lengths_that_a_prompt_contradicts_are_refused(controls, message):
     with pytest.raises(ValueError, match=message):
-        MODEL.generate([[5, 6, 7]], max_length=9, controls=controls)
+        shared().generate([[5, 6, 7]], max_length=9, controls=controls)
 
 
 @pytest.mark.parametrize("attention", [MemoryEfficientAttention(2, 2), RelativeAttention(2, 3)])

@@ -158,7 +158,7 @@ def test_a_layer_that_is_no_cell_is_refused(make):
 
 # -- states of another structure
 
-ONE, TWO = tf.zeros([BATCH, UNITS]), [tf.zeros([BATCH, UNITS])] * 2
+ONE, TWO = np.zeros([BATCH, UNITS], "f"), [np.zeros([BATCH, UNITS], "f")] * 2
 EXPECTED = r"must have the structure \[\[N, 4\], \[N, 4\]\]. Received: \[2, 4\].*\[h, c\]"
 
 

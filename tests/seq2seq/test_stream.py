@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_attention.seq2seq import (
     Stream,
@@ -22,7 +21,7 @@ from tests.seq2seq.cells import keras3
 
 pytestmark = keras3("RNNSeq2Seq and Transformer")
 
-SOURCES = tf.constant([[5, 6, 7, 2], [8, 2, 0, 0], [4, 4, 9, 2]])
+SOURCES = np.array([[5, 6, 7, 2], [8, 2, 0, 0], [4, 4, 9, 2]])
 LIMIT = 7
 SETTINGS = {
     "greedy": (best(), ()),

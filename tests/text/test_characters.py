@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -5,7 +7,10 @@ from hypothesis import strategies as st
 
 from keras_attention.text import END, UNKNOWN, Characters
 
-AB = Characters.train(["ab"])
+
+@functools.cache
+def ab():
+    return Characters.train(["ab"])
 
 
 def back(tokenizer, lines):
@@ -25,7 +30,7 @@ def test_any_text_comes_back_if_its_characters_are_known(text):
 @settings(max_examples=60, deadline=None)
 @given(st.text())
 def test_unknown_characters_are_replaced_one_by_one(text):
-    assert back(AB, [text]) == ["".join(c if c in "ab" else "\ufffd" for c in text)]
+    assert back(ab(), [text]) == ["".join(c if c in "ab" else "\ufffd" for c in text)]
 
 
 def test_one_id_per_code_point(characters):
@@ -40,8 +45,8 @@ def test_invalid_utf8_becomes_the_replacement_character(characters):
 
 
 def test_unknown_among_known_decodes_to_the_replacement_character():
-    assert AB.encode(["a?b"]).to_list() == [[4, UNKNOWN, 5]]
-    assert AB.decode([[4, UNKNOWN, 5, END]]).numpy()[0].decode() == "a\ufffdb"
+    assert ab().encode(["a?b"]).to_list() == [[4, UNKNOWN, 5]]
+    assert ab().decode([[4, UNKNOWN, 5, END]]).numpy()[0].decode() == "a\ufffdb"
 
 
 def test_the_commonest_characters_come_first_and_equals_by_code_point():

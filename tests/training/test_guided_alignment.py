@@ -92,8 +92,8 @@ def transformer(**settings):
     return Transformer(12, **{**sizes, **settings})
 
 
-SOURCES = tf.constant([[5, 6, 7, 2], [9, 2, 0, 0]])
-TARGETS = tf.constant([[1, 4, 5], [1, 7, 0]])
+SOURCES = np.array([[5, 6, 7, 2], [9, 2, 0, 0]])
+TARGETS = np.array([[1, 4, 5], [1, 7, 0]])
 
 
 @pytest.mark.parametrize(

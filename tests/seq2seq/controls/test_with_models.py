@@ -45,7 +45,7 @@ ADDS = [-1, -1, -1, 1, 1, 1, 2, 2, 1]
 TOGETHER = {
     "a beam": (
         best(),
-        [
+        lambda: [
             must_contain([[3, 4]]), ban([0, 1]), ban_phrases([[4, 5], [7, 3]]), force({0: 8}),
             no_repeat_ngram(2), repetition_penalty(1.3), length_between(4, [4, 5, 5]),
             min_new_tokens(2), max_new_tokens(STEPS),
@@ -55,7 +55,7 @@ TOGETHER = {
     ),
     "draws": (
         sample(3),
-        [
+        lambda: [
             temperature(0.8), top_k(6), top_p(0.95), typical(0.9), allowed_at(MASK),
             prefix([[5, 0], [6, 7], [0, 0]]), exact_length([3, 4, 4], END, ADDS),
         ],
@@ -79,7 +79,8 @@ def model_of(kind):
 @keras3("RNNSeq2Seq and Transformer")
 @pytest.mark.parametrize("kind, which", sampled(["transformer", "rnn"], TOGETHER, together=1))
 def test_every_mode_finds_the_same_answers_with_the_same_scores(kind, which):
-    model, (chooser, controls) = model_of(kind), TOGETHER[which]
+    model, (chooser, make) = model_of(kind), TOGETHER[which]
+    controls = make()
 
     def search(source):
         return generate(
@@ -100,5 +101,5 @@ def test_every_mode_finds_the_same_answers_with_the_same_scores(kind, which):
 def test_every_control_is_among_them():
     from keras_attention.seq2seq import controls
 
-    used = {part.name.split("(")[0] for _, parts in TOGETHER.values() for part in parts}
+    used = {part.name.split("(")[0] for _, make in TOGETHER.values() for part in make()}
     assert used == set(controls.__all__) - {"Control", "Search", "check", "combine"}
