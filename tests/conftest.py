@@ -25,6 +25,6 @@ def _seed_tensorflow(seed):
     """
     from tensorflow.python.eager import context
 
-    if context.global_seed() is None:
+    if context.global_seed() != 0:
         sys.modules["tensorflow"].random.set_seed(0)
     context.context()._rng = random.Random(seed)

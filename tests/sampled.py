@@ -29,3 +29,9 @@ def _param(row, columns, by_default):
     values = [column[i] for column, i in zip(map(list, columns), row)]
     name = "-".join(str(getattr(value, "__name__", value)) for value in values)
     return pytest.param(*values, id=name, marks=[] if by_default else [pytest.mark.full])
+
+
+def full(*values):
+    """These values of an argument, or tuples of several arguments, for the full run alone."""
+    rows = (value if isinstance(value, tuple) else (value,) for value in values)
+    return [pytest.param(*row, marks=pytest.mark.full) for row in rows]

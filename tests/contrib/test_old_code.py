@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_attention import seq2seq as ours
 from keras_attention.contrib import make_template, rnn, seq2seq
 from tests.contrib.old_code import BEAMS, END, START, UNITS, VOCABULARY, translate
+from tests.sampled import full
 
 B, S = 4, 5
 LENGTHS = np.array([5, 3, 1, 4], np.int32)
@@ -35,7 +36,7 @@ def test_a_function_runs_as_it_is(data):
     assert translate("beam", **data).shape[::2] == (B, BEAMS)
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("compiled", [*full(False), True])
 def test_a_template_of_it_learns_and_all_its_modes_share_what_it_learned(data, compiled):
     template = make_template("translate", translate)
     optimizer = tf.compat.v1.train.AdamOptimizer(0.02)

@@ -123,6 +123,7 @@ def test_what_a_model_lacks_is_named():
         Endpoints(Half(), tokenizer())
 
 
+@pytest.mark.full
 def test_without_a_tokenizer_ids_are_asked_in_the_clean_process(tmp_path, monkeypatch):
     asked = []
 
@@ -161,6 +162,7 @@ def test_a_line_is_cut_to_what_a_reply_has_room_for():
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.full
 def test_a_language_model_goes_on_with_its_line(tmp_path):
     model = TransformerLM(V, layers=1, width=16, heads=2, ff_width=32)
     model.build()
@@ -215,6 +217,7 @@ class Spaces(text.Tokenizer):
         return tf.strings.reduce_join(tf.gather(self.words, tf.maximum(ids - 4, 0)), 1)
 
 
+@pytest.mark.full
 def test_a_tokenizer_of_ones_own_may_use_ops_of_tf_text(tmp_path):
     pytest.importorskip("tensorflow_text")
     tokenizer = Spaces()

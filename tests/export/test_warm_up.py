@@ -64,6 +64,7 @@ def test_requests_are_read_back_and_replayed_through_the_signatures(directory):
     assert third["shouted"].numpy().tolist() == [b"again!"]
 
 
+@pytest.mark.full
 def test_what_an_export_writes_is_read_back_and_replayed(tmp_path):
     """By TF Serving's batches, too: each input has a first axis, the same for all of a request."""
     tokenizer = text.Characters.train(["hello you"])

@@ -26,7 +26,7 @@ from keras_attention.seq2seq import (
     SampleEmbeddingSampler,
     TrainingSampler,
 )
-from tests.sampled import sampled
+from tests.sampled import full, sampled
 
 B, T, S, D, H, V = 2, 6, 4, 8, 4, 11
 MASK = np.arange(S) < np.array([[S], [2]])
@@ -270,7 +270,7 @@ def test_teacher_forcing_is_the_stack():
 
 @pytest.mark.parametrize(
     "policy, kind",
-    [("float32", "graph"), ("float32", "xla"), ("mixed_bfloat16", "eager"), ("float32", "eager")],
+    [("float32", "graph"), *full(("float32", "xla"), ("mixed_bfloat16", "eager"))],
 )
 def test_samplers_and_beams_decode_what_was_said(policy, kind):
     """What comes out, put in again all at once, gives the same outputs."""

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 
+import pytest
 import tensorflow as tf
 
 from keras_attention.migrate import migrate
@@ -15,6 +16,7 @@ from tests.migrate.paths import CHECKPOINTS, ROOT, old
 TEXT = (ROOT / "docs" / "migrate_weights.md").read_text("utf-8")
 
 
+@pytest.mark.full
 def test_its_commands_run_in_its_order(tmp_path):
     (tmp_path / "old").mkdir()
     for file in CHECKPOINTS.glob("tfa_rnn.[di]*"):

@@ -13,6 +13,7 @@ from keras_attention.migrate.__main__ import main
 from models import RNNSeq2Seq
 from tests.migrate import targets
 from tests.migrate.paths import ROOT, old
+from tests.sampled import full
 
 
 def arguments(source, model, out):
@@ -73,7 +74,7 @@ def test_a_shell_migrates_as_well(tmp_path):
     assert_answers_as(keras.saving.load_model(out), answers("tf1_lstm"))
 
 
-@pytest.mark.parametrize("source", ["tf1_lstm", "tf1_gru", "tf1_basic", "tfa_lstm"])
+@pytest.mark.parametrize("source", ["tf1_lstm", *full("tf1_gru", "tf1_basic"), "tfa_lstm"])
 def test_the_expected_answers_depend_on_every_weight(source):
     """Or a weight that went elsewhere would not show."""
     model, expected = getattr(targets, source)(), answers(source)

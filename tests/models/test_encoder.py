@@ -11,6 +11,7 @@ from keras_attention.layers import RestrictedAttention
 from models import TransformerTagger
 from models.encoder import examples
 from tests.models.test_transformer import ROOT
+from tests.sampled import sampled
 
 SIZES = dict(vocab_size=11, labels=3, layers=2, width=8, heads=2, ff_width=12)
 TOKENS = np.array([[5, 6, 7, 8], [9, 2, 0, 0], [0, 0, 0, 0]])
@@ -36,8 +37,9 @@ def test_every_token_knows_of_those_after_it():
     assert (model(other)[0, 0].numpy() != model(TOKENS)[0, 0].numpy()).any()
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize(
+    "policy, norm", sampled(["mixed_bfloat16", "mixed_float16"], ["post", "pre"], together=1)
+)
 def test_narrow_policies_stay_close_in_a_graph_and_under_xla(policy, norm):
     wide, narrow = small(norm=norm), small(norm=norm, dtype=policy)
     narrow.set_weights(wide.get_weights())

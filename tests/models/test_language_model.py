@@ -24,7 +24,7 @@ from keras_attention.training import token_objective
 from models import TransformerLM
 from models.language_model import shifted
 from tests.models.test_transformer import ROOT
-from tests.sampled import sampled
+from tests.sampled import full, sampled
 
 SIZES = dict(vocab_size=11, layers=2, width=8, heads=2, ff_width=12)
 PROMPTS = np.array([[5, 6, 7], [9, 0, 0], [0, 0, 0]])
@@ -150,12 +150,13 @@ ENDED = np.array([[5, 2, 6], [7, 2, 0], [2, 0, 0], [5, 0, 0]])  # 2 is the end t
 @pytest.mark.parametrize(
     "settings, kind",
     [
-        ({}, "eager"),
-        (dict(beam_width=3, length_penalty=0.6, n_best=2), "xla"),
+        *full(({}, "eager"), (dict(beam_width=3, length_penalty=0.6, n_best=2), "xla")),
         (dict(beam_width=3, length_penalty=0.6, n_best=2), "graph"),
         (dict(beam_width=2, chooser=sample(1), controls=top_k(5)), "graph"),
-        (dict(beam_width=2, chooser=stochastic(1)), "graph"),
-        (dict(beam_width=2, chooser=diverse(2, 0.5)), "graph"),
+        *full(
+            (dict(beam_width=2, chooser=stochastic(1)), "graph"),
+            (dict(beam_width=2, chooser=diverse(2, 0.5)), "graph"),
+        ),
     ],
 )
 def test_an_end_token_of_the_prompt_does_not_end_it(settings, kind):
@@ -270,6 +271,7 @@ def test_lengths_that_a_prompt_contradicts_are_refused(controls, message):
 
 
 @pytest.mark.parametrize("attention", [MemoryEfficientAttention(2, 2), RelativeAttention(2, 3)])
+@pytest.mark.full
 def test_a_model_of_another_attention_is_saved_and_goes_on(attention, tmp_path):
     model = small(self_attention=attention, positions=None)
     tokens_in, tokens_out, weights = shifted([[5, 6, 7], [8, 9]] * 8)

@@ -157,6 +157,7 @@ for name in names:
 """
 
 
+@pytest.mark.full
 def test_a_saved_model_gives_the_same_bits_in_a_new_process(tmp_path):
     settings = {
         "attentive": dict(cell="lstm", layers=2, dropout=0.2, embedding_width=3),

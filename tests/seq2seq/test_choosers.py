@@ -22,7 +22,7 @@ from keras_attention.seq2seq import (
     temperature,
 )
 from tests import oracles
-from tests.sampled import sampled
+from tests.sampled import full, sampled
 from tests.seq2seq.cells import Table
 from tests.seq2seq.table_model import END, START, TableModel, answers_of
 
@@ -368,7 +368,7 @@ def test_groups_that_do_not_divide_k_are_refused():
 # -- when a search is over
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("weight", [*full(0.0), 0.6, *full(2.0)])
 def test_a_search_for_fewer_than_k_finds_the_same_and_stops_sooner(weight):
     logits = np.random.normal(size=(40, 12, 6, 6))
     logits[..., END] += 2.5  # answers end early

@@ -140,6 +140,7 @@ def trained(tmp_path_factory, request):
 @pytest.mark.parametrize(
     "name", [n if n in SAMPLED else pytest.param(n, marks=pytest.mark.full) for n in MAKE]
 )
+@pytest.mark.full
 def test_a_model_learns_and_says_the_same_bits_in_a_new_process(trained, name):
     losses, replies = trained
     assert losses[name][-1] < losses[name][0] or name in ("dropout", "sequential")

@@ -390,6 +390,7 @@ print(json.dumps([
 """
 
 
+@pytest.mark.full
 def test_two_devices_lose_and_learn_as_one():
     run = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES],

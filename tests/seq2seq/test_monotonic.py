@@ -15,6 +15,7 @@ from keras_attention.seq2seq import (
     TrainingSampler,
 )
 from tests import oracles
+from tests.sampled import sampled
 from tests.seq2seq.cells import normal
 
 UNITS, WIDTH, BATCH, SOURCE = 4, 5, 3, 6
@@ -123,9 +124,9 @@ def test_every_mode_computes_in_every_type(kind, mode, dtype):
     assert np.all(np.sum(alignments, axis=1) <= 1 + 1e-3)
 
 
-@each
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "kind, mode, jit", sampled(KINDS.values(), MODES, [False, True], together=1)
+)
 def test_a_decoder_gives_the_same_eager_in_a_graph_and_compiled(kind, mode, jit):
     cell = AttentionWrapper(keras.layers.GRUCell(UNITS), kind(UNITS, mode=mode), UNITS)
     decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=4)

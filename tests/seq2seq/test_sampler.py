@@ -19,7 +19,7 @@ from keras_attention.seq2seq import (
 )
 from keras_attention.seq2seq.sampler import bernoulli_sample, categorical_sample
 from tests import oracles
-from tests.sampled import sampled
+from tests.sampled import full, sampled
 from tests.seq2seq.cells import normal
 
 INPUTS = np.arange(24, dtype="float32").reshape(2, 4, 3)
@@ -893,7 +893,7 @@ class Speller(keras.Model):
         return self.decoder(self.embedding(tokens), initial_state=state)[0].rnn_output
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, *full(True)])
 def test_a_model_learns_while_a_callback_raises_the_probability(jit):
     probability = tf.Variable(0.0, trainable=False)
     model = Speller(probability, vocabulary=6, steps=4)

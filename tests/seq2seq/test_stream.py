@@ -17,6 +17,7 @@ from keras_attention.seq2seq import (
     temperature,
 )
 from models import RNNSeq2Seq, Transformer
+from tests.sampled import full
 from tests.seq2seq.cells import keras3
 
 pytestmark = keras3("RNNSeq2Seq and Transformer")
@@ -55,7 +56,7 @@ def test_the_tokens_are_those_of_the_search(model, how):
     np.testing.assert_array_equal(np.stack(said, 1), found.ids[:, 0])
 
 
-@pytest.mark.parametrize("penalty", [0.6, 4.0])
+@pytest.mark.parametrize("penalty", [0.6, *full(4.0)])
 def test_a_length_penalty_ends_an_answer_where_the_search_does(model, penalty):
     settings = dict(max_length=LIMIT, length_penalty=penalty, coverage_penalty=0.1)
     found = generate(model, SOURCES, **settings)

@@ -86,6 +86,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
     assert_same_state(state(resumed), state(straight))
 
 
+@pytest.mark.full
 def test_a_fresh_process_resumes_as_exactly(tmp_path):
     straight = train(build(), 0, 6)
     first = train(build(), 0, 3)

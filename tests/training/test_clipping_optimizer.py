@@ -302,6 +302,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.full
 def test_two_devices_train_as_one():
     run = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES, json.dumps(IDS.tolist()), json.dumps(GOALS.tolist())],

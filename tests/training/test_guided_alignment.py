@@ -13,6 +13,7 @@ from keras_attention.training import (
     guided_alignment,
 )
 from models import RNNSeq2Seq, Transformer
+from tests.sampled import full
 
 
 def distributions(*shape):
@@ -145,7 +146,7 @@ def on_the_diagonal(guided):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: rnn(bidirectional=False), transformer], ids=["rnn", "transformer"]
+    "make", [lambda: rnn(bidirectional=False), *full(transformer)], ids=["rnn", "transformer"]
 )
 def test_guided_alignments_become_the_diagonal_sooner(make):
     guided = WithAlignments(make())

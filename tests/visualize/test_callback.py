@@ -59,6 +59,7 @@ def test_epochs_that_cannot_be_are_refused(tmp_path):
         AttentionMaps(str(tmp_path), lambda model: {}, every=0)
 
 
+@pytest.mark.full
 def test_a_model_that_learned_to_copy_shows_the_diagonal(tmp_path):
     sources = [np.random.randint(4, 12, 5) for _ in range(3200)]
     model = RNNSeq2Seq(12, units=32, attention="luong", bridge="zero")

@@ -254,6 +254,7 @@ def test_a_module_named_in_a_model_is_never_imported(model_dir, tmp_path, monkey
 # -- a full disk
 
 
+@pytest.mark.full
 def test_training_on_a_full_disk_leaves_what_was_there(model_dir, how):
     goes_on = ("--mode=train", f"--model_dir={model_dir}", *how["char"], "--epochs=3")
     before = files(model_dir)

@@ -158,6 +158,7 @@ def test_steps_in_two_runs_are_those_of_one(begun, tmp_path):
     assert epochs[0] == epochs[1]
 
 
+@pytest.mark.full
 def test_a_dev_loss_beyond_perplexity_keeps_a_model(begun, tmp_path, monkeypatch):
     data = f"--data={begun[0]}/pairs.tsv"
     usual = train._Keeper.on_epoch_end
@@ -177,6 +178,7 @@ def test_a_dev_loss_beyond_perplexity_keeps_a_model(begun, tmp_path, monkeypatch
     assert_refused(ran, "The dev loss became nan at step 1", "--learning_rate")
 
 
+@pytest.mark.full
 def test_progress_within_an_epoch_is_told_where_there_is_no_terminal(begun, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "TELL_EVERY", 0.0)
     data = f"--data={begun[0]}/pairs.tsv"

@@ -22,6 +22,7 @@ def test_each_line_is_answered_before_the_next_is_written(trained, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(pty, "openpty"), reason="needs a terminal")
+@pytest.mark.full
 def test_a_terminal_is_a_chat_with_a_prompt(trained, tmp_path):
     directory, _ = trained("char")
     ours, theirs = pty.openpty()

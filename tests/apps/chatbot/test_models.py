@@ -72,6 +72,7 @@ def test_flags_of_another_kind_of_model_are_refused(tmp_path):
         assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.full
 def test_a_directory_that_lacks_the_newer_settings_is_used_as_before(model_dir, how):
     path = model_dir / "config.json"
     whole = json.loads(path.read_text())

@@ -238,6 +238,7 @@ def test_a_reply_is_shown_as_it_is_made_and_what_is_typed_meanwhile_stays(browse
     assert heard == [["Hello"], ["Hello", replies[1], "And then"]]
 
 
+@pytest.mark.full
 def test_a_couplet_is_matched_and_its_line_stays(browser, untrained_couplets):
     from playwright.sync_api import expect
 
@@ -295,6 +296,7 @@ def _get(url):
         return response.read().decode()
 
 
+@pytest.mark.full
 def test_the_program_shows_the_page_until_sigterm(untrained_chat, tmp_path):
     directory, _ = untrained_chat
     with start(

@@ -98,6 +98,7 @@ def test_an_export_without_settings_is_told_what_it_lacks(chat):
         ask(Servable(1, fewer, {}, None), ["Hello"], responder.settings)
 
 
+@pytest.mark.full
 def test_a_couplet_too_long_to_be_matched_is_said_in_words(couplets):
     model, responder = couplets
     best = ask(model, ["春风"], responder.settings, couplet=True)

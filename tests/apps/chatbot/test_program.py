@@ -98,6 +98,7 @@ def test_the_shipped_dialogues_are_learned_from_in_any_folder(tmp_path, monkeypa
 @pytest.mark.parametrize(
     "policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.full), "mixed_float16"]
 )
+@pytest.mark.full
 def test_half_precision_trains_and_answers(policy, pairs, tmp_path):
     ran = run(
         "--mode=train",
@@ -115,6 +116,7 @@ def test_half_precision_trains_and_answers(policy, pairs, tmp_path):
     assert answered.code == 0 and answered.out.count("\n") == 1
 
 
+@pytest.mark.full
 def test_training_stops_early_and_the_best_epoch_is_the_one_used(pairs, tmp_path):
     ran = run(
         "--mode=train",

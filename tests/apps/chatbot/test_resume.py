@@ -35,6 +35,7 @@ def straight(tmp_path_factory, how):
     return state(directory)
 
 
+@pytest.mark.full
 def test_two_epochs_and_two_more_are_four(straight, model_dir, how):
     ran = run("--mode=train", f"--model_dir={model_dir}", *how["char"], "--epochs=4")
     assert ran.code == 0 and "Resuming after 10 steps, in epoch 3" in ran.out

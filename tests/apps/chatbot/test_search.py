@@ -8,6 +8,7 @@ from apps.chatbot import search, store
 from apps.chatbot.responder import Responder
 from apps.chatbot.settings import ADDED
 from tests.apps.chatbot.program import run
+from tests.sampled import full
 
 TEXTS = [("good day to you", "a good day to all"), ("hello there", "hello my friend")]
 SETTINGS = {
@@ -44,7 +45,7 @@ def said(**changes):
     return responder(**changes).replies([QUESTION])[0]
 
 
-@pytest.mark.parametrize("model", ["rnn", "transformer"])
+@pytest.mark.parametrize("model", ["rnn", *full("transformer")])
 def test_every_answer_obeys_the_controls(model):
     replies = said(
         model=model,
@@ -64,7 +65,7 @@ def test_every_answer_obeys_the_controls(model):
         assert len(words) >= 4, reply
 
 
-@pytest.mark.parametrize("sampling", ["sample", "stochastic"])
+@pytest.mark.parametrize("sampling", ["sample", *full("stochastic")])
 def test_draws_are_those_of_their_seed(sampling):
     settings = dict(temperature=2.0, top_k=5, top_p=0.9, min_p=0.01, typical_p=0.95)
     seeded = responder(sampling=sampling, sample_seed=1, beam_width=2, **settings)
@@ -86,7 +87,7 @@ def test_diverse_groups_begin_differently():
 
 @pytest.mark.parametrize(
     ("model", "how"),
-    [("rnn", {"beam_width": 1}), ("transformer", {"sampling": "sample", "sample_seed": 2})],
+    [*full(("rnn", {"beam_width": 1})), ("transformer", {"sampling": "sample", "sample_seed": 2})],
 )
 def test_a_streamed_reply_is_the_reply(model, how):
     pieces = list(responder(model=model, min_length=3, **how).stream(QUESTION))
@@ -101,7 +102,7 @@ def test_a_search_of_several_answers_does_not_stream():
         list(responder().stream(QUESTION))
 
 
-@pytest.mark.parametrize("model", ["rnn", "transformer"])
+@pytest.mark.parametrize("model", [*full("rnn"), "transformer"])
 def test_an_unknown_word_is_the_word_that_is_looked_at(model):
     """Where UNKNOWN is all that may be said, the reply is words of the source."""
     words = [word for pair in TEXTS for line in pair for word in line.split()]

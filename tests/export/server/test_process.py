@@ -93,6 +93,7 @@ def test_sigterm_under_load_drops_nobody_and_exits_with_zero(parrot, tmp_path):
         assert "Traceback" not in server.stderr.read()
 
 
+@pytest.mark.full
 def test_sigterm_waits_no_longer_than_a_request_may_take(parrot, tmp_path):
     """Though the model runs on: nobody waits for it any more."""
     waits = {"signature_name": "wait", "inputs": {"file": [str(tmp_path / "never")]}}

@@ -32,6 +32,7 @@ def test_a_scalar_or_a_length_that_nobody_tells_runs_alone(signatures):
         *(pytest.param(kind, marks=pytest.mark.full) for kind in ("transformer char", "couplet")),
     ],
 )
+@pytest.mark.full
 def test_of_a_real_export_only_scalars_and_scores_run_alone(kind, exported):
     """An output that is new must be known to `own`, or the batches end."""
     signatures = load(str(exported(kind).directory)).signatures

@@ -123,6 +123,7 @@ print(fold({"text": np.array([b"ABC"], object)})["folded"])
 """
 
 
+@pytest.mark.full
 def test_ops_of_tensorflow_text_are_imported_where_a_graph_needs_them(tmp_path):
     tensorflow_text = pytest.importorskip("tensorflow_text")
 

@@ -24,6 +24,7 @@ from keras_attention.seq2seq import (
     top_p,
 )
 from tests import oracles
+from tests.sampled import full
 from tests.seq2seq.cells import Table
 from tests.seq2seq.controls.walks import END, START, STEPS, VOCABULARY, says, those, words
 
@@ -139,7 +140,7 @@ def test_at_full_width_the_best_answer_that_satisfies_them_is_found(make, holds)
 
 
 @cases
-@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("width", [*full(1), 2, *full(5)])
 def test_at_any_width_every_answer_satisfies_them(make, holds, width):
     model = TableModel()
     found = generate(model, np.arange(SOURCES), beam_width=width, max_length=STEPS, controls=make())
