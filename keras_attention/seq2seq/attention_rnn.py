@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._keras import build, no_autograph, register
+from keras_attention.seq2seq._keras import KERAS_3, build, no_autograph, register
 from keras_attention.seq2seq._memory import honour_mask
 from keras_attention.seq2seq._states import row_count
 from keras_attention.seq2seq.basic_decoder import check_first_state, only_one_state
@@ -79,11 +79,34 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
                 check_first_state(self.cell.cell, initial_cell_state, row_count(sequences))
                 zeros = self.cell.get_initial_state(batch_size=tf.shape(sequences)[0])
                 initial_state = zeros.clone(cell_state=initial_cell_state)
-            return super().call(
-                sequences, initial_state=initial_state, mask=mask, training=training
-            )
+            if training or self.stateful or not KERAS_3:
+                return super().call(
+                    sequences, initial_state=initial_state, mask=mask, training=training
+                )
+            return self._answer(sequences, initial_state, mask)
+
+    def _answer(self, sequences, initial_state, mask):
+        """The call of Keras 3 without training, which draws no dropout masks.
+
+        Keras draws them in every call and keeps them on the cell until its end: that would move the
+        seed, and take the masks from a thread that trains.
+        """
+        if initial_state is None:
+            initial_state = self.get_initial_state(batch_size=tf.shape(sequences)[0])
+        last, outputs, state = self.inner_loop(
+            sequences=sequences,
+            initial_state=_cast(list(initial_state), self.cell.compute_dtype),
+            mask=mask,
+            training=False,
+        )
+        output = _cast(outputs if self.return_sequences else last, self.compute_dtype)
+        return (output, *_cast(state, self.compute_dtype)) if self.return_state else output
 
     def compute_output_spec(self, *args, **kwargs):
         """Keras would ask for the sizes of a state that depends on the memory: run it instead."""
         warn_of_lost_mask(self, args, kwargs)
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
+
+
+def _cast(nest, dtype):
+    return tf.nest.map_structure(lambda x: tf.cast(x, dtype), nest)

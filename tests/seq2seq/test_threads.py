@@ -56,6 +56,16 @@ def attending(lockstep, mechanism=LuongAttention):
     return AttentionWrapper(cell, mechanism(UNITS), 5, cell_input_fn=lockstep)
 
 
+def rnn_of(cell):
+    layer = AttentionRNN(cell, return_sequences=True)
+    return lambda x, memory, training: layer(x, memory=memory, training=training)
+
+
+def decoder_of(cell):
+    decoder = BasicDecoder(cell, TrainingSampler())
+    return lambda x, memory, training: decoder(x, memory=memory, training=training)[0].rnn_output
+
+
 def rnn(cell):
     layer = AttentionRNN(cell, return_sequences=True)
     return lambda x, memory: layer(x, **given(memory))
@@ -242,3 +252,31 @@ def test_threads_that_ask_one_model_get_their_own_answers():
     for _ in range(ROUNDS):
         for one, other in zip(in_threads(*calls), expected):
             np.testing.assert_array_equal(one, other)
+
+
+@keras3("it keeps dropout masks on a cell for the time of a call")
+@pytest.mark.parametrize("make", [rnn_of, decoder_of], ids=["rnn", "decoder"])
+def test_a_thread_that_only_answers_leaves_the_masks_of_one_that_trains(make):
+    x, memory = normal(2, STEPS, INPUT), normal(2, 4, 6)
+    other = None
+
+    def join(inputs, attention):
+        nonlocal other
+        if other is not None:
+            call, other = other, None
+            in_threads(call)
+        return tf.concat([inputs, attention], -1)
+
+    cell = keras.layers.GRUCell(UNITS, dropout=0.5, seed=1)
+    layer = make(AttentionWrapper(cell, LuongAttention(UNITS), 5, cell_input_fn=join))
+    answer = layer(x, memory, training=False)
+    (seed,) = [variable for variable in cell.variables if "seed" in variable.path]
+    before = seed.numpy()
+    trained = layer(x, memory, training=True)
+    assert not np.allclose(trained, answer)
+    seed.assign(before)
+    other = lambda: layer(x, memory, training=False)  # noqa: E731
+    np.testing.assert_allclose(layer(x, memory, training=True), trained, atol=1e-6)
+    after = seed.numpy()
+    np.testing.assert_allclose(layer(x, memory, training=False), answer, atol=1e-6)
+    np.testing.assert_array_equal(seed, after)
