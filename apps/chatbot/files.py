@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -137,6 +138,7 @@ def _acquire(path: str) -> int:
             os.close(handle)
             raise ValueError(f"{path} must be a regular file. Remove it.")
         if fcntl is None:
+            _warn_unlocked(path)
             return handle
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,6 +150,7 @@ def _acquire(path: str) -> int:
                 "stop it; or choose another --model_dir."
             ) from None
         except OSError:  # a file system without locks
+            _warn_unlocked(path)
             return handle
         if _is_at(handle, path):
             break
@@ -157,6 +160,14 @@ def _acquire(path: str) -> int:
         os.truncate(handle, 0)
         os.write(handle, about.encode())
     return handle
+
+
+def _warn_unlocked(path: str) -> None:
+    print(
+        f"{os.path.dirname(path)!r} cannot be locked here: see that no other process trains in it.",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _is_at(handle: int, path: str) -> bool:

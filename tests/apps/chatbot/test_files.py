@@ -121,3 +121,14 @@ def test_what_is_no_file_is_found_without_being_opened(tmp_path):
     with pytest.raises(ValueError, match="training.lock must be a regular file"):
         with files.locked(str(tmp_path)):
             pass
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="needs locks of files")
+def test_a_directory_that_cannot_be_locked_is_told_and_used(tmp_path, monkeypatch, capsys):
+    def flock(handle, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with files.locked(str(tmp_path)):
+        pass
+    assert f"{str(tmp_path)!r} cannot be locked here" in capsys.readouterr().err
