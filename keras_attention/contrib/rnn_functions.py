@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.functional.masks import as_lengths
+
 
 def stack_bidirectional_dynamic_rnn(
     cells_fw: Sequence,
@@ -34,7 +36,7 @@ def stack_bidirectional_dynamic_rnn(
         (outputs, states_fw, states_bw): outputs [B, S, U_fw + U_bw] of the last layer, in the
         layout of the inputs, and a tuple of last states for each direction.
 
-    Raises ValueError for lists of other lengths.
+    Raises ValueError for lists of other lengths, and for a sequence_length of no integers.
     Source: Graves, Jaitly, Mohamed, 2013 (deep bidirectional LSTM).
 
     >>> from keras_attention.contrib import rnn
@@ -60,6 +62,8 @@ def stack_bidirectional_dynamic_rnn(
                 f"{name} must be a list with one entry for each layer, at least one; cells_fw has "
                 f"{depth}. Received: {name}={values!r}"
             )
+    if sequence_length is not None:
+        sequence_length = as_lengths(sequence_length, "sequence_length")
     no_states = [None] * depth
     outputs, states = inputs, []
     with tf.compat.v1.variable_scope(scope or "stack_bidirectional_rnn"):

@@ -9,15 +9,38 @@ from typing import Any
 import tensorflow as tf
 
 
+def as_lengths(lengths: Any, name: str = "lengths") -> tf.Tensor:
+    """Lengths as a tensor of integers; ValueError for any other type.  [...] -> [...].
+
+    >>> as_lengths([2, 0]).numpy().tolist()
+    [2, 0]
+    >>> as_lengths([2.5], "sequence_length")
+    Traceback (most recent call last):
+    ...
+    ValueError: sequence_length must be integers. Received: float32. Cast it with
+    tf.cast(sequence_length, tf.int32).
+    """
+    lengths = tf.convert_to_tensor(lengths, name=name)
+    if lengths.shape.num_elements() == 0:  # an empty list becomes floats
+        return tf.cast(lengths, lengths.dtype if lengths.dtype.is_integer else tf.int32)
+    if not lengths.dtype.is_integer:
+        raise ValueError(
+            f"{name} must be integers. Received: {lengths.dtype.name}. Cast it with "
+            f"tf.cast({name}, tf.int32)."
+        )
+    return lengths
+
+
 def padding(lengths: tf.Tensor, steps: int | tf.Tensor | None = None) -> tf.Tensor:
     """The real steps of right-padded rows.  lengths [B] -> [B, S] bool.
 
-    `steps` is S; without it, S is the longest length.
+    `steps` is S; without it, S is the longest length. Raises ValueError for lengths that are no
+    integers.
 
     >>> padding([2, 0], 3).numpy().astype(int).tolist()
     [[1, 1, 0], [0, 0, 0]]
     """
-    return tf.sequence_mask(lengths, steps)
+    return tf.sequence_mask(as_lengths(lengths), steps)
 
 
 def zero_masked(x: tf.Tensor, mask: Any = None) -> tf.Tensor:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.functional.masks import as_lengths
 from keras_attention.layers._base import Layer
 from keras_attention.layers.multi_head import MultiHeadAttention
 from keras_attention.layers.transformer import TransformerStack
@@ -91,7 +92,8 @@ class TransformerCell(Layer):
     def prepare_memory(self, values, memory_sequence_length=None, memory_mask=None):
         """What every step looks at.  [B, S, D'], lengths [B] or mask [B, S] -> N x `Memory`."""
         if memory_mask is None and memory_sequence_length is not None:
-            memory_mask = tf.sequence_mask(memory_sequence_length, tf.shape(values)[1])
+            lengths = as_lengths(memory_sequence_length, "memory_sequence_length")
+            memory_mask = tf.sequence_mask(lengths, tf.shape(values)[1])
         return self.stack.project_memory(values, memory_mask)
 
     def get_initial_state(

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_attention import functional
 from keras_attention.functional import Memory, softmax
+from keras_attention.functional.masks import as_lengths
 from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq._keras import (
     KERAS_3,
@@ -104,7 +105,7 @@ class AttentionMechanism(KeepsActivations, HasPerThread, keras.layers.Layer):
             )
         steps = tf.shape(memory)[1]
         if memory_sequence_length is not None:
-            lengths = tf.convert_to_tensor(memory_sequence_length)
+            lengths = as_lengths(memory_sequence_length, "memory_sequence_length")
             self._check_lengths(lengths, memory)
             checks = [
                 tf.debugging.assert_positive(

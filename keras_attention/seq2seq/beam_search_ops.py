@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.functional.masks import as_lengths
+
 
 def tile_batch(t: Any, multiplier: int, name: str | None = None) -> Any:
     """Repeat every row of a nest of tensors: [a, b] -> [a, a, b, b].  [B, ...] -> [B*K, ...].
@@ -98,7 +100,8 @@ def gather_tree(
     parent_ids = tf.convert_to_tensor(parent_ids, tf.int32)
     end_token = tf.cast(end_token, tf.int32)
     steps = tf.shape(step_ids)[0]
-    lengths = tf.minimum(tf.cast(max_sequence_lengths, tf.int32), steps)
+    lengths = as_lengths(max_sequence_lengths, "max_sequence_lengths")
+    lengths = tf.minimum(tf.cast(lengths, tf.int32), steps)
     time = tf.range(steps)[:, None, None]  # [T, 1, 1]
     real = time < lengths[None, :, None]  # [T, B, 1]
     parent_ids = _checked_parents(parent_ids, real & (time > 0))
@@ -122,7 +125,7 @@ def gather_tree_from_array(t: Any, parent_ids: Any, sequence_length: Any) -> tf.
     """
     t = tf.convert_to_tensor(t)
     parent_ids = tf.convert_to_tensor(parent_ids, tf.int32)
-    lengths = tf.cast(sequence_length, tf.int32)
+    lengths = tf.cast(as_lengths(sequence_length, "sequence_length"), tf.int32)
     shape = tf.shape(t)
     steps = tf.shape(parent_ids)[0]
     time = tf.range(steps)[:, None, None]

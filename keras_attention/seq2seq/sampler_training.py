@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_attention.functional.masks import as_lengths
 from keras_attention.seq2seq._keras import build_part, register, serialize
 from keras_attention.seq2seq._per_thread import PerThread
 from keras_attention.seq2seq.sampler_base import (
@@ -26,9 +27,10 @@ class TrainingSampler(Sampler):
     ([T, B] with `time_major`). Without both, every row has T steps. `sample_ids` are the argmax of
     the outputs.
 
-    Raises ValueError for a mask that is not 2-D bool, lengths that are not a vector, both at once,
-    inputs of a nest that differ in B or T, and lengths that are not B numbers from 0 to T. What
-    only the graph can know is an InvalidArgumentError; XLA, which raises none, decodes T steps.
+    Raises ValueError for a mask that is not 2-D bool, lengths that are not a vector of integers,
+    both at once, inputs of a nest that differ in B or T, and lengths that are not B numbers from 0
+    to T. What only the graph can know is an InvalidArgumentError; XLA, which raises none, decodes T
+    steps.
 
     >>> sampler = TrainingSampler()
     >>> finished, first = sampler.initialize(tf.reshape(tf.range(6.0), [2, 3, 1]), [3, 0])
@@ -75,7 +77,7 @@ class TrainingSampler(Sampler):
             return tf.reduce_sum(tf.cast(mask, tf.int32), axis=0 if self.time_major else 1)
         if sequence_length is None:
             return tf.fill([self._batch_size], steps)
-        lengths = tf.convert_to_tensor(sequence_length, name="sequence_length")
+        lengths = as_lengths(sequence_length, "sequence_length")
         if lengths.shape.rank != 1:
             raise ValueError(
                 "Expected sequence_length to be vector-shaped, one length for each row. Received: "
