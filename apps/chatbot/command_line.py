@@ -1,9 +1,8 @@
 """Every flag of the program."""
 
-from apps.chatbot import serve_flags, table
+from apps.chatbot import table
 
 
 def define_flags() -> None:
     """Declare every flag of the program."""
     table.define(table.TABLE)
-    serve_flags.define()

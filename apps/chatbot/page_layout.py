@@ -71,7 +71,7 @@ def lay_out(gradio: Any, couplet: bool, settings: Settings) -> Parts:
             )
             wrong = gradio.HTML(elem_classes="problem")
             picked = gradio.Radio(
-                [], label="Replies and their scores, best first", elem_classes="replies"
+                [], label="Replies and their scores, the answer first", elem_classes="replies"
             )
             look = gradio.HTML(elem_id="look")
         with gradio.Column(scale=1, min_width=220):

@@ -40,8 +40,9 @@ def question(
 def n_best(outputs: Mapping[str, np.ndarray], line: str, couplet: bool = False) -> dict[str, Any]:
     """The answer to a question about `line`, as JSON.
 
-    -> `source`, its S tokens, and for each of `replies`, best first, `reply`, `score`, its T
-    `tokens`, and `looked` [T, S], which is None of a model without attention.
+    -> `source`, its S tokens, and for each of `replies` `reply`, `score`, its T `tokens`, and
+    `looked` [T, S], which is None of a model without attention. The best reply comes first; drawn
+    ones come in the order drawn.
 
     Raises ValueError, in words for whoever typed it, for a line without an answer.
     """

@@ -74,7 +74,7 @@ class Responder(export.Endpoints):
             self._stream = lambda lines: self._pieces(lines, self.source_ids(lines), tokens)
 
     def replies(self, lines: list[str]) -> list[list[str]]:
-        """The n best replies to each line, best first."""
+        """The n best replies to each line, best first; drawn ones in the order drawn."""
         return [
             [reply.decode("utf-8", "replace") for reply in row]
             for row in self.serving_default(tf.constant(lines, tf.string))["replies"].numpy()

@@ -385,4 +385,40 @@ TABLE = (
         "script of the targets.",
         choices=("13a", "intl", "zh", "char", "ja-mecab", "ko-mecab", "none"),
     ),
+    # Of serve.
+    Setting(
+        "host",
+        str,
+        "127.0.0.1",
+        "Where to listen; 0.0.0.0 is every interface, without any password.",
+    ),
+    Setting(
+        "allowed_hosts",
+        list,
+        [],
+        "Names for which it may be asked (headers Host and Origin), beside localhost and, with "
+        "another --host, addresses and this machine's name; *: any.",
+    ),
+    Setting("port", int, 8501, "Where to listen; 0: a free one.", 0, 65_535),
+    Setting("model_name", str, "chatbot", "The model's name in the requests."),
+    Setting(
+        "max_batch_size",
+        int,
+        32,
+        "Lines that are answered at a time, of requests that arrive together; those of a longer "
+        "request take turns with the others. 1 answers each line alone.",
+        1,
+        4096,
+    ),
+    Setting("max_rows", int, 256, "Lines that a request may have.", 1, 1_000_000),
+    Setting(
+        "time_limit", float, 30.0, "Seconds after which a request is given up.", 0.001, 86_400.0
+    ),
+    Setting(
+        "page",
+        bool,
+        False,
+        "Also a page to talk to the model, at /; extra [demo]. It is for --task, or for the model "
+        "of --model_dir, if that is given: then a chat's reply is also drafted token by token.",
+    ),
 )  # fmt: skip

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_attention.export.audit import meta_graphs
+
 # Where TF Serving looks, beside `assets`; of more than a thousand records it refuses the model.
 FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MOST = 1000
@@ -30,11 +32,17 @@ def write_warm_up(directory: str, requests: Iterable[Request], name: str = "mode
         name: what the model is called; a server does not compare it.
 
     Raises:
-        ValueError: a signature or an input that there is not, one that is missing, too many.
+        ValueError: no SavedModel, a signature or an input that there is not, one that is missing,
+            too many.
         ImportError: tensorflow-serving-api is absent.
     """
     logs = _messages()
-    signatures = tf.saved_model.load(directory).signatures
+    # Of the file alone: a model that is loaded stays in the process, and logs what it lacks.
+    signatures = {
+        name: signature.inputs
+        for name, signature in meta_graphs(directory)[0].signature_def.items()
+        if not name.startswith("__saved_model")  # what a loader runs first
+    }
     records = []
     for request in requests:
         log = logs.PredictionLog()
@@ -77,7 +85,7 @@ def _checked(request, signatures) -> dict[str, tf.Tensor]:
         raise ValueError(
             f"Expected one of the signatures {sorted(signatures)}. Received: {request.signature!r}"
         )
-    specs = signatures[request.signature].structured_input_signature[1]
+    specs = signatures[request.signature]
     if request.inputs.keys() != specs.keys():
         raise ValueError(
             f"Expected the inputs {sorted(specs)} for {request.signature!r}. Received: "
@@ -85,10 +93,11 @@ def _checked(request, signatures) -> dict[str, tf.Tensor]:
         )
     tensors = {}
     for name, value in request.inputs.items():
-        tensor = tf.convert_to_tensor(value, specs[name].dtype)
-        if not specs[name].shape.is_compatible_with(tensor.shape):
+        tensor = tf.convert_to_tensor(value, tf.as_dtype(specs[name].dtype))
+        shape = tf.TensorShape(specs[name].tensor_shape)
+        if not shape.is_compatible_with(tensor.shape):
             raise ValueError(
-                f"Expected {name} of shape {specs[name].shape} for {request.signature!r}. "
+                f"Expected {name} of shape {shape} for {request.signature!r}. "
                 f"Received: shape {tensor.shape}"
             )
         tensors[name] = tensor

@@ -87,6 +87,15 @@ def test_what_an_export_writes_is_read_back_and_replayed(tmp_path):
                 np.testing.assert_allclose(answer[name], value, 1e-5, 1e-5)
 
 
+def test_requests_are_written_without_loading_the_model(directory, monkeypatch):
+    """A loaded export stays in the process, and logs that it has no custom gradients."""
+    monkeypatch.setattr(tf.saved_model, "load", None)
+    write_warm_up(directory, REQUESTS)
+    assert len(read_warm_up(directory)) == len(REQUESTS)
+    with pytest.raises(ValueError, match=r"signatures \['power', 'serving_default'\]"):
+        write_warm_up(directory, [Request("__saved_model_init_op", {})])
+
+
 def test_types_are_those_of_the_signature(directory):
     write_warm_up(directory, [Request("power", {"x": np.ones([1, 2], np.float64), "power": 2})])
     (found,) = read_warm_up(directory)
