@@ -83,7 +83,8 @@ class IntraDecoderCell(Layer):
             sequence is longer.
 
     Call: `(inputs [N, D'], state) -> (output [N, 2 D], IntraDecoderState)`, in `keras.layers.RNN`
-    or by hand. Its `attention` gives the same for all states of a sequence at once.
+    or by hand. Its `attention` gives the same for all states of a sequence at once. Masked steps of
+    the RNN must be finite, or the gradients are not: set padding to zero before.
 
     Raises ValueError for a memory_length below 1, or a cell with dropout.
 

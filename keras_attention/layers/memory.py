@@ -58,6 +58,7 @@ class NTMCell(Layer):
     long sequence want clipping (the paper: each to [-10, 10]).
 
     Call: `(inputs [N, D], state) -> (output [N, D'], NTMState)`, in `keras.layers.RNN` or by hand.
+    Masked steps of the RNN must be finite, or the gradients are not: set padding to zero before.
     Raises ValueError for sizes below 1, a clip of 0 or less, shifts longer than the memory, or a
     controller with dropout.
 

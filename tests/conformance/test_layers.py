@@ -619,6 +619,22 @@ def test_nan_in_padding_does_not_reach_the_gradient_of_a_weight(name):
     assert all_finite(tape.gradient(loss, model.trainable_variables))
 
 
+def cells_of_an_rnn():
+    names = [name for name in SPREADS_NAN if name in ("intra_decoder_cell", "linear_cell", "ntm")]
+    return ["lstmn", *(pytest.param(name, marks=pytest.mark.full) for name in names)]
+
+
+@pytest.mark.parametrize("name", cells_of_an_rnn())
+def test_padding_set_to_zero_keeps_the_gradients_of_a_cell_in_an_rnn_finite(name):
+    model, (query, values, mask) = built(name), example()
+    with_nan = tf.constant(np.where(mask[..., None], values, np.nan).astype("float32"))
+    remedied = keras.ops.where(mask[..., None], with_nan, 0.0)
+    for given, finite in (with_nan, False), (remedied, True):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.boolean_mask(model((query, given, mask)), mask))
+        assert all_finite(tape.gradient(loss, model.trainable_variables)) == finite
+
+
 def all_finite(gradients):
     known = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
     return all(np.isfinite(gradient).all() for gradient in known)
