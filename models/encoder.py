@@ -11,12 +11,13 @@ import numpy as np
 
 from keras_attention.functional import as_ids
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
-from keras_attention.seq2seq._keras import build, building
+from keras_attention.seq2seq._keras import build, building, deserialize
 from keras_attention.training import InverseSquareRoot, TokenAccuracy, TokenCrossentropy
+from models._of_ids import OfIds
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerTagger(keras.Model):
+class TransformerTagger(OfIds):
     """A label for every token, from all tokens.
 
     Call: `model(tokens [B, S]) -> logits [B, S, labels]`, ids with `pad_id` on the right; what a
@@ -63,6 +64,7 @@ class TransformerTagger(keras.Model):
         super().__init__(**kwargs)
         if labels < 1:
             raise ValueError(f"labels must be at least 1. Received: labels={labels}")
+        self.logits_width = labels
         self.embedding = TiedEmbedding(vocab_size, width, dtype=self.dtype_policy)
         self.stack = TransformerStack(
             layers, heads, ff_width, dropout, norm, positions,
@@ -85,7 +87,7 @@ class TransformerTagger(keras.Model):
             hidden = (None, None, self._config["width"])
             with building(self):
                 if not self.built:
-                    build(self.embedding, None)  # each part may have been used alone before
+                    build(self.embedding, (None, None))  # each part may have been used before
                     build(self.stack, hidden)
                     build(self.output_layer, hidden)
                     self.built = True
@@ -101,7 +103,7 @@ class TransformerTagger(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        attention = keras.saving.deserialize_keras_object(config["self_attention"])
+        attention = deserialize(config["self_attention"])
         return cls(**{**config, "self_attention": attention})
 
 

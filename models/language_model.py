@@ -18,12 +18,13 @@ from keras_attention.layers import (
     TransformerStack,
 )
 from keras_attention.seq2seq import SearchResult, generate, projector
-from keras_attention.seq2seq._keras import build, building
+from keras_attention.seq2seq._keras import build, building, deserialize
 from keras_attention.training import InverseSquareRoot, token_objective
+from models._of_ids import OfIds
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerLM(keras.Model):
+class TransformerLM(OfIds):
     """The next token, from those before it.
 
     Call: `model(tokens_in [B, T]) -> logits [B, T, V]`, ids that begin with `start_id`, `pad_id` on
@@ -67,7 +68,7 @@ class TransformerLM(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.target_vocab_size = vocab_size
+        self.target_vocab_size = self.logits_width = vocab_size
         self.embedding = TiedEmbedding(vocab_size, width, dtype=self.dtype_policy)
         self.stack = TransformerStack(
             layers, heads, ff_width, dropout, norm, positions,
@@ -129,7 +130,7 @@ class TransformerLM(keras.Model):
         if not self.built:
             with building(self):
                 if not self.built:
-                    build(self.embedding, None)  # each part may have been used alone before
+                    build(self.embedding, (None, None))  # each part may have been used before
                     build(self.cell, (None, self._config["width"]))
                     self.built = True
 
@@ -144,7 +145,7 @@ class TransformerLM(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        attention = keras.saving.deserialize_keras_object(config["self_attention"])
+        attention = deserialize(config["self_attention"])
         return cls(**{**config, "self_attention": attention})
 
 

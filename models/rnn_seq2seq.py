@@ -33,13 +33,14 @@ from keras_attention.seq2seq import (
 from keras_attention.seq2seq._dropout import GRUCell, LSTMCell, SimpleRNNCell, without_dropout
 from keras_attention.seq2seq._keras import building
 from keras_attention.training import token_objective
+from models._of_ids import OfIds
 
 CELLS = {"lstm": LSTMCell, "gru": GRUCell, "simple_rnn": SimpleRNNCell}
 MECHANISMS = {"bahdanau": BahdanauAttention, "luong": LuongAttention, None: None}
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RNNSeq2Seq(keras.Model):
+class RNNSeq2Seq(OfIds):
     """Encoder, attention and decoder of one recurrent kind.
 
     Call: `model((source [B, S], target_in [B, T])) -> logits [B, T, V]`, ids in, `pad_id` on the
@@ -78,6 +79,7 @@ class RNNSeq2Seq(keras.Model):
     """
 
     pad_id, start_id, end_id = 0, 1, 2
+    inputs_count = 2
 
     def __init__(
         self,
@@ -132,7 +134,8 @@ class RNNSeq2Seq(keras.Model):
             embedding_width=width, share_embeddings=share_embeddings, tie_output=tie_output,
             dropout=dropout,
         )  # fmt: skip
-        policy, self.target_vocab_size = self.dtype_policy, target_vocab_size
+        policy = self.dtype_policy
+        self.target_vocab_size = self.logits_width = target_vocab_size
 
         def embedding(size, values, name):
             # Keras' default, +-0.05, leaves the cells almost blind for the first epochs. Tied to
@@ -191,8 +194,8 @@ class RNNSeq2Seq(keras.Model):
 
     def _encode(self, source, training=None):
         source = as_ids(source, "source", "B S", self.pad_id)
-        if source.shape[1] == 0:  # no token at all is one of padding: an RNN takes a step
-            source = tf.pad(source, [[0, 0], [0, 1]], constant_values=self.pad_id)
+        if not source.shape[1]:  # no token at all is one of padding: an RNN takes a step
+            source = self._at_least_one(source)
         mask = source != self.pad_id
         values, states = self.source_embedding(source), []
         with contextlib.nullcontext() if training else without_dropout(self._encoder_cells()):
@@ -220,18 +223,36 @@ class RNNSeq2Seq(keras.Model):
         cell = self.cell
         if return_alignments:
             cell, state = self._recording(memory, state)
-        steps = target_in.shape[1]
-        if steps is None:  # XLA, which compiles for every T, knows it
-            steps = tf.maximum(tf.shape(target_in)[1], 1)
+        # A loop takes a step; XLA, which compiles for every T, knows a T that the graph does not.
+        padded = target_in if target_in.shape[1] else self._at_least_one(target_in)
+        steps = padded.shape[1] or tf.shape(padded)[1]
         decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=steps)
         outputs, last, _ = decoder(
-            self.embed(target_in), initial_state=state, memory=memory, training=training
+            self.embed(padded), initial_state=state, memory=memory, training=training
         )
+
+        def of_targets(x):
+            """[B, T', ...] -> [B, T, ...]; the loop of an empty batch took no step."""
+            if None not in target_in.shape and 0 not in target_in.shape:
+                return x
+            rest = tf.shape(x)[2:]
+            rows = tf.reshape(
+                x[:, : tf.shape(target_in)[1]], tf.concat([tf.shape(target_in), rest], 0)
+            )
+            return tf.ensure_shape(rows, [*target_in.shape, *x.shape[2:]])
+
         # The output layer waits for the loop to end: one product instead of T.
-        logits = self.project(self.dropout(outputs.rnn_output, training=training))
+        hidden = of_targets(outputs.rnn_output)
+        logits = self.project(self.dropout(hidden, training=training))
         if not return_alignments:
             return logits
-        return logits, tf.transpose(last.alignment_history.stack(), [1, 0, 2])
+        alignments = tf.transpose(last.alignment_history.stack(), [1, 0, 2])
+        return logits, of_targets(alignments)
+
+    def _at_least_one(self, ids):
+        """Ids [B, T] -> [B, T], or [B, 1] of padding where T is 0."""
+        missing = tf.maximum(1 - tf.shape(ids)[1], 0)
+        return tf.pad(ids, [[0, 0], [0, missing]], constant_values=self.pad_id)
 
     def _recording(self, memory, state):
         """The same cell, which also keeps its alignments, and its state."""

@@ -19,6 +19,7 @@ from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerSt
 from keras_attention.seq2seq import SearchResult, generate, projector
 from keras_attention.seq2seq._keras import build, building
 from keras_attention.training import InverseSquareRoot, token_objective
+from models._of_ids import OfIds
 
 # Table 3 of the paper, and two small enough to be trained on a CPU.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -30,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Transformer(keras.Model):
+class Transformer(OfIds):
     """Encoder and decoder of attentions alone.
 
     Call: `model((source [B, S], target_in [B, T])) -> logits [B, T, V]`, ids in, `pad_id` on the
@@ -65,6 +66,7 @@ class Transformer(keras.Model):
     """
 
     pad_id, start_id, end_id = 0, 1, 2
+    inputs_count = 2
 
     def __init__(
         self,
@@ -95,7 +97,8 @@ class Transformer(keras.Model):
             vocab_size=vocab_size, width=width, **shared,
             alignment_layer=alignment_layer, alignment_head=alignment_head,
         )  # fmt: skip
-        policy, self.target_vocab_size = self.dtype_policy, vocab_size
+        policy = self.dtype_policy
+        self.target_vocab_size = self.logits_width = vocab_size
         self.embedding = TiedEmbedding(vocab_size, width, dtype=policy)
         self.encoder = TransformerStack(**shared, dtype=policy, name="encoder")
         self.decoder = TransformerStack(
@@ -165,9 +168,9 @@ class Transformer(keras.Model):
             width = self._config["width"]
             with building(self):
                 if not self.built:
-                    build(self.embedding, None)  # each part may have been used alone before
-                    for stack in (self.encoder, self.decoder):
-                        build(stack, (None, None, width))
+                    build(self.embedding, (None, None))  # each part may have been used before
+                    build(self.encoder, (None, None, width))
+                    build(self.decoder, (None, None, width), (None, None, width))
                     build(self.cell, (None, width))
                     self.built = True
 

@@ -10,32 +10,23 @@ import tensorflow as tf
 from keras_attention.layers._keras_names import check_call, check_settings
 from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.layers._remat import Rematerialized
+from keras_attention.layers._saving import as_tensor
 
-_DTYPES = {"mask": "bool", "ids": "int32"}  # by the last word of an argument's name
+# By the last word of an argument's name.
+_DTYPES = {"mask": "bool", **dict.fromkeys(("ids", "tokens", "token", "length"), "int32")}
 
 
-class Layer(Rematerialized, keras.layers.Layer):
-    """A Keras layer that tells the shape of its output without a formula of its own.
+class _UnknownShape(ValueError, NotImplementedError):
+    """ValueError for callers; `summary` of Keras shows "?" for a NotImplementedError alone."""
+
+
+class TellsShapes:
+    """Before `keras.layers.Layer`: tells the shape of its output without a formula of its own.
 
     Keras 3 derives the output of a symbolic call by tracing `call`, but answers
     `compute_output_shape`, which `TimeDistributed`, `Bidirectional`, `Sequential` and `summary`
     ask for, with NotImplementedError. Here both trace `call`, so they agree for every argument.
-
-    >>> class Twice(Layer):
-    ...     def call(self, x):
-    ...         return tf.concat([x, x], -1)
-    >>> Twice().compute_output_shape((None, 3))
-    (None, 6)
     """
-
-    def __init__(self, **kwargs):
-        check_settings(self, kwargs)
-        super().__init__(**kwargs)
-
-    @tf.autograph.experimental.do_not_convert
-    def __call__(self, *args, **kwargs):
-        check_call(self, args, kwargs)
-        return super().__call__(*args, **kwargs)
 
     def compute_output_shape(self, *shapes, **named_shapes) -> Any:
         """The shapes of what `call` gives for inputs of these shapes; None is an unknown size.
@@ -46,18 +37,24 @@ class Layer(Rematerialized, keras.layers.Layer):
         """
         if not hasattr(keras, "Operation"):  # Keras 2 traces by itself
             return super().compute_output_shape(*shapes, **named_shapes)
-        names = list(inspect.signature(self.call).parameters)
+        parameters = inspect.signature(self.call).parameters
+        names = list(parameters)
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         arguments = dict(zip(names, shapes))
         for name, shape in named_shapes.items():
             name = name.removesuffix("_shape")
-            arguments[name if name in names else names[0]] = shape
+            known = name in names or (takes_any and name != "input")
+            arguments[name if known else names[0]] = shape
         arguments = {
             name: _tensors(shape, _DTYPES.get(name.split("_")[-1], self.compute_dtype))
             for name, shape in arguments.items()
             if shape is not None
         }
         if self.built:
-            spec = self.compute_output_spec(**arguments)
+            try:
+                spec = self.compute_output_spec(**arguments)
+            except (TypeError, ValueError) as error:  # TypeError: an argument has no shape here
+                raise _UnknownShape(*error.args) from error
         else:
             spec = _call_copy(self, arguments)
         return keras.tree.map_structure(lambda x: None if x is None else tuple(x.shape), spec)
@@ -66,6 +63,30 @@ class Layer(Rematerialized, keras.layers.Layer):
         """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
         warn_of_lost_mask(self, args, kwargs)
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
+
+
+class Layer(TellsShapes, Rematerialized, keras.layers.Layer):
+    """A Keras layer that takes numbers in nested lists, and tells the shape of its output.
+
+    >>> class Twice(Layer):
+    ...     def call(self, x):
+    ...         return tf.concat([x, x], -1)
+    >>> Twice().compute_output_shape((None, 3))
+    (None, 6)
+    >>> Twice()([[1.0, 2.0]]).shape
+    TensorShape([1, 4])
+    """
+
+    def __init__(self, **kwargs):
+        check_settings(self, kwargs)
+        super().__init__(**kwargs)
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *args, **kwargs):
+        args = [as_tensor(value) for value in args]
+        kwargs = {name: as_tensor(value) for name, value in kwargs.items()}
+        check_call(self, args, kwargs)
+        return super().__call__(*args, **kwargs)
 
 
 def _tensors(shape: Any, dtype: Any) -> Any:

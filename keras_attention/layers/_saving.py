@@ -24,8 +24,14 @@ def serialize(thing: Any) -> Any:
 
 
 def deserialize(config: Any) -> Any:
-    """The inverse of `serialize`."""
-    return keras.saving.deserialize_keras_object(config) if isinstance(config, dict) else config
+    """The inverse of `serialize`; the configuration stays as it is.
+
+    `from_config` of some layers of Keras takes entries out of it.
+    """
+    if not isinstance(config, dict):
+        return config
+    copied = tf.nest.map_structure(lambda leaf: leaf, config)
+    return keras.saving.deserialize_keras_object(copied)
 
 
 def track(owner: keras.layers.Layer, name: str, layers: Iterable) -> None:
@@ -55,8 +61,8 @@ class OfTwoWidths:
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, *args, **kwargs):
-        args = [_as_tensor(value) for value in args]
-        kwargs = {name: _as_tensor(value) for name, value in kwargs.items()}
+        args = [as_tensor(value) for value in args]
+        kwargs = {name: as_tensor(value) for name, value in kwargs.items()}
         if not self.built:
             check_call(self, args, kwargs)
             names = list(inspect.signature(self.call).parameters)[:2]
@@ -77,7 +83,7 @@ class OfTwoWidths:
             self.build(*((None, None, width) for width in config["widths"]))
 
 
-def _as_tensor(value):
+def as_tensor(value):
     """Numbers in nested lists as a tensor, anything else unchanged."""
     numbers = isinstance(value, list) and all(
         isinstance(leaf, (bool, int, float)) for leaf in tf.nest.flatten(value)

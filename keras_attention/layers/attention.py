@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
+from keras_attention.layers._saving import deserialize
 from keras_attention.layers._shapes import fit
 
 _OF_ONE_WIDTH = (dot, scaled_dot, cosine)
@@ -180,7 +181,7 @@ class Attention(Layer):
 
     @classmethod
     def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in _PARTS}
+        parts = {name: deserialize(config[name]) for name in _PARTS}
         return cls(**{**config, **parts})
 
     def get_build_config(self) -> dict:

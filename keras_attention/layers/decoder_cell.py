@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional.masks import as_lengths
 from keras_attention.layers._base import Layer
+from keras_attention.layers._saving import deserialize
 from keras_attention.layers.multi_head import MultiHeadAttention
 from keras_attention.layers.transformer import TransformerStack
 
@@ -204,4 +205,4 @@ class TransformerCell(Layer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "stack": keras.saving.deserialize_keras_object(config["stack"])})
+        return cls(**{**config, "stack": deserialize(config["stack"])})

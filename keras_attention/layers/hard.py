@@ -16,6 +16,7 @@ from keras_attention.functional import (
 )
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
+from keras_attention.layers._saving import deserialize
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.attention import Attention
 
@@ -121,7 +122,7 @@ class HardAttention(Layer):
 
     @classmethod
     def from_config(cls, config):
-        attention = keras.saving.deserialize_keras_object(config["attention"])
+        attention = deserialize(config["attention"])
         return cls(**{**config, "attention": attention})
 
     def get_build_config(self) -> dict:

@@ -14,6 +14,7 @@ from keras_attention.functional.linear import (
 )
 from keras_attention.layers._base import Layer
 from keras_attention.layers._heads import spread
+from keras_attention.layers._saving import deserialize
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.multi_head import MultiHeadAttention
 
@@ -91,7 +92,8 @@ class LinearAttentionCell(Layer):
         attention: the `LinearAttention`, whose weights the cell shares.
 
     Call: `(inputs [N, D], state) -> (output [N, D], LinearState)`, by hand or in
-    `keras.layers.RNN`. The state is float32 or wider.
+    `keras.layers.RNN`. The state is float32 or wider. Masked steps of the RNN must be finite, or
+    the gradients are not: set padding to zero before.
 
     >>> cell = LinearAttentionCell(LinearAttention(num_heads=2, key_width=4))
     >>> keras.layers.RNN(cell, return_sequences=True)(tf.ones([1, 5, 8])).shape
@@ -167,5 +169,5 @@ class LinearAttentionCell(Layer):
 
     @classmethod
     def from_config(cls, config):
-        attention = keras.saving.deserialize_keras_object(config["attention"])
+        attention = deserialize(config["attention"])
         return cls(**{**config, "attention": attention})

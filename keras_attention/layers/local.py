@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_attention.functional import widen
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
+from keras_attention.layers._saving import deserialize
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.attention import Attention
 
@@ -66,7 +67,7 @@ class _LocalAttention(Layer):
 
     @classmethod
     def from_config(cls, config):
-        attention = keras.saving.deserialize_keras_object(config["attention"])
+        attention = deserialize(config["attention"])
         return cls(**{**config, "attention": attention})
 
     def get_build_config(self) -> dict:

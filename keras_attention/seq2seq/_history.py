@@ -41,6 +41,12 @@ def at_step(time: tf.Tensor):
         _step.reset(token)
 
 
+def stacked(state: Any) -> Any:
+    """The state with its arrays as tensors [T, ...]: what Keras can hand on."""
+    is_array = lambda leaf: isinstance(leaf, tf.TensorArray)  # noqa: E731
+    return tf.nest.map_structure(lambda leaf: leaf.stack() if is_array(leaf) else leaf, state)
+
+
 def with_room(state: Any, steps: tf.Tensor) -> Any:
     """The state with its (empty) arrays as large as they will get."""
 

@@ -94,12 +94,12 @@ def building(layer: Any):
         yield
 
 
-def build(layer: Any, shape: Any) -> None:
+def build(layer: Any, *shapes: Any) -> None:
     """Build a layer before its first call, once. A plain function needs no building."""
     if not getattr(layer, "built", True):
         with building(layer):
             if not layer.built:
-                layer.build(shape)
+                layer.build(*shapes)
 
 
 @contextlib.contextmanager

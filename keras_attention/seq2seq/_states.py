@@ -94,6 +94,8 @@ def count_rows(state: Any, rows: Any, name: str, beam_width: Any = None) -> Any:
         shape = _shape(leaf)
         if not shape.rank or (shape[0] is not None and isinstance(rows, int)):
             return leaf  # see `check_shapes`
+        if not tf.is_tensor(leaf):
+            return leaf  # of a functional model that is being made
         same = tf.debugging.assert_equal(tf.shape(leaf)[0], rows, message=message)
         with tf.control_dependencies([] if same is None else [same]):
             return tf.identity(leaf)
@@ -102,10 +104,13 @@ def count_rows(state: Any, rows: Any, name: str, beam_width: Any = None) -> Any:
 
 
 def row_count(nest: Any) -> Any:
-    """N of a nest of tensors [N, ...]: a number, or a tensor where it is unknown yet."""
+    """N of a nest of tensors [N, ...]: a number, or a tensor where it is unknown yet.
+
+    None where a functional model is being made, which has no tensors yet.
+    """
     first = tf.nest.flatten(nest)[0]
     known = tf.TensorShape(first.shape)[0]
-    return tf.shape(first)[0] if known is None else known
+    return tf.shape(first)[0] if known is None and tf.is_tensor(first) else known
 
 
 def _initial_dtypes(cell: Any) -> list[tf.DType] | None:

@@ -298,7 +298,20 @@ class AttentionMechanism(KeepsActivations, HasPerThread, keras.layers.Layer):
             query, _, values = inputs
             shape = (query.shape[0], values.shape[1])
             return tuple(KerasTensor(shape, self.compute_dtype) for _ in range(2))
-        return super().compute_output_spec(inputs, *args, **kwargs)
+        return super(keras.layers.Layer, self).compute_output_spec(inputs, *args, **kwargs)
+
+    def compute_output_shape(self, input_shape, memory_shape=None, **_) -> Any:
+        """Of `[query, state]`: those of the alignments and of the next state, [N, S] both.
+
+        S is that of the memory [B, S, D], or else that of the state. The shape of a memory alone,
+        which is bound, is that of its values.
+        """
+        if not isinstance(input_shape[0], (list, tuple)):
+            return tuple(input_shape)
+        query, state = input_shape[:2]
+        steps = self.alignments_size if memory_shape is None else memory_shape[1]
+        steps = state[-1] if not isinstance(steps, int) else steps
+        return (query[0], steps), (query[0], steps)
 
     @property
     def output(self):

@@ -102,6 +102,21 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
         output = _cast(outputs if self.return_sequences else last, self.compute_dtype)
         return (output, *_cast(state, self.compute_dtype)) if self.return_state else output
 
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None):
+        """A layer of this configuration, which stays as it is (that of Keras loses its cell)."""
+        return super().from_config(dict(config), custom_objects)
+
+    def compute_output_shape(
+        self, sequences_shape, initial_state_shape=None, memory_shape=None, **_
+    ) -> Any:
+        """As that of `keras.layers.RNN`, which does not know the memory [B, S, D']."""
+        (rows, width), state = self.cell.compute_output_shape(
+            (sequences_shape[0], *sequences_shape[2:]), initial_state_shape, memory_shape
+        )
+        output = (rows, sequences_shape[1], width) if self.return_sequences else (rows, width)
+        return (output, *state) if self.return_state else output
+
     def compute_output_spec(self, *args, **kwargs):
         """Keras would ask for the sizes of a state that depends on the memory: run it instead."""
         warn_of_lost_mask(self, args, kwargs)

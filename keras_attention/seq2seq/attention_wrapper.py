@@ -15,6 +15,7 @@ from keras_attention.seq2seq import _history
 from keras_attention.seq2seq._keras import (
     DrawsMasks,
     DropoutMasks,
+    KerasTensor,
     as_tensors,
     build,
     check_cell,
@@ -319,8 +320,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             for mechanism in self._mechanisms
         ]
 
-    def _attention_width(self) -> int | None:
-        widths: list[Any] = self._context_widths()
+    def _attention_width(self, context_widths: list | None = None) -> int | None:
+        widths: list[Any] = context_widths or self._context_widths()
         if self._attention_layers is not None:
             inner = output_width(self.cell)
             widths = [
@@ -349,6 +350,39 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             else self._pack([()] * len(self._mechanisms)),
             attention_state=self._pack([state_width(m.state_size) for m in self._mechanisms]),
         )
+
+    def compute_output_shape(self, input_shape, state_shape=None, memory_shape=None, **_) -> Any:
+        """Those of the output [N, A] and of the next state, for inputs [N, D].
+
+        `state_shape` holds the shapes of a state, which stay; without it, those of a state for a
+        memory of `memory_shape` [B, S, D'], or else of the one that is bound. Sizes that depend on
+        a memory not yet seen are None.
+        """
+        rows, count = input_shape[0], len(self._mechanisms)
+        widths = None if memory_shape is None else [memory_shape[-1]] * count
+        attention = self._attention_width(widths)
+        if state_shape is None:
+            steps = [mechanism.alignments_size for mechanism in self._mechanisms]
+            if memory_shape is not None:
+                steps = [memory_shape[1]] * count
+            alignments = self._pack([(rows, s if isinstance(s, int) else None) for s in steps])
+            state_shape = AttentionWrapperState(
+                cell_state=tf.nest.map_structure(
+                    lambda x: (rows, *x.shape[1:]), zero_state(self.cell, 1, self.compute_dtype)
+                ),
+                attention=(rows, attention),
+                alignments=alignments,
+                alignment_history=(
+                    alignments if self._alignment_history else self._pack([()] * count)
+                ),
+                attention_state=alignments,
+            )
+        width = attention if self._output_attention else output_width(self.cell)
+        return (rows, width), state_shape
+
+    def compute_output_spec(self, *args, **kwargs) -> Any:
+        """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
+        return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None, memory=None):
         """The state before the first step, for a batch of N rows.
@@ -434,6 +468,14 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
     @no_autograph
     def __call__(self, inputs, state, training=None, memory=None, beam_width=1, **kwargs):
         state = self.checked_state(state, row_count(inputs))
+        symbolic = any(isinstance(x, KerasTensor) for x in tf.nest.flatten((inputs, state)))
+        if symbolic and self._alignment_history:
+            raise ValueError(
+                "A step of a functional model carries tensors alone, and alignment_history=True "
+                "keeps an array. Use alignment_history=False and collect state.alignments of the "
+                "steps, or call a BasicDecoder, whose last state has the history as a tensor. "
+                "Received: a symbolic call of a cell with alignment_history=True"
+            )
         if not self.built:
             self._note_widths(memory)
             build(self, inputs.shape)

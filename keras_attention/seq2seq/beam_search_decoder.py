@@ -226,11 +226,12 @@ class BeamSearchDecoder(BaseDecoder):
         end_token=None,
         initial_state=None,
         training=None,
+        stack_arrays=False,
         **kwargs,
     ):
         """-> (FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths): see the class."""
         tokens = {"start_tokens": start_tokens, "end_token": end_token}
-        return super().call(embedding, initial_state, training, **tokens, **kwargs)
+        return super().call(embedding, initial_state, training, stack_arrays, **tokens, **kwargs)
 
     def initialize(
         self,

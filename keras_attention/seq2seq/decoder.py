@@ -9,10 +9,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.layers._base import TellsShapes
 from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq import _frozen, _history
 from keras_attention.seq2seq._keras import (
     DropoutMasks,
+    KerasTensor,
     as_tensors,
     hide,
     in_xla,
@@ -66,11 +68,12 @@ class Decoder(_Steps, abc.ABC):
         """-> (outputs, next state, next inputs, finished)."""
 
 
-class BaseDecoder(KeepsActivations, HasPerThread, _Steps, keras.layers.Layer):
+class BaseDecoder(TellsShapes, KeepsActivations, HasPerThread, _Steps, keras.layers.Layer):
     """A `Decoder` that is a Keras layer: calling it runs `dynamic_decode` over itself.
 
     Args are those of `dynamic_decode`. `decoder(inputs, initial_state=..., memory=..., **kwargs)`
-    hands everything to `initialize`.
+    hands everything to `initialize`. In a functional model, which knows tensors alone, an array in
+    the final state, such as the `alignment_history` of an `AttentionWrapper`, is its `stack()`.
 
     `step` needs what `initialize` was given, and its state has no place for it. Decoders here keep
     it in attributes of the thread that called `initialize`, so that threads may share a decoder.
@@ -102,11 +105,15 @@ class BaseDecoder(KeepsActivations, HasPerThread, _Steps, keras.layers.Layer):
         first, *names = inspect.signature(self.call).parameters
         arguments = honour_mask({**dict(zip([first, *names], args)), **kwargs})
         inputs, training = arguments.pop(first, None), arguments.pop("training", None)
+        # Noted in the node of a functional model, and so said again when the model is called.
+        stack = arguments.pop("stack_arrays", False) or _any_symbolic(inputs, arguments)
         # Keras wants each argument to be all tensors: lists of lengths, ids and flags become so.
         state = arguments.pop("initial_state", None)
         given = as_tensors({name: v for name, v in arguments.items() if v is not None})
         if state is not None:
             given["initial_state"] = hide(as_tensors(state))
+        if stack and "stack_arrays" in names:  # a subclass may have a `call` of its own
+            given["stack_arrays"] = True
         outputs, state, lengths = super().__call__(inputs, training=training, **given)
         return outputs, reveal(state), lengths
 
@@ -121,8 +128,11 @@ class BaseDecoder(KeepsActivations, HasPerThread, _Steps, keras.layers.Layer):
         """Outputs have lengths, and no Keras mask."""
         return None
 
-    def call(self, inputs, initial_state=None, training=None, **kwargs):
-        """-> (outputs, final state, sequence lengths): see `dynamic_decode`."""
+    def call(self, inputs, initial_state=None, training=None, stack_arrays=False, **kwargs):
+        """-> (outputs, final state, sequence lengths): see `dynamic_decode`.
+
+        `stack_arrays`: the final state has tensors [T, ...] in the place of its arrays.
+        """
         if initial_state is not None:
             kwargs["initial_state"] = reveal(initial_state)
         outputs, state, lengths = dynamic_decode(
@@ -137,7 +147,7 @@ class BaseDecoder(KeepsActivations, HasPerThread, _Steps, keras.layers.Layer):
             decoder_init_input=inputs,
             decoder_init_kwargs=kwargs,
         )
-        return outputs, hide(state), lengths
+        return outputs, _history.stacked(state) if stack_arrays else hide(state), lengths
 
     def initialize(self, inputs, initial_state=None, **kwargs):
         """-> (finished [N] bool, first inputs, initial state)."""
@@ -157,6 +167,10 @@ class BaseDecoder(KeepsActivations, HasPerThread, _Steps, keras.layers.Layer):
             "swap_memory": self.swap_memory,
             "enable_tflite_convertible": self.enable_tflite_convertible,
         }
+
+
+def _any_symbolic(*nests: Any) -> bool:
+    return any(isinstance(leaf, KerasTensor) for leaf in tf.nest.flatten(nests))
 
 
 @no_autograph

@@ -1,5 +1,7 @@
 """An optimizer around an optimizer: clipping that is the same on one device and on many."""
 
+import copy
+
 import keras
 import tensorflow as tf
 
@@ -135,9 +137,9 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        optimizer = keras.saving.deserialize_keras_object(
-            config["optimizer"], custom_objects=custom_objects
-        )
+        # A copy: Keras writes into a configuration that it makes an optimizer of.
+        inner = copy.deepcopy(config["optimizer"])
+        optimizer = keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
         return cls(**{**config, "optimizer": optimizer})
 
 

@@ -17,6 +17,7 @@ is one more target beside the tokens:
 Both train the same weights: `model` is what is kept.
 """
 
+import copy
 from typing import Any
 
 import keras
@@ -125,4 +126,6 @@ class WithAlignments(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
+        # A copy: what Keras makes things of loses entries.
+        model = keras.saving.deserialize_keras_object(copy.deepcopy(config["model"]))
+        return cls(**{**config, "model": model})

@@ -229,6 +229,14 @@ def test_nested_shapes_named_shapes_and_those_of_a_cell():
     assert layers.Residual().compute_output_shape([None, 3, D]) == (None, 3, D)
 
 
+@pytest.mark.parametrize("name", ["directional", "copy"])
+def test_a_layer_takes_numbers_in_nested_lists(name):
+    layer, xs = TABLE[name][0](), example(name)
+    found = tf.nest.flatten(layer(*[x.tolist() for x in xs]))
+    for of_lists, of_arrays in zip(found, tf.nest.flatten(layer(*xs)), strict=True):
+        np.testing.assert_allclose(of_lists, of_arrays, atol=1e-6)
+
+
 def test_a_layer_that_cannot_be_copied_must_be_built():
     layer = Attention(lambda query, keys: tf.matmul(query, keys, transpose_b=True))
     shapes = (2, 3, D), (2, 5, D)
