@@ -4,7 +4,8 @@
 |--------------|-------------------------------------------------------------------------|
 | `functional` | attention as pure functions                                             |
 | `layers`     | attention layers that own weights, and the Transformer                  |
-| `seq2seq`    | mechanisms, AttentionWrapper, decoders, beam search, `generate`         |
+| `decoding`   | `generate`, `stream`: one loop, strategies, logits processors, scoring  |
+| `seq2seq`    | the names of tfa.seq2seq: mechanisms, AttentionWrapper, decoders        |
 | `contrib`    | the same with the signatures of tf.contrib.seq2seq and tf.contrib.rnn   |
 | `migrate`    | checkpoints of tf.contrib, TFA and Keras 2 into our models              |
 | `training`   | clipping by the true global norm, exact resume, averaging, metrics      |
@@ -18,7 +19,7 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_attention import data, functional, layers, seq2seq, text, training
+from keras_attention import data, decoding, functional, layers, seq2seq, text, training
 from keras_attention.layers._late import register_late
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "contrib",
     "data",
+    "decoding",
     "export",
     "functional",
     "layers",

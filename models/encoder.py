@@ -9,9 +9,9 @@
 import keras
 import numpy as np
 
+from keras_attention.backend.keras import build, building, deserialize
 from keras_attention.functional import as_ids
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
-from keras_attention.seq2seq._keras import build, building, deserialize
 from keras_attention.training import InverseSquareRoot, TokenAccuracy, TokenCrossentropy
 from models._of_ids import OfIds
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.backend.keras import build, building, deserialize
 from keras_attention.functional import as_ids
 from keras_attention.layers import (
     MultiHeadAttention,
@@ -18,7 +19,6 @@ from keras_attention.layers import (
     TransformerStack,
 )
 from keras_attention.seq2seq import SearchResult, generate, projector
-from keras_attention.seq2seq._keras import build, building, deserialize
 from keras_attention.training import InverseSquareRoot, token_objective
 from models._of_ids import OfIds
 
@@ -108,7 +108,7 @@ class TransformerLM(OfIds):
         return as_ids(source, "A prompt", "B P", self.pad_id)
 
     def generate(self, prompt, **settings) -> SearchResult:
-        """The best texts that begin so: see `keras_attention.seq2seq.generate`.
+        """The best texts that begin so: see `keras_attention.decoding.generate`.
 
         prompt: ids [B, P] without the start token, `pad_id` on the right of the shorter ones; P may
         be 0. The prompt is the beginning of what is returned, and counts towards `max_length`, the

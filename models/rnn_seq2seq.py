@@ -16,10 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.backend.keras import building
+from keras_attention.backend.saving import listed_cells, track
 from keras_attention.data import batches
 from keras_attention.functional import as_ids
 from keras_attention.layers import Bridge
-from keras_attention.layers._saving import listed_cells, track
 from keras_attention.seq2seq import (
     AttentionWrapper,
     BahdanauAttention,
@@ -31,7 +32,6 @@ from keras_attention.seq2seq import (
     projector,
 )
 from keras_attention.seq2seq._dropout import GRUCell, LSTMCell, SimpleRNNCell, without_dropout
-from keras_attention.seq2seq._keras import building
 from keras_attention.training import token_objective
 from models._of_ids import OfIds
 
@@ -298,7 +298,7 @@ class RNNSeq2Seq(OfIds):
         return self.decode(target_in, memory, state, training=training)
 
     def generate(self, source, **settings) -> SearchResult:
-        """The best answers: see `keras_attention.seq2seq.generate`."""
+        """The best answers: see `keras_attention.decoding.generate`."""
         source = as_ids(source, "source", "B S", self.pad_id)
         return generate(self, source, **settings)
 

@@ -13,11 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.backend.keras import build, building
 from keras_attention.data import batches
 from keras_attention.functional import as_ids
 from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
 from keras_attention.seq2seq import SearchResult, generate, projector
-from keras_attention.seq2seq._keras import build, building
 from keras_attention.training import InverseSquareRoot, token_objective
 from models._of_ids import OfIds
 
@@ -156,7 +156,7 @@ class Transformer(OfIds):
         return self.decode(target_in, memory, state, training=training)
 
     def generate(self, source, **settings) -> SearchResult:
-        """The best answers: see `keras_attention.seq2seq.generate`."""
+        """The best answers: see `keras_attention.decoding.generate`."""
         source = as_ids(source, "source", "B S", self.pad_id)
         return generate(self, source, **settings)
 

@@ -1,4 +1,4 @@
-"""functional <- layers <- seq2seq <- contrib <- models <- apps: imports only point down."""
+"""backend <- functional <- layers <- decoding <- seq2seq <- contrib <- models <- apps."""
 
 import ast
 import functools
@@ -7,7 +7,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).parents[1]
 
 # What each part of the house may import of the house. Parts of keras_attention go without its name.
-FLOORS = ["functional", "layers", "seq2seq", "contrib"]
+FLOORS = ["backend", "functional", "layers", "decoding", "seq2seq", "contrib"]
 BESIDE = ["training", "text", "data", "export", "visualize", "migrate"]
 OPTIONAL = ["sentencepiece", "sacrebleu", "matplotlib", "gradio", "tensorflow_text"]
 SERVING = ["fastapi", "starlette", "uvicorn", "grpc", "tensorflow_serving"]  # the extra's, too
@@ -66,7 +66,7 @@ def allowed(importer):
     if importer == "migrate":  # it knows what contrib's cells keep their weights in
         return {"contrib", *BESIDE}
     if importer == "export":  # what it exports is a search
-        return {"seq2seq", *BESIDE, "functional"}
+        return {"decoding", *BESIDE, "backend", "functional"}
     if importer == "":  # keras_attention/__init__.py is the door to all of it
         return {*FLOORS, *BESIDE}
     return {*BESIDE, "functional"}  # tensors in, tensors out: anybody may ask it
@@ -132,4 +132,4 @@ def test_the_reading_of_imports_itself():
         ("sacrebleu.BLEU", False),
     ]
     assert part("keras_attention.seq2seq") == "seq2seq" and part("numpy.random") is None
-    assert allowed("functional") == set() and "seq2seq" not in allowed("layers")
+    assert allowed("backend") == set() and "seq2seq" not in allowed("layers")

@@ -8,10 +8,10 @@ import keras
 import tensorflow as tf
 
 from keras_attention import seq2seq
+from keras_attention.backend.keras import no_autograph, open_for_layers
+from keras_attention.backend.states import describe
 from keras_attention.functional import Memory
 from keras_attention.seq2seq import AttentionMechanism
-from keras_attention.seq2seq._keras import no_autograph, open_for_layers
-from keras_attention.seq2seq._states import describe
 
 
 class _Contrib(AttentionMechanism):

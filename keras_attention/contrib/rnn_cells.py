@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.cells import takes
+from keras_attention.backend.keras import DropoutMasks, no_autograph, same_structure
 from keras_attention.contrib.template import in_template
-from keras_attention.layers._cells import takes
-from keras_attention.seq2seq._keras import DropoutMasks, no_autograph, same_structure
 
 
 class LSTMStateTuple(collections.namedtuple("LSTMStateTuple", ("c", "h"))):

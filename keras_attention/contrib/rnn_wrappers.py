@@ -9,6 +9,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.keras import (
+    DrawsMasks,
+    DropoutMasks,
+    listed_cells,
+    no_autograph,
+    same_structure,
+    track,
+)
+from keras_attention.backend.per_thread import HasPerThread, PerThread
 from keras_attention.contrib._sequences import Sequence as MaskedSequence
 from keras_attention.contrib._sequences import graphs_around, graphs_of_function
 from keras_attention.contrib.rnn_cells import (
@@ -18,15 +27,6 @@ from keras_attention.contrib.rnn_cells import (
     told_training,
     zeros_of,
 )
-from keras_attention.seq2seq._keras import (
-    DrawsMasks,
-    DropoutMasks,
-    listed_cells,
-    no_autograph,
-    same_structure,
-    track,
-)
-from keras_attention.seq2seq._per_thread import HasPerThread, PerThread
 
 
 class _Composed(DrawsMasks, RNNCell):

@@ -6,11 +6,11 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention import text as texts
+from keras_attention.decoding import Chooser, Control
+from keras_attention.decoding.scores import token_log_probs
 from keras_attention.export.lines import readable
-from keras_attention.export.scores import token_log_probs
 from keras_attention.export.searches import Search, demand_model
 from keras_attention.export.settings import SPECS, Settings
-from keras_attention.seq2seq import Chooser, Control
 
 __all__ = ["Endpoints"]
 

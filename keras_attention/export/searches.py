@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.decoding import generate, sample
 from keras_attention.export.settings import Settings
-from keras_attention.seq2seq import generate, sample
 
 __all__ = ["Search", "demand_model"]
 

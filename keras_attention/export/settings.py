@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_attention.seq2seq import Control
-from keras_attention.seq2seq.controls import temperature, top_k, top_p
+from keras_attention.decoding import Control
+from keras_attention.decoding.processors import temperature, top_k, top_p
 
 __all__ = ["Settings"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.layers._keras_names import check_call, check_settings
+from keras_attention.backend.keras_names import check_call, check_settings
+from keras_attention.backend.saving import as_tensor
 from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.layers._remat import Rematerialized
-from keras_attention.layers._saving import as_tensor
 
 # By the last word of an argument's name.
 _DTYPES = {"mask": "bool", **dict.fromkeys(("ids", "tokens", "token", "length"), "int32")}

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import deserialize
 from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize
 from keras_attention.layers._shapes import fit
 
 _OF_ONE_WIDTH = (dot, scaled_dot, cosine)

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import track
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import track
 
 KINDS = ("dense", "pass", "zero")
 

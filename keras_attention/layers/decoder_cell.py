@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import deserialize
 from keras_attention.functional.masks import as_lengths
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize
 from keras_attention.layers.multi_head import MultiHeadAttention
 from keras_attention.layers.transformer import TransformerStack
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.backend.saving import deserialize
 from keras_attention.functional import (
     entropy,
     hardmax,
@@ -16,7 +17,6 @@ from keras_attention.functional import (
 )
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
-from keras_attention.layers._saving import deserialize
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.attention import Attention
 

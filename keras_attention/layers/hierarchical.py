@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize, listed_cells, serialize, track
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.pooling import AttentionPooling
 

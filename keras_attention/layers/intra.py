@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.backend import cells
+from keras_attention.backend.saving import deserialize, serialize
 from keras_attention.functional import additive, attend, softmax
-from keras_attention.layers import _cells
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
 
@@ -115,9 +115,9 @@ class LSTMNCell(Layer):
         output, (h, c) = self.lstm(inputs, [summary, carried])
         tapes = ((hidden, h), (cell, c), (keys, self.keys(h)))
         hidden, cell, keys = (
-            tf.reshape(_cells.push(*pair), tf.shape(state.hidden)) for pair in tapes
+            tf.reshape(cells.push(*pair), tf.shape(state.hidden)) for pair in tapes
         )
-        filled = _cells.push(state.filled, tf.ones_like(state.filled[:, 0]))
+        filled = cells.push(state.filled, tf.ones_like(state.filled[:, 0]))
         return output, LSTMNState(hidden, cell, keys, filled, summary)
 
     def get_config(self) -> dict:

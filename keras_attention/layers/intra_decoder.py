@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.backend import cells
+from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.functional import attend, directional, general
 from keras_attention.functional.masks import finite_padding
-from keras_attention.layers import _cells
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize, listed_cells, serialize, track
 from keras_attention.layers._shapes import fit
 
 
@@ -99,26 +99,26 @@ class IntraDecoderCell(Layer):
             raise ValueError(
                 f"memory_length must be at least 1. Received: memory_length={memory_length}"
             )
-        self.cell, self.memory_length = _cells.without_dropout(cell), memory_length
+        self.cell, self.memory_length = cells.without_dropout(cell), memory_length
         track(self, "cell", listed_cells(cell))
         self.attention = IntraDecoderAttention(dtype=self.dtype_policy)
-        tape = memory_length * _cells.output_width(cell)
+        tape = memory_length * cells.output_width(cell)
         self.state_size = IntraDecoderState(cell.state_size, tape, memory_length)
-        self.output_size = 2 * _cells.output_width(cell)
+        self.output_size = 2 * cells.output_width(cell)
 
     def build(self, input_shape) -> None:
         """The cell and its attention."""
         fit(inputs=("N D'", input_shape))
         if not self.cell.built:
             self.cell.build((None, input_shape[-1]))
-        self.attention.build((None, None, _cells.output_width(self.cell)))
+        self.attention.build((None, None, cells.output_width(self.cell)))
         self.built = True
 
     def get_initial_state(self, batch_size: Any = None) -> IntraDecoderState:
         """The cell's, and an empty tape."""
         dtype, sizes = self.compute_dtype, self.state_size
         return IntraDecoderState(
-            _cells.zero_state(self.cell, batch_size, dtype),
+            cells.zero_state(self.cell, batch_size, dtype),
             tf.zeros([batch_size, sizes.past], dtype),
             tf.zeros([batch_size, sizes.filled], dtype),
         )
@@ -126,11 +126,11 @@ class IntraDecoderCell(Layer):
     def call(self, inputs, states, training=None) -> tuple[tf.Tensor, IntraDecoderState]:
         """See the class."""
         state = IntraDecoderState(*states)
-        output, cell = _cells.step(self.cell, inputs, state.cell, training)
+        output, cell = cells.step(self.cell, inputs, state.cell, training)
         past = tf.reshape(state.past, [-1, self.memory_length, output.shape[-1]])
         context = self.attention.look_back(output, past, state.filled > 0.5)
-        past = tf.reshape(_cells.push(past, output), tf.shape(state.past))
-        filled = _cells.push(state.filled, tf.ones_like(state.filled[:, 0]))
+        past = tf.reshape(cells.push(past, output), tf.shape(state.past))
+        filled = cells.push(state.filled, tf.ones_like(state.filled[:, 0]))
         joined = tf.concat([output, tf.cast(context, output.dtype)], -1)
         return joined, IntraDecoderState(cell, past, filled)
 

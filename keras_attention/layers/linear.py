@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import deserialize
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.linear import (
     LinearState,
@@ -14,7 +15,6 @@ from keras_attention.functional.linear import (
 )
 from keras_attention.layers._base import Layer
 from keras_attention.layers._heads import spread
-from keras_attention.layers._saving import deserialize
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.multi_head import MultiHeadAttention
 

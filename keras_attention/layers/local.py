@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import deserialize
 from keras_attention.functional import widen
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
-from keras_attention.layers._saving import deserialize
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.attention import Attention
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.backend import cells
+from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.functional import addressing, widen
-from keras_attention.layers import _cells
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize, listed_cells, serialize, track
 from keras_attention.layers._shapes import fit
 
 
@@ -91,7 +91,7 @@ class NTMCell(Layer):
                 "shift_range must be at least 0, and 2 shift_range + 1 shifts at most as many as "
                 f"the S slots. Received: shift_range={shift_range}, slots={slots}"
             )
-        self.controller = _cells.without_dropout(controller, "controller")
+        self.controller = cells.without_dropout(controller, "controller")
         track(self, "controller", listed_cells(controller))
         self.units, self.slots, self.width, self.clip = units, slots, width, clip
         self.read_heads, self.write_heads, self.shift_range = read_heads, write_heads, shift_range
@@ -111,8 +111,8 @@ class NTMCell(Layer):
         reads = self.read_heads * self.width
         if not self.controller.built:
             self.controller.build((None, input_shape[-1] + reads))
-        self.heads.build((None, _cells.output_width(self.controller)))
-        self.output_layer.build((None, _cells.output_width(self.controller) + reads))
+        self.heads.build((None, cells.output_width(self.controller)))
+        self.output_layer.build((None, cells.output_width(self.controller) + reads))
         self.first_places = self.add_weight(
             shape=(self._heads, self.slots), initializer=_first_slot, name="first_places"
         )
@@ -134,7 +134,7 @@ class NTMCell(Layer):
             tf.fill([batch_size, self.slots * self.width], tf.constant(1e-6, dtype)),
             tf.tile(tf.cast(places, dtype), [batch_size, 1]),
             tf.tile(tf.cast(reads, dtype), [batch_size, 1]),
-            _cells.zero_state(self.controller, batch_size, dtype),
+            cells.zero_state(self.controller, batch_size, dtype),
         )
 
     def call(self, inputs, states, training=None) -> tuple[tf.Tensor, NTMState]:
@@ -142,7 +142,7 @@ class NTMCell(Layer):
         state = NTMState(*states)
         memory = tf.reshape(state.memory, [-1, self.slots, self.width])
         seen = tf.concat([inputs, tf.cast(state.reads, inputs.dtype)], -1)
-        output, controller = _cells.step(self.controller, seen, state.controller, training)
+        output, controller = cells.step(self.controller, seen, state.controller, training)
         drawn = tf.clip_by_value(self.heads(output), -self.clip, self.clip)
         weights = self._place(drawn, state.weights, memory)  # [N, H, S]
         reading, writing = tf.split(weights, [self.read_heads, self.write_heads], axis=1)

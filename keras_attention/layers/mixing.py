@@ -7,9 +7,9 @@ weights of its places; what is masked counts as zero.
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import track
 from keras_attention.functional.masks import finite_padding, zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import track
 from keras_attention.layers._shapes import fit
 from keras_attention.layers.blocks import FeedForward
 

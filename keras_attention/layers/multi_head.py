@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import OfTwoWidths
 from keras_attention.functional.attend import Memory
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.heads import (
@@ -19,7 +20,6 @@ from keras_attention.functional.masks import finite_padding, steps_mask, zero_ma
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.shapes import fit_into, sizes
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import OfTwoWidths
 from keras_attention.layers._shapes import fit_heads
 
 

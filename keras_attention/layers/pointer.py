@@ -5,10 +5,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import deserialize, serialize
 from keras_attention.functional import additive, copy_mixture, widen
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import deserialize, serialize
 from keras_attention.layers._shapes import fit
 
 

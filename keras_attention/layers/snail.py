@@ -3,13 +3,13 @@
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import track
 from keras_attention.functional.attend import attend
 from keras_attention.functional.dilations import tc_dilations
 from keras_attention.functional.gates import gated_tanh
 from keras_attention.functional.masks import causal, finite_padding, zero_masked
 from keras_attention.functional.scores import dot
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import track
 from keras_attention.layers._shapes import fit
 
 

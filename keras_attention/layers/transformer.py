@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.saving import OfTwoWidths, deserialize, serialize
 from keras_attention.functional.attend import Memory
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import OfTwoWidths, deserialize, serialize
 from keras_attention.layers.embeddings import PositionEmbedding
 from keras_attention.layers.multi_head import MultiHeadAttention
 from keras_attention.layers.transformer_block import (

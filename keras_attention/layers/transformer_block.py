@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
+from keras_attention.backend.saving import OfTwoWidths, deserialize, serialize
 from keras_attention.functional.masks import finite_padding, steps_mask
 from keras_attention.layers._base import Layer
-from keras_attention.layers._saving import OfTwoWidths, deserialize, serialize
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 

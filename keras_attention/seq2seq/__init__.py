@@ -1,44 +1,12 @@
 """The names of tf.contrib.seq2seq and tfa.seq2seq, alive on Keras 3, and the decoding loop."""
 
-from keras_attention.seq2seq import (
-    attention_wrapper,
-    basic_decoder,
-    beam_search_decoder,
-    choosers,
-    controls,
-    decoder,
-    loss,
-    sampler,
-)
-from keras_attention.seq2seq._projector import projector
-from keras_attention.seq2seq.attention_rnn import AttentionRNN
-from keras_attention.seq2seq.attention_wrapper import (
-    AttentionMechanism,
-    AttentionWrapper,
-    AttentionWrapperState,
-    BahdanauAttention,
-    BahdanauMonotonicAttention,
-    LuongAttention,
-    LuongMonotonicAttention,
-    hardmax,
-    monotonic_attention,
-    safe_cumprod,
-)
-from keras_attention.seq2seq.basic_decoder import BasicDecoder, BasicDecoderOutput
-from keras_attention.seq2seq.beam_search_decoder import (
-    AlignedBeamSearchDecoderOutput,
-    BeamSearchDecoder,
-    BeamSearchDecoderOutput,
-    BeamSearchDecoderState,
-    FinalBeamSearchDecoderOutput,
-)
-from keras_attention.seq2seq.beam_search_ops import (
+from keras_attention.decoding.beams import (
     gather_tree,
     gather_tree_from_array,
     tile_batch,
 )
-from keras_attention.seq2seq.choosers import Chooser, best, diverse, sample, stochastic
-from keras_attention.seq2seq.controls import (
+from keras_attention.decoding.generate import SearchResult, alternatives, generate
+from keras_attention.decoding.processors import (
     Control,
     Search,
     allowed_at,
@@ -62,8 +30,41 @@ from keras_attention.seq2seq.controls import (
     top_p,
     typical,
 )
+from keras_attention.decoding.projector import projector
+from keras_attention.decoding.strategies import Chooser, best, diverse, sample, stochastic
+from keras_attention.decoding.stream import Stream, stream
+from keras_attention.seq2seq import (
+    attention_wrapper,
+    basic_decoder,
+    beam_search_decoder,
+    choosers,
+    controls,
+    decoder,
+    loss,
+    sampler,
+)
+from keras_attention.seq2seq.attention_rnn import AttentionRNN
+from keras_attention.seq2seq.attention_wrapper import (
+    AttentionMechanism,
+    AttentionWrapper,
+    AttentionWrapperState,
+    BahdanauAttention,
+    BahdanauMonotonicAttention,
+    LuongAttention,
+    LuongMonotonicAttention,
+    hardmax,
+    monotonic_attention,
+    safe_cumprod,
+)
+from keras_attention.seq2seq.basic_decoder import BasicDecoder, BasicDecoderOutput
+from keras_attention.seq2seq.beam_search_decoder import (
+    AlignedBeamSearchDecoderOutput,
+    BeamSearchDecoder,
+    BeamSearchDecoderOutput,
+    BeamSearchDecoderState,
+    FinalBeamSearchDecoderOutput,
+)
 from keras_attention.seq2seq.decoder import BaseDecoder, Decoder, dynamic_decode
-from keras_attention.seq2seq.generate import SearchResult, alternatives, generate
 from keras_attention.seq2seq.loss import SequenceLoss, sequence_loss
 from keras_attention.seq2seq.sampler import (
     CustomSampler,
@@ -75,7 +76,6 @@ from keras_attention.seq2seq.sampler import (
     ScheduledOutputTrainingSampler,
     TrainingSampler,
 )
-from keras_attention.seq2seq.stream import Stream, stream
 
 __all__ = [
     "AlignedBeamSearchDecoderOutput",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import keras
 
-from keras_attention.seq2seq._per_thread import PerThread
+from keras_attention.backend.per_thread import PerThread
 
 
 class _PerThreadDropout:

@@ -12,10 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention import functional
-from keras_attention.functional import Memory, softmax
-from keras_attention.functional.masks import as_lengths
-from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._keras import (
+from keras_attention.backend.keras import (
     KERAS_3,
     KerasTensor,
     build,
@@ -25,8 +22,11 @@ from keras_attention.seq2seq._keras import (
     serialize,
     static_shape,
 )
+from keras_attention.backend.per_thread import HasPerThread, PerThread
+from keras_attention.functional import Memory, softmax
+from keras_attention.functional.masks import as_lengths
+from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared, refuse_both
-from keras_attention.seq2seq._per_thread import HasPerThread, PerThread
 
 _NORMALIZERS = {"softmax": softmax, "hardmax": functional.hardmax}
 

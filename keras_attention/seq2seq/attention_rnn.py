@@ -5,12 +5,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.keras import KERAS_3, build, no_autograph, register
+from keras_attention.backend.states import row_count
+from keras_attention.decoding.first_state import check_first_state
 from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._keras import KERAS_3, build, no_autograph, register
 from keras_attention.seq2seq._memory import honour_mask
-from keras_attention.seq2seq._states import row_count
-from keras_attention.seq2seq.basic_decoder import check_first_state, only_one_state
+from keras_attention.seq2seq.basic_decoder import only_one_state
 
 __all__ = ["AttentionRNN"]
 

@@ -8,11 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import Memory, monotonic_attention, safe_cumprod
-from keras_attention.layers._cells import takes
-from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq import _history
-from keras_attention.seq2seq._keras import (
+from keras_attention.backend.cells import takes
+from keras_attention.backend.keras import (
     DrawsMasks,
     DropoutMasks,
     KerasTensor,
@@ -33,8 +30,7 @@ from keras_attention.seq2seq._keras import (
     track,
     zero_state,
 )
-from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared
-from keras_attention.seq2seq._states import (
+from keras_attention.backend.states import (
     check_dtype,
     check_dtypes,
     check_shapes,
@@ -44,6 +40,10 @@ from keras_attention.seq2seq._states import (
     is_floating,
     row_count,
 )
+from keras_attention.decoding import histories
+from keras_attention.functional import Memory, monotonic_attention, safe_cumprod
+from keras_attention.layers._remat import KeepsActivations
+from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention, hardmax
 from keras_attention.seq2seq.monotonic import (
@@ -407,7 +407,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         pairs = list(zip(self._mechanisms, memories))
         alignments = [m.initial_alignments(batch_size, dtype, known) for m, known in pairs]
         keep = self._alignment_history
-        history = [_history.new(dtype, leaf.shape) if keep else () for leaf in alignments]
+        history = [histories.new(dtype, leaf.shape) if keep else () for leaf in alignments]
         return AttentionWrapperState(
             cell_state=cell_state,
             attention=_zeros(batch_size, self._attention_width(), dtype),
@@ -536,7 +536,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
     def _write(self, history, alignments):
         if not self._alignment_history:
             return self._pack([()] * len(alignments))
-        return self._pack(list(map(_history.append, self._unpack(history), alignments)))
+        return self._pack(list(map(histories.append, self._unpack(history), alignments)))
 
     # -- building and saving
 

@@ -7,12 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.seq2seq._keras import (
+from keras_attention.backend.keras import (
     build,
     build_part,
     check_cell,
     deserialize,
-    in_xla,
     listed_cells,
     output_width,
     register,
@@ -22,9 +21,10 @@ from keras_attention.seq2seq._keras import (
     track,
     zero_state,
 )
+from keras_attention.backend.per_thread import PerThread
+from keras_attention.backend.states import row_count
+from keras_attention.decoding.first_state import check_first_state
 from keras_attention.seq2seq._memory import is_raw
-from keras_attention.seq2seq._per_thread import PerThread
-from keras_attention.seq2seq._states import check_dtypes, check_state, count_rows, row_count
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
@@ -186,22 +186,6 @@ def first_state(cell, rows, memory, cell_state):
         return state if cell_state is None else state.clone(cell_state=cell_state)
     dtype = getattr(cell, "compute_dtype", None) or keras.backend.floatx()
     return zero_state(cell, rows, dtype) if cell_state is None else cell_state
-
-
-def check_first_state(cell, state, rows=None, beam_width=None):
-    """The state; an error that names structure, shape or dtype, where it is none of the cell's.
-
-    rows: N, a number or a tensor, or None. beam_width: K of a beam search, which N includes.
-    """
-    if hasattr(cell, "checked_state"):
-        checked = cell.checked_state(state, rows, beam_width)
-        check_dtypes(cell.cell, checked.cell_state, "cell_state")
-    else:
-        check_state(cell, state, rows=rows, beam_width=beam_width)
-        check_dtypes(cell, state)
-    if rows is None or in_xla() or not hasattr(cell, "state_size"):
-        return state  # XLA compiles for one batch size, and asserts nothing
-    return count_rows(state, rows, "initial_state", beam_width)
 
 
 def measure(cell, step_cell, inputs, state) -> tf.TensorShape:

@@ -7,8 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.functional import widen
-from keras_attention.seq2seq._keras import (
+from keras_attention.backend.keras import (
     check_cell,
     deserialize,
     listed_cells,
@@ -18,36 +17,36 @@ from keras_attention.seq2seq._keras import (
     step,
     track,
 )
-from keras_attention.seq2seq._per_thread import PerThread
-from keras_attention.seq2seq._projector import projector_of
-from keras_attention.seq2seq._states import row_count
+from keras_attention.backend.per_thread import PerThread
+from keras_attention.backend.states import row_count
+from keras_attention.decoding.beams import (
+    gather_beams,
+    gather_tree,
+    gather_tree_from_array,
+    tile_batch,
+)
+from keras_attention.decoding.first_state import check_first_state
+from keras_attention.decoding.projector import projector_of
+from keras_attention.decoding.search_step import (
+    Hypotheses,
+    SearchState,
+    StepChoice,
+    attention_probs,
+    penalized_scores,
+    search_step,
+    walkable,
+)
+from keras_attention.decoding.strategies import Chooser, best, made_again, saved
+from keras_attention.functional import widen
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
     build_output_layer,
-    check_first_state,
     first_state,
     measure,
     only_one_state,
     output_shape,
     prepare,
 )
-from keras_attention.seq2seq.beam_search_ops import (
-    gather_beams,
-    gather_tree,
-    gather_tree_from_array,
-    tile_batch,
-)
-from keras_attention.seq2seq.beam_search_step import (
-    BeamSearchDecoderOutput,
-    BeamSearchDecoderState,
-    _attention_probs,
-    _beam_search_step,  # noqa: F401  code for tfa.seq2seq imports it from here
-    _get_scores,
-    _mask_probs,  # noqa: F401  and this
-    _search_step,
-    _SearchState,
-)
-from keras_attention.seq2seq.choosers import Chooser, best, made_again, saved
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = [
@@ -60,6 +59,18 @@ __all__ = [
     "gather_tree_from_array",
     "tile_batch",
 ]
+
+
+class BeamSearchDecoderState(Hypotheses):
+    """The hypotheses of a search, under tf.contrib's name."""
+
+    __slots__ = ()
+
+
+class BeamSearchDecoderOutput(StepChoice):
+    """One step of the search: scores [B, K] with penalties, ids [B, K], parents [B, K]."""
+
+    __slots__ = ()
 
 
 class AlignedBeamSearchDecoderOutput(
@@ -296,7 +307,7 @@ class BeamSearchDecoder(BaseDecoder):
         if self.output_layer is not None:
             build_output_layer(self.output_layer, self._cell_output)
 
-    def _initial_search_state(self, cell_state) -> _SearchState:
+    def _initial_search_state(self, cell_state) -> SearchState:
         floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
         self._score_dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
         live = tf.constant(self.chooser.live(self.beam_width))
@@ -321,11 +332,11 @@ class BeamSearchDecoder(BaseDecoder):
             ),
         )
         choice = self.chooser.init(self._batch_size, self.beam_width)
-        return _SearchState(beams, tf.zeros_like(first), choice)
+        return SearchState(beams, tf.zeros_like(first), choice)
 
     def _attention(self, cell_state) -> tf.Tensor:
         """What every hypothesis has just looked at.  [B, K, S]."""
-        attention = _attention_probs(cell_state)
+        attention = attention_probs(cell_state)
         if attention is None:
             raise ValueError(
                 "Coverage penalty and output_alignments need a cell that attends: an "
@@ -354,7 +365,7 @@ class BeamSearchDecoder(BaseDecoder):
         """Extend every hypothesis by every token and keep the best K."""
         with tf.name_scope(name or "BeamSearchDecoderStep"):
             if self._is_plain:
-                state = _SearchState(state, tf.zeros_like(state.finished), ())
+                state = SearchState(state, tf.zeros_like(state.finished), ())
             cell_state = state.beams.cell_state
             if self._reorder is None:
                 cell_state = tf.nest.map_structure(self._merge, cell_state)
@@ -364,7 +375,7 @@ class BeamSearchDecoder(BaseDecoder):
             if self.output_layer is not None:
                 output = self._project(output)
             cell_state = self._split_state(cell_state)
-            outputs, state = _search_step(
+            outputs, state = search_step(
                 time,
                 self._split(output),
                 cell_state,
@@ -381,6 +392,8 @@ class BeamSearchDecoder(BaseDecoder):
                 # What a token looked at is what the parent of its hypothesis has just looked at.
                 alignments = gather_beams(self._attention(cell_state), outputs.parent_ids)
                 outputs = AlignedBeamSearchDecoderOutput(*outputs, alignments)
+            else:
+                outputs = BeamSearchDecoderOutput(*outputs)
             finished = state.beams.finished
             if self.n_best is not None and self.chooser.choose_apart is not None:
                 finished |= self._certain(state)[:, None]
@@ -399,10 +412,8 @@ class BeamSearchDecoder(BaseDecoder):
         coverage = beams.accumulated_attention_probs
 
         def scores(lengths, whole, length_weight, coverage_weight):
-            log_probs = beams.log_probs[..., None]
-            return _get_scores(log_probs, lengths, length_weight, coverage_weight, whole, coverage)[
-                ..., 0
-            ]
+            total, weights = beams.log_probs[..., None], (length_weight, coverage_weight)
+            return penalized_scores(total, lengths, *weights, whole, coverage)[..., 0]
 
         never = tf.constant(-float("inf"), beams.log_probs.dtype)
         whole = beams.finished & ~state.stuck
@@ -421,7 +432,7 @@ class BeamSearchDecoder(BaseDecoder):
         if not self._is_plain:
             stuck, final_state = final_state.stuck, final_state.beams
             final_state = final_state._replace(finished=final_state.finished & ~stuck)
-        parents = _walkable(outputs.predicted_ids, outputs.parent_ids)
+        parents = walkable(outputs.predicted_ids, outputs.parent_ids)
         steps, batch, beams = tf.unstack(tf.shape(parents))
         # Finished hypotheses may still change places: the way back begins at the last step.
         ids = gather_tree(outputs.predicted_ids, parents, tf.fill([batch], steps), self.end_token)
@@ -499,14 +510,47 @@ class BeamSearchDecoder(BaseDecoder):
         return cls(**{k: deserialize(v) if k in parts else v for k, v in config.items()})
 
 
-def _walkable(ids, parent_ids):
-    """The parents of every step taken; a step that was not taken is walked straight through.
+_get_scores = penalized_scores
 
-    XLA's outputs are as long as the limit and zero beyond the last step. In a step that was taken
-    the K chosen ones differ, so that they are not all token 0 of parent 0.  [T, B, K].
-    """
-    taken = tf.reduce_any((ids != 0) | (parent_ids != 0), axis=[1, 2], keepdims=True)
-    return tf.where(taken, parent_ids, tf.range(tf.shape(parent_ids)[2]))
+
+def _beam_search_step(
+    time,
+    logits,
+    next_cell_state,
+    beam_state,
+    batch_size,
+    beam_width,
+    end_token,
+    length_penalty_weight,
+    coverage_penalty_weight,
+    output_all_scores=False,
+):
+    """Choose the K best continuations.  logits [B, K, V] -> output, state."""
+    state = SearchState(beam_state, tf.zeros_like(beam_state.finished), ())
+    output, state = search_step(
+        time,
+        logits,
+        next_cell_state,
+        state,
+        best(),
+        end_token,
+        length_penalty_weight,
+        coverage_penalty_weight,
+        output_all_scores,
+    )
+    return BeamSearchDecoderOutput(*output), state.beams
+
+
+def _mask_probs(probs, eos_token, finished):
+    """Finished rows give all their mass to the end token.  [B, K, V], [B, K] -> [B, K, V]."""
+    row = tf.one_hot(
+        eos_token,
+        tf.shape(probs)[2],
+        dtype=probs.dtype,
+        on_value=tf.zeros([], probs.dtype),
+        off_value=probs.dtype.min,
+    )
+    return tf.where(finished[..., None], row, probs)
 
 
 def _check_static_batch_beam_maybe(shape, batch_size, beam_width) -> bool:

@@ -6,11 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.keras import deserialize, register, serialize
 from keras_attention.functional import cross_entropy, widen
 from keras_attention.functional.likelihood import as_ids
 from keras_attention.functional.replicas import mean_over_replicas
 from keras_attention.functional.shapes import agree
-from keras_attention.seq2seq._keras import deserialize, register, serialize
 
 __all__ = ["SequenceLoss", "sequence_loss"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.keras import register
 from keras_attention.functional import additive, dot, widen
-from keras_attention.seq2seq._keras import register
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 
 

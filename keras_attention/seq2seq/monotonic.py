@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.backend.keras import register
 from keras_attention.functional import Memory, monotonic_attention
-from keras_attention.seq2seq._keras import register
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention
 

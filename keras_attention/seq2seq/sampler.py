@@ -4,6 +4,7 @@
 of `sampler_inference` what was decoded, and `sampler_draws` holds the dice.
 """
 
+from keras_attention.decoding.loop import transpose_batch_time
 from keras_attention.seq2seq.sampler_base import Sampler
 from keras_attention.seq2seq.sampler_draws import bernoulli_sample, categorical_sample
 from keras_attention.seq2seq.sampler_inference import (
@@ -16,7 +17,6 @@ from keras_attention.seq2seq.sampler_training import (
     ScheduledEmbeddingTrainingSampler,
     ScheduledOutputTrainingSampler,
     TrainingSampler,
-    transpose_batch_time,
 )
 from keras_attention.seq2seq.sampler_training import (
     _check_sequence_is_right_padded as _check_sequence_is_right_padded,

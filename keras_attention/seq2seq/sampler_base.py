@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.seq2seq._keras import deserialize
-from keras_attention.seq2seq._per_thread import PerThread
+from keras_attention.backend.keras import deserialize
+from keras_attention.backend.per_thread import PerThread
 
 
 class Sampler(abc.ABC):
@@ -59,13 +59,6 @@ class Sampler(abc.ABC):
     @classmethod
     def from_config(cls, config: dict):
         return cls(**{name: deserialize(value) for name, value in config.items()})
-
-
-def as_tensors(values: Any) -> Any:
-    """A nest of tensors; numbers in lists are one tensor."""
-    if not any(hasattr(leaf, "shape") for leaf in tf.nest.flatten(values)):
-        return tf.convert_to_tensor(values)
-    return tf.nest.map_structure(tf.convert_to_tensor, values)
 
 
 def check_callable(function: Any, name: str, signature: str) -> None:

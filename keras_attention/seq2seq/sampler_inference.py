@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.backend.keras import build_part, register, serialize, tensors_of
+from keras_attention.backend.per_thread import PerThread
+from keras_attention.decoding.processors._rows import demand_number
 from keras_attention.functional import widen
-from keras_attention.seq2seq._keras import build_part, register, serialize
-from keras_attention.seq2seq._per_thread import PerThread
-from keras_attention.seq2seq.controls._rows import demand_number
 from keras_attention.seq2seq.sampler_base import (
     Sampler,
     as_finished,
-    as_tensors,
     check_callable,
     embedder,
     number,
@@ -183,7 +182,7 @@ class InferenceSampler(Sampler):
 
     def initialize(self, start_inputs):
         """-> (finished [N] bool, start_inputs)."""
-        self.start_inputs = as_tensors(start_inputs)
+        self.start_inputs = tensors_of(start_inputs)
         self._batch_size = tf.shape(tf.nest.flatten(self.start_inputs)[0])[0]
         return tf.fill([self._batch_size], False), self.start_inputs
 

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_attention.backend.keras import build_part, register, serialize, tensors_of
+from keras_attention.backend.per_thread import PerThread
+from keras_attention.decoding.loop import transpose_batch_time
 from keras_attention.functional.masks import as_lengths
-from keras_attention.seq2seq._keras import build_part, register, serialize
-from keras_attention.seq2seq._per_thread import PerThread
 from keras_attention.seq2seq.sampler_base import (
     Sampler,
-    as_tensors,
     check_callable,
     embedder,
     number,
@@ -46,7 +46,7 @@ class TrainingSampler(Sampler):
 
     def initialize(self, inputs, sequence_length=None, mask=None):
         """-> (finished [B] bool, the first inputs [B, ...])."""
-        inputs = self._time_major(as_tensors(inputs))
+        inputs = self._time_major(tensors_of(inputs))
         _check_same_size(inputs)
         first = tf.nest.flatten(inputs)[0]
         steps, self._batch_size = tf.shape(first)[0], tf.shape(first)[1]
@@ -232,7 +232,7 @@ class ScheduledOutputTrainingSampler(TrainingSampler):
         """-> (finished [B] bool, the first inputs [B, ...])."""
         self._auxiliary = None
         if auxiliary_inputs is not None:
-            inputs, auxiliary_inputs = as_tensors(inputs), as_tensors(auxiliary_inputs)
+            inputs, auxiliary_inputs = tensors_of(inputs), tensors_of(auxiliary_inputs)
             inputs = tf.nest.map_structure(_append, inputs, auxiliary_inputs)
             self._auxiliary = _Steps.of(self._time_major(auxiliary_inputs))
         return super().initialize(inputs, sequence_length, mask)
@@ -389,8 +389,3 @@ def _check_sequence_is_right_padded(mask: tf.Tensor, time_major: bool) -> None:
         tf.sequence_mask(lengths, tf.shape(mask)[1]),
         message="The mask should be right padded: every real step before every padded one.",
     )
-
-
-def transpose_batch_time(x: tf.Tensor) -> tf.Tensor:
-    """[B, T, ...] <-> [T, B, ...]."""
-    return tf.transpose(x, tf.concat([[1, 0], tf.range(2, tf.rank(x))], 0))

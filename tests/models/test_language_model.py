@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.layers import MemoryEfficientAttention, RelativeAttention
-from keras_attention.seq2seq import Stream, alternatives, diverse, generate, sample, stochastic
-from keras_attention.seq2seq.controls import (
+from keras_attention.decoding.processors import (
     ban,
     force,
     length_between,
@@ -20,6 +18,8 @@ from keras_attention.seq2seq.controls import (
     prefix,
     top_k,
 )
+from keras_attention.layers import MemoryEfficientAttention, RelativeAttention
+from keras_attention.seq2seq import Stream, alternatives, diverse, generate, sample, stochastic
 from keras_attention.training import token_objective
 from models import TransformerLM
 from models.language_model import shifted

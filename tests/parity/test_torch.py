@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_attention.backend.keras import KERAS_3
 from keras_attention.layers import MultiHeadAttention, TransformerStack
-from keras_attention.seq2seq._keras import KERAS_3
 
 HERE = pathlib.Path(__file__).parent
 pytestmark = pytest.mark.skipif(not KERAS_3, reason="torch is compared with on the current stack")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_attention.backend.keras import KERAS_3, zero_state
 from keras_attention.seq2seq import AttentionWrapper, BahdanauAttention, LuongAttention
-from keras_attention.seq2seq._keras import KERAS_3, zero_state
 
 UNITS, WIDTH, INPUT = 4, 5, 3
 

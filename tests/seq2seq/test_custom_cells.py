@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_attention.backend.keras import zero_state
 from keras_attention.layers import IntraDecoderCell, NTMCell
 from keras_attention.seq2seq import (
     AttentionRNN,
@@ -15,7 +16,6 @@ from keras_attention.seq2seq import (
     LuongAttention,
     TrainingSampler,
 )
-from keras_attention.seq2seq._keras import zero_state
 from tests.seq2seq.cells import INPUT, UNITS, keras3, normal
 
 BATCH, STEPS = 2, 3

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import keras_attention
+from keras_attention.backend.keras import KERAS_3
 from keras_attention.seq2seq import SequenceLoss, sequence_loss
-from keras_attention.seq2seq._keras import KERAS_3
 from tests import oracles
 from tests.sampled import sampled
 

@@ -1,0 +1,213 @@
+"""What Keras asks of a decoder and does not offer: one place for each of its corners."""
+
+import contextlib
+import threading
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_attention.backend.cells import (  # noqa: F401
+    check_cell,
+    output_width,
+    step,
+    zero_state,
+)
+from keras_attention.backend.saving import (  # noqa: F401
+    deserialize,
+    listed_cells,
+    serialize,
+    track,
+)
+from keras_attention.backend.states import check_structure
+
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3  # else the legacy stack's Keras 2.15
+
+# RNN takes care of the dropout masks of cells of this type alone, which has no public name.
+if KERAS_3:
+    from keras import KerasTensor
+    from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell as DrawsMasks  # noqa: F401
+else:
+    from keras.src.engine.keras_tensor import KerasTensor
+    from keras.src.layers.rnn.dropout_rnn_cell_mixin import (
+        DropoutRNNCellMixin as DrawsMasks,  # noqa: F401
+    )
+
+no_autograph = tf.autograph.experimental.do_not_convert
+register = keras.saving.register_keras_serializable("keras_attention")
+
+
+class Opaque:
+    """A state that Keras must not look into.
+
+    Keras refuses a call argument that mixes tensors with anything else, and a TensorArray is
+    something else. A box is one single argument, and no tensor.
+    """
+
+    def __init__(self, content: Any):
+        self.content = content
+
+
+def hide(state: Any) -> Any:
+    """The state as Keras may see it: boxed if it holds a TensorArray, itself if not."""
+    holds_array = any(isinstance(leaf, tf.TensorArray) for leaf in tf.nest.flatten(state))
+    return Opaque(state) if holds_array else state
+
+
+def reveal(state: Any) -> Any:
+    """The inverse of `hide`."""
+    return state.content if isinstance(state, Opaque) else state
+
+
+def as_tensors(nest: Any) -> Any:
+    """NumPy arrays, numbers and variables as tensors; what else an argument may be, as it is."""
+
+    def convert(leaf):
+        keep = isinstance(leaf, (KerasTensor, tf.TensorArray)) or callable(leaf) or leaf is None
+        return leaf if keep or tf.is_tensor(leaf) else tf.convert_to_tensor(leaf)
+
+    return tf.nest.map_structure(convert, nest)
+
+
+def tensors_of(values: Any) -> Any:
+    """A nest of tensors; numbers in lists are one tensor."""
+    if not any(hasattr(leaf, "shape") for leaf in tf.nest.flatten(values)):
+        return tf.convert_to_tensor(values)
+    return tf.nest.map_structure(tf.convert_to_tensor, values)
+
+
+def state_width(size: Any) -> Any:
+    """A width as `RNN` reads it in `state_size`; one not known yet is None, in Keras 2 a shape."""
+    if isinstance(size, int):
+        return size
+    return None if KERAS_3 else tf.TensorShape([None])
+
+
+# One for all layers: a layer builds the layers in it, and two may hold the same one.
+_building = threading.RLock()
+
+
+@contextlib.contextmanager
+def building(layer: Any):
+    """Within: weights are made as in a call of the layer, by one thread at a time.
+
+    They bear the layer's name, which tells them apart in an .h5 file of Keras 2, and lie outside of
+    the graph that is being traced. Threads that make the first call of a layer together all wait
+    for the first of them; each asks again inside whether there is still something to build. (The
+    replicas of a tf.distribute strategy take turns by themselves.)
+    """
+    alone = contextlib.nullcontext() if tf.distribute.has_strategy() else _building
+    with alone, tf.init_scope(), tf.name_scope(layer.name):
+        yield
+
+
+def build(layer: Any, *shapes: Any) -> None:
+    """Build a layer before its first call, once. A plain function needs no building."""
+    if not getattr(layer, "built", True):
+        with building(layer):
+            if not layer.built:
+                layer.build(*shapes)
+
+
+@contextlib.contextmanager
+def open_for_layers(layer: Any):
+    """Within: a layer that is built takes further layers as attributes, which Keras 3 refuses."""
+    tracker = getattr(layer, "_tracker", None)
+    if tracker is None or not getattr(tracker, "locked", False):
+        yield
+        return
+    tracker.unlock()
+    try:
+        yield
+    finally:
+        tracker.lock()
+
+
+def build_part(layer: Any, shape: Any) -> None:
+    """Build what a decoder was given, if its shape is all that is needed for that.
+
+    A model, or a layer without a `build` of its own, makes its weights when it is called.
+    """
+    has_build = getattr(type(layer), "build", None) is not keras.layers.Layer.build
+    if isinstance(layer, keras.layers.Layer) and has_build and not isinstance(layer, keras.Model):
+        build(layer, shape)
+
+
+def static_shape(x: Any) -> tuple:
+    """[None, 3] of a tensor whose batch is unknown, as a tuple of int and None."""
+    return tuple(tf.TensorShape(x.shape).as_list())
+
+
+def in_xla() -> bool:
+    """Whether this code is being traced for XLA, where arrays have a fixed size."""
+    if tf.executing_eagerly():
+        return False
+    from tensorflow.python.ops import control_flow_util  # no public name tells
+
+    graph = tf.compat.v1.get_default_graph()
+    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
+
+
+def same_structure(template: Any, value: Any) -> Any:
+    """`value` in the containers of `template`: Keras hands tuples back as lists."""
+    if len(tf.nest.flatten(value)) != len(tf.nest.flatten(template)):
+        check_structure(template, value, "A state")
+    return tf.nest.pack_sequence_as(template, tf.nest.flatten(value))
+
+
+class DropoutMasks(NamedTuple):
+    """The dropout masks of a decoding, drawn before its loop and dropped after it.
+
+    Keras' cells draw their mask at the first step and keep it; inside a loop that first step
+    is the loop's body, and what was drawn there must not be used outside.
+    """
+
+    cells: tuple
+
+    @classmethod
+    def of(cls, cell: Any) -> "DropoutMasks":
+        """Every cell below `cell` that draws masks: `.cell` and `.cells` are followed."""
+        inner = [getattr(cell, "cell", None), *(getattr(cell, "cells", None) or ())]
+        found = [leaf for part in inner if part is not None for leaf in cls.of(part).cells]
+        draws = hasattr(cell, "kernel") and hasattr(cell, "reset_dropout_mask")
+        if draws or hasattr(cell, "draw_masks"):
+            found.append(cell)
+        return cls(tuple(found))
+
+    def draw(self, batch_size: tf.Tensor) -> None:
+        """One mask per cell for the whole sequence, as `keras.layers.RNN` draws them."""
+        self.drop()
+        for cell in self.cells:
+            if hasattr(cell, "draw_masks"):  # not one of Keras': it knows its masks
+                cell.draw_masks(batch_size)
+                continue
+            for getter, width in zip(_MASK_GETTERS, (cell.kernel.shape[0], cell.units)):
+                ones = tf.ones([batch_size, width], cell.compute_dtype)
+                if KERAS_3:
+                    getattr(cell, getter)(ones)
+                else:
+                    _pin_mask(cell, getter, ones)
+
+    def drop(self) -> None:
+        """Forget the masks, so that the next sequence gets its own."""
+        for cell in self.cells:
+            if hasattr(cell, "drop_masks"):
+                cell.drop_masks()
+                continue
+            for getter in _MASK_GETTERS:
+                vars(cell).pop(getter, None)
+            cell.reset_dropout_mask()
+            cell.reset_recurrent_dropout_mask()
+
+
+_MASK_GETTERS = ("get_dropout_mask", "get_recurrent_dropout_mask")
+if not KERAS_3:
+    _MASK_GETTERS = tuple(f"{getter}_for_cell" for getter in _MASK_GETTERS)
+
+
+def _pin_mask(cell: Any, getter: str, ones: tf.Tensor) -> None:
+    """Keras 2 keeps a mask per graph, and the body of a loop is a graph: answer from here."""
+    gates = cell.kernel.shape[1] // cell.units
+    mask = getattr(cell, getter)(ones, training=True, count=gates)
+    quiet = tf.nest.map_structure(lambda _: ones, mask)
+    vars(cell)[getter] = lambda inputs, training, count=1: mask if training else quiet

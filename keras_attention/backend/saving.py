@@ -1,0 +1,91 @@
+"""How layers that hold layers, or depend on two widths, are saved."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.backend.keras_names import check_call
+
+
+def serialize(thing: Any) -> Any:
+    """A layer, cell or function as JSON, without the shapes of its weights, which the owner keeps.
+
+    None and names are what they are.
+    """
+    if thing is None or isinstance(thing, str):
+        return thing
+    config = keras.saving.serialize_keras_object(thing)
+    if isinstance(config, dict):
+        config.pop("build_config", None)
+    return config
+
+
+def deserialize(config: Any) -> Any:
+    """The inverse of `serialize`; the configuration stays as it is.
+
+    `from_config` of some layers of Keras takes entries out of it.
+    """
+    if not isinstance(config, dict):
+        return config
+    copied = tf.nest.map_structure(lambda leaf: leaf, config)
+    return keras.saving.deserialize_keras_object(copied)
+
+
+def track(owner: keras.layers.Layer, name: str, layers: Iterable) -> None:
+    """Give each layer an attribute of the owner: `tf.train.Checkpoint` does not see into lists.
+
+    `name` is that of the list. `save_weights` sees into lists and goes by the alphabet, so that it
+    still finds the layers in the list first, and old files fit.
+    """
+    for place, layer in enumerate(layers):
+        setattr(owner, f"{name}_{place}", layer)
+
+
+def listed_cells(layer: Any) -> list:
+    """The cells that a layer holds in the lists of `StackedRNNCells`, at any depth: to `track`."""
+    if not isinstance(layer, keras.layers.Layer):
+        return []
+    stacks = [part for part in layer._flatten_layers() if hasattr(part, "cells")]
+    return [cell for stack in stacks for cell in stack.cells]
+
+
+class OfTwoWidths:
+    """Before `keras.layers.Layer`: built from the widths of what is given and of a memory.
+
+    Such a layer has `build(shape, memory_shape=None)`, which notes both as `_widths`, and is called
+    as `(x, memory=None, ...)`. A memory that was projected already, a tuple, has no width to tell.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *args, **kwargs):
+        args = [as_tensor(value) for value in args]
+        kwargs = {name: as_tensor(value) for name, value in kwargs.items()}
+        if not self.built:
+            check_call(self, args, kwargs)
+            names = list(inspect.signature(self.call).parameters)[:2]
+            x, memory = (
+                args[place] if place < len(args) else kwargs.get(name)
+                for place, name in enumerate(names)
+            )
+            if x is not None and not isinstance(memory, tuple):
+                with tf.init_scope():
+                    self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
+        return super().__call__(*args, **kwargs)
+
+    def get_build_config(self) -> dict:
+        return {"widths": self._widths} if self.built else {}
+
+    def build_from_config(self, config: dict) -> None:
+        if config and not self.built:
+            self.build(*((None, None, width) for width in config["widths"]))
+
+
+def as_tensor(value):
+    """Numbers in nested lists as a tensor, anything else unchanged."""
+    numbers = isinstance(value, list) and all(
+        isinstance(leaf, (bool, int, float)) for leaf in tf.nest.flatten(value)
+    )
+    return tf.convert_to_tensor(value) if numbers else value

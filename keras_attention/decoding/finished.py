@@ -1,0 +1,136 @@
+"""Finished answers of a beam search, kept beside the hypotheses that go on.
+
+A beam of K has K live hypotheses and, apart from them, the K best answers that have finished. An
+answer is stored as its score and its origin: the hypothesis whose end it was. Its tokens are those
+on the way back from there. B sources; the beam may consist of G groups of K' = K / G.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_attention.decoding.search_step import gnmt_length_penalty
+
+
+class Finished(NamedTuple):
+    """The best answers of every group, best first; stuck ones behind the others."""
+
+    scores: tf.Tensor  # [B, K], -inf: an empty place
+    # [B, K] int32, 2 * (time * K + place) + 1: hypothesis `place` before step `time` said its end
+    # token at this step; the same without 1: it ended as it was
+    origins: tf.Tensor
+
+    @classmethod
+    def empty(cls, batch_size: Any, beam_width: int, dtype: tf.DType) -> "Finished":
+        places = tf.zeros([batch_size, beam_width], tf.int32)
+        return cls(tf.cast(places, dtype) - float("inf"), places)
+
+    @property
+    def said_end(self) -> tf.Tensor:
+        """Whether the last token is the end token.  [B, K] bool."""
+        return self.origins % 2 == 1
+
+    @property
+    def times(self) -> tf.Tensor:
+        """The step at which an answer ended: how many tokens it has before its end token."""
+        return self.origins // 2 // self.origins.shape[1]
+
+    @property
+    def places(self) -> tf.Tensor:
+        """The hypothesis that an answer is, before the step at which it ended."""
+        return self.origins // 2 % self.origins.shape[1]
+
+
+def add(
+    finished: Finished,
+    scores: tf.Tensor,
+    time: Any,
+    said_end: tf.Tensor | bool,
+    groups: int = 1,
+    stuck: tf.Tensor | None = None,
+) -> Finished:
+    """Offer the answers that end at this step, one of each hypothesis: the best K' of a group stay.
+
+    scores [B, K], -inf: none; said_end [B, K] bool, or one for all. `stuck` [B, K]: those that ended
+    as controls left them nothing to say. They come behind all others; None if there are none.
+    """  # noqa: E501
+    beam_width = scores.shape[1]
+    width = beam_width // groups
+    own = 2 * tf.range(beam_width) + tf.cast(said_end, tf.int32)
+    origins = 2 * beam_width * time + own
+    origins = tf.broadcast_to(origins, tf.shape(scores))
+
+    def join(old, new):
+        return tf.concat([by_group(old, width), by_group(new, width)], 1)  # [B*G, 2 K']
+
+    scores, origins = join(finished.scores, scores), join(finished.origins, origins)
+    if stuck is None:
+        scores, order = tf.math.top_k(scores, width)
+    else:
+        order = best_first(scores, join(~finished.said_end, stuck))[:, :width]
+        scores = tf.gather(scores, order, batch_dims=1)
+    origins = tf.gather(origins, order, batch_dims=1)
+    if groups > 1:
+        scores, origins = (tf.reshape(x, [-1, beam_width]) for x in (scores, origins))
+    return Finished(scores, origins)
+
+
+def certain(
+    finished: Finished,
+    log_probs: tf.Tensor,
+    length: Any,
+    limit: Any,
+    n_best: int,
+    length_penalty: Any,
+    coverage_penalty: Any,
+    groups: int = 1,
+    may_be_stuck: bool = False,
+) -> tf.Tensor:
+    """Whether a live hypothesis cannot become one of the best answers.  -> [B, K] or [B, 1] bool.
+
+    log_probs [B, K] of live hypotheses of `length` tokens; an answer has `limit` tokens at most.
+    A hypothesis only loses log p. When it ends it has one token more at least, unless it is cut off
+    here. From that length to the limit its penalty rises or falls, so that its score is at most
+    that of its log p now at one of the two. A coverage penalty only lowers a score, unless its
+    weight is negative: then nothing is certain before the end.
+    """
+    beam_width = log_probs.shape[1]
+    width = beam_width // groups
+    bound = tf.reduce_max(by_group(log_probs, width), 1)  # [B*G]
+    if tf.get_static_value(length_penalty) != 0.0:
+        limit = tf.cast(limit, tf.int32)
+        lengths = (tf.minimum(length + 1, limit), limit)
+        penalties = (tf.cast(gnmt_length_penalty(n, length_penalty), bound.dtype) for n in lengths)
+        bound = tf.maximum(*(bound / penalty for penalty in penalties))
+    if tf.get_static_value(coverage_penalty) != 0.0:
+        bound = tf.where(tf.cast(coverage_penalty, bound.dtype) < 0, float("inf"), bound)
+    scores = finished.scores
+    if may_be_stuck:
+        scores = tf.where(finished.said_end, scores, -float("inf"))
+    if groups == 1:  # stuck ones come last
+        return (scores[:, n_best - 1] >= bound)[:, None]
+    found = by_group(scores, width)[:, -1] >= bound  # [B*G]
+    found = tf.repeat(tf.reshape(found, [-1, groups]), width, axis=1)  # [B, K]
+    if n_best < beam_width:
+        worst = tf.math.top_k(scores, n_best)[0][:, -1]
+        highest = tf.reduce_max(tf.reshape(bound, [-1, groups]), 1)
+        found |= (worst >= highest)[:, None]
+    return found
+
+
+def best_first(scores: tf.Tensor, stuck: tf.Tensor) -> tf.Tensor:
+    """The places of a row by falling score: stuck answers behind the others, empty places last.
+
+    [B, K], [B, K] bool -> [B, K].
+    """
+    count = scores.shape[1]
+    rank = tf.where(scores > -float("inf"), tf.cast(stuck, tf.int32), 2)
+    _, order = tf.math.top_k(scores, count)
+    rank = tf.gather(rank, order, batch_dims=1)
+    _, places = tf.math.top_k(-tf.range(count) - count * rank, count)
+    return tf.gather(order, places, batch_dims=1)
+
+
+def by_group(x: tf.Tensor, width: int) -> tf.Tensor:
+    """[B, K] -> [B*G, K']."""
+    return x if x.shape[1] == width else tf.reshape(x, [-1, width])

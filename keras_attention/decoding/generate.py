@@ -1,0 +1,231 @@
+"""`generate`: the best answers of any model that can `encode` and has a `cell`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.backend.keras import no_autograph, tensors_of
+from keras_attention.backend.precast import precast_weights
+from keras_attention.decoding.loop import dynamic_decode
+from keras_attention.decoding.processors import Control, prefix
+from keras_attention.decoding.processors._rows import demand_number
+from keras_attention.decoding.prompt import as_beginning
+from keras_attention.decoding.search import Answers, AnswerSearch
+from keras_attention.decoding.strategies import Chooser, diverse
+from keras_attention.decoding.token_cell import TokenCell, begin, one_control
+
+__all__ = ["Model", "SearchResult", "alternatives", "generate"]
+
+
+class Model(Protocol):
+    """What `generate` asks of a model."""
+
+    start_id: int
+    end_id: int  # outside of the vocabulary, such as -1: no answer ends before `max_length`
+    pad_id: int
+
+    def encode(self, source: Any) -> tuple[Any, Any]:
+        """-> (memory, state): what every step may look at (or None), and the first state; None for
+        a cell that begins with `get_initial_state(batch_size, max_length, beam_width, memory)`.
+        """
+        ...
+
+    def embed(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Target ids [N] -> inputs of the cell [N, D]."""
+        ...
+
+    def project(self, output: tf.Tensor) -> tf.Tensor:
+        """Outputs of the cell [..., D'] -> logits [..., V]."""
+        ...
+
+    # (inputs, state, memory=, beam_width=) -> (output, state); and perhaps
+    # reorder(state, parents [B, K]) -> state, if it need not be gathered
+    cell: Callable
+
+    # A model may also have
+    # - `projection() -> project`, which does before the loop what can be done before it;
+    # - `prompt(source) -> ids [B, P]`, `pad_id` on the right: how its answers begin, which count it
+    #   in their ids, lengths and scores. A decoder alone has nothing else of its source;
+    # - `target_vocab_size`, V: controls of tokens that it does not have are then refused at once.
+
+
+class SearchResult(NamedTuple):
+    """The n best answers of every source, best first; draws come in the order drawn."""
+
+    ids: tf.Tensor  # [B, K, T] int32, the pad id after the end token
+    lengths: tf.Tensor  # [B, K] int32, the end token counted
+    # [B, K] float32: log p / length penalty + coverage; -inf: no such answer
+    scores: tf.Tensor
+    alignments: Any  # [B, K, T, S], zeros after the end token; None if not asked for
+    finished: Any = None  # [B, K] bool: it says its end token; False: cut off, or stuck in controls
+
+
+@no_autograph
+def generate(
+    model: Model,
+    source: Any,
+    *,
+    beam_width: int = 1,
+    max_length: Any = 64,
+    length_penalty: Any = 0.0,
+    coverage_penalty: Any = 0.0,
+    n_best: int | None = None,
+    return_alignments: bool = False,
+    controls: Control | Sequence[Control] = (),
+    chooser: Chooser | None = None,
+    pad_to_max_length: bool = False,
+) -> SearchResult:
+    """Search for the answers that a model finds best, or draw from those it could give.
+
+    score = log p(answer | source) / ((5 + T) / 6)^length_penalty + coverage_penalty *
+    sum_s log min(sum_t alignment_ts, 1), where T counts the end token (Wu et al., 2016, eq. 14).
+
+    A beam search goes on with the K best hypotheses that have not ended. An answer that ends among
+    the K best continuations of its step is kept beside them, if it is one of the K best by score.
+    The search of a source stops when no hypothesis can become one of its n best answers, whatever
+    length up to `max_length` it reaches. With a beam width of 1 an answer ends as soon as its end
+    token is the likeliest.
+
+    Args:
+        model: see `Model`.
+        source: what `model.encode` takes, for B sources: ids [B, S], or a nest of such tensors.
+        beam_width: K hypotheses per source; 1 is greedy. There may be fewer answers than K: then
+            the places of those missing are empty, their length is 0 and their score -inf.
+        max_length: the longest answer in tokens, the end token counted; an int or a scalar.
+        length_penalty, coverage_penalty: 0 is none; numbers or scalars.
+        n_best: how many answers to return, at most (and by default) K. A beam search ends as soon
+            as these are certain. Of draws they are the first n.
+        return_alignments: also return what each token looked at.
+        controls: what may be said, and how likely: see `controls`.
+        chooser: who picks the next tokens: `best()` (the default: beam search), `sample()`,
+            `stochastic()`, `diverse()`.
+        pad_to_max_length: in a graph, T is max_length however short the answers are, as it always
+            is under XLA. A graph that LiteRT or XLA is to compile later needs it.
+
+    Returns a `SearchResult`. An answer cut off at `max_length` has no end token; where controls
+    leave nothing to say an answer stops, comes after all others, and is no more `finished`.
+
+    If the model has a `prompt`, an answer begins with it: `max_length`, T, the score, and what
+    controls count (lengths, positions, repetitions, n-grams) include its tokens, as `max_length`,
+    `min_length`, `repetition_penalty` and `no_repeat_ngram_size` of Hugging Face's `generate` do
+    for decoders. `min_new_tokens` and `max_new_tokens` are controls that count what follows it.
+
+    Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, penalties
+    that are not finite, and for controls that contradict each other, naming both; TypeError for a
+    chooser that is none.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2], [7, 2, 0]])
+    >>> found = generate(model, source, beam_width=3, max_length=4, length_penalty=0.6)
+    >>> found.ids.shape[:2], bool((found.scores[:, 0] >= found.scores[:, 1]).numpy().all())
+    (TensorShape([2, 3]), True)
+    """
+    n_best = beam_width if n_best is None else n_best
+    check_sizes(beam_width, max_length, n_best)
+    check_penalties(length_penalty, coverage_penalty)
+    if not isinstance(chooser, Chooser | None):
+        raise TypeError(
+            "chooser must be a Chooser, such as sample() gives, or None. Received: "
+            f"chooser={chooser}"
+        )
+    control, source = one_control(model, controls, max_length), tensors_of(source)
+    memory, state = begin(model, source, beam_width, max_length, control)
+    batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
+    search = AnswerSearch(
+        TokenCell(model, memory, beam_width, control),
+        beam_width,
+        model.end_id,
+        start=(tf.fill([batch_size], model.start_id), state),
+        n_best=n_best,
+        chooser=chooser,
+        length_penalty=length_penalty,
+        coverage_penalty=coverage_penalty,
+        max_length=max_length,
+        return_alignments=return_alignments,
+        normalize=control is None,
+        padded=pad_to_max_length,
+    )
+    with precast_weights(model):
+        found, _, _ = dynamic_decode(
+            search,
+            output_time_major=True,
+            maximum_iterations=max_length,
+            training=False,
+            enable_tflite_convertible=pad_to_max_length,
+        )
+    return _result(found, model.pad_id)
+
+
+def alternatives(
+    model: Model,
+    source: Any,
+    beginning: Any,
+    count: int,
+    *,
+    max_length: Any = 64,
+    controls: Control | Sequence[Control] = (),
+    **settings: Any,
+) -> SearchResult:
+    """How else an answer could go on at a position: the `count` likeliest next tokens, each of
+    them with the greedy rest of its answer.
+
+    `beginning` [B, P] are the tokens before that position, `model.pad_id` on the right of shorter
+    ones; P may be 0. Scores and ids are those of the whole answers, the beginning included, best
+    first. Other settings are those of `generate`, whose `beam_width` and `chooser` are decided
+    here; a token that there is not leaves its place empty.
+
+    Raises ValueError for a count below 1, a beginning that is not [B, P], has padding before its
+    tokens, or leaves no position below `max_length`, as far as it is known; and as `generate`.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> found = alternatives(model, source, [[7, 8]], count=3, max_length=4)
+    >>> found.ids[0, :, :2].numpy().tolist(), len(set(found.ids[0, :, 2].numpy()))
+    ([[7, 8], [7, 8], [7, 8]], 3)
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1. Received: count={count}")
+    size = getattr(model, "target_vocab_size", None)
+    beginning = as_beginning(beginning, model.pad_id, max_length, "beginning", 1, size)
+    position = tf.reduce_sum(tf.cast(beginning >= 0, tf.int32), 1)
+    controls = [controls] if isinstance(controls, Control) else list(controls)
+    return generate(
+        model,
+        source,
+        beam_width=count,
+        max_length=max_length,
+        controls=[prefix(beginning, pad_id=-1), *controls],
+        chooser=diverse(count, float("inf"), at=position),
+        **settings,
+    )
+
+
+def check_sizes(beam_width, max_length, n_best) -> None:
+    whole = (int, np.integer)
+    if not isinstance(beam_width, whole) or beam_width < 1:
+        raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width!r}")
+    rule = "max_length must be at least 1 and whole."
+    demand_number(max_length, lambda x: (x >= 1) & (x == np.floor(x)), rule)
+    if not isinstance(n_best, whole) or not 1 <= n_best <= beam_width:
+        raise ValueError(
+            "n_best must be between 1 and beam_width. Received: "
+            f"n_best={n_best}, beam_width={beam_width}"
+        )
+
+
+def check_penalties(length_penalty, coverage_penalty) -> None:
+    for name, value in (("length", length_penalty), ("coverage", coverage_penalty)):
+        demand_number(value, lambda weight: True, f"{name}_penalty must be one finite number.")
+
+
+def _result(found: Answers, pad_id: int) -> SearchResult:
+    """The answers, with padding and zeros after their ends."""
+    real = tf.sequence_mask(found.lengths, tf.shape(found.ids)[2])
+    ids, alignments = tf.where(real, found.ids, pad_id), None
+    if tf.is_tensor(found.alignments):
+        zero = tf.zeros([], found.alignments.dtype)
+        alignments = tf.where(real[..., None], found.alignments, zero)
+    scores = tf.cast(found.scores, tf.float32)
+    return SearchResult(ids, found.lengths, scores, alignments, found.finished)

@@ -1,0 +1,248 @@
+"""Controls of how long an answer is, the end token counted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.backend.keras import no_autograph
+from keras_attention.decoding.processors._rows import (
+    Place,
+    called,
+    demand,
+    demand_all,
+    demand_lengths,
+    fact,
+    keep,
+    per_row,
+    prompt_lengths,
+    strike,
+)
+from keras_attention.decoding.processors.control import Control, Search
+
+
+@no_autograph
+def length_between(minimum: Any = 0, maximum: Any = None) -> Control:
+    """Answers of at least `minimum` and at most `maximum` tokens, the end token counted.
+
+    Each is a number, a scalar or [B], one for each source; no maximum: None. At the last token
+    allowed the end token alone is left, so an answer is ended, and not cut off. The tokens of a
+    prompt count: see `min_new_tokens` and `max_new_tokens` for what follows it.
+
+    Raises ValueError for what is no whole number, for a minimum below 0 or above the maximum, for
+    a maximum below 1, and in `init` for a maximum that a prompt leaves no room in.
+
+    >>> control = length_between(minimum=2, maximum=2)
+    >>> state = control.init(Search(1, 1, max_length=9, end_id=0, vocab_size=2))
+    >>> state = control.advance(state, tf.constant([1]))  # the start token
+    >>> control.apply(tf.zeros([1, 2]), state).numpy().tolist()
+    [[-inf, 0.0]]
+    >>> control.apply(tf.zeros([1, 2]), control.advance(state, tf.constant([1]))).numpy().tolist()
+    [[0.0, -inf]]
+    """
+    wanted = "length_between needs whole numbers as its"
+    least, most = demand_lengths(minimum, 0, f"{wanted} minimum, at least 0"), None
+    if maximum is not None:
+        most = demand_lengths(maximum, 1, f"{wanted} maximum, at least 1")
+    if least is not None and not np.any(least):
+        minimum = None
+    settings = {"minimum": minimum, "maximum": maximum}
+    name = called("length_between", **{k: v for k, v in settings.items() if v is not None})
+    if least is not None and most is not None and np.any(least > most):
+        raise ValueError(
+            f"{name} has a minimum above its maximum. Received: {least.tolist()} > {most.tolist()}"
+        )
+    return _between(
+        lambda search: (minimum, maximum),
+        name=name,
+        shortest=None if minimum is None else fact(least),
+        longest=fact(most),
+    )
+
+
+@no_autograph
+def relative_length(low: float, high: float, extra: Any = 0) -> Control:
+    """Answers of `low` to `high` times the tokens of their source, and `extra` more at most.
+
+    With L tokens in a source: ceil(low L) <= tokens of the answer <= floor(high L + extra), the end
+    tokens of both not counted. Where no whole number lies between, it is ceil(low L).
+
+    Raises ValueError unless 0 <= low <= high and extra >= 0, all finite, and in `init` if the
+    search cannot tell how long the sources are.
+
+    >>> control = relative_length(0.5, 1.0)
+    >>> control.ends_by(Search(2, 1, 9, 0, 5, source_lengths=[4, 2])).numpy().tolist()
+    [5, 3]
+    """
+    name = called("relative_length", low, high, **({"extra": extra} if np.any(extra) else {}))
+    low_known = demand(low, lambda x: (x >= 0) & np.isfinite(x), f"{name} needs low >= 0.")
+    demand(extra, lambda x: (x >= 0) & np.isfinite(x), f"{name} needs extra >= 0.")
+    if low_known is not None:
+        demand(high, lambda x: (x >= low_known) & np.isfinite(x), f"{name} needs high >= low.")
+
+    def limits(search: Search) -> tuple[tf.Tensor, tf.Tensor]:
+        if search.source_lengths is None:
+            raise ValueError(
+                f"{name} must know how long the sources are: let the model tell, or use "
+                "length_between. Received: source_lengths=None"
+            )
+        source = tf.cast(search.source_lengths, tf.float32)
+        slack = 1e-4  # what a product that should be whole may be off
+        least = tf.math.ceil(tf.cast(low, tf.float32) * source - slack)
+        most = tf.floor(tf.cast(high, tf.float32) * source + tf.cast(extra, tf.float32) + slack)
+        return tf.cast(least, tf.int32) + 1, tf.cast(tf.maximum(least, most), tf.int32) + 1
+
+    return _between(limits, name=name)
+
+
+@no_autograph
+def min_new_tokens(n: Any) -> Control:
+    """At least `n` tokens after the prompt, and then the end token.
+
+    As `min_new_tokens` of Hugging Face's `generate`. `n` is a number, a scalar or [B]. Of a model
+    without prompts all tokens are new. Raises ValueError unless n is a whole number >= 0.
+
+    >>> control = min_new_tokens(1)
+    >>> search = Search(1, 1, max_length=9, end_id=0, vocab_size=2, prompt=tf.constant([[1]]))
+    >>> state = control.init(search)
+    >>> for token in (1, 1):  # the start token, and the prompt
+    ...     state = control.advance(state, tf.constant([token]))
+    >>> control.apply(tf.zeros([1, 2]), state).numpy().tolist()
+    [[-inf, 0.0]]
+    """
+    known = demand_lengths(n, 0, "min_new_tokens needs a whole number, at least 0")
+
+    def limits(search: Search) -> tuple:
+        return prompt_lengths(search) + tf.cast(n, tf.int32) + 1, None
+
+    shortest = None if known is None else fact(known + 1)
+    return _between(limits, name=called("min_new_tokens", n), shortest=shortest)
+
+
+@no_autograph
+def max_new_tokens(n: Any) -> Control:
+    """At most `n` tokens after the prompt, the end token counted.
+
+    As `max_new_tokens` of Hugging Face's `generate`, but that the last of them is the end token:
+    an answer is ended, and not cut off. `n` is a number, a scalar or [B]. Of a model without
+    prompts all tokens are new. Raises ValueError unless n is a whole number >= 1.
+
+    >>> control = max_new_tokens(1)
+    >>> search = Search(1, 1, max_length=9, end_id=0, vocab_size=2, prompt=tf.constant([[1]]))
+    >>> state = control.init(search)
+    >>> for token in (1, 1):  # the start token, and the prompt
+    ...     state = control.advance(state, tf.constant([token]))
+    >>> control.apply(tf.zeros([1, 2]), state).numpy().tolist()
+    [[0.0, -inf]]
+    """
+    demand_lengths(n, 1, "max_new_tokens needs a whole number, at least 1")
+
+    def limits(search: Search) -> tuple:
+        return None, prompt_lengths(search) + tf.cast(n, tf.int32)
+
+    return _between(limits, name=called("max_new_tokens", n))
+
+
+def _between(limits: Callable[[Search], tuple], name: str, **facts: Any) -> Control:
+    """A control from what a search says of the limits, either of which may be None."""
+
+    def init(search: Search) -> Place:
+        least, most = limits(search)
+        checks = []
+        if search.prompt is not None and most is not None:
+            taken = prompt_lengths(search)
+            rule = f"{name} must leave room for an end token after the prompt, which counts."
+            checks += demand_all(tf.cast(most, tf.int32) > taken, rule, most, taken)
+        if search.ends_by is not None and least is not None:
+            rule = f"{name} needs more tokens than other controls allow: no answer satisfies both."
+            allowed = tf.cast(search.ends_by, tf.int32)
+            checks += demand_all(tf.cast(least, tf.int32) <= allowed, rule, least, search.ends_by)
+        with tf.control_dependencies(checks):
+            rows = (() if x is None else per_row(x, search, name) for x in (least, most))
+            return Place.first(search, tuple(rows))
+
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        (shortest, longest), end = state.of, state.is_end(log_probs)
+        if tf.is_tensor(shortest):
+            log_probs = strike(log_probs, state.at + 1 < shortest, end)
+        if tf.is_tensor(longest):
+            log_probs = strike(log_probs, state.at + 1 >= longest, ~end)
+        return log_probs
+
+    return Control(
+        init, apply, Place.onward, name, ends_by=lambda search: limits(search)[1], **facts
+    )
+
+
+@no_autograph
+def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
+    """Answers of exactly the given lengths: [B] of them, one per source.
+
+    `token_lengths` [V] says how much each token adds (for text, how many characters), -1 for
+    tokens which may not be used. A token is allowed while it fits; the end token exactly when
+    nothing is left.
+
+    Raises ValueError for lengths that are no whole numbers, or below 0; for token_lengths which are
+    not [V], or none of which is 1, for then some lengths could never be met; and in `init` if the
+    search ends with another token, or has another vocabulary.
+
+    >>> control = exact_length([1], end_token=0, token_lengths=[-1, 1, 2])
+    >>> state = control.init(Search(1, 1, max_length=9, end_id=0, vocab_size=3))
+    >>> state = control.advance(state, tf.constant([1]))  # the start token
+    >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    [[-inf, 0.0, -inf]]
+    >>> control.apply(tf.zeros([1, 3]), control.advance(state, tf.constant([1]))).numpy().tolist()
+    [[0.0, -inf, -inf]]
+    """
+    asked = demand_lengths(lengths, 0, "exact_length needs whole numbers as lengths, at least 0")
+    adds = tf.convert_to_tensor(token_lengths, tf.int32)
+    if adds.shape.rank not in (1, None):
+        raise ValueError(
+            "exact_length needs token_lengths [V], one for each token. "
+            f"Received: token_lengths of shape {tuple(adds.shape)}"
+        )
+    known = demand(
+        adds,
+        lambda adds: 1 in adds,
+        "exact_length needs at least one token that adds 1, or some lengths could never be met.",
+    )
+    name = called("exact_length", lengths)
+    lengths = tf.cast(lengths, tf.int32)
+    facts = {}
+    if known is not None:
+        unusable = np.flatnonzero(known < 1).tolist()
+        facts["banned"] = frozenset((token,) for token in unusable if token != end_token)
+        if asked is not None:
+            facts["shortest"] = fact(-(-asked // known.max()) + 1)
+    if asked is not None:
+        facts["longest"] = fact(asked + 1)
+
+    def demand_each(size: int | None) -> None:
+        if None not in (adds.shape[0], size) and adds.shape[0] != size:
+            raise ValueError(
+                f"{name} must say of each of the V = {size} tokens what it adds. "
+                f"Received: token_lengths of {adds.shape[0]} tokens"
+            )
+
+    def init(search: Search) -> Place:
+        demand_each(search.vocab_size)
+        if search.end_id != end_token:
+            raise ValueError(
+                f"{name} must know by which token an answer of this model ends. "
+                f"Received: end_token={end_token}, end_id={search.end_id}"
+            )
+        return Place.first(search, per_row(lengths, search, name))
+
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        demand_each(log_probs.shape[-1])
+        left = state.of[:, None]
+        fits = (adds > 0) & (adds <= left)  # [N, V]
+        return keep(log_probs, tf.where(state.is_end(log_probs), left == 0, fits))
+
+    def advance(state: Place, tokens: tf.Tensor) -> Place:
+        added = tf.maximum(tf.gather(adds, tokens), 0)
+        added = tf.where(state.at < 0, 0, added)  # the start token is no part of the answer
+        return state.onward(tokens)._replace(of=state.of - added)
+
+    return Control(init, apply, advance, name, ends_by=lambda search: lengths + 1, **facts)

@@ -1,0 +1,152 @@
+"""The control of what must be said."""
+
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.backend.keras import no_autograph
+from keras_attention.decoding.processors._automaton import (
+    Phrases,
+    automaton,
+    needful,
+    tokens_needed,
+)
+from keras_attention.decoding.processors._rows import (
+    Place,
+    among,
+    called,
+    demand_in_vocabulary,
+    fill,
+    keep,
+    marked,
+    per_row,
+    strike,
+)
+from keras_attention.decoding.processors.control import Control, Search
+from keras_attention.decoding.processors.phrases import demand_phrases, ids_of
+
+_MOST_PHRASES = 10  # the table has a column for each set of phrases
+_MOST_TOKENS = 1000  # and a row for each token
+
+
+@no_autograph
+def must_contain(phrases: Iterable[Sequence[int]]) -> Control:
+    """Each of these phrases occurs, with whatever before, between and after them.
+
+    Phrases may overlap, in their own text and in the answer; one that is given twice, or lies in
+    another, is said where it occurs once. The end is closed until all are said. When the tokens
+    left just suffice, those alone are left which lead there on a shortest way; before, everything
+    may be said, so that no answer which holds them all is lost.
+
+    An answer cut off at `max_length` may hold them without an end.
+
+    In `combine` several are one, with the phrases of all, and the shortest way is one that says
+    nothing banned (`ban`, `ban_phrases`), that has what is forced at its place (`force`; `prefix`),
+    and that ends in time (controls of length). Of what else may stand in the way nothing is known
+    beforehand: `no_repeat_ngram`, `repetition_pattern`, `allowed_at`, what tokens add in
+    `exact_length`, a prefix with holes for each source. With these a narrow beam may miss answers
+    that there are: it returns what it has, and `finished` is False; at full width none is missed.
+
+    Raises ValueError for an empty phrase, for ids below 0, for more than ten different phrases or
+    a thousand tokens, and in `init` for ids that the vocabulary does not have and the end token.
+
+    >>> control = must_contain([[1, 2], [2, 1]])
+    >>> state = control.init(Search(1, 1, max_length=3, end_id=0, vocab_size=4))
+    >>> state = control.advance(state, tf.constant([3]))  # the start token
+    >>> control.apply(tf.zeros([1, 4]), state).numpy().tolist()  # 1 2 1 or 2 1 2
+    [[-inf, 0.0, 0.0, -inf]]
+    """
+    given = demand_phrases(phrases, "must_contain")
+    return saying(given, called("must_contain", [list(phrase) for phrase in given]))
+
+
+def saying(given: Phrases, name: str, banned: Phrases = (), forced: Sequence[int] = ()) -> Control:
+    """`must_contain`, where one may not say some phrases, and must say some tokens: -1 for none."""
+    phrases = needful(given)
+    size = sum(map(len, phrases))
+    if len(phrases) > _MOST_PHRASES or size > _MOST_TOKENS:
+        raise ValueError(
+            f"must_contain takes {_MOST_PHRASES} different phrases at most, with {_MOST_TOKENS} "
+            f"tokens. Received: {len(phrases)} phrases of {size} tokens"
+        )
+    ids = ids_of(phrases)
+    in_the_way = sorted(phrase for phrase in banned if phrase[-1] in ids)
+    machine, need = _tables(tuple(phrases), tuple(in_the_way), tuple(forced))
+    everything = (1 << len(phrases)) - 1
+
+    def symbols(tokens: tf.Tensor) -> tf.Tensor:
+        """[N] -> [N]: see `Automaton`."""
+        same = tokens[:, None] == machine.tokens
+        return tf.reduce_sum(tf.where(same, tf.range(1, len(machine.tokens) + 1), 0), 1)
+
+    def init(search: Search) -> Place:
+        demand_in_vocabulary(ids, search.vocab_size, name)
+        if search.end_id in ids:
+            raise ValueError(
+                f"{name} must not hold the end token: an answer has nothing after it. "
+                f"Received: end_id={search.end_id}"
+            )
+        room = per_row(search.max_length, search, name)
+        if search.ends_by is not None:
+            room = tf.minimum(room, per_row(search.ends_by, search, name) - 1)
+        return Place.first(search, _Saying(fill(search, 0), fill(search, 0), room))
+
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        demand_in_vocabulary(ids, log_probs.shape[-1], name)
+        node, said, room = state.of
+        after = tf.gather(machine.step, node)  # [N, A + 1]
+        then = said[:, None] | tf.gather(machine.said, after)
+        at = tf.zeros_like(after) + tf.minimum(state.at + 1, len(need) - 1)[:, None]
+        still = tf.gather_nd(need, tf.stack([at, after, then], 2))
+        left = tf.maximum(room - state.at - 1, 0)  # after this token
+        late = still > left[:, None]  # [N, A + 1]
+        named = tf.zeros_like(after[:, 1:]) + machine.tokens
+        log_probs = keep(log_probs, ~marked(log_probs, named, late[:, 1:]))
+        log_probs = strike(log_probs, late[:, 0], ~among(log_probs, machine.tokens))
+        return strike(log_probs, said != everything, state.is_end(log_probs))
+
+    def advance(state: Place, tokens: tf.Tensor) -> Place:
+        node, said, room = state.of
+        node = tf.gather_nd(machine.step, tf.stack([node, symbols(tokens)], 1))
+        node = tf.where(state.at < 0, 0, node)  # the start token is no part of a phrase
+        said |= tf.gather(machine.said, node)
+        return state.onward(tokens)._replace(of=_Saying(node, said, room))
+
+    fewest = int(need[0, 0, 0])
+    return Control(
+        init, apply, advance, name, shortest=fewest + 1, cut_off=fewest, needed=tuple(given)
+    )
+
+
+def met_together(parts: Sequence[Control]) -> tuple:
+    """All that must be said as one control, which reckons with what the others ban and force."""
+    wanted = [part for part in parts if part.needed]
+    if not wanted:
+        return tuple(parts)
+    phrases = [phrase for part in wanted for phrase in part.needed]
+    banned = sorted(frozenset().union(*(part.banned for part in parts)))
+    tables = [np.atleast_2d(part.forced) for part in parts if part.forced is not None]
+    shared = [table[0].tolist() for table in tables if len(table) == 1]  # the same for each source
+    forced = [max(tokens) for tokens in itertools.zip_longest(*shared, fillvalue=-1)]
+    whole = saying(phrases, " + ".join(part.name for part in wanted), banned, forced)
+    return tuple(
+        whole if part is wanted[0] else part
+        for part in parts
+        if part is wanted[0] or not part.needed
+    )
+
+
+class _Saying(NamedTuple):
+    node: tf.Tensor  # [N] int32
+    said: tf.Tensor  # [N] int32: a bit for each phrase
+    room: tf.Tensor  # [N] int32: how many tokens there are room for before the end
+
+
+@functools.lru_cache(maxsize=16)
+def _tables(phrases: Phrases, banned: Phrases, forced: Sequence[int]) -> tuple:
+    machine = automaton(phrases, banned)
+    return machine, tokens_needed(machine, len(phrases), forced)

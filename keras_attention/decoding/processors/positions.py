@@ -1,0 +1,217 @@
+"""Controls of single positions; the first token of an answer stands at position 0.
+
+An answer of a model with prompts begins with its prompt, so that position 0 is that of the prompt's
+first token, and P the first after a prompt of P tokens.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.backend.keras import no_autograph
+from keras_attention.decoding.processors._rows import (
+    Place,
+    beside,
+    called,
+    demand,
+    demand_all,
+    demand_ids,
+    demand_in_vocabulary,
+    demand_sources,
+    fact,
+    keep,
+    only,
+    padded,
+    per_row,
+    row_of,
+    static,
+    strike,
+)
+from keras_attention.decoding.processors.control import Control, Search
+
+
+@no_autograph
+def force(tokens: Mapping[int, int]) -> Control:
+    """{position: id}: what must be said there. No answer ends before the last of them.
+
+    Raises ValueError for positions or ids below 0, and in `init` for ids that the vocabulary does
+    not have, for the end token (`length_between` says where an answer ends), and for positions in
+    a prompt, which says what stands there (InvalidArgumentError for a prompt given at run time).
+
+    >>> control = force({0: 2})
+    >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
+    >>> state = control.advance(state, tf.constant([1]))  # the start token
+    >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    [[-inf, -inf, 0.0]]
+    """
+    name = f"force({dict(tokens)})"
+    ids = demand_ids(tokens.values(), name)
+    positions = demand_ids(tokens.keys(), f"the positions of {name}")
+    table = np.full(max(positions, default=-1) + 1, -1, np.int32)
+    table[list(positions)] = ids
+    return _forced(table, name, agrees=False)
+
+
+@no_autograph
+def prefix(ids: Any, pad_id: int = 0) -> Control:
+    """How every answer begins: ids [P], or [B, P] for each source its own.
+
+    Rows may have different lengths, filled up with `pad_id`, where anything may be said; a row of
+    it alone is free. No answer ends within its prefix. After a prompt it holds for the whole
+    answer: it begins with the tokens of the prompt, or does not reach beyond them.
+
+    Raises ValueError for negative ids, and in `init` as `force` does, and for another token than
+    the prompt's. Of ids given at run time
+    nothing is checked: one that the vocabulary does not have leaves nothing to say.
+
+    >>> control = prefix([[2], [0]])
+    >>> state = control.init(Search(2, 1, max_length=4, end_id=1, vocab_size=3))
+    >>> state = control.advance(state, tf.constant([1, 1]))  # the start tokens
+    >>> control.apply(tf.zeros([2, 3]), state).numpy().tolist()
+    [[-inf, -inf, 0.0], [0.0, 0.0, 0.0]]
+    """
+    name, known = called("prefix", ids), static(ids)
+    rank = np.ndim(known) if known is not None else ids.shape.rank
+    if rank not in (1, 2):
+        raise ValueError(f"prefix needs ids [P] or [B, P]. Received: {rank} axes")
+    demand(
+        ids,
+        lambda x: (x == np.floor(x)) & ((x >= 0) | (x == pad_id)),
+        f"The ids of {name} must be whole numbers and not be negative.",
+    )
+    if known is not None:
+        return _forced(np.where(known == pad_id, -1, known).astype(np.int32), name)
+    return _forced(tf.where(ids == pad_id, -1, tf.cast(ids, tf.int32)), name)
+
+
+def _forced(table: Any, name: str, agrees: bool = True) -> Control:
+    """Tokens by their position, -1 where any will do: [P] or [B, P].
+
+    `agrees`: whether those of a prompt may be among them.
+    """
+    known = static(table)
+    facts = {}
+    if known is not None:
+        until = np.max(np.where(known >= 0, np.arange(1, known.shape[-1] + 1), 0), -1, initial=0)
+        facts["shortest"], facts["cut_off"] = fact(until + 1), fact(until)
+        facts["forced"] = known
+
+        def forbids(table):
+            own, table = beside(known, table, name)
+            return (own >= 0) & (table >= 0) & (own != table)
+
+        facts["forbids"] = forbids
+
+    def init(search: Search) -> Place:
+        if known is not None:
+            demand_in_vocabulary(known, search.vocab_size, name)
+            demand(
+                known if search.prompt is None else _after_prompt(known, search.prompt),
+                lambda x: x != search.end_id,
+                f"{name} must not hold the end token {search.end_id}: use length_between.",
+            )
+        rows = padded(table, search, name)
+        with tf.control_dependencies(_prompt_checks(rows, search, name, agrees)):
+            rows = tf.identity(rows)
+        places = tf.range(1, tf.shape(rows)[1] + 1)
+        until = tf.reduce_max(tf.where(rows >= 0, places, 0), 1)
+        return Place.first(search, (rows, until))
+
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        if known is not None:
+            demand_in_vocabulary(known, log_probs.shape[-1], name)
+        rows, until = state.of
+        token = row_of(rows, state.at)
+        too_early = (token < 0) & (state.at < until)
+        return only(strike(log_probs, too_early, state.is_end(log_probs)), token)
+
+    return Control(init, apply, Place.onward, name, **facts)
+
+
+def _after_prompt(table: np.ndarray, prompt: Any) -> np.ndarray:
+    """The tokens [P] or [B, P] that stand after a prompt, -1 elsewhere."""
+    prompt = static(prompt)
+    if prompt is None:
+        return table
+    lengths = (prompt >= 0).sum(1, keepdims=True)
+    return np.where(np.arange(table.shape[-1]) >= lengths, table, -1)
+
+
+def _prompt_checks(rows: tf.Tensor, search: Search, name: str, agrees: bool) -> list:
+    """That a prompt does not say something else [N, P + 1], or anything, where one is forced."""
+    if search.prompt is None:
+        return []
+    said = padded(search.prompt, search, "the prompt")
+    both = tf.minimum(tf.shape(rows)[1], tf.shape(said)[1])
+    rows, said = rows[:, :both], said[:, :both]
+    free = (rows < 0) | (said < 0)
+    rule = f"{name} must not force a position of the prompt: they count from its first token."
+    if agrees:
+        free |= rows == said
+        rule = f"{name} must have the tokens of the prompt: it holds from its first token."
+    return demand_all(free, rule, said)
+
+
+@no_autograph
+def allowed_at(mask: Any) -> Control:
+    """Which tokens each position may have: [T, V] bool, or [B, T, V] for each source its own.
+
+    The end token is one of them: it may come where the mask says so, and after T it alone may.
+
+    Raises ValueError for a mask of another rank or without positions, and in `init` for one of
+    another vocabulary.
+
+    >>> control = allowed_at([[False, True, True], [True, True, False]])
+    >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
+    >>> state = control.advance(state, tf.constant([1]))  # the start token
+    >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    [[-inf, 0.0, 0.0]]
+    """
+    known, mask = static(mask), tf.convert_to_tensor(mask, tf.bool)
+    shape = tuple(mask.shape)
+    name = f"allowed_at({'x'.join(str(size) for size in shape)} mask)"
+    if len(shape) not in (2, 3) or shape[-2] == 0:
+        raise ValueError(f"allowed_at needs a mask [T, V] or [B, T, V]. Received: shape {shape}")
+    facts = {} if shape[-2] is None else {"longest": shape[-2] + 1}
+    if known is not None:
+        ever = known.reshape(-1, shape[-1]).any(0)
+        facts["banned"] = frozenset((token,) for token in np.flatnonzero(~ever).tolist())
+
+        def forbids(table):
+            masks = known.reshape(-1, *shape[-2:])
+            rows, table = beside(np.zeros([len(masks), shape[-2]], int), table, name)
+            source = np.arange(len(rows))[:, None] % len(masks)
+            held = np.clip(table, 0, shape[-1] - 1)
+            return (table >= 0) & ~masks[source, np.arange(table.shape[1]), held]
+
+        facts["forbids"] = forbids
+    steps = tf.shape(mask)[-2]
+
+    def demand_each(size: int | None) -> None:
+        if None not in (shape[-1], size) and shape[-1] != size:
+            raise ValueError(
+                f"{name} must say something of each of the V = {size} tokens. "
+                f"Received: shape {shape}"
+            )
+
+    def init(search: Search) -> Place:
+        demand_each(search.vocab_size)
+        if len(shape) == 2:
+            return Place.first(search)
+        demand_sources(mask.shape, search, name)
+        # The mask itself stays where it is: it follows no hypothesis.
+        return Place.first(search, per_row(tf.range(search.batch_size), search, name))
+
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        demand_each(log_probs.shape[-1])
+        place = tf.clip_by_value(state.at, 0, steps - 1)
+        if len(shape) == 2:
+            allowed = tf.gather(mask, place)
+        else:
+            allowed = tf.gather_nd(mask, tf.stack([state.of, place], 1))
+        beyond = (state.at >= steps)[:, None]
+        return keep(log_probs, tf.where(beyond, state.is_end(log_probs)[None], allowed))
+
+    return Control(init, apply, Place.onward, name, ends_by=lambda search: steps + 1, **facts)

@@ -1,0 +1,180 @@
+"""Controls of how daring a search is: temperature, and which tail of log p is cut off.
+
+`combine`, and so `generate`, applies them in the order of Hugging Face's `generate`: the repetition
+penalty, then the temperature, then the tails, in the order in which they stand here.
+
+All cut off without raising what is left: a sampler draws from it renormalised, a score stays the
+model's own log p. Settings are numbers, or scalar tensors that are known at run time alone. In
+`combine` a tail is that of what the other controls leave.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention import functional
+from keras_attention.backend.keras import no_autograph
+from keras_attention.decoding.processors._rows import called, demand_number, keep
+from keras_attention.decoding.processors.control import Control
+
+
+@no_autograph
+def temperature(t: Any) -> Control:
+    """log softmax(logits / t): below 1 the likely becomes likelier, above 1 all more alike.
+
+    Unlike the other controls here it changes log p itself, and normalises it: what is struck out
+    before it raises the rest.
+
+    Raises ValueError unless t is a finite number above 0.
+
+    >>> log_p = tf.math.log([[0.25, 0.75]])
+    >>> [f"{p:.2f}" for p in tf.exp(temperature(0.5).apply(log_p, ()))[0]]
+    ['0.10', '0.90']
+    """
+    demand_number(t, lambda t: t > 0, "temperature needs one number above 0, and finite.")
+
+    def apply(log_probs):
+        # The best is 0 before it is divided, so that not even the smallest t leaves nothing.
+        best = tf.reduce_max(log_probs, 1, keepdims=True)
+        below = log_probs - tf.where(best > -float("inf"), best, tf.zeros([], best.dtype))
+        smallest = log_probs.dtype.as_numpy_dtype(np.finfo(np.float32).tiny)
+        return _normalized(below / tf.maximum(tf.cast(t, log_probs.dtype), smallest))
+
+    return _stateless(apply, called("temperature", t), "all")
+
+
+@no_autograph
+def top_k(k: Any) -> Control:
+    """The k likeliest tokens (Fan et al., 2018), all of them where V < k.
+
+    What is as likely as the k-th stays, too. Raises ValueError unless k is a whole number >= 1.
+
+    >>> top_k(1).apply(tf.constant([[-1.0, -2.0]]), ()).numpy().tolist()
+    [[-1.0, -inf]]
+    """
+    known = demand_number(
+        k, lambda k: (k >= 1) & (k == np.floor(k)), "top_k needs one whole number k >= 1."
+    )
+
+    def apply(log_probs):
+        columns = log_probs.shape[-1]
+        if known is not None and columns is not None:
+            least = functional.top_k(log_probs, min(int(known), columns))[0][:, -1:]
+        else:
+            falling = tf.sort(log_probs, direction="DESCENDING")
+            last = tf.minimum(tf.cast(k, tf.int32), tf.shape(log_probs)[-1]) - 1
+            least = tf.gather(falling, [last], axis=1)
+        return keep(log_probs, log_probs >= least)
+
+    return _stateless(apply, called("top_k", k), turn=0)
+
+
+@no_autograph
+def top_p(p: Any) -> Control:
+    """The nucleus: the likeliest tokens, as few as have a mass of p (Holtzman et al., 2020).
+
+    The mass is that of what is not yet struck out. What is as likely as the last of them stays,
+    too. Raises ValueError unless 0 < p <= 1.
+
+    >>> log_p = tf.math.log([[0.5, 0.1, 0.4]])
+    >>> [f"{p:.1f}" for p in tf.exp(top_p(0.8).apply(log_p, ()))[0]]
+    ['0.5', '0.0', '0.4']
+    """
+    _demand_share(p, "top_p")
+
+    def apply(log_probs):
+        mass = tf.cast(p, log_probs.dtype)
+        normal = _normalized(log_probs)
+        return keep(log_probs, normal >= _last_needed(normal, tf.exp(normal), mass))
+
+    return _stateless(apply, called("top_p", p), turn=1)
+
+
+@no_autograph
+def min_p(p: Any) -> Control:
+    """What is at least p times as likely as the likeliest token (Nguyen et al., 2024).
+
+    Raises ValueError unless 0 < p <= 1.
+
+    >>> log_p = tf.math.log([[0.6, 0.1, 0.3]])
+    >>> [f"{p:.1f}" for p in tf.exp(min_p(0.4).apply(log_p, ()))[0]]
+    ['0.6', '0.0', '0.3']
+    """
+    _demand_share(p, "min_p")
+
+    def apply(log_probs):
+        best = tf.reduce_max(log_probs, 1, keepdims=True)
+        return keep(log_probs, log_probs >= best + tf.math.log(tf.cast(p, log_probs.dtype)))
+
+    return _stateless(apply, called("min_p", p), turn=2)
+
+
+@no_autograph
+def typical(p: Any) -> Control:
+    """The tokens about as surprising as one expects: those whose -log p is nearest to the entropy,
+    as few as have a mass of p (Meister et al., 2023).
+
+    The mass is that of what is not yet struck out. What is as near as the last of them stays, too.
+    Raises ValueError unless 0 < p <= 1.
+
+    >>> log_p = tf.math.log([[0.5, 0.1, 0.2, 0.2]])  # entropy 1.2; -log p: 0.7, 2.3, 1.6, 1.6
+    >>> [f"{p:.1f}" for p in tf.exp(typical(0.3).apply(log_p, ()))[0]]
+    ['0.0', '0.0', '0.2', '0.2']
+    """
+    _demand_share(p, "typical")
+
+    def apply(log_probs):
+        mass = tf.cast(p, log_probs.dtype)
+        normal = _normalized(log_probs)
+        probs = tf.exp(normal)
+        entropy = -tf.reduce_sum(tf.math.multiply_no_nan(normal, probs), 1, keepdims=True)
+        nearness = -tf.abs(normal + entropy)
+        return keep(log_probs, nearness >= _last_needed(nearness, probs, mass))
+
+    return _stateless(apply, called("typical", p), turn=3)
+
+
+_FEW = 64  # tokens which mostly have the mass; a whole vocabulary takes long to sort
+
+
+def _last_needed(goodness: tf.Tensor, probs: tf.Tensor, mass: tf.Tensor) -> tf.Tensor:
+    """The goodness of the last token that the best need for a mass.  [N, V], [N, V] -> [N, 1]."""
+
+    def among(best):
+        values, ids = best
+        its = tf.gather(probs, ids, batch_dims=1)
+        before = tf.cumsum(its, axis=1, exclusive=True)
+        last = tf.reduce_min(tf.where(before < mass, values, float("inf")), 1, keepdims=True)
+        return last, before[:, -1:] + its[:, -1:]
+
+    columns = goodness.shape[-1]
+    size = tf.shape(goodness)[-1] if columns is None else columns
+
+    def among_all():
+        return tf.where(mass < 1, among(tf.math.top_k(goodness, size))[0], -float("inf"))
+
+    if columns is None or columns <= _FEW:
+        return among_all()
+    last, reached = among(functional.top_k(goodness, _FEW))
+    nothing_left = tf.reduce_max(probs, 1, keepdims=True) <= 0
+    enough = tf.reduce_all((reached >= mass) | nothing_left) & (mass < 1)
+    return tf.cond(enough, lambda: last, among_all)
+
+
+def _stateless(change: Callable, name: str, bears_on: str = "tail", turn: int = 0) -> Control:
+    def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
+        return change(log_probs)
+
+    return Control(lambda search: (), apply, lambda state, tokens: state, name, bears_on, turn=turn)
+
+
+def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
+    """log p whose p sum to 1; a row where everything is struck out stays so.  [N, V]."""
+    alive = tf.reduce_max(log_probs, 1, keepdims=True) > -float("inf")
+    return tf.where(alive, log_probs - functional.log_normalizer(log_probs), log_probs)
+
+
+def _demand_share(p: Any, name: str) -> None:
+    demand_number(p, lambda p: (p > 0) & (p <= 1), f"{name} needs one number, 0 < p <= 1.")

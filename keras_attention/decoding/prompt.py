@@ -1,0 +1,90 @@
+"""The prompt of a language model: the beginning that a source itself gives its answers."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.decoding.processors import Control, Search
+from keras_attention.decoding.processors._rows import Place, only, padded, row_of, static
+from keras_attention.functional import as_ids
+
+
+def prompt_of(model: Any, source: Any, max_length: Any) -> tf.Tensor | None:
+    """The checked prompt of each source, ids [B, P] with -1 for its padding; None without one."""
+    if not hasattr(model, "prompt"):
+        return None
+    size = getattr(model, "target_vocab_size", None)
+    return as_beginning(model.prompt(source), model.pad_id, max_length, "prompt", vocab_size=size)
+
+
+def after_prompt(control: Control | None) -> Control:
+    """The prompt of the search is said whatever the rules are; these hold for what follows it.
+
+    The control is told of its tokens, so that lengths, positions and repetitions count from the
+    first of them. An end token of the prompt does not end it.
+    """
+
+    def init(search: Search) -> Place:
+        rest = () if control is None else control.init(search)
+        return Place.first(search, (padded(search.prompt, search, "the prompt"), rest))
+
+    def given(state: Place) -> tf.Tensor:
+        """[N], -1: the prompt is over."""
+        return row_of(state.of[0], state.at)
+
+    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+        token, rest = given(state), state.of[1]
+        free = log_probs if control is None else control.apply(log_probs, rest)
+        return tf.where((token >= 0)[:, None], only(log_probs, token), free)
+
+    def advance(state: Place, tokens: tf.Tensor) -> Place:
+        rows, rest = state.of
+        rest = () if control is None else control.advance(rest, tokens)
+        return state.onward(tokens)._replace(of=(rows, rest))
+
+    return Control(
+        init, apply, advance, name="the prompt", in_beginning=lambda state: given(state) >= 0
+    )
+
+
+def as_beginning(
+    ids: Any,
+    pad_id: int,
+    max_length: Any,
+    name: str,
+    left: int = 0,
+    vocab_size: int | None = None,
+) -> tf.Tensor:
+    """Beginnings of answers, ids [B, P], as int32 with -1 for their padding.
+
+    ValueError for what is known to be none, and InvalidArgumentError for what is seen when a graph
+    runs: padding before a token, an id that is not in 0..V-1, or more tokens than `max_length` has
+    room for, with `left` tokens after them.
+    """
+    ids = as_ids(ids, f"A {name}", "B P", pad_id)
+    known, limit = static(ids), static(max_length)
+    checks = []
+    if known is not None:
+        for wrong, rule in _broken(known, pad_id, name, left, vocab_size, limit):
+            if np.any(wrong):
+                raise ValueError(f"{rule} Received: {known.tolist()}, max_length={limit}")
+    if known is None or limit is None:
+        for wrong, rule in _broken(ids, pad_id, name, left, vocab_size, max_length):
+            found = [f"{rule} Received:", ids, "max_length", max_length]
+            checks.append(tf.debugging.Assert(~tf.reduce_any(wrong), found))
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return tf.where(ids == pad_id, -1, tf.cast(ids, tf.int32))
+
+
+def _broken(ids, pad_id, name, left, vocab_size, limit):
+    """[B, P] of NumPy or TensorFlow -> (where a rule is broken, the rule) of each rule."""
+    real = ids != pad_id
+    yield real[:, 1:] & ~real[:, :-1], f"A {name} has the pad id {pad_id} on its right alone."
+    yield real & (ids < 0), f"The ids of a {name} must not be negative."
+    if vocab_size is not None:
+        wanted = f"below the size of the vocabulary, V = {vocab_size}"
+        yield real & (ids >= vocab_size), f"A {name} needs ids {wanted}."
+    if limit is not None:
+        room = f"must leave room for {left} more token" if left else "must not exceed it"
+        yield real[:, limit - left :], f"A {name} counts towards max_length and {room}."

@@ -1,0 +1,337 @@
+"""The search of `generate` and `stream`: from the steps of a model to its best answers."""
+
+import functools
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_attention.backend.keras import in_xla, same_structure
+from keras_attention.decoding import finished as answers
+from keras_attention.decoding.beams import gather_beams, trace_back
+from keras_attention.decoding.finished import Finished
+from keras_attention.decoding.loop import Decoder
+from keras_attention.decoding.search_step import (
+    Hypotheses,
+    SearchState,
+    attention_probs,
+    gnmt_length_penalty,
+    penalized_scores,
+    repeated_token,
+    search_step,
+    walkable,
+)
+from keras_attention.decoding.strategies import Chooser, Continuations, best
+from keras_attention.functional import log_normalizer, widen
+
+__all__ = ["Answers", "AnswerSearch", "StepOutput"]
+
+
+class StepOutput(NamedTuple):
+    """What a step of the search leaves behind, and the shapes and types of that."""
+
+    ids: Any  # [B, K]
+    parents: Any  # [B, K]
+    alignments: Any  # [B, K, S]: what each hypothesis looked at before the step chose; or ()
+
+
+class Answers(NamedTuple):
+    """The n best answers of every source, best first; draws are in the order drawn."""
+
+    ids: tf.Tensor  # [B, n, T] int32, anything after an answer's end
+    lengths: tf.Tensor  # [B, n] int32, the end token counted; 0 where there is no answer
+    scores: tf.Tensor  # [B, n], -inf where there is no answer
+    alignments: Any  # [B, n, T, S], anything after an answer's end; or ()
+    finished: tf.Tensor  # [B, n] bool: it has its end token
+
+
+class AnswerSearch(Decoder):
+    """K hypotheses of every source, and beside them its finished answers.
+
+    A beam search (of a chooser with `choose_apart`) goes on with the K best hypotheses that have
+    not ended. What ended among the K best continuations of a step is kept apart, the best K of it,
+    and the search of a source is over when nothing that goes on can become one of its best answers.
+    With one hypothesis for each group, and with other choosers, finished hypotheses keep their
+    places: one hypothesis alone is greedy, and draws are those that were drawn.
+
+    Scores are those of `generate`, where T counts the end token: so all continuations of a step
+    have the same length.
+
+    Args:
+        cell: (tokens [N], state, training=) -> (logits [N, V], state), states of N = B*K rows. It
+            may have `reorder(state, parents [B, K])`, and `in_beginning(state) -> [N] bool`: whose
+            next token is given, so that an end token there ends nothing.
+        beam_width, n_best, chooser, length_penalty, coverage_penalty, max_length,
+            return_alignments: of `generate`.
+        end_id: an id outside of the vocabulary means that no answer ends.
+        normalize: False for a cell that gives log-probabilities, of which some may be -inf.
+        padded: whether T is max_length however short the answers are.
+        start: (tokens [B], first state) for `initialize`.
+    """
+
+    batch_size: Any = None
+    tracks_own_finished: bool = True
+
+    def __init__(
+        self,
+        cell: Any,
+        beam_width: int,
+        end_id: Any,
+        *,
+        start: tuple[Any, Any] | None = None,
+        n_best: int | None = None,
+        chooser: Chooser | None = None,
+        length_penalty: Any = 0.0,
+        coverage_penalty: Any = 0.0,
+        max_length: Any = None,
+        return_alignments: bool = False,
+        normalize: bool = True,
+        padded: bool = False,
+    ):
+        self._cell, self._beam_width, self._start = cell, beam_width, start
+        self._end_token = tf.convert_to_tensor(end_id, tf.int32)
+        self._chooser = best() if chooser is None else chooser
+        self._n_best = beam_width if n_best is None else n_best
+        self._length_penalty, self._coverage_penalty = length_penalty, coverage_penalty
+        self._max_length, self._normalize, self._padded = max_length, normalize, padded
+        self._return_alignments = return_alignments
+        self._covers = tf.get_static_value(coverage_penalty) != 0.0
+        self._in_beginning = getattr(cell, "in_beginning", None)
+        apart = beam_width > self._chooser.groups
+        self._choose_apart = self._chooser.choose_apart if apart else None
+        self._keeps_apart = self._choose_apart is not None
+
+    # -- the loop
+
+    @property
+    def output_size(self):
+        width = tf.TensorShape([self._beam_width])
+        alignments = width.concatenate(self._source_steps) if self._return_alignments else ()
+        return StepOutput(width, width, alignments)
+
+    @property
+    def output_dtype(self):
+        return StepOutput(
+            tf.int32, tf.int32, self._alignment_dtype if self._return_alignments else ()
+        )
+
+    def initialize(self, name=None):
+        """Every source begins with one live hypothesis, one in each group, or one for each draw."""
+        if self._start is None:
+            raise ValueError("AnswerSearch.initialize needs start=. Received: start=None")
+        tokens, cell_state = self._start
+        batch_size, width = tf.shape(tokens)[0], self._beam_width
+        floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
+        dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
+        live = tf.broadcast_to(tf.constant(self._chooser.live(width)), [batch_size, width])
+        coverage = ()
+        if self._covers or self._return_alignments:
+            attention = self._attention(cell_state)
+            self._source_steps, self._alignment_dtype = attention.shape[-1:], attention.dtype
+            coverage = tf.zeros_like(attention, dtype) if self._covers else ()
+        beams = Hypotheses(
+            cell_state=cell_state,
+            log_probs=tf.where(live, tf.zeros([], dtype), tf.constant(-float("inf"), dtype)),
+            finished=~live,
+            lengths=tf.zeros([batch_size, width], tf.int64),
+            accumulated_attention_probs=coverage,
+        )
+        choice = self._chooser.init(batch_size, width)
+        finished = Finished.empty(batch_size, width, dtype) if self._keeps_apart else ()
+        state = SearchState(beams, tf.zeros_like(live), choice, finished)
+        return ~live, tf.repeat(tokens[:, None], width, axis=1), state
+
+    def step(self, time, inputs, state, training=None, name=None):
+        """Extend every hypothesis by every token, and let the chooser choose."""
+        before = state.beams.cell_state
+        logits, cell_state = self._cell(tf.reshape(inputs, [-1]), before, training=False)
+        cell_state = same_structure(before, cell_state)
+        logits = tf.cast(self._split(logits), state.beams.log_probs.dtype)
+        given = None
+        if self._in_beginning is not None:
+            given = self._split(self._in_beginning(cell_state))
+        if self._choose_apart is not None:
+            choose = self._choose_apart
+            choice, state = self._apart(choose, time, logits, cell_state, state, given)
+            ids, parents = choice.ids, choice.parents
+        else:
+            output, state = search_step(
+                time,
+                logits,
+                cell_state,
+                state,
+                self._chooser,
+                self._end_token,
+                self._length_penalty,
+                self._coverage_penalty,
+                normalize=self._normalize,
+                reorder=self._reorder,
+                in_beginning=given,
+                end_counts=True,
+            )
+            ids, parents = output.predicted_ids, output.parent_ids
+        alignments = self._attention(cell_state) if self._return_alignments else ()
+        return StepOutput(ids, parents, alignments), state, ids, state.beams.finished
+
+    def _apart(self, choose, time, logits, cell_state, state, given):
+        """One step of a beam search that keeps its finished answers apart."""
+        beams, groups = state.beams, self._chooser.groups
+        never = tf.constant(-float("inf"), logits.dtype)
+        coverage = beams.accumulated_attention_probs
+        if self._covers:
+            coverage += tf.cast(self._attention(cell_state), coverage.dtype)
+        norm = functools.partial(log_normalizer, logits)
+        if not self._normalize:
+            norm = lambda likeliest=None: tf.zeros([1, 1, 1], logits.dtype)  # noqa: E731
+        continuations = Continuations(
+            time=time,
+            logits=logits,
+            norm=norm,
+            log_probs=beams.log_probs,
+            finished=beams.finished,
+            end_token=self._end_token,
+            repeated=repeated_token(self._end_token, logits),
+            in_beginning=given,
+        )
+        live, ends, choice_state = choose(continuations, state.choice)
+        scores, said_end, stuck = self._scores(ends, time + 1, coverage), True, None
+        if not self._normalize:  # a row may have nothing left to say
+            stuck = (tf.reduce_max(logits, -1) == never) & ~beams.finished
+            as_it_is = self._scores(beams.log_probs, time, beams.accumulated_attention_probs)
+            scores, said_end = tf.where(stuck, as_it_is, scores), ~stuck
+        finished = answers.add(state.finished, scores, time, said_end, groups, stuck)
+        over = answers.certain(
+            finished,
+            live.log_probs,
+            time + 1,
+            self._max_length,
+            self._n_best,
+            self._length_penalty,
+            self._coverage_penalty,
+            groups,
+            may_be_stuck=not self._normalize,
+        )
+        log_probs = tf.where(over, never, live.log_probs)
+        beams = Hypotheses(
+            cell_state=self._reorder(cell_state, live.parents),
+            log_probs=log_probs,
+            finished=log_probs == never,
+            lengths=beams.lengths,  # all that go on have as many tokens as there were steps
+            accumulated_attention_probs=gather_beams(coverage, live.parents)
+            if self._covers
+            else (),
+        )
+        return live, SearchState(beams, state.stuck, choice_state, finished)
+
+    # -- the end
+
+    def finalize(self, outputs, final_state, sequence_lengths):
+        """The answers that were found, followed back from their ends.  -> `Answers`, state."""
+        found, lengths = self._found(outputs, final_state)
+        stuck = ~found.said_end & (lengths < tf.shape(outputs.ids)[0])
+        scores = found.scores
+        if not self._chooser.ranked:  # the answers stay in the order drawn
+            scores, stuck = tf.zeros_like(scores), stuck | (scores == -float("inf"))
+        order = answers.best_first(scores, stuck)[:, : self._n_best]
+        lengths, *parts = (
+            tf.gather(x, order, batch_dims=1)
+            for x in (lengths, found.scores, found.said_end, found.times, found.places)
+        )
+        scores, said_end, times, places = parts
+        real = scores > -float("inf")
+        lengths, said_end = tf.where(real, lengths, 0), said_end & real
+        parents = outputs.parents
+        if not self._keeps_apart:
+            parents = walkable(outputs.ids, parents)
+        ids, alignments = self._follow_back(outputs._replace(parents=parents), times, places)
+        # Transposed last: OpenVINO cannot read a gather in a batch of what was transposed.
+        ids = tf.transpose(ids, [1, 2, 0])  # [B, n, T]
+        if self._return_alignments:
+            alignments = tf.transpose(alignments, [1, 2, 0, 3])
+        if self._keeps_apart and not (self._padded or in_xla()):  # it may outlast its answers
+            longest = tf.maximum(tf.reduce_max(lengths), 1)
+            ids = ids[:, :, :longest]
+            alignments = alignments[:, :, :longest] if self._return_alignments else ()
+        return Answers(ids, lengths, scores, alignments, said_end), final_state
+
+    def _found(self, outputs, state) -> tuple[Finished, tf.Tensor]:
+        """All answers, K for each source, and their lengths [B, K]."""
+        beams, steps = state.beams, tf.shape(outputs.ids)[0]
+        coverage = beams.accumulated_attention_probs
+        if self._keeps_apart:  # what goes on at the limit is cut off there, and has no end token
+            scores = self._scores(beams.log_probs, steps, coverage)
+            # As good as any, whether or not there are controls: what is stuck lies there already.
+            stuck = None if self._normalize else tf.zeros_like(beams.finished)
+            found = answers.add(state.finished, scores, steps, False, self._chooser.groups, stuck)
+            return found, found.times + tf.cast(found.said_end, tf.int32)
+        lengths = tf.cast(beams.lengths, tf.int32)
+        scores = self._scores(beams.log_probs, lengths, coverage)
+        said_end = tf.cast(beams.finished & ~state.stuck, tf.int32)
+        origins = 2 * (steps * self._beam_width + tf.range(self._beam_width)) + said_end
+        return Finished(scores, origins), lengths
+
+    def _follow_back(self, outputs, times, places) -> tuple[tf.Tensor, Any]:
+        """The way to answers that ended at these steps in these places.
+
+        times, places [B, n] -> ids [T, B, n], alignments [T, B, n, S] or ().
+        """
+        came_from = trace_back(outputs.parents, times - 1, places)  # [T, B, n]
+        time = tf.range(tf.shape(outputs.ids)[0])[:, None, None]
+        over = time >= times
+        ids = tf.gather(outputs.ids, came_from, batch_dims=2)
+        ids = tf.where(over, self._end_token, ids)
+        if not self._return_alignments:
+            return ids, ()
+        # A step chose after it had looked: what a token looked at is what its parent did.
+        looked = tf.gather(outputs.parents, came_from, batch_dims=2)
+        looked = tf.where(over, places, looked)
+        return ids, tf.gather(outputs.alignments, looked, batch_dims=2)
+
+    # -- parts of a step
+
+    def _scores(self, log_probs, lengths, coverage):
+        """[B, K], lengths [B, K] or a scalar, coverage [B, K, S] or () -> [B, K]."""
+        if not self._covers:
+            if tf.get_static_value(self._length_penalty) == 0.0:
+                return log_probs
+            penalty = gnmt_length_penalty(lengths, self._length_penalty)
+            return log_probs / tf.cast(penalty, log_probs.dtype)
+        lengths = lengths if lengths.shape.rank == 0 else lengths[..., None]
+        return penalized_scores(
+            log_probs[..., None],
+            lengths,
+            self._length_penalty,
+            self._coverage_penalty,
+            tf.ones_like(log_probs),  # an answer that was cut off has looked at as much, too
+            coverage,
+        )[..., 0]
+
+    def _attention(self, cell_state):
+        """[B, K, S]."""
+        attention = attention_probs(cell_state)
+        if attention is None:
+            raise ValueError(
+                "coverage_penalty and return_alignments need a cell that attends: an "
+                "AttentionWrapper, or one whose state has `alignments`. Received: a cell whose "
+                "state has none."
+            )
+        return self._split(attention) if attention.shape.rank == 2 else attention
+
+    def _reorder(self, cell_state, parents):
+        """Each hypothesis takes the state of its parent.  [N, ...], [B, K] -> [N, ...]."""
+        if hasattr(self._cell, "reorder"):
+            return self._cell.reorder(cell_state, parents)
+        first = tf.range(tf.shape(parents)[0]) * self._beam_width  # the rows of each source
+        rows = tf.reshape(parents + first[:, None], [-1])
+
+        def follow(leaf):
+            fixed = isinstance(leaf, tf.TensorArray) or leaf.shape.rank == 0
+            return leaf if fixed else tf.gather(leaf, rows)
+
+        return tf.nest.map_structure(follow, cell_state)
+
+    def _split(self, x):
+        """[N, ...] -> [B, K, ...]."""
+        shape = [self._beam_width, *x.shape[1:]]
+        split = tf.reshape(x, tf.concat([[-1, self._beam_width], tf.shape(x)[1:]], 0))
+        split.set_shape([None, *shape])
+        return split

@@ -1,0 +1,233 @@
+"""One step of a search, on tensors alone: score the continuations, go on with the chosen."""
+
+import functools
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_attention.decoding.beams import gather_beams
+from keras_attention.decoding.strategies import Continuations
+from keras_attention.functional import log_normalizer, widen
+
+
+class Hypotheses(NamedTuple):
+    """The K hypotheses of every source."""
+
+    cell_state: Any  # a nest of [B, K, ...], or what a cell that reorders it makes of it
+    log_probs: Any  # [B, K], without penalties; -inf: there is none
+    finished: Any  # [B, K] bool
+    lengths: Any  # [B, K] int64, the end token counted
+    accumulated_attention_probs: Any  # [B, K, S], or () without a coverage penalty
+
+
+class StepChoice(NamedTuple):
+    """What a step chose."""
+
+    scores: Any  # [B, K], or [B, K, V] of all continuations, with penalties
+    predicted_ids: Any  # [B, K]
+    parent_ids: Any  # [B, K]
+
+
+class SearchState(NamedTuple):
+    """What a search carries beside its hypotheses."""
+
+    beams: Hypotheses
+    stuck: Any  # [B, K] bool: ended because the controls left it nothing to say
+    choice: Any  # the chooser's own
+    finished: Any = ()  # the answers that are kept apart, in a search that does so
+
+    @property
+    def lengths(self):
+        return self.beams.lengths
+
+
+# What a stuck hypothesis is behind any that is not; not more, or float32 could not rank the stuck.
+_HANDICAP = 1e4
+
+
+def search_step(
+    time,
+    logits,
+    next_cell_state,
+    state,
+    chooser,
+    end_token,
+    length_penalty_weight=0.0,
+    coverage_penalty_weight=0.0,
+    output_all_scores=False,
+    normalize=True,
+    reorder=None,
+    in_beginning=None,
+    end_counts=False,
+):
+    """Let the chooser choose which hypotheses go on.  logits [B, K, V] -> output, state.
+
+    `normalize`: whether these are logits, or log-probabilities already. `reorder(cell_state,
+    parents)`: how the cell's state follows, if not by a gather of its leaves [B, K, ...].
+    `in_beginning` [B, K] bool: whose next token is given; an end token there ends nothing.
+    `end_counts`: whether a continuation by the end token is weighed by its full length; in tfa by
+    the length without it.
+    """
+    beams = state.beams
+    end_token = tf.convert_to_tensor(end_token, tf.int32)
+    logits = tf.cast(logits, beams.log_probs.dtype)
+    never = tf.constant(-float("inf"), logits.dtype)
+    finished, stuck = beams.finished, state.stuck
+    if not normalize:  # under controls a row may have nothing left to say: it ends here
+        silent = tf.reduce_max(logits, -1) == never
+        stuck |= silent & ~finished
+    coverage = ()
+    if tf.get_static_value(coverage_penalty_weight) != 0.0:
+        attention = tf.cast(attention_probs(next_cell_state), logits.dtype)
+        attention = tf.reshape(attention, tf.shape(beams.accumulated_attention_probs))
+        attention *= tf.cast(~finished, logits.dtype)[..., None]
+        coverage = beams.accumulated_attention_probs + attention
+    over = finished | stuck
+    repeated = repeated_token(end_token, logits)
+
+    def scored(ids, log_probs):
+        """ids [B, K, C] or [1, 1, C], log p of the token [B, K, C] -> total log p, score."""
+        ends = ids == end_token
+        if in_beginning is not None:
+            ends &= ~in_beginning[..., None]
+        frozen = tf.where(ids == repeated, tf.zeros([], log_probs.dtype), never)
+        log_probs = tf.where(over[..., None], frozen, log_probs)
+        total = beams.log_probs[..., None] + log_probs
+        grows = ~over[..., None] if end_counts else ~ends & ~over[..., None]
+        grows = tf.cast(grows, beams.lengths.dtype)
+        scores = penalized_scores(
+            total,
+            beams.lengths[..., None] + grows,
+            length_penalty_weight,
+            coverage_penalty_weight,
+            finished,
+            coverage,
+        )
+        if not normalize:
+            scores -= _HANDICAP * tf.cast(stuck, scores.dtype)[..., None]
+        return total, scores
+
+    norm = functools.partial(log_normalizer, logits)
+    if not normalize:
+        norm = lambda likeliest=None: tf.zeros([], logits.dtype)  # noqa: E731
+    continuations = Continuations(
+        time=time,
+        logits=logits,
+        norm=norm,
+        log_probs=beams.log_probs,
+        finished=over,
+        end_token=end_token,
+        repeated=repeated,
+        scored=scored,
+    )
+    choice, chooser_state = chooser.choose(continuations, state.choice)
+    parents = choice.parents
+    parent_over = gather_beams(over, parents)
+    ended = choice.ids == end_token
+    if in_beginning is not None:
+        ended &= ~gather_beams(in_beginning, parents)
+    follow = functools.partial(tf.nest.map_structure, lambda leaf: _follow(leaf, parents))
+    dead = choice.log_probs == never
+    lengths = gather_beams(beams.lengths, parents) + tf.cast(~parent_over, beams.lengths.dtype)
+    next_beams = beams._replace(
+        cell_state=reorder(next_cell_state, parents) if reorder else follow(next_cell_state),
+        log_probs=choice.log_probs,
+        finished=parent_over | ended | dead,
+        lengths=tf.where(dead, tf.zeros([], lengths.dtype), lengths),
+        accumulated_attention_probs=()
+        if isinstance(coverage, tuple)
+        else gather_beams(coverage, parents),
+    )
+    scores = choice.scores
+    if output_all_scores:
+        everything = tf.range(tf.shape(logits)[2])[None, None]
+        scores = scored(everything, logits - norm())[1]
+    next_state = state._replace(
+        beams=next_beams, stuck=gather_beams(stuck, parents), choice=chooser_state
+    )
+    return StepChoice(scores, choice.ids, parents), next_state
+
+
+def repeated_token(end_token, logits):
+    """What finished hypotheses repeat: the end token, or 0 if it is outside of the vocabulary.
+
+    Such an end token means that no hypothesis ends.
+    """
+    known = (end_token >= 0) & (end_token < tf.shape(logits)[-1])
+    return tf.where(known, end_token, tf.zeros_like(end_token))
+
+
+def walkable(ids, parent_ids):
+    """The parents of every step taken; a step that was not taken is walked straight through.
+
+    XLA's outputs are as long as the limit and zero beyond the last step. In a step that was taken
+    the K chosen ones differ, so that they are not all token 0 of parent 0.  [T, B, K].
+    """
+    taken = tf.reduce_any((ids != 0) | (parent_ids != 0), axis=[1, 2], keepdims=True)
+    return tf.where(taken, parent_ids, tf.range(tf.shape(parent_ids)[2]))
+
+
+def _follow(leaf, parents):
+    if isinstance(leaf, tf.TensorArray) or leaf.shape.rank is not None and leaf.shape.rank < 2:
+        return leaf
+    return gather_beams(leaf, parents)
+
+
+def penalized_scores(
+    log_probs,
+    sequence_lengths,
+    length_penalty_weight,
+    coverage_penalty_weight,
+    finished,
+    accumulated_attention_probs,
+):
+    """log p with both penalties.  [B, K, C], lengths [B, K, C], coverage [B, K, S] -> [B, K, C]."""
+    scores = log_probs / tf.cast(
+        gnmt_length_penalty(sequence_lengths, length_penalty_weight), log_probs.dtype
+    )
+    weight = tf.convert_to_tensor(coverage_penalty_weight)
+    if weight.shape.rank != 0:
+        raise ValueError(
+            f"coverage_penalty_weight should be a scalar. Received: shape {weight.shape}"
+        )
+    if tf.get_static_value(weight) == 0.0:
+        return scores
+    seen = tf.cast(accumulated_attention_probs, log_probs.dtype)
+    seen = tf.where(seen == 0.0, tf.ones([], seen.dtype), seen)  # zero is padding
+    penalty = tf.reduce_sum(tf.math.log(tf.minimum(seen, 1.0)), axis=2)  # [B, K]
+    penalty *= tf.cast(finished, penalty.dtype) * tf.cast(weight, penalty.dtype)
+    return scores + penalty[..., None]
+
+
+def gnmt_length_penalty(sequence_lengths, penalty_factor):
+    """((5 + length) / 6)^w (Wu et al., 2016); 1 where w is 0."""
+    factor = tf.convert_to_tensor(penalty_factor, tf.float32)
+    if factor.shape.rank != 0:
+        raise ValueError(f"penalty_factor should be a scalar. Received: shape {factor.shape}")
+    if tf.get_static_value(factor) == 0.0:
+        return 1.0
+    return ((5.0 + tf.cast(sequence_lengths, tf.float32)) / 6.0) ** factor
+
+
+def attention_probs(state) -> tf.Tensor | None:
+    """The alignments in a cell's state, the mean of them if there are several.  [B, K, S]."""
+    found = _find_alignments(state)
+    if not found:
+        return None
+    if len(found) == 1:
+        return found[0]
+    lengths = {alignments.shape[-1] for alignments in found} - {None}
+    if len(lengths) > 1:
+        raise ValueError(
+            "Coverage penalty and output_alignments need mechanisms that look at memories of one "
+            f"length, for they take the mean of the alignments. Received: lengths {sorted(lengths)}"
+        )
+    return tf.add_n([widen(alignments) for alignments in found]) / len(found)
+
+
+def _find_alignments(state) -> list:
+    if hasattr(state, "alignments"):
+        return tf.nest.flatten(state.alignments)
+    if isinstance(state, (list, tuple)):
+        return [leaf for part in state for leaf in _find_alignments(part)]
+    return []

@@ -1,0 +1,427 @@
+"""Who picks the next token: the one part in which greedy, beam and sampled decoding differ.
+
+A chooser sees what every hypothesis could say next (`Continuations`) and says which K go on
+(`Choice`). B sources, K hypotheses each, V tokens.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.decoding.processors._rows import demand, static
+from keras_attention.functional import gumbel, top_k
+
+__all__ = ["Choice", "Chooser", "Continuations", "best", "diverse", "sample", "stochastic"]
+
+
+class Continuations(NamedTuple):
+    """What every hypothesis of every source could say next."""
+
+    time: tf.Tensor  # scalar int32
+    logits: tf.Tensor  # [B, K, V]: logits, or log p under controls, where -inf is forbidden
+    # what makes `logits - norm()` the log p that is scored, [B, K, 1]; cheaper for whom has the
+    # likeliest id of each row, [B, K, 1]
+    norm: Callable[..., tf.Tensor]
+    log_probs: tf.Tensor  # [B, K]: of the hypotheses so far
+    finished: tf.Tensor  # [B, K] bool: has one continuation, `repeated`, at no cost
+    end_token: tf.Tensor  # scalar; outside of the vocabulary: nothing ends
+    repeated: tf.Tensor  # scalar: the end token, or an id of the vocabulary that stands for it
+    # ids [B, K, C], log p of them [B, K, C] -> log p of the hypotheses with them, their scores.
+    # None for `choose_apart`, where all continuations have the same length
+    scored: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
+    in_beginning: Any = None  # [B, K] bool: the next token is given and ends nothing; None: of none
+
+
+class Choice(NamedTuple):
+    """The K that go on: which token, behind which parent, with which total log p and score."""
+
+    ids: tf.Tensor  # [B, K]
+    parents: tf.Tensor  # [B, K]
+    log_probs: tf.Tensor  # [B, K]
+    scores: tf.Tensor  # [B, K]
+
+
+class Chooser(NamedTuple):
+    """Three functions, and a fourth for beams.
+
+    `live(K)`: [K] bool, which hypotheses a source begins with. `init(B, K)`: the chooser's state, a
+    nest. `choose(continuations, state)`: the `Choice`, and the next state. With
+    `choose_apart(continuations, state)` a search keeps finished answers beside the K hypotheses: it
+    gives the `Choice` of those that go on, log p [B, K] of the hypotheses that end here (-inf: this
+    one does not), and the next state.
+    """
+
+    live: Callable[[int], Any]
+    init: Callable[[Any, int], Any]
+    choose: Callable[[Continuations, Any], tuple[Choice, Any]]
+    choose_apart: Callable[[Continuations, Any], tuple[Choice, tf.Tensor, Any]] | None = None
+    groups: int = 1
+    made_by: tuple[str, dict] | None = None  # a function here and its arguments, for saving
+    ranked: bool = True  # whether a result has the best first; else as the K stand in the search
+
+
+def saved(chooser: Chooser | None) -> dict | None:
+    """How a chooser was made, as JSON. Raises ValueError for one that was not made here."""
+    if chooser is None:
+        return None
+    if chooser.made_by is None:
+        raise ValueError(
+            "Of choosers only those that best, sample, stochastic and diverse make can be saved. "
+            f"Received: {chooser}. Make the decoder anew where it is loaded."
+        )
+    name, arguments = chooser.made_by
+    return {"name": name, **arguments}
+
+
+def made_again(config: dict | None) -> Chooser | None:
+    """The inverse of `saved`."""
+    if config is None:
+        return None
+    makers = {maker.__name__: maker for maker in (best, sample, stochastic, diverse)}
+    config = dict(config)
+    return makers[config.pop("name")](**config)
+
+
+def best() -> Chooser:
+    """The K best of all continuations: beam search, and with K = 1 greedy search.
+
+    In `generate` the K best continuations are looked through at each step: what ends there is kept
+    apart, and the K best that do not end go on.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> found = model.generate(source, beam_width=3, max_length=4, chooser=best())
+    >>> bool((found.ids == model.generate(source, beam_width=3, max_length=4).ids).numpy().all())
+    True
+    """
+
+    def choose(continuations, state):
+        ids, scored = _candidates(continuations)
+        total, scores = scored()
+        return _pick(ids, total, scores, ids.shape[1]), state
+
+    def choose_apart(continuations, state):
+        return *_choose_apart(continuations), state
+
+    return Chooser(
+        _first, lambda batch_size, beam_width: (), choose, choose_apart, made_by=("best", {})
+    )
+
+
+def sample(seed: Any = None, best_first: bool = False) -> Chooser:
+    """K independent draws from what the model says, each token by its probability.
+
+    What controls forbid or reshape is drawn from as they leave it, renormalised. A result has the
+    answers in the order drawn, so that the first of them, and those of `n_best`, are draws like
+    all; with `best_first` they are sorted, and the first is the likeliest of K draws.
+
+    `seed`: an int or two, for the same draws again; None for new ones at every call. What is drawn
+    for a source depends on its place in the batch, too. Raises ValueError for another seed.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> one, again = (model.generate(source, max_length=4, chooser=sample(seed=7)) for _ in "ab")
+    >>> bool((one.ids == again.ids).numpy().all())
+    True
+    """
+
+    def init(batch_size, beam_width):
+        return _seed(seed)
+
+    def choose(continuations, state):
+        logits = continuations.logits
+        ids = tf.argmax(logits + _noise(state, continuations), -1, tf.int32)
+        ids = tf.where(continuations.finished, continuations.repeated, ids)[..., None]  # [B, K, 1]
+        log_probs = tf.gather(logits, ids, batch_dims=2) - continuations.norm()
+        total, scores = continuations.scored(ids, log_probs)
+        own = tf.zeros_like(ids[..., 0]) + tf.range(ids.shape[1])
+        return Choice(ids[..., 0], own, total[..., 0], scores[..., 0]), state
+
+    def live(beam_width):
+        return [True] * beam_width
+
+    _check_seed(seed)
+    made_by = ("sample", {"seed": seed, "best_first": best_first})
+    return Chooser(live, init, choose, ranked=best_first, made_by=made_by)
+
+
+def stochastic(seed: Any = None, best_first: bool = False) -> Chooser:
+    """K draws without replacement from all answers (Kool et al., 2019, algorithm 1).
+
+    Beam search over log-probabilities that carry Gumbel noise: a hypothesis hands its noise to the
+    best of its continuations, and smaller ones to the others. A result has the answers in the order
+    drawn, the largest noisy log p first. `seed` and `best_first` as in `sample`.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> found = model.generate(source, beam_width=9, max_length=4, chooser=stochastic(seed=7))
+    >>> len({tuple(answer) for answer in found.ids[0].numpy()})
+    9
+    """
+
+    def init(batch_size, beam_width):
+        first = tf.where(_first(beam_width), 0.0, -float("inf"))
+        return _seed(seed), tf.tile(first[None], [batch_size, 1])
+
+    def choose(continuations, state):
+        seed, perturbed = state  # [2], [B, K]
+        logits, finished = continuations.logits, continuations.finished[..., None]
+        everything = tf.range(tf.shape(logits)[2])[None, None]
+        total, scores = continuations.scored(everything, logits - continuations.norm())  # [B, K, V]
+        noise = _noise(seed, continuations)
+        noisy = _truncated(total + noise, perturbed[..., None])
+        # A finished hypothesis has one continuation, which keeps what it has.
+        noisy = tf.where(finished & (total > -float("inf")), perturbed[..., None], noisy)
+        values, flat = top_k(_rows(noisy), logits.shape[1])
+        width = tf.shape(logits)[2]
+        parents, ids = flat // width, flat % width
+        chosen = [tf.gather(_rows(x), flat, batch_dims=1) for x in (total, scores)]
+        dead = values == -float("inf")
+        chosen = [tf.where(dead, -float("inf"), x) for x in chosen]
+        return Choice(ids, parents, *chosen), (seed, values)
+
+    _check_seed(seed)
+    made_by = ("stochastic", {"seed": seed, "best_first": best_first})
+    return Chooser(_first, init, choose, ranked=best_first, made_by=made_by)
+
+
+def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
+    """Diverse beam search (Vijayakumar et al., 2018): K hypotheses in `groups` beams of their own.
+
+    The beams choose one after the other; a token costs `strength`, taken from its log p, for every
+    time that a beam before has chosen it at this step. It counts in the choice alone, not in the
+    score. A hypothesis that has finished before this step chooses nothing, and costs nobody
+    anything. With `at`, a step (a scalar or [B]), it costs at that step alone.
+
+    Raises ValueError for no groups, or a strength below 0 or NaN; the search, for groups that do
+    not divide K.
+
+    >>> from models import RNNSeq2Seq
+    >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
+    >>> found = model.generate(source, beam_width=4, max_length=4, chooser=diverse(2, 1e9))
+    >>> len({int(first) for first in found.ids[0, :, 0]}) >= 2
+    True
+    """
+    known = static(strength)
+    wrong = known is not None and not (known.dtype.kind in "biufV" and np.all(known >= 0))
+    if not isinstance(groups, int) or groups < 1 or wrong:
+        raise ValueError(
+            "groups must be at least 1 and strength not negative. Received: "
+            f"groups={groups}, strength={strength}"
+        )
+
+    def live(beam_width):
+        width = _group_width(beam_width, groups)
+        return [place % width == 0 for place in range(beam_width)]
+
+    def weight_at(time, dtype):
+        weight = tf.cast(strength, dtype)
+        if at is None:
+            return weight
+        now = tf.reshape(tf.equal(time, at), [-1, 1, 1])  # [1 or B, 1, 1]
+        return tf.where(now, weight, tf.zeros([], dtype))
+
+    def choose(continuations, state):
+        ids, scored = _candidates(continuations)  # [B, K, C]
+        total, scores = scored()
+        width = _group_width(ids.shape[1], groups)
+        weight = weight_at(continuations.time, scores.dtype)
+        said, values, choices = None, scores, []
+        for group in range(groups):
+            mine = slice(group * width, (group + 1) * width)
+            if said is not None:  # what has finished says nothing new, at no cost
+                values = scored(_cost(ids, said, weight))[1]
+            picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, values[:, mine])
+            picked = picked._replace(parents=picked.parents + group * width)
+            choices.append(picked)
+            silent = tf.gather(continuations.finished, picked.parents, batch_dims=1)
+            silent |= picked.log_probs == -float("inf")
+            said = _join(said, tf.where(silent, -1, picked.ids))  # -1: no token
+        return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), state
+
+    def choose_apart(continuations, state):
+        weight = weight_at(continuations.time, continuations.logits.dtype)
+        return *_choose_apart(continuations, groups, weight), state
+
+    made_by = ("diverse", {"groups": groups, "strength": strength, "at": at})
+    return Chooser(live, lambda batch_size, beam_width: (), choose, choose_apart, groups, made_by)
+
+
+def _group_width(beam_width, groups):
+    if beam_width % groups:
+        raise ValueError(
+            "The groups must divide the beam width K. Received: "
+            f"groups={groups}, beam_width={beam_width}"
+        )
+    return beam_width // groups
+
+
+def _first(beam_width):
+    return [place == 0 for place in range(beam_width)]
+
+
+def _candidates(continuations):
+    """The K+1 likeliest tokens of each row, and the end token: ids [B, K, C], and a function.
+
+    `scored(cost)` gives total log p and scores [B, K, C]; the cost is taken from the log p of the
+    tokens. The best of a row in logits are its best in probability, so V is never scored as a
+    whole; the end token is scored for another length.
+    """
+    logits, repeated = continuations.logits, continuations.repeated
+    never = tf.constant(-float("inf"), logits.dtype)
+    vocabulary = logits.shape[-1]
+    if vocabulary is None:
+        raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
+    values, ids = top_k(logits, min(logits.shape[1] + 1, vocabulary))
+    norm, twice = continuations.norm(ids[..., :1]), None
+    if ids.shape[2] < vocabulary:  # else the end token is among them
+        end = tf.gather(logits, repeated, axis=2)[..., None]  # [B, K, 1]
+        # An end token that is among the best as well is no other continuation.
+        twice = tf.concat([ids == repeated, tf.zeros_like(end, tf.bool)], 2)
+        ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + repeated], 2)
+        values = tf.concat([values, end], 2)
+    log_probs = values - norm
+
+    def scored(cost=None):
+        both = continuations.scored(ids, log_probs if cost is None else log_probs - cost)
+        return both if twice is None else tuple(tf.where(twice, never, x) for x in both)
+
+    return ids, scored
+
+
+def _choose_apart(continuations, groups=1, weight=0.0):
+    """The K best continuations that do not end, and the hypotheses that end among the K best of all.
+
+    -> `Choice`, log p of those that end [B, K]. The groups choose one after the other; a token costs
+    `weight` for every time that a group before has chosen it.
+    """  # noqa: E501
+    logits, end_token = continuations.logits, continuations.end_token
+    never = tf.constant(-float("inf"), logits.dtype)
+    vocabulary, beam_width = logits.shape[-1], logits.shape[1]
+    if vocabulary is None:
+        raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
+    values, ids = top_k(logits, min(beam_width + 1, vocabulary))  # K of them are no end token
+    norm = continuations.norm(ids[..., :1])
+    total = continuations.log_probs[..., None] + (values - norm)  # [B, K, C]
+    end = tf.gather(logits, continuations.repeated, axis=2) - norm[..., 0]
+    ended, is_end = continuations.log_probs + end, ids == end_token
+    may_end = end_token == continuations.repeated
+    if continuations.in_beginning is not None:
+        may_end &= ~continuations.in_beginning
+        is_end &= ~continuations.in_beginning[..., None]
+    ended, total = tf.where(may_end, ended, never), tf.where(is_end, never, total)
+    if groups == 1:
+        live, values = _go_on(ids, total, beam_width)
+        return live, tf.where(_among_best(ended, values), ended, never)
+    width = _group_width(beam_width, groups)
+    said, choices, ends = None, [], []
+    for group in range(groups):
+        mine = slice(group * width, (group + 1) * width)
+        cost, rivals = None, ended[:, mine]
+        if said is not None:
+            cost = _cost(ids[:, mine], said, weight)
+            rivals -= _cost(tf.fill([1, 1, 1], end_token), said, weight)[..., 0]
+        live, values = _go_on(ids[:, mine], total[:, mine], width, cost)
+        ends_here = _among_best(rivals, values)
+        choices.append(live._replace(parents=live.parents + group * width))
+        ends.append(tf.where(ends_here, ended[:, mine], never))
+        said = _join(said, tf.where(values > never, live.ids, -1))  # -1: no token
+        said = _join(said, tf.where(ends_here, end_token, -1))
+    return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), tf.concat(ends, 1)
+
+
+def _go_on(ids, total, count, cost=None) -> tuple[Choice, tf.Tensor]:
+    """The best `count` of [B, K, C], and what they were chosen by: with the cost, [B, count]."""
+    values, chosen = tf.math.top_k(_rows(total if cost is None else total - cost), count)
+    values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
+    log_probs = values
+    if cost is not None:
+        # What an infinite cost forbids is no continuation, even where there is no other.
+        log_probs = tf.gather(_rows(total), chosen, batch_dims=1)
+        log_probs = tf.where(values == -float("inf"), values, log_probs)
+    ids_chosen = tf.gather(_rows(ids), chosen, batch_dims=1)
+    return Choice(ids_chosen, chosen // ids.shape[2], log_probs, log_probs), values
+
+
+def _among_best(rivals, values):
+    """Which rivals [B, K] are among the K best of themselves and these values [B, K]."""
+    worst = tf.math.top_k(tf.concat([values, rivals], 1), values.shape[1])[0][:, -1:]
+    return (rivals >= worst) & (rivals > -float("inf"))
+
+
+def _cost(ids, said, weight):
+    """ids [B, K, C], those chosen before [B, M] -> what each costs, [B, K, C]."""
+    repeats = ids[..., None] == said[:, None, None]
+    cost = tf.reduce_sum(tf.cast(repeats, weight.dtype), -1)
+    return tf.where(cost > 0, cost * weight, 0.0)  # an infinite strength is none here
+
+
+def _join(some, more):
+    return more if some is None else tf.concat([some, more], 1)
+
+
+def _pick(ids, total, scores, count, values=None) -> Choice:
+    """The best `count` of [B, K, C], by their scores, or by other values [B, K, C]."""
+    choices = ids.shape[2]
+    values, chosen = tf.math.top_k(_rows(scores if values is None else values), count)
+    values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))  # [B, count]
+
+    def of_chosen(x):
+        return tf.gather(_rows(x), chosen, batch_dims=1)
+
+    # What an infinite cost forbids is no continuation, even where there is no other.
+    forbidden = values == -float("inf")
+    total, scores = (
+        tf.where(forbidden, tf.constant(-float("inf"), x.dtype), of_chosen(x))
+        for x in (total, scores)
+    )
+    return Choice(of_chosen(ids), chosen // choices, total, scores)
+
+
+def _rows(x):
+    """[B, K, C] -> [B, K*C]."""
+    return tf.reshape(x, [tf.shape(x)[0], -1 if None in x.shape[1:] else x.shape[1] * x.shape[2]])
+
+
+def _truncated(noisy, limit):
+    """Gumbels, given that the largest of a row is `limit`: Kool et al., 2019, appendix B.3.
+
+    [B, K, V], [B, K, 1] -> [B, K, V].
+    """
+    largest = tf.reduce_max(noisy, -1, keepdims=True)
+    alive = (noisy > -float("inf")) & (limit > -float("inf"))
+    # What is dead gets numbers that can be computed with, and -inf in the end.
+    noisy, limit, largest = (
+        tf.where(alive, x, tf.zeros([], x.dtype)) for x in (noisy, limit, largest)
+    )
+    below = tf.minimum(noisy - largest, 0.0)
+    v = limit - noisy + tf.math.log1p(-tf.exp(tf.minimum(below, -1e-7)))
+    v = tf.where(below == 0.0, tf.constant(-float("inf"), v.dtype), v)
+    smaller = limit - tf.maximum(v, 0.0) - tf.math.log1p(tf.exp(-tf.abs(v)))
+    return tf.where(alive, smaller, tf.constant(-float("inf"), smaller.dtype))
+
+
+def _check_seed(seed):
+    """ValueError for what is known to be neither None nor one or two whole numbers of int32."""
+    if seed is not None:
+        demand(
+            seed,
+            lambda x: (x.shape in ((), (2,))) & (x == np.floor(x)) & (abs(x) < 2**31),
+            "seed must be a whole number that fits into int32, or two.",
+        )
+
+
+def _seed(seed):
+    """Two numbers, [2]."""
+    if seed is None:
+        return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
+    seed = tf.cast(seed, tf.int32)
+    return seed if seed.shape.rank else tf.stack([seed, 0])
+
+
+def _noise(seed, continuations):
+    """Gumbel noise for every continuation, its own at every step.  [B, K, V]."""
+    logits = continuations.logits
+    return tf.cast(gumbel(seed, continuations.time, tf.shape(logits)), logits.dtype)

@@ -1,0 +1,133 @@
+"""`stream`: the answer token by token, as it is decoded."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attention.backend.keras import no_autograph, tensors_of
+from keras_attention.decoding.generate import Model, check_penalties, check_sizes
+from keras_attention.decoding.processors import Control
+from keras_attention.decoding.prompt import prompt_of
+from keras_attention.decoding.search import AnswerSearch
+from keras_attention.decoding.strategies import Chooser, best
+from keras_attention.decoding.token_cell import TokenCell, begin, one_control
+
+__all__ = ["Stream", "stream"]
+
+
+def stream(model: Model, source: Any, **settings: Any) -> Iterator:
+    """The tokens of one answer to each of B sources, each as soon as it is decoded.
+
+    Settings: those of `Stream`. Each call traces the step anew: for one source after the other make
+    a `Stream` once.
+
+    >>> from models import RNNSeq2Seq
+    >>> model = RNNSeq2Seq(vocab_size=20, units=8)
+    >>> source = tf.constant([[5, 6, 2], [7, 2, 0]])
+    >>> tokens = list(stream(model, source, max_length=4))
+    >>> bool((np.stack(tokens, 1) == model.generate(source, max_length=4).ids[:, 0]).numpy().all())
+    True
+    """
+    return Stream(model, **settings)(source)
+
+
+class Stream:
+    """A model that answers token by token.
+
+    What is said is what `generate` says with beam_width=1 and the same settings: the search's own
+    step, run once for each token.
+
+    Args:
+        model: see `generate.Model`.
+        max_length: the longest answer in tokens, the end token counted; an int.
+        length_penalty, coverage_penalty: of `generate`. They do not change what one hypothesis
+            says, for all its continuations have the same length.
+        controls: what may be said, and how likely: see `controls`. A setting that is given for each
+            source, [B], binds the stream to this batch.
+        chooser: `best()` (the default: greedy) or `sample(seed)`.
+        return_alignments: also say what each token looked at.
+
+    Call: `stream(source)` -> an iterator of tokens [B], int32 arrays, or of pairs (tokens [B],
+    alignments [B, S]). A row that has ended gives the pad id; when all have, the iterator ends.
+    The first call traces the step; the others, and sources of other shapes, mostly do not.
+
+    Raises ValueError for a max_length below 1, and for controls that contradict each other.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        max_length: int = 64,
+        length_penalty: Any = 0.0,
+        coverage_penalty: Any = 0.0,
+        controls: Control | Sequence[Control] = (),
+        chooser: Chooser | None = None,
+        return_alignments: bool = False,
+    ):
+        check_sizes(1, max_length, 1)
+        check_penalties(length_penalty, coverage_penalty)
+        self._model, self._max_length = model, int(max_length)
+        self._control = one_control(model, controls, max_length)
+        self._chooser = best() if chooser is None else chooser
+        self._return_alignments = return_alignments
+        self._penalties = {
+            "length_penalty": length_penalty,
+            "coverage_penalty": coverage_penalty,
+        }
+        trace = dict(autograph=False, reduce_retracing=True)
+        self._start, self._step = (
+            tf.function(self._first, **trace),
+            tf.function(self._next, **trace),
+        )
+
+    @no_autograph
+    def __call__(self, source: Any) -> Iterator:
+        """See the class."""
+        source = tensors_of(source)
+        prompt_of(self._model, source, self._max_length)  # refused here, and not when a graph runs
+        return self._tokens(source)
+
+    def _tokens(self, source):
+        memory, inputs, state = self._start(source)
+        for time in range(self._max_length):
+            said, inputs, state, ended = self._step(tf.constant(time), memory, inputs, state)
+            said = tuple(part.numpy() for part in said)
+            yield said if self._return_alignments else said[0]
+            if np.all(ended):
+                return
+
+    def _first(self, source):
+        """-> memory, the first inputs, the first state."""
+        memory, state = begin(self._model, source, 1, self._max_length, self._control)
+        batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
+        start = tf.fill([batch_size], self._model.start_id), state
+        _, inputs, state = self._search(memory, start).initialize()
+        return memory, inputs, state
+
+    def _next(self, time, memory, inputs, state):
+        """-> (tokens [B], perhaps alignments [B, S]), the next inputs and state, ended [B]."""
+        before = state.lengths
+        found, state, inputs, finished = self._search(memory).step(time, inputs, state)
+        real = (state.lengths > before)[:, 0]  # [B]
+        said = [tf.where(real, found.ids[:, 0], self._model.pad_id)]
+        if self._return_alignments:
+            looked = found.alignments[:, 0]
+            said.append(tf.where(real[:, None], looked, tf.zeros([], looked.dtype)))
+        return said, inputs, state, finished[:, 0]
+
+    def _search(self, memory, start=None):
+        model, control = self._model, self._control
+        return AnswerSearch(
+            # What `model.projection` prepares would here be prepared for every token.
+            TokenCell(model, memory, 1, control, project=model.project),
+            1,
+            model.end_id,
+            start=start,
+            return_alignments=self._return_alignments,
+            normalize=control is None,
+            chooser=self._chooser,
+            **self._penalties,
+        )
