@@ -8,6 +8,7 @@ a fork does not take its threads along.
 
 import contextlib
 import gc
+import importlib.util
 import os
 import sys
 from multiprocessing import Pipe
@@ -17,6 +18,8 @@ import pytest
 
 from tests.plugins.costs import resident_mb
 
+# Not beside TensorFlow Addons, whose few tests compare tensors made when they are collected.
+FORKS = sys.platform == "linux" and importlib.util.find_spec("tensorflow_addons") is None
 LARGE_MB = 1400
 WORKER_BYTES = 2 << 30  # what a worker, its child and the programs that its tests start may need
 
@@ -49,7 +52,7 @@ def pytest_make_collect_report(collector):
     """A module that runs TensorFlow while it is imported fails, by name."""
     before = _tensorflow_runs()
     report = yield
-    if report.passed and not before and _tensorflow_runs():
+    if FORKS and report.passed and not before and _tensorflow_runs():
         report.outcome = "failed"
         report.longrepr = (
             f"{collector.nodeid} runs TensorFlow when it is collected, so that no test could run "
@@ -72,8 +75,7 @@ def pytest_collection_finish(session):
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    forks = "PYTEST_XDIST_WORKER" in os.environ and sys.platform == "linux"
-    if forks and not _tensorflow_runs():
+    if FORKS and "PYTEST_XDIST_WORKER" in os.environ:
         session.config.pluginmanager.register(Children(session.config))
 
 
