@@ -10,32 +10,38 @@ import tensorflow as tf
 
 
 def as_lengths(lengths: Any, name: str = "lengths") -> tf.Tensor:
-    """Lengths as a tensor of integers; ValueError for any other type.  [...] -> [...].
+    """Lengths as integers.  [...] -> [...] int32, or the integer type that they have.
 
-    >>> as_lengths([2, 0]).numpy().tolist()
+    Floats that hold whole numbers are lengths, too: Keras builds a model with inputs of floats.
+    Raises ValueError for a number that is not whole (in a graph InvalidArgumentError; XLA cannot
+    raise it), and for what are no numbers.
+
+    >>> as_lengths([2.0, 0.0]).numpy().tolist()
     [2, 0]
     >>> as_lengths([2.5], "sequence_length")
     Traceback (most recent call last):
     ...
-    ValueError: sequence_length must be integers. Received: float32. Cast it with
-    tf.cast(sequence_length, tf.int32).
+    ValueError: sequence_length must be integers, or floats that are whole numbers. Received: [2.5]
     """
     lengths = tf.convert_to_tensor(lengths, name=name)
-    if lengths.shape.num_elements() == 0:  # an empty list becomes floats
-        return tf.cast(lengths, lengths.dtype if lengths.dtype.is_integer else tf.int32)
-    if not lengths.dtype.is_integer:
-        raise ValueError(
-            f"{name} must be integers. Received: {lengths.dtype.name}. Cast it with "
-            f"tf.cast({name}, tf.int32)."
-        )
-    return lengths
+    if lengths.dtype.is_integer:
+        return lengths
+    message = f"{name} must be integers, or floats that are whole numbers. Received:"
+    if not lengths.dtype.is_floating:
+        raise ValueError(f"{message} {lengths.dtype.name}")
+    whole = tf.reduce_all(lengths == tf.floor(lengths))
+    known = tf.get_static_value(whole)
+    if known is not None and not known:
+        raise ValueError(f"{message} {tf.get_static_value(lengths)}")
+    check = None if known is not None else tf.debugging.Assert(whole, [message, lengths])
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.cast(lengths, tf.int32)
 
 
 def padding(lengths: tf.Tensor, steps: int | tf.Tensor | None = None) -> tf.Tensor:
     """The real steps of right-padded rows.  lengths [B] -> [B, S] bool.
 
-    `steps` is S; without it, S is the longest length. Raises ValueError for lengths that are no
-    integers.
+    `steps` is S; without it, S is the longest length. Raises ValueError as `as_lengths`.
 
     >>> padding([2, 0], 3).numpy().astype(int).tolist()
     [[1, 1, 0], [0, 0, 0]]

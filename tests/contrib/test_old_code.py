@@ -64,6 +64,7 @@ def test_a_template_of_it_learns_and_all_its_modes_share_what_it_learned(data, c
     assert len(template.variables) == count
 
 
+@pytest.mark.full
 def test_a_batch_and_a_length_that_are_known_only_when_it_runs(data):
     template = make_template("translate", translate)
     ids = tf.TensorSpec([None, None], tf.int32)
@@ -155,6 +156,7 @@ def source_of(rows, steps):
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+@pytest.mark.full
 def test_objects_made_once_keep_their_weights_for_any_batch(compiled):
     model = Model()
     train = tf.function(model.train) if compiled else model.train

@@ -227,6 +227,7 @@ def test_a_tokenizer_of_ones_own_may_use_ops_of_tf_text(tmp_path):
 
 
 @pytest.mark.parametrize("lines", [pytest.param((), marks=pytest.mark.full), [b"\xff", "hello\0"]])
+@pytest.mark.full
 def test_any_lines_may_be_asked_in_the_clean_process(lines, tmp_path):
     endpoints = Endpoints(Module(), tokenizer(), settings=SETTINGS, return_alignments=False)
     endpoints.functions = {"serving_default": endpoints.serving_default}

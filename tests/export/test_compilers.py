@@ -84,6 +84,7 @@ def recipes():
     return found
 
 
+@pytest.mark.full
 def test_litert_gives_the_same_n_best_by_its_own_ops(model, recipes, tmp_path):
     python = python_of("LITERT_PYTHON", "ai-edge-litert numpy")
     converted = recipes["to_litert"](model.responder, model.ids.shape)

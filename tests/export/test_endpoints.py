@@ -10,12 +10,13 @@ from keras_attention import export, text
 from keras_attention.export import Endpoints, Settings
 from keras_attention.seq2seq import controls, generate, sample
 from models import RNNSeq2Seq, Transformer
+from tests.sampled import full
 
 TEXTS = ["hello you and me", "the quick brown fox", "春风吹绿江南岸"]
 GOOD = ["hello you", "me", "the fox 🙂", "春风"]
 BAD = ["", " \u3000", b"me\xff", "☃☃"]  # blank, blank, not UTF-8, nothing known
 SETTINGS = Settings(length_penalty=0.6, max_length=8)
-MODELS = ["rnn", pytest.param("no attention", marks=pytest.mark.full), "transformer"]
+MODELS = ["rnn", *full("no attention", "transformer")]
 
 
 def untrained(kind, vocab_size):

@@ -168,6 +168,7 @@ def test_the_n_best_differ_by_more_than_rounding(exported, kind):
     assert np.isfinite(scores).all() and (np.diff(scores) < -1e-3).all()
 
 
+@pytest.mark.full
 def test_without_its_library_a_text_op_is_what_c_stumbles_over(exported, program):
     """As a server without TF-Text would: the other tests could not pass by luck."""
     pytest.importorskip("tensorflow_text")

@@ -189,6 +189,7 @@ def test_a_stream_goes_on_after_an_end_token_of_the_prompt():
     np.testing.assert_array_equal(said, ids[:, : said.shape[1]])
 
 
+@pytest.mark.full
 def test_prompts_of_unequal_lengths_do_not_depend_on_each_other():
     go_on = tf.function(lambda p: shared().generate(p, beam_width=2, max_length=5))
     together = go_on(tf.constant(ENDED))

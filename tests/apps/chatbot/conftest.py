@@ -107,19 +107,23 @@ def kind(request):
 
 
 @pytest.fixture(scope="session")
-def untrained_chat(tmp_path_factory):
-    """The directory of an export that reads a turn before a line, and its Responder."""
-    return untrained.exported(tmp_path_factory.mktemp("untrained") / "chat", context_turns=1)
+def untrained_export(once_for_all_workers):
+    """(name, settings) -> the directory of an export, and its Responder."""
+
+    def export(name, **settings):
+        folder = once_for_all_workers(name, lambda f: untrained.exported(f / "export", **settings))
+        return str(folder / "export"), Responder(*untrained.made(**settings))
+
+    return export
 
 
 @pytest.fixture(scope="session")
-def untrained_couplets(tmp_path_factory):
-    """Those of an export that does not attend."""
-    folder = tmp_path_factory.mktemp("untrained") / "couplets"
-    return untrained.exported(folder, task="couplet", attention="none")
+def untrained_chat(untrained_export):
+    """Of an export that reads a turn before a line."""
+    return untrained_export("untrained_chat", context_turns=1)
 
 
-@pytest.fixture
-def model_dir(trained, tmp_path):
-    """A copy of the model of characters, to be spoiled."""
-    return shutil.copytree(trained("char")[0], tmp_path / "model")
+@pytest.fixture(scope="session")
+def untrained_couplets(untrained_export):
+    """Of an export that does not attend."""
+    return untrained_export("untrained_couplets", task="couplet", attention="none")

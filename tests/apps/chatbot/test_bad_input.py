@@ -119,6 +119,7 @@ def test_stray_arguments(stray, tmp_path):
 # -- what is asked
 
 
+@pytest.mark.full
 def test_lines_that_can_have_no_reply(trained):
     directory, _ = trained("char")
     lines = ["Hello", "☃☃☃", "", "a" * 10_000, "Hello"]
@@ -135,6 +136,7 @@ def test_lines_that_can_have_no_reply(trained):
     assert "line 6: expected UTF-8 text" in said[2]
 
 
+@pytest.mark.full
 def test_a_first_line_too_long_to_be_matched(trained):
     directory, _ = trained("word")
     ran = run("--mode=infer", f"--model_dir={directory}", stdin=("春" * 31 + "\n").encode())

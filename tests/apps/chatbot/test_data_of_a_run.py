@@ -62,6 +62,7 @@ def test_what_was_read_is_said_first(begun, tmp_path):
         assert words in ran.err
 
 
+@pytest.mark.full
 def test_the_same_pairs_may_lie_elsewhere_in_another_form(folder, monkeypatch):
     os.remove(folder / "pairs.tsv")
     missing = run("--mode=train", f"--model_dir={folder}/model")
@@ -128,6 +129,7 @@ def test_what_a_machine_cannot_hold_is_refused_before_it_is_made(folder, monkeyp
     assert ran.code == 1 and "8192" in ran.err
 
 
+@pytest.mark.full
 def test_a_replaced_model_is_checked_before_it_is_used(folder):
     """A deleted one is written again; the run's last weights are still there."""
     os.remove(folder / "model/model.keras")

@@ -25,6 +25,7 @@ def pairs_kept_apart(split):
     return {(d.family, FAMILIES[d.family].pick(d, FAMILIES[d.family].held)) for d in split}
 
 
+@pytest.mark.full
 def test_the_same_seed_says_the_same_and_another_seed_does_not():
     assert generate(seed=3, per_family=60) == generate(seed=3, per_family=60)
     assert generate(seed=3, per_family=60) != generate(seed=4, per_family=60)

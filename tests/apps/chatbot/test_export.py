@@ -66,6 +66,7 @@ def test_answers_are_pythons_loaded_in_a_clean_process(exported, kind, tmp_path)
         assert_equal(found, expected)
 
 
+@pytest.mark.full
 def test_answers_are_pythons_by_saved_model_cli(exported, tmp_path):
     directory, expected = exported("char")
     lines = LINES["chat"]

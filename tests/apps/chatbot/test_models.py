@@ -53,6 +53,7 @@ def test_the_average_is_the_model_if_it_is_better(transformer):
     assert report["loss"] == pytest.approx(min(losses), abs=1e-3)
 
 
+@pytest.mark.full
 def test_the_run_goes_on_from_its_last_step_and_not_from_the_average(transformer):
     directory, _ = transformer
     again = run("--mode=train", f"--model_dir={directory}")

@@ -204,6 +204,7 @@ def test_a_talk_is_begun_anew(talking):
         expect(shown.locator(".chat p")).to_have_count(0)
 
 
+@pytest.mark.full
 def test_a_reply_is_shown_as_it_is_made_and_what_is_typed_meanwhile_stays(browser, untrained_chat):
     directory, responder = untrained_chat
     goes_on, heard = threading.Event(), []

@@ -107,6 +107,7 @@ def test_a_couplet_too_long_to_be_matched_is_said_in_words(couplets):
         ask(model, ["春" * 13], responder.settings, couplet=True)
 
 
+@pytest.mark.full
 def test_a_model_without_attention_says_so(couplets):
     model, responder = couplets
     best = ask(model, ["春风"], responder.settings, couplet=True)

@@ -42,6 +42,7 @@ def test_two_epochs_and_two_more_are_four(straight, model_dir, how):
     assert_same(state(model_dir), straight)
 
 
+@pytest.mark.full
 def test_a_run_stopped_anywhere_goes_on_to_the_same_end(straight, how, tmp_path, monkeypatch):
     """In the middle of an epoch, at its last step, while the last one is validated."""
 

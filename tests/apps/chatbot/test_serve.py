@@ -140,6 +140,7 @@ def test_what_cannot_be_served_is_said_in_one_line(served, tmp_path):
     assert ran.err.startswith(f"serve: Cannot listen on 127.0.0.1:{port}: Address already in use")
 
 
+@pytest.mark.full
 def test_a_missing_extra_is_said_in_one_line(served, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
     ran = run("--mode=serve", f"--export_dir={served[0]}", "--port=0")

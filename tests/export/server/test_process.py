@@ -127,6 +127,7 @@ def test_more_connections_than_descriptors_leave_it_answering(parrot):
         assert len(server.stderr.read()) < 1000  # a line, if anything
 
 
+@pytest.mark.full
 def test_ctrl_c_ends_it_too(parrot):
     with process(parrot) as (server, url):
         assert ask(url, PREDICT, {"instances": ["a"]})[0] == 200
