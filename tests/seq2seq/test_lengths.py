@@ -86,7 +86,7 @@ def test_no_lengths_at_all_are_taken():
 
 
 def test_in_a_graph_too():
-    decode = tf.function(sampler(TrainingSampler), autograph=False)
-    decode(tf.constant([2.0]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="sequence_length must be integers"):
-        decode(tf.constant([2.5]))
+    mask = tf.function(lambda lengths: padding(lengths, STEPS), autograph=False)
+    assert mask(tf.constant([2.0])).numpy().tolist() == [[True, True, False]]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="lengths must be integers"):
+        mask(tf.constant([2.5]))
