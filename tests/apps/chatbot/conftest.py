@@ -127,3 +127,9 @@ def untrained_chat(untrained_export):
 def untrained_couplets(untrained_export):
     """Of an export that does not attend."""
     return untrained_export("untrained_couplets", task="couplet", attention="none")
+
+
+@pytest.fixture
+def model_dir(trained, tmp_path):
+    """A copy of the model of characters, to be spoiled."""
+    return shutil.copytree(trained("char")[0], tmp_path / "model")
