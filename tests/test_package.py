@@ -82,6 +82,7 @@ def test_import_models_is_all_that_loading_needs_and_it_imports_no_model(saved):
     assert "early: []" in printed
 
 
+@pytest.mark.full
 def test_without_import_models_the_error_says_so(saved):
     paths, said = saved
     found, printed = load_elsewhere("keras_attention", *paths)

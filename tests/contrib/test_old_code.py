@@ -37,6 +37,7 @@ def test_a_function_runs_as_it_is(data):
 
 
 @pytest.mark.parametrize("compiled", [*full(False), True])
+@pytest.mark.full
 def test_a_template_of_it_learns_and_all_its_modes_share_what_it_learned(data, compiled):
     template = make_template("translate", translate)
     optimizer = tf.compat.v1.train.AdamOptimizer(0.02)
@@ -170,7 +171,7 @@ def test_objects_made_once_keep_their_weights_for_any_batch(compiled):
 
 @pytest.mark.parametrize(
     "mechanism",
-    [seq2seq.LuongAttention, seq2seq.BahdanauAttention, seq2seq.LuongMonotonicAttention],
+    [seq2seq.BahdanauAttention, *full(seq2seq.LuongAttention, seq2seq.LuongMonotonicAttention)],
 )
 def test_tiled_memory_gives_the_beams_that_untiled_memory_gives(mechanism):
     model, source = Model(mechanism), source_of(3, 4)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras_attention.seq2seq import Control, ban, best, diverse, generate
 from tests import oracles
 from tests.decoding.table_model import END, START, TableModel, answers_of
+from tests.sampled import full
 from tests.seq2seq.cells import Table
 
 STEPS, VOCABULARY, SOURCES = 6, 6, 40
@@ -94,7 +95,7 @@ def test_the_best_of_all_answers_is_found_whenever_it_was_in_the_beam(model):
     assert met > SOURCES / 2
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.0, -0.7])
+@pytest.mark.parametrize("weight", [*full(0.0), 1.0, *full(-0.7)])
 def test_fewer_answers_are_the_first_of_all_and_one_source_alone_stops_when_they_are_certain(
     model, weight
 ):

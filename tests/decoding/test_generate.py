@@ -9,7 +9,7 @@ from keras_attention.seq2seq import SearchResult, exact_length, generate, sample
 from models.rnn_seq2seq import RNNSeq2Seq
 from tests import oracles
 from tests.decoding.table_model import END, PAD, START, TableModel, answers_of
-from tests.sampled import sampled
+from tests.sampled import full, sampled
 from tests.seq2seq.cells import Table, keras3
 
 # -- over tables
@@ -290,7 +290,7 @@ def test_a_source_without_a_single_token_still_gets_an_answer():
 
 
 @of_the_model
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("jit", [*full(False), True])
 def test_graph_and_xla_answer_as_eager_does(jit):
     model = sharp(cell="lstm")
 

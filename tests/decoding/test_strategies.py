@@ -23,7 +23,7 @@ from keras_attention.seq2seq import (
 )
 from tests import oracles
 from tests.decoding.table_model import END, START, TableModel, answers_of
-from tests.sampled import full, sampled
+from tests.sampled import full
 from tests.seq2seq.cells import Table
 
 STEPS, VOCABULARY = 3, 4
@@ -279,7 +279,9 @@ def test_alternatives_are_the_likeliest_tokens_each_with_its_greedy_rest(count):
 # -- what all of them owe
 
 
-@pytest.mark.parametrize("name, jit", sampled(CHOOSERS, [False, True], together=1))
+@pytest.mark.parametrize(
+    "name, jit", [(n, False) for n in CHOOSERS] + full(*((n, True) for n in CHOOSERS))
+)
 def test_a_graph_and_xla_choose_as_eager_does(name, jit):
     model = model_of(3)
 
@@ -305,7 +307,9 @@ def test_a_seed_repeats_its_draws_and_no_seed_draws_anew():
     assert ids[0] != ids[2] and ids[3] != ids[4]
 
 
-@pytest.mark.parametrize("name, end", sampled(CHOOSERS, [-1, VOCABULARY], together=1))
+@pytest.mark.parametrize(
+    "name, end", [("best", -1), ("diverse", VOCABULARY), *full(*((n, -1) for n in CHOOSERS))]
+)
 def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
     model = model_of(3)
     model.end_id = end

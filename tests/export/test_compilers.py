@@ -93,6 +93,7 @@ def test_litert_gives_the_same_n_best_by_its_own_ops(model, recipes, tmp_path):
     assert_same_n_best(found, model.by_ids)
 
 
+@pytest.mark.full
 def test_openvino_gives_the_same_n_best_without_tensorflow(model, recipes, tmp_path):
     python = python_of("OPENVINO_PYTHON", "openvino numpy")
     recipes["for_openvino"](model.directory, tmp_path / "copy")

@@ -266,6 +266,7 @@ def test_what_nothing_attends_to_cannot_be_penalised(rnn):
         )
 
 
+@pytest.mark.full
 def test_an_exported_seed_draws(rnn):
     def served(seed):
         return Endpoints(*rnn, beam_width=2, settings=SETTINGS._replace(seed=seed))

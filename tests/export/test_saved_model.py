@@ -113,6 +113,7 @@ def test_what_is_no_folder_of_this_machine_is_refused(directory, tmp_path, monke
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.full
 def test_variables_that_nobody_holds_are_saved(tmp_path):
     """The signatures say what they use."""
     mark = tf.Variable("!")
@@ -193,6 +194,7 @@ def test_nuls_at_the_end_count(tmp_path):
         export.check_in_clean_process(str(tmp_path), ["a"], {"shouted": np.array([b"a"], object)})
 
 
+@pytest.mark.full
 def test_numbers_can_be_asked_too(tmp_path):
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")])
     def double(ids):

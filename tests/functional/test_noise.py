@@ -6,12 +6,13 @@ import tensorflow as tf
 
 from keras_attention.functional import gumbel, uniform
 from keras_attention.functional.noise import _open_unit
+from tests.sampled import full
 
 # Of this stream number 21 has all of its 24 highest bits set.
 HIGHEST, PLACE = [395435, 0], 21
 
 
-@pytest.mark.parametrize("lowest_bits", [0, 0xFF])
+@pytest.mark.parametrize("lowest_bits", [0, *full(0xFF)])
 def test_all_2_to_24_values_lie_in_the_open_unit_interval(lowest_bits):
     bits = (np.arange(2**24, dtype=np.uint32) << 8) | np.uint32(lowest_bits)
     numbers = _open_unit(tf.constant(bits)).numpy()

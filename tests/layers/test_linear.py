@@ -82,6 +82,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", *full("mixed_float16")])
+@pytest.mark.full
 def test_a_cell_in_low_precision_goes_on_summing(policy):
     x = tf.random.normal([1, 700, 8])
     wide, narrow = (LinearAttention(2, key_width=4, dtype=dtype) for dtype in ("float32", policy))

@@ -75,6 +75,7 @@ def test_a_shell_migrates_as_well(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["tf1_lstm", *full("tf1_gru", "tf1_basic"), "tfa_lstm"])
+@pytest.mark.full
 def test_the_expected_answers_depend_on_every_weight(source):
     """Or a weight that went elsewhere would not show."""
     model, expected = getattr(targets, source)(), answers(source)

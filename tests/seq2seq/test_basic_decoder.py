@@ -15,6 +15,7 @@ from keras_attention.seq2seq import (
     dynamic_decode,
     sequence_loss,
 )
+from tests.sampled import full
 from tests.seq2seq.cells import (
     CELLS,
     INPUT,
@@ -201,7 +202,7 @@ def test_the_history_of_alignments_has_an_entry_for_every_step():
 # -- eager, graph, XLA
 
 
-@pytest.mark.parametrize("kind", ["gru", "stacked_lstm"])
+@pytest.mark.parametrize("kind", ["gru", *full("stacked_lstm")])
 def test_eager_graph_and_xla_agree_and_so_do_their_gradients(kind):
     decoder, state, memory = setting(CELLS[kind], BahdanauAttention, maximum_iterations=STEPS)
     inputs = normal(BATCH, STEPS, INPUT)
@@ -327,6 +328,7 @@ def test_what_a_sequence_drops_it_drops_at_every_step(which, graph):
     assert (dropped[0] != dropped[1]).any()
 
 
+@pytest.mark.full
 def test_masks_never_leak_into_another_batch_or_another_trace():
     decoder, _, _ = noisy_setting()
 

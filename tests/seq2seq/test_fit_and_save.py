@@ -150,6 +150,7 @@ def test_a_model_learns_and_says_the_same_bits_in_a_new_process(trained, name):
 
 
 @keras3("models in .keras files")
+@pytest.mark.full
 def test_a_history_is_the_same_compiled_and_not(trained):
     _, replies = trained
     for name in HISTORIES:

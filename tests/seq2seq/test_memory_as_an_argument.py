@@ -124,6 +124,7 @@ def load_and_reply(folder):
 
 
 @functional
+@pytest.mark.full
 def test_a_saved_functional_model_says_the_same_bits_in_a_new_process(tmp_path):
     expected = {}
     for kind, name in PAIRS:

@@ -449,8 +449,9 @@ def test_a_probability_may_change_after_tracing(scheduled, kind, mode):
     assert run.experimental_get_tracing_count() == 1
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph"])
-@pytest.mark.parametrize("seeds", [(None, None), (3, 4)])
+@pytest.mark.parametrize(
+    "mode, seeds", sampled(["eager", "graph"], [(None, None), (3, 4)], together=1)
+)
 def test_seeds_repeat_a_whole_decoding(seeds, mode):
     inputs, table = normal(6, 40, 4), normal(4, 4)
 

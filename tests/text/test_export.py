@@ -62,6 +62,7 @@ def expected(tokenizer, texts):
     return [[x.decode() for x in answer[key].numpy().reshape(-1)] for key in ("tokens", "text")]
 
 
+@pytest.mark.full
 def test_characters_and_words_run_in_a_process_that_knows_only_tensorflow(
     characters, words, cruel, tmp_path
 ):

@@ -148,6 +148,7 @@ def on_the_diagonal(guided):
 @pytest.mark.parametrize(
     "make", [lambda: rnn(bidirectional=False), *full(transformer)], ids=["rnn", "transformer"]
 )
+@pytest.mark.full
 def test_guided_alignments_become_the_diagonal_sooner(make):
     guided = WithAlignments(make())
     guided.build()

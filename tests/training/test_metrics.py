@@ -344,6 +344,7 @@ print(json.dumps([run(one, 1), run(one, 2), run(two, 1), run(looped, 2)]))
 """
 
 
+@pytest.mark.full
 def test_two_replicas_and_several_steps_at_once_measure_and_learn_as_one():
     run = subprocess.run(
         [sys.executable, "-c", TWO_REPLICAS],

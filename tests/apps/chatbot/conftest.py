@@ -11,6 +11,7 @@ from apps.chatbot import settings, store
 from apps.chatbot.responder import Responder
 from tests.apps.chatbot import untrained
 from tests.apps.chatbot.program import SMALL, Ran, run, shipped
+from tests.sampled import full
 
 # Every tokenizer, task and attention, one and two layers.
 KINDS = {
@@ -19,7 +20,7 @@ KINDS = {
     "sentencepiece": ("chat", "none", 1),
 }
 # The full run has all.
-SAMPLED = ["char", "word", pytest.param("sentencepiece", marks=pytest.mark.full)]
+SAMPLED = ["char", *full("word", "sentencepiece")]
 LINES = {
     "chat": ["Hello", "", "🙂 ❤️", "你好，你", "Good day! " * 9],
     "couplet": ["春风", "", "🙂春", "春"],

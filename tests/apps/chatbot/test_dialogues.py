@@ -161,6 +161,7 @@ def test_reading_backwards_twice_is_reading():
         assert d.question.endswith("：" + d.answer[::-1])
 
 
+@pytest.mark.full
 def test_the_nearest_training_question_rarely_has_the_answer():
     right, asked = collections.Counter(), collections.Counter()
     for name in NAMES:

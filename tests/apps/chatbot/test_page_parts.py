@@ -42,6 +42,7 @@ def ask(model, turns, settings, couplet=False):
     return n_best(signature(inputs), turns[-1], couplet)
 
 
+@pytest.mark.full
 def test_the_n_best_are_those_of_the_export(chat):
     model, responder = chat
     for line in ("Hello", "你好，你"):

@@ -9,6 +9,7 @@ from apps.chatbot import store
 from apps.chatbot.responder import Responder
 from apps.chatbot.settings import ADDED
 from tests.apps.chatbot.program import shipped
+from tests.sampled import full
 
 SETTINGS = {
     **ADDED,
@@ -29,7 +30,7 @@ COUPLETS = [
 QUESTIONS = ["Hello", "", "🙂", "你好，你好", "hello hello", " ", "x" * 500]
 
 
-@pytest.fixture(params=["char", "word", "sentencepiece"])
+@pytest.fixture(params=["char", *full("word", "sentencepiece")])
 def tokenizer(request):
     return request.param
 

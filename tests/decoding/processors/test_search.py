@@ -227,6 +227,7 @@ def test_tails_and_penalties_under_a_beam_leave_what_they_leave_step_by_step(con
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+@pytest.mark.full
 def test_in_a_graph_and_under_xla_the_same_answers_are_found(jit):
     model, sources = TableModel(3), np.arange(3)
     controls = [must_contain([(1, 2)]), no_repeat_ngram(3), length_between(3)]

@@ -390,6 +390,7 @@ def test_the_client_tells_the_servers_errors(url):
         Client(url, "parrot").predict([object()])
 
 
+@pytest.mark.full
 def test_importing_the_package_loads_no_web_framework():
     code = (
         "import sys, keras_attention, keras_attention.export.server, keras_attention.export.client;"
