@@ -9,7 +9,7 @@ def sampled(*columns, together=2):
     """Rows of the product of `columns`, for `pytest.mark.parametrize`.
 
     Any `together` values of different columns meet in a row of the default run; the other rows are
-    marked `full`.
+    marked `full`. With together=0 the first row alone runs by default.
     """
     rows = list(itertools.product(*(range(len(column)) for column in columns)))
     missing = {met for row in rows for met in _meetings(row, together)}

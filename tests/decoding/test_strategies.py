@@ -23,7 +23,7 @@ from keras_attention.seq2seq import (
 )
 from tests import oracles
 from tests.decoding.table_model import END, START, TableModel, answers_of
-from tests.sampled import full
+from tests.sampled import full, sampled
 from tests.seq2seq.cells import Table
 
 STEPS, VOCABULARY = 3, 4
@@ -307,9 +307,7 @@ def test_a_seed_repeats_its_draws_and_no_seed_draws_anew():
     assert ids[0] != ids[2] and ids[3] != ids[4]
 
 
-@pytest.mark.parametrize(
-    "name, end", [("best", -1), ("diverse", VOCABULARY), *full(*((n, -1) for n in CHOOSERS))]
-)
+@pytest.mark.parametrize("name, end", sampled(CHOOSERS, [-1, VOCABULARY], together=0))
 def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
     model = model_of(3)
     model.end_id = end

@@ -26,7 +26,7 @@ from keras_attention.seq2seq import (
     SampleEmbeddingSampler,
     TrainingSampler,
 )
-from tests.sampled import full
+from tests.sampled import full, sampled
 
 B, T, S, D, H, V = 2, 6, 4, 8, 4, 11
 MASK = np.arange(S) < np.array([[S], [2]])
@@ -95,9 +95,7 @@ def test_a_loop_in_a_graph_gives_what_the_stack_gives(jit):
 # -- hypotheses
 
 
-@pytest.mark.parametrize(
-    "jit, settings", [(False, GRID[1]), *full((None, GRID[2]), (True, GRID[3]))]
-)
+@pytest.mark.parametrize("jit, settings", sampled([False, None, True], GRID[1:4], together=0))
 def test_hypotheses_that_change_places_are_each_as_if_alone(settings, jit):
     beams, cell = 3, cell_of(**settings)
     memory = cell.prepare_memory(drawn(B, S, D), [S, 2]) if settings["cross"] else None

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_attention.data import batches
 from keras_attention.training import token_objective
 from models import Transformer
-from tests.sampled import full
+from tests.sampled import sampled
 
 ROOT = pathlib.Path(__file__).parents[2]
 SOURCES = np.array([[5, 6, 7, 8, 2], [9, 2, 0, 0, 0], [4, 4, 10, 2, 0]])
@@ -143,7 +143,7 @@ def test_decoding_shows_the_alignments_that_a_search_shows():
 
 @pytest.mark.parametrize(
     "kind, policy",
-    [("graph", "mixed_float16"), *full(("eager", "float32"), ("xla", "mixed_bfloat16"))],
+    sampled(["graph", "eager", "xla"], ["mixed_float16", "float32", "mixed_bfloat16"], together=0),
 )
 def test_scores_of_a_search_are_what_teacher_forcing_says(policy, kind):
     wide = small()

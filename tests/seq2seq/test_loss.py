@@ -12,7 +12,7 @@ import keras_attention
 from keras_attention.backend.keras import KERAS_3
 from keras_attention.seq2seq import SequenceLoss, sequence_loss
 from tests import oracles
-from tests.sampled import full
+from tests.sampled import sampled
 
 BATCH, STEPS, VOCABULARY = 3, 4, 5
 WEIGHTS = np.array([[1, 1, 1, 0], [0.5, 2, 0, 0], [1, 0, 0, 0]], np.float32)
@@ -341,7 +341,7 @@ def sentences(rows=12):
     return tokens, (2 * tokens) % VOCABULARY
 
 
-@pytest.mark.parametrize("jit, weighted", [(False, True), *full((True, False))])
+@pytest.mark.parametrize("jit, weighted", sampled([False, True], [True, False], together=0))
 def test_a_model_is_trained_on_it_evaluated_and_loaded_with_it(weighted, jit, tmp_path):
     model, (tokens, targets) = tagger(), sentences()
     model.compile(keras.optimizers.Adam(0.05), loss=SequenceLoss(), jit_compile=jit)

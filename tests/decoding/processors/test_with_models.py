@@ -32,7 +32,7 @@ from keras_attention.seq2seq import (
     typical,
 )
 from models import RNNSeq2Seq, Transformer
-from tests.sampled import full
+from tests.sampled import sampled
 from tests.seq2seq.cells import keras3
 
 VOCABULARY, END, STEPS = 9, 2, 5
@@ -78,7 +78,7 @@ def model_of(kind):
 
 @keras3("RNNSeq2Seq and Transformer")
 @pytest.mark.parametrize(
-    "kind, which", [("rnn", "draws"), *full(("transformer", "a beam"), ("rnn", "a beam"))]
+    "kind, which", sampled(["rnn", "transformer"], ["draws", "a beam"], together=0)
 )
 def test_every_mode_finds_the_same_answers_with_the_same_scores(kind, which):
     model, (chooser, make) = model_of(kind), TOGETHER[which]
