@@ -53,19 +53,22 @@ def as_ids(ids: Any, name: str = "ids", shape: str | None = None, pad_id: int = 
             f"{name} must be ids [{', '.join(axes)}]. Received: shape {tuple(ids.shape)}.{hint}"
         )
     if ids.dtype.is_floating:
-        ids = _checked(ids, name)
+        rule = f"{name} must be integer ids, or floats that are whole numbers."
+        ids = checked_whole(ids, rule)
     if ids.dtype in (tf.int32, tf.int64):
         return ids
     return tf.cast(ids, tf.int64 if ids.dtype in (tf.uint32, tf.uint64) else tf.int32)
 
 
-def _checked(numbers, name):
-    """The numbers, as soon as it is known that they are whole."""
+def checked_whole(numbers: tf.Tensor, rule: str) -> tf.Tensor:
+    """The numbers, as soon as it is known that they are whole.
+
+    Raises ValueError with the rule, in a graph InvalidArgumentError; XLA cannot raise it.
+    """
     whole = tf.reduce_all((numbers == tf.floor(numbers)) & (tf.abs(numbers) < 2.0**31))
     known = tf.get_static_value(whole)
-    message = f"{name} must be integer ids, or floats that are whole numbers. Received:"
     if known is not None and not known:
-        raise ValueError(f"{message} {tf.get_static_value(numbers)}")
-    check = None if known is not None else tf.debugging.Assert(whole, [message, numbers])
+        raise ValueError(f"{rule} Received: {tf.get_static_value(numbers)}")
+    check = None if known is not None else tf.debugging.Assert(whole, [rule, "Received:", numbers])
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(numbers)

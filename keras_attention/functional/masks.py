@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.functional.ids import checked_whole
+
 
 def as_lengths(lengths: Any, name: str = "lengths") -> tf.Tensor:
     """Lengths as integers.  [...] -> [...] int32, or the integer type that they have.
@@ -26,16 +28,10 @@ def as_lengths(lengths: Any, name: str = "lengths") -> tf.Tensor:
     lengths = tf.convert_to_tensor(lengths, name=name)
     if lengths.dtype.is_integer:
         return lengths
-    message = f"{name} must be integers, or floats that are whole numbers. Received:"
+    rule = f"{name} must be integers, or floats that are whole numbers."
     if not lengths.dtype.is_floating:
-        raise ValueError(f"{message} {lengths.dtype.name}")
-    whole = tf.reduce_all(lengths == tf.floor(lengths))
-    known = tf.get_static_value(whole)
-    if known is not None and not known:
-        raise ValueError(f"{message} {tf.get_static_value(lengths)}")
-    check = None if known is not None else tf.debugging.Assert(whole, [message, lengths])
-    with tf.control_dependencies([] if check is None else [check]):
-        return tf.cast(lengths, tf.int32)
+        raise ValueError(f"{rule} Received: {lengths.dtype.name}")
+    return tf.cast(checked_whole(lengths, rule), tf.int32)
 
 
 def padding(lengths: tf.Tensor, steps: int | tf.Tensor | None = None) -> tf.Tensor:
