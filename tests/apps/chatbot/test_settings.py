@@ -1,11 +1,15 @@
+import itertools
 import json
 import math
 import os
+import re
 
 import pytest
 from absl import flags
 
 from apps.chatbot import settings, table
+from keras_attention.decoding.search_step import gnmt_length_penalty
+from keras_attention.training import InverseSquareRoot
 
 
 @pytest.fixture
@@ -146,3 +150,23 @@ def test_a_pipe_in_the_place_of_the_settings_is_refused(tmp_path):
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(ValueError, match="must be a regular file"):
         settings.load(tmp_path, {})
+
+
+def test_every_flag_is_explained_in_sentences():
+    for row in table.TABLE:
+        assert len(row.help.split()) > 2 and row.help.endswith("."), row.name
+
+
+def test_the_help_of_the_length_penalty_has_the_formula_of_the_search():
+    row = next(row for row in table.TABLE if row.name == "length_penalty")
+    formula = re.search(r"log p / (.*?),", row.help).group(1).replace("^", "**")
+    for length, weight in itertools.product([1, 7, 30], [0.0, row.default, 1.0]):
+        expected = gnmt_length_penalty(length, weight)
+        assert eval(formula, {"T": length, "w": weight}) == pytest.approx(float(expected))
+
+
+def test_the_rates_that_the_help_names_are_those_of_the_paper():
+    row = next(row for row in table.TABLE if row.name == "learning_rate")
+    rates = [float(rate) for rate in re.findall(r"0\.00\d+", row.help)]
+    schedules = [InverseSquareRoot.of_width(width, table.WARMUP) for width in (USUAL["units"], 512)]
+    assert rates == [round(schedule.peak, 4) for schedule in schedules]
