@@ -40,7 +40,7 @@ FAMILIES = {
     "Looking at one's own past": ("functional.temporal", "layers.intra", "layers.intra_decoder"),
     "Pointing and copying": ("functional.pointing", "layers.pointer"),
     "Memory": ("functional.addressing", "layers.memory"),
-    "Images and films": (
+    "Images and videos": (
         "functional.places",
         "functional.pairwise",
         "layers.non_local",

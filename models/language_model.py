@@ -115,12 +115,12 @@ class TransformerLM(OfIds):
         score and the length penalty. An end token in it, also as its last, is read like any other
         token: the first one after the prompt ends the answer.
 
-        Controls hold for what follows the prompt, and count it: lengths, positions, and what is
-        said again. `min_new_tokens` and `max_new_tokens` count what follows alone, as those of
-        Hugging Face's `generate` do.
+        Logits processors act on the tokens after the prompt, but count those of the prompt, too:
+        lengths, positions, repetitions. `min_new_tokens` and `max_new_tokens` count the tokens
+        after the prompt alone, as those of Hugging Face's `generate` do.
 
         Raises ValueError for ids outside of 0..V-1, padding before a token, more tokens than
-        `max_length`, and for controls that force a position of the prompt; in a graph, where they
+        `max_length`, and for processors that force a position of the prompt; in a graph, where they
         are known when it runs, InvalidArgumentError (XLA cannot raise it).
         """
         return generate(self, self.prompt(prompt), **settings)

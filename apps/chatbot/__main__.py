@@ -37,33 +37,35 @@ def main(argv: list[str]) -> int:
 
 
 def _run() -> int:
-    said, directory = settings.said(FLAGS), FLAGS.model_dir
+    explicit_flags, directory = settings.explicit_flags(FLAGS), FLAGS.model_dir
     _load_tensorflow()
     if FLAGS.mode == "train":
         from apps.chatbot import train
 
         wanted = settings.of_flags(FLAGS)
-        return 0 if train.run(directory, wanted, said, _limits()) else INTERRUPTED
+        return 0 if train.run(directory, wanted, explicit_flags, _limits()) else INTERRUPTED
     if FLAGS.mode == "eval":
         from apps.chatbot import evaluate
 
-        evaluate.run(directory, said, _limits(), FLAGS.bleu_tokenize)
+        evaluate.run(directory, explicit_flags, _limits(), FLAGS.bleu_tokenize)
         return 0
     if FLAGS.mode == "infer":
         from apps.chatbot import infer
 
-        return 0 if infer.run(directory, said, FLAGS.input, FLAGS.output, _limits()) else 1
+        return (
+            0 if infer.run(directory, explicit_flags, FLAGS.input, FLAGS.output, _limits()) else 1
+        )
     if FLAGS.mode == "serve":
         from apps.chatbot import serve
 
         limits = {name: FLAGS[name].value for name in ("max_batch_size", "max_rows", "time_limit")}
-        talk = _talk(directory, said) if FLAGS.page else None
+        talk = _talk(directory, explicit_flags) if FLAGS.page else None
         where = FLAGS.host, FLAGS.port, FLAGS.model_name
         serve.run(FLAGS.export_dir, *where, limits, talk, FLAGS.allowed_hosts)
         return 0
     from apps.chatbot import export
 
-    export.run(directory, said, FLAGS.export_dir)
+    export.run(directory, explicit_flags, FLAGS.export_dir)
     return 0
 
 
@@ -74,11 +76,11 @@ def _limits():
     return Limits(*values)
 
 
-def _talk(directory, said):
+def _talk(directory, explicit_flags):
     from apps.chatbot.talk import talk_of
 
     return talk_of(
-        directory if FLAGS["model_dir"].present else None, settings.of_flags(FLAGS), said
+        directory if FLAGS["model_dir"].present else None, settings.of_flags(FLAGS), explicit_flags
     )
 
 

@@ -29,14 +29,17 @@ UNSPACED = re.compile(
 
 
 def run(
-    directory: str, said: dict, limits: Limits | None = None, bleu_tokenize: str | None = None
+    directory: str,
+    explicit_flags: dict,
+    limits: Limits | None = None,
+    bleu_tokenize: str | None = None,
 ) -> dict:
     """Evaluate the best model of `directory` on `--data` if it is named, else on its test pairs.
 
     `limits`: of the data. `bleu_tokenize`: of sacrebleu; None: by the script of the targets.
     """
-    data = said.pop("data", None)
-    settings = stored.load(directory, said)
+    data = explicit_flags.pop("data", None)
+    settings = stored.load(directory, explicit_flags)
     model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
     pairs, families = _pairs(directory, data, settings, limits)

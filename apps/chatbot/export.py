@@ -10,9 +10,9 @@ from keras_attention import export
 QUESTIONS = ("Hello!", "你好！", "", "春风吹绿江南岸")
 
 
-def run(directory: str, said: dict, export_dir: str) -> None:
+def run(directory: str, explicit_flags: dict, export_dir: str) -> None:
     """Write `export_dir` and run it in a process that has none of our code."""
-    settings = stored.load(directory, said)
+    settings = stored.load(directory, explicit_flags)
     model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
     drawn_anew = (

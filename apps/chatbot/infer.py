@@ -19,7 +19,7 @@ RESET = "/reset"
 
 def run(
     directory: str,
-    said: dict,
+    explicit_flags: dict,
     input_path: str | None,
     output_path: str | None,
     limits: Limits | None = None,
@@ -31,7 +31,7 @@ def run(
     """
     if input_path and output_path and _same_file(input_path, output_path):
         raise ValueError(f"--output={output_path} is the file of --input, and would overwrite it.")
-    settings = stored.load(directory, said)
+    settings = stored.load(directory, explicit_flags)
     model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)
     if input_path is None and output_path is None and sys.stdin.isatty():

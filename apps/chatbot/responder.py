@@ -19,7 +19,7 @@ class Responder(export.Endpoints):
 
     def __init__(self, model: keras.Model, tokenizer: text.Tokenizer, settings: dict):
         plan = search.plan(settings, tokenizer)
-        looks = settings["attention"] != "none"
+        has_attention = settings["attention"] != "none"
         couplet = settings["task"] == "couplet"
         limit, turns = settings["max_length"], settings["context_turns"]
 
@@ -52,12 +52,12 @@ class Responder(export.Endpoints):
             settings=plan.settings,
             beam_width=plan.beam_width,
             n_best=plan.n_best,
-            chooser=plan.chooser,
-            controls=plan.controls,
-            return_alignments=looks,
+            strategy=plan.strategy,
+            processors=plan.processors,
+            return_alignments=has_attention,
             max_source_length=limit,
             read=read,
-            limits=match if couplet else None,
+            line_processors=match if couplet else None,
             never_copied=settings["banned_words"],
         )
         self._stream = None
@@ -67,9 +67,9 @@ class Responder(export.Endpoints):
                 max_length=plan.settings.max_length,
                 length_penalty=plan.settings.length_penalty,
                 coverage_penalty=plan.settings.coverage_penalty,
-                controls=[*plan.settings.controls(), *plan.controls],
-                chooser=plan.chooser,
-                return_alignments=looks,
+                processors=[*plan.settings.processors(), *plan.processors],
+                strategy=plan.strategy,
+                return_alignments=has_attention,
             )
             self._stream = lambda lines: self._pieces(lines, self.source_ids(lines), tokens)
 

@@ -7,7 +7,15 @@ import tensorflow as tf
 
 from keras_attention import text
 from keras_attention.export import Settings
-from keras_attention.seq2seq import Chooser, Control, best, controls, diverse, sample, stochastic
+from keras_attention.seq2seq import (
+    LogitsProcessor,
+    Strategy,
+    beam,
+    diverse_beam,
+    processors,
+    sample,
+    stochastic_beam,
+)
 
 # Of the settings, those that an export takes from its caller, too.
 VARIED = ("length_penalty", "coverage_penalty", "temperature", "top_k", "top_p")
@@ -17,8 +25,8 @@ class Plan(NamedTuple):
     """How to search: the arguments of `generate` that do not depend on the lines."""
 
     settings: Settings
-    chooser: Chooser
-    controls: list[Control]
+    strategy: Strategy
+    processors: list[LogitsProcessor]
     beam_width: int
     n_best: int
     streams: bool  # one answer, each of whose tokens is chosen for good
@@ -39,18 +47,18 @@ def plan(settings: dict, tokenizer: text.Tokenizer) -> Plan:
         )
     varied = {name: settings[name] for name in VARIED}
     varied = Settings(**varied, max_length=settings["max_length"] + 1)  # the end token counts
-    varied.controls()  # refuses what is out of range
+    varied.processors()  # refuses what is out of range
     return Plan(
         varied,
-        _chooser(settings),
-        _controls(settings, tokenizer),
+        _strategy(settings),
+        _processors(settings, tokenizer),
         width,
         width if count is None else count,
         streams=count in (None, 1) and (width == 1 or settings["sampling"] == "sample"),
     )
 
 
-def _chooser(settings) -> Chooser:
+def _strategy(settings) -> Strategy:
     kind, seed = settings["sampling"], settings["sample_seed"]
     groups, width = settings["diversity_groups"], settings["beam_width"]
     if kind == "diverse":
@@ -59,13 +67,15 @@ def _chooser(settings) -> Chooser:
                 "--diversity_groups must divide --beam_width. Received: "
                 f"--diversity_groups={groups}, --beam_width={width}"
             )
-        return diverse(groups, settings["diversity_strength"])
-    return {"off": best, "sample": lambda: sample(seed), "stochastic": lambda: stochastic(seed)}[
-        kind
-    ]()
+        return diverse_beam(groups, settings["diversity_strength"])
+    return {
+        "off": beam,
+        "sample": lambda: sample(seed),
+        "stochastic": lambda: stochastic_beam(seed),
+    }[kind]()
 
 
-def _controls(settings, tokenizer) -> list[Control]:
+def _processors(settings, tokenizer) -> list[LogitsProcessor]:
     """Those of the flags that are on, by the names of their flags."""
     _check_lengths(settings)
     banned = _banned(settings["banned_words"], tokenizer)
@@ -73,23 +83,23 @@ def _controls(settings, tokenizer) -> list[Control]:
     _check_words(banned, needed)
     phrases = [ids for spellings in banned.values() for ids in spellings]
     wanted = {
-        "repetition_penalty": (1.0, controls.repetition_penalty),
-        "min_length": (0, lambda tokens: controls.length_between(tokens + 1)),
-        "no_repeat_ngram": (0, controls.no_repeat_ngram),
-        "banned_words": ([], lambda _: controls.ban_phrases(phrases)),
-        "must_contain": ([], lambda _: controls.must_contain(list(needed.values()))),
-        "min_p": (0.0, controls.min_p),
-        "typical_p": (1.0, controls.typical),
+        "repetition_penalty": (1.0, processors.repetition_penalty),
+        "min_length": (0, lambda tokens: processors.length_between(tokens + 1)),
+        "no_repeat_ngram": (0, processors.no_repeat_ngram),
+        "banned_words": ([], lambda _: processors.ban_phrases(phrases)),
+        "must_contain": ([], lambda _: processors.must_contain(list(needed.values()))),
+        "min_p": (0.0, processors.min_p),
+        "typical_p": (1.0, processors.typical),
     }
     chosen = []
-    for name, (off, control) in wanted.items():
+    for name, (off, processor) in wanted.items():
         value = settings[name]
         if value != off:
             shown = ",".join(value) if isinstance(value, list) else value
-            chosen.append(control(value)._replace(name=f"--{name}={shown}"))
+            chosen.append(processor(value)._replace(name=f"--{name}={shown}"))
     if chosen:  # or what is no word would make an answer longer
-        chosen.insert(0, controls.ban([text.PAD, text.START]))
-    controls.check(chosen, settings["max_length"] + 1)
+        chosen.insert(0, processors.ban([text.PAD, text.START]))
+    processors.check(chosen, settings["max_length"] + 1)
     return chosen
 
 

@@ -30,14 +30,14 @@ def of_flags(values: flags.FlagValues) -> dict:
     return {name: values[name].value for name in FIXED + FREE}
 
 
-def of_new_model(wanted: dict, said: dict) -> dict:
+def of_new_model(wanted: dict, explicit_flags: dict) -> dict:
     """The settings of a model that is begun: what is wanted, and what follows from it.
 
     Raises ValueError for settings that are meant for another kind of model.
     """
     settings, kind = dict(wanted), wanted["model"]
     for other, owned in {"rnn": ["attention"], "transformer": ["heads", "ff_units"]}.items():
-        strange = [f"--{name}={said[name]}" for name in owned if name in said]
+        strange = [f"--{name}={explicit_flags[name]}" for name in owned if name in explicit_flags]
         if strange and kind != other:
             raise ValueError(
                 f"{', '.join(strange)} is for --model={other}. Received: --model={kind}. Leave it "
@@ -54,7 +54,7 @@ def of_new_model(wanted: dict, said: dict) -> dict:
     return settings
 
 
-def said(values: flags.FlagValues) -> dict:
+def explicit_flags(values: flags.FlagValues) -> dict:
     """The settings that were named on the command line."""
     return {name: values[name].value for name in FIXED + FREE if values[name].present}
 

@@ -14,11 +14,11 @@ class Talk(NamedTuple):
 
     couplet: bool
     context_turns: int  # read before a line
-    settings: Settings  # what the controls begin with
+    settings: Settings  # what the processors begin with
     draft: Callable[[Sequence[str]], Iterator[str]] | None = None  # turns -> a reply in pieces
 
 
-def talk_of(model_dir: str | None, of_flags: dict, said: dict) -> Talk:
+def talk_of(model_dir: str | None, of_flags: dict, explicit_flags: dict) -> Talk:
     """As the settings of a model directory say; without one, as the flags do.
 
     A chat's model directory drafts the replies, the likeliest token at a time, before the search of
@@ -28,8 +28,8 @@ def talk_of(model_dir: str | None, of_flags: dict, said: dict) -> Talk:
     than those `said` on the command line, and ValueError for a search that the export settled.
     """
     settled = [
-        f"--{name}={said[name]}"
-        for name in said
+        f"--{name}={explicit_flags[name]}"
+        for name in explicit_flags
         if name in stored.SEARCH and name not in search.VARIED
     ]
     if settled:
@@ -37,7 +37,7 @@ def talk_of(model_dir: str | None, of_flags: dict, said: dict) -> Talk:
             "A page searches as its export does, but for the settings that it shows. Received: "
             f"{', '.join(settled)}. Leave it out, or give it to --mode=export."
         )
-    settings = stored.load(model_dir, said) if model_dir else of_flags
+    settings = stored.load(model_dir, explicit_flags) if model_dir else of_flags
     varied = {name: settings[name] for name in search.VARIED}
     return Talk(
         settings["task"] == "couplet",

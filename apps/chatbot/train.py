@@ -27,20 +27,24 @@ class Stopped(Exception):
     """Ctrl-C."""
 
 
-def run(directory: str, wanted: dict, said: dict, limits: Limits | None = None) -> bool:
+def run(directory: str, wanted: dict, explicit_flags: dict, limits: Limits | None = None) -> bool:
     """Train in `directory` with the settings `wanted`, or resume with those stored there.
 
     `limits`: of the data. True: it ran to its end; False: Ctrl-C stopped it.
     """
     with files.locked(directory):
         files.check_directory(directory)
-        return _run(directory, wanted, said, limits)
+        return _run(directory, wanted, explicit_flags, limits)
 
 
-def _run(directory, wanted, said, limits) -> bool:
+def _run(directory, wanted, explicit_flags, limits) -> bool:
     resumes = stored.exists(directory)
-    settings = _resumed(directory, said) if resumes else stored.of_new_model(wanted, said)
-    if "epochs" in said and "steps" not in said:
+    settings = (
+        _resumed(directory, explicit_flags)
+        if resumes
+        else stored.of_new_model(wanted, explicit_flags)
+    )
+    if "epochs" in explicit_flags and "steps" not in explicit_flags:
         settings["steps"] = None  # or those of an earlier run would override what is asked for
     keras.config.set_dtype_policy(settings["dtype_policy"])
     keras.utils.set_random_seed(settings["seed"])
@@ -88,7 +92,7 @@ def _run(directory, wanted, said, limits) -> bool:
     return True
 
 
-def _resumed(directory, said) -> dict:
+def _resumed(directory, explicit_flags) -> dict:
     """The stored settings. Data may lie elsewhere now, if what they were is known or gone."""
     settings = stored.load(directory, {})
     moved = [
@@ -96,7 +100,7 @@ def _resumed(directory, said) -> dict:
         for name in stored.PATHS
         if corpus.has_record(directory) or not os.path.exists(settings[name] or ".")
     ]
-    return stored.load(directory, said, (*stored.FREE, *moved))
+    return stored.load(directory, explicit_flags, (*stored.FREE, *moved))
 
 
 class Encoded(NamedTuple):

@@ -48,13 +48,13 @@ class Opaque:
         self.content = content
 
 
-def hide(state: Any) -> Any:
+def to_containers(state: Any) -> Any:
     """The state as Keras may see it: boxed if it holds a TensorArray, itself if not."""
     holds_array = any(isinstance(leaf, tf.TensorArray) for leaf in tf.nest.flatten(state))
     return Opaque(state) if holds_array else state
 
 
-def reveal(state: Any) -> Any:
+def from_containers(state: Any) -> Any:
     """The inverse of `hide`."""
     return state.content if isinstance(state, Opaque) else state
 

@@ -9,6 +9,19 @@ import tensorflow as tf
 
 from keras_attention.backend.keras_names import check_call
 
+# What release 0.1.0 called the keys and names that it saved -> what they are called now.
+_RENAMED = {
+    "chooser": "strategy",
+    "best": "beam",
+    "diverse": "diverse_beam",
+    "stochastic": "stochastic_beam",
+}
+
+
+def renamed(name: str) -> str:
+    """Today's name for a key or name in a saved configuration."""
+    return _RENAMED.get(name, name)
+
 
 def serialize(thing: Any) -> Any:
     """A layer, cell or function as JSON, without the shapes of its weights, which the owner keeps.
@@ -52,7 +65,7 @@ def listed_cells(layer: Any) -> list:
     return [cell for stack in stacks for cell in stack.cells]
 
 
-class OfTwoWidths:
+class BuiltWithMemory:
     """Before `keras.layers.Layer`: built from the widths of what is given and of a memory.
 
     Such a layer has `build(shape, memory_shape=None)`, which notes both as `_widths`, and is called

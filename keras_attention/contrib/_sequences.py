@@ -3,7 +3,9 @@
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.ops.control_flow_v2_func_graphs import ControlFlowFuncGraph  # no public name
+from tensorflow.python.ops.control_flow_v2_func_graphs import (
+    ControlFlowFuncGraph,
+)  # no public name
 
 
 class Sequence:

@@ -175,9 +175,9 @@ class GreedyEmbeddingHelper(_Holder):
         function, matrix = _function_or_matrix(embedding)
         self._hold_tokens(sampler.GreedyEmbeddingSampler(function), matrix, start_tokens, end_token)
 
-    def _hold_tokens(self, chooser, matrix, start_tokens, end_token):
+    def _hold_tokens(self, strategy, matrix, start_tokens, end_token):
         self._hold(
-            chooser, start_tokens, embedding=matrix, start_tokens=start_tokens, end_token=end_token
+            strategy, start_tokens, embedding=matrix, start_tokens=start_tokens, end_token=end_token
         )
 
 
@@ -193,8 +193,8 @@ class SampleEmbeddingHelper(GreedyEmbeddingHelper):
         seed: int | None = None,
     ):
         function, matrix = _function_or_matrix(embedding)
-        chooser = sampler.SampleEmbeddingSampler(function, softmax_temperature, seed)
-        self._hold_tokens(chooser, matrix, start_tokens, end_token)
+        strategy = sampler.SampleEmbeddingSampler(function, softmax_temperature, seed)
+        self._hold_tokens(strategy, matrix, start_tokens, end_token)
 
 
 class InferenceHelper(_Holder):

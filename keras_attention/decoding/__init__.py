@@ -10,8 +10,8 @@ from keras_attention.decoding.beams import gather_tree, gather_tree_from_array, 
 from keras_attention.decoding.generate import Model, SearchResult, alternatives, generate
 from keras_attention.decoding.loop import Decoder, dynamic_decode
 from keras_attention.decoding.processors import (
-    Control,
-    Search,
+    LogitsProcessor,
+    SearchInfo,
     allowed_at,
     ban,
     ban_phrases,
@@ -35,24 +35,30 @@ from keras_attention.decoding.processors import (
 )
 from keras_attention.decoding.projector import projector
 from keras_attention.decoding.scores import token_log_probs
-from keras_attention.decoding.strategies import Chooser, best, diverse, sample, stochastic
+from keras_attention.decoding.strategies import (
+    Strategy,
+    beam,
+    diverse_beam,
+    sample,
+    stochastic_beam,
+)
 from keras_attention.decoding.stream import Stream, stream
 
 __all__ = [
-    "Chooser",
-    "Control",
     "Decoder",
+    "LogitsProcessor",
     "Model",
-    "Search",
+    "SearchInfo",
     "SearchResult",
+    "Strategy",
     "Stream",
     "allowed_at",
     "alternatives",
     "ban",
     "ban_phrases",
-    "best",
+    "beam",
     "combine",
-    "diverse",
+    "diverse_beam",
     "dynamic_decode",
     "exact_length",
     "force",
@@ -72,7 +78,7 @@ __all__ = [
     "repetition_pattern",
     "repetition_penalty",
     "sample",
-    "stochastic",
+    "stochastic_beam",
     "strategies",
     "stream",
     "temperature",

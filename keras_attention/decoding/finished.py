@@ -26,7 +26,7 @@ class Finished(NamedTuple):
         return cls(tf.cast(places, dtype) - float("inf"), places)
 
     @property
-    def said_end(self) -> tf.Tensor:
+    def has_end(self) -> tf.Tensor:
         """Whether the last token is the end token.  [B, K] bool."""
         return self.origins % 2 == 1
 
@@ -45,18 +45,18 @@ def add(
     finished: Finished,
     scores: tf.Tensor,
     time: Any,
-    said_end: tf.Tensor | bool,
+    has_end: tf.Tensor | bool,
     groups: int = 1,
     stuck: tf.Tensor | None = None,
 ) -> Finished:
     """Offer the answers that end at this step, one of each hypothesis: the best K' of a group stay.
 
-    scores [B, K], -inf: none; said_end [B, K] bool, or one for all. `stuck` [B, K]: those that ended
-    as controls left them nothing to say. They come behind all others; None if there are none.
+    scores [B, K], -inf: none; has_end [B, K] bool, or one for all. `stuck` [B, K]: those that ended
+    as processors left them nothing to say. They come behind all others; None if there are none.
     """  # noqa: E501
     beam_width = scores.shape[1]
     width = beam_width // groups
-    own = 2 * tf.range(beam_width) + tf.cast(said_end, tf.int32)
+    own = 2 * tf.range(beam_width) + tf.cast(has_end, tf.int32)
     origins = 2 * beam_width * time + own
     origins = tf.broadcast_to(origins, tf.shape(scores))
 
@@ -67,7 +67,7 @@ def add(
     if stuck is None:
         scores, order = tf.math.top_k(scores, width)
     else:
-        order = best_first(scores, join(~finished.said_end, stuck))[:, :width]
+        order = best_first(scores, join(~finished.has_end, stuck))[:, :width]
         scores = tf.gather(scores, order, batch_dims=1)
     origins = tf.gather(origins, order, batch_dims=1)
     if groups > 1:
@@ -106,7 +106,7 @@ def certain(
         bound = tf.where(tf.cast(coverage_penalty, bound.dtype) < 0, float("inf"), bound)
     scores = finished.scores
     if may_be_stuck:
-        scores = tf.where(finished.said_end, scores, -float("inf"))
+        scores = tf.where(finished.has_end, scores, -float("inf"))
     if groups == 1:  # stuck ones come last
         return (scores[:, n_best - 1] >= bound)[:, None]
     found = by_group(scores, width)[:, -1] >= bound  # [B*G]

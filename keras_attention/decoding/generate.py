@@ -9,12 +9,12 @@ import tensorflow as tf
 from keras_attention.backend.keras import no_autograph, tensors_of
 from keras_attention.backend.precast import precast_weights
 from keras_attention.decoding.loop import dynamic_decode
-from keras_attention.decoding.processors import Control, prefix
-from keras_attention.decoding.processors._rows import demand_number
-from keras_attention.decoding.prompt import as_beginning
+from keras_attention.decoding.processors import LogitsProcessor, prefix
+from keras_attention.decoding.processors._rows import check_number
+from keras_attention.decoding.prompt import as_prompt
 from keras_attention.decoding.search import Answers, AnswerSearch
-from keras_attention.decoding.strategies import Chooser, diverse
-from keras_attention.decoding.token_cell import TokenCell, begin, one_control
+from keras_attention.decoding.strategies import Strategy, diverse_beam
+from keras_attention.decoding.token_cell import TokenCell, combine_processors, start_search
 
 __all__ = ["Model", "SearchResult", "alternatives", "generate"]
 
@@ -48,7 +48,7 @@ class Model(Protocol):
     # - `projection() -> project`, which does before the loop what can be done before it;
     # - `prompt(source) -> ids [B, P]`, `pad_id` on the right: how its answers begin, which count it
     #   in their ids, lengths and scores. A decoder alone has nothing else of its source;
-    # - `target_vocab_size`, V: controls of tokens that it does not have are then refused at once.
+    # - `target_vocab_size`, V: processors of tokens that it does not have are then refused at once.
 
 
 class SearchResult(NamedTuple):
@@ -59,7 +59,9 @@ class SearchResult(NamedTuple):
     # [B, K] float32: log p / length penalty + coverage; -inf: no such answer
     scores: tf.Tensor
     alignments: Any  # [B, K, T, S], zeros after the end token; None if not asked for
-    finished: Any = None  # [B, K] bool: it says its end token; False: cut off, or stuck in controls
+    finished: Any = (
+        None  # [B, K] bool: it says its end token; False: cut off, or stuck in processors
+    )
 
 
 @no_autograph
@@ -73,8 +75,8 @@ def generate(
     coverage_penalty: Any = 0.0,
     n_best: int | None = None,
     return_alignments: bool = False,
-    controls: Control | Sequence[Control] = (),
-    chooser: Chooser | None = None,
+    processors: LogitsProcessor | Sequence[LogitsProcessor] = (),
+    strategy: Strategy | None = None,
     pad_to_max_length: bool = False,
 ) -> SearchResult:
     """Search for the answers that a model finds best, or draw from those it could give.
@@ -98,23 +100,23 @@ def generate(
         n_best: how many answers to return, at most (and by default) K. A beam search ends as soon
             as these are certain. Of draws they are the first n.
         return_alignments: also return what each token looked at.
-        controls: what may be said, and how likely: see `controls`.
-        chooser: who picks the next tokens: `best()` (the default: beam search), `sample()`,
-            `stochastic()`, `diverse()`.
+        processors: what may be said, and how likely: see `processors`.
+        strategy: who picks the next tokens: `beam()` (the default: beam search), `sample()`,
+            `stochastic_beam()`, `diverse_beam()`.
         pad_to_max_length: in a graph, T is max_length however short the answers are, as it always
             is under XLA. A graph that LiteRT or XLA is to compile later needs it.
 
-    Returns a `SearchResult`. An answer cut off at `max_length` has no end token; where controls
+    Returns a `SearchResult`. An answer cut off at `max_length` has no end token; where processors
     leave nothing to say an answer stops, comes after all others, and is no more `finished`.
 
     If the model has a `prompt`, an answer begins with it: `max_length`, T, the score, and what
-    controls count (lengths, positions, repetitions, n-grams) include its tokens, as `max_length`,
+    processors count (lengths, positions, repetitions, n-grams) include its tokens, as `max_length`,
     `min_length`, `repetition_penalty` and `no_repeat_ngram_size` of Hugging Face's `generate` do
-    for decoders. `min_new_tokens` and `max_new_tokens` are controls that count what follows it.
+    for decoders. `min_new_tokens` and `max_new_tokens` are processors that count what follows it.
 
     Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, penalties
-    that are not finite, and for controls that contradict each other, naming both; TypeError for a
-    chooser that is none.
+    that are not finite, and for processors that contradict each other, naming both; TypeError for a
+    strategy that is none.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2], [7, 2, 0]])
@@ -125,26 +127,26 @@ def generate(
     n_best = beam_width if n_best is None else n_best
     check_sizes(beam_width, max_length, n_best)
     check_penalties(length_penalty, coverage_penalty)
-    if not isinstance(chooser, Chooser | None):
+    if not isinstance(strategy, Strategy | None):
         raise TypeError(
-            "chooser must be a Chooser, such as sample() gives, or None. Received: "
-            f"chooser={chooser}"
+            "strategy must be a Strategy, such as sample() gives, or None. Received: "
+            f"strategy={strategy}"
         )
-    control, source = one_control(model, controls, max_length), tensors_of(source)
-    memory, state = begin(model, source, beam_width, max_length, control)
+    processor, source = combine_processors(model, processors, max_length), tensors_of(source)
+    memory, state = start_search(model, source, beam_width, max_length, processor)
     batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
     search = AnswerSearch(
-        TokenCell(model, memory, beam_width, control),
+        TokenCell(model, memory, beam_width, processor),
         beam_width,
         model.end_id,
         start=(tf.fill([batch_size], model.start_id), state),
         n_best=n_best,
-        chooser=chooser,
+        strategy=strategy,
         length_penalty=length_penalty,
         coverage_penalty=coverage_penalty,
         max_length=max_length,
         return_alignments=return_alignments,
-        normalize=control is None,
+        normalize=processor is None,
         padded=pad_to_max_length,
     )
     with precast_weights(model):
@@ -161,23 +163,22 @@ def generate(
 def alternatives(
     model: Model,
     source: Any,
-    beginning: Any,
+    target_prefix: Any,
     count: int,
     *,
     max_length: Any = 64,
-    controls: Control | Sequence[Control] = (),
+    processors: LogitsProcessor | Sequence[LogitsProcessor] = (),
     **settings: Any,
 ) -> SearchResult:
-    """How else an answer could go on at a position: the `count` likeliest next tokens, each of
-    them with the greedy rest of its answer.
+    """Return the `count` likeliest tokens after a prefix, each completed by a greedy search.
 
-    `beginning` [B, P] are the tokens before that position, `model.pad_id` on the right of shorter
-    ones; P may be 0. Scores and ids are those of the whole answers, the beginning included, best
-    first. Other settings are those of `generate`, whose `beam_width` and `chooser` are decided
-    here; a token that there is not leaves its place empty.
+    `target_prefix` [B, P] are the first tokens of each answer, padded with `model.pad_id` on the
+    right; P may be 0. Scores and ids are those of the whole answers, prefix included, best first.
+    The other settings are those of `generate`, except `beam_width` and `strategy`, which are set
+    here. Missing alternatives are returned with length 0 and score -inf.
 
-    Raises ValueError for a count below 1, a beginning that is not [B, P], has padding before its
-    tokens, or leaves no position below `max_length`, as far as it is known; and as `generate`.
+    Raises ValueError for a count below 1, and for a prefix that is not [B, P], has padding before
+    its tokens, or leaves no position below a known `max_length`; and as `generate`.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -188,16 +189,16 @@ def alternatives(
     if count < 1:
         raise ValueError(f"count must be at least 1. Received: count={count}")
     size = getattr(model, "target_vocab_size", None)
-    beginning = as_beginning(beginning, model.pad_id, max_length, "beginning", 1, size)
-    position = tf.reduce_sum(tf.cast(beginning >= 0, tf.int32), 1)
-    controls = [controls] if isinstance(controls, Control) else list(controls)
+    target_prefix = as_prompt(target_prefix, model.pad_id, max_length, "target_prefix", 1, size)
+    position = tf.reduce_sum(tf.cast(target_prefix >= 0, tf.int32), 1)
+    processors = [processors] if isinstance(processors, LogitsProcessor) else list(processors)
     return generate(
         model,
         source,
         beam_width=count,
         max_length=max_length,
-        controls=[prefix(beginning, pad_id=-1), *controls],
-        chooser=diverse(count, float("inf"), at=position),
+        processors=[prefix(target_prefix, pad_id=-1), *processors],
+        strategy=diverse_beam(count, float("inf"), at=position),
         **settings,
     )
 
@@ -207,7 +208,7 @@ def check_sizes(beam_width, max_length, n_best) -> None:
     if not isinstance(beam_width, whole) or beam_width < 1:
         raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width!r}")
     rule = "max_length must be at least 1 and whole."
-    demand_number(max_length, lambda x: (x >= 1) & (x == np.floor(x)), rule)
+    check_number(max_length, lambda x: (x >= 1) & (x == np.floor(x)), rule)
     if not isinstance(n_best, whole) or not 1 <= n_best <= beam_width:
         raise ValueError(
             "n_best must be between 1 and beam_width. Received: "
@@ -217,7 +218,7 @@ def check_sizes(beam_width, max_length, n_best) -> None:
 
 def check_penalties(length_penalty, coverage_penalty) -> None:
     for name, value in (("length", length_penalty), ("coverage", coverage_penalty)):
-        demand_number(value, lambda weight: True, f"{name}_penalty must be one finite number.")
+        check_number(value, lambda weight: True, f"{name}_penalty must be one finite number.")
 
 
 def _result(found: Answers, pad_id: int) -> SearchResult:

@@ -125,9 +125,9 @@ def dynamic_decode(
         masks = DropoutMasks(()) if training is False else DropoutMasks.of(decoder)
         if masks.cells:
             masks.draw(tf.shape(finished)[0] * getattr(decoder, "_rows_per_entry", 1))
-        learns = training is not False and not decoder.tracks_own_finished
+        may_train = training is not False and not decoder.tracks_own_finished
         try:
-            with contextlib.nullcontext() if learns else precast_weights(decoder):
+            with contextlib.nullcontext() if may_train else precast_weights(decoder):
                 outputs, state, lengths = _loop(
                     decoder,
                     (finished, inputs, state),
@@ -156,17 +156,19 @@ def _initialize(decoder, kwargs) -> tuple[Any, Any, Any]:
     return decoder.initialize()
 
 
-def _loop(decoder, start, impute_finished, maximum_iterations, training, roomy, **loop_options):
+def _loop(
+    decoder, start, impute_finished, maximum_iterations, training, fixed_size, **loop_options
+):
     """-> outputs [T, N, ...], final state, lengths [N]."""
     finished, inputs, state = start
     if in_xla():
         state = histories.with_room(state, maximum_iterations)
-        roomy = True
+        fixed_size = True
     arrays = tf.nest.map_structure(
         lambda shape, dtype: tf.TensorArray(
             dtype,
-            size=maximum_iterations if roomy else 0,
-            dynamic_size=not roomy,
+            size=maximum_iterations if fixed_size else 0,
+            dynamic_size=not fixed_size,
             element_shape=finished.shape[:1].concatenate(shape),
         ),
         decoder.output_size,
@@ -176,7 +178,7 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, roomy, 
     lengths = tf.zeros_like(finished, tf.int32)
 
     def more(time, arrays, state, inputs, finished, lengths):
-        if not roomy:
+        if not fixed_size:
             return ~tf.reduce_all(finished)
         # The step of an empty batch tells arrays of fixed size how large their zeros are.
         return ~tf.reduce_all(finished) | (tf.size(finished) + time == 0)
@@ -212,7 +214,7 @@ def _loop(decoder, start, impute_finished, maximum_iterations, training, roomy, 
         maximum_iterations=maximum_iterations,
         **loop_options,
     )
-    if roomy:
+    if fixed_size:
         return tf.nest.map_structure(lambda array: array.stack(), arrays), state, lengths
     stack = functools.partial(_stack, finished)
     outputs = tf.nest.map_structure(stack, arrays, decoder.output_size)

@@ -5,8 +5,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.decoding.processors import Control, Search
-from keras_attention.decoding.processors._rows import Place, only, padded, row_of, static
+from keras_attention.decoding.processors import LogitsProcessor, SearchInfo
+from keras_attention.decoding.processors._rows import (
+    Progress,
+    force_token,
+    padded,
+    row_of,
+    static_value,
+)
 from keras_attention.functional import as_ids
 
 
@@ -15,40 +21,40 @@ def prompt_of(model: Any, source: Any, max_length: Any) -> tf.Tensor | None:
     if not hasattr(model, "prompt"):
         return None
     size = getattr(model, "target_vocab_size", None)
-    return as_beginning(model.prompt(source), model.pad_id, max_length, "prompt", vocab_size=size)
+    return as_prompt(model.prompt(source), model.pad_id, max_length, "prompt", vocab_size=size)
 
 
-def after_prompt(control: Control | None) -> Control:
+def after_prompt(processor: LogitsProcessor | None) -> LogitsProcessor:
     """The prompt of the search is said whatever the rules are; these hold for what follows it.
 
-    The control is told of its tokens, so that lengths, positions and repetitions count from the
+    The processor is told of its tokens, so that lengths, positions and repetitions count from the
     first of them. An end token of the prompt does not end it.
     """
 
-    def init(search: Search) -> Place:
-        rest = () if control is None else control.init(search)
-        return Place.first(search, (padded(search.prompt, search, "the prompt"), rest))
+    def init(search: SearchInfo) -> Progress:
+        rest = () if processor is None else processor.init(search)
+        return Progress.first(search, (padded(search.prompt, search, "the prompt"), rest))
 
-    def given(state: Place) -> tf.Tensor:
+    def given(state: Progress) -> tf.Tensor:
         """[N], -1: the prompt is over."""
-        return row_of(state.of[0], state.at)
+        return row_of(state.extra[0], state.length)
 
-    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
-        token, rest = given(state), state.of[1]
-        free = log_probs if control is None else control.apply(log_probs, rest)
-        return tf.where((token >= 0)[:, None], only(log_probs, token), free)
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        token, rest = given(state), state.extra[1]
+        free = log_probs if processor is None else processor.apply(log_probs, rest)
+        return tf.where((token >= 0)[:, None], force_token(log_probs, token), free)
 
-    def advance(state: Place, tokens: tf.Tensor) -> Place:
-        rows, rest = state.of
-        rest = () if control is None else control.advance(rest, tokens)
-        return state.onward(tokens)._replace(of=(rows, rest))
+    def advance(state: Progress, tokens: tf.Tensor) -> Progress:
+        rows, rest = state.extra
+        rest = () if processor is None else processor.advance(rest, tokens)
+        return state.step(tokens)._replace(extra=(rows, rest))
 
-    return Control(
-        init, apply, advance, name="the prompt", in_beginning=lambda state: given(state) >= 0
+    return LogitsProcessor(
+        init, apply, advance, name="the prompt", in_prompt=lambda state: given(state) >= 0
     )
 
 
-def as_beginning(
+def as_prompt(
     ids: Any,
     pad_id: int,
     max_length: Any,
@@ -63,7 +69,7 @@ def as_beginning(
     room for, with `left` tokens after them.
     """
     ids = as_ids(ids, f"A {name}", "B P", pad_id)
-    known, limit = static(ids), static(max_length)
+    known, limit = static_value(ids), static_value(max_length)
     checks = []
     if known is not None:
         for wrong, rule in _broken(known, pad_id, name, left, vocab_size, limit):

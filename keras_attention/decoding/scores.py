@@ -1,21 +1,21 @@
-"""How likely given answers are."""
+"""Log-probabilities of given answers."""
 
 from typing import Any
 
 import tensorflow as tf
 
 from keras_attention.decoding.loop import Decoder, dynamic_decode
-from keras_attention.decoding.token_cell import TokenCell, begin
+from keras_attention.decoding.token_cell import TokenCell, start_search
 from keras_attention.functional import cross_entropy
 
 __all__ = ["token_log_probs"]
 
 
-def token_log_probs(model: Any, source: Any, said: tf.Tensor) -> tf.Tensor:
-    """log p(said_t | said_<t, source), as a search sees it: step by step.
+def token_log_probs(model: Any, source: Any, targets: tf.Tensor) -> tf.Tensor:
+    """log p(target_t | target_<t, source), computed step by step as in a search.
 
-    source: what `model.encode` takes, for B sources; said: int32 [B, T], `pad_id` on the right of
-    the shorter ones -> float32 [B, T], zeros at the padding.
+    source: what `model.encode` takes, for B sources; targets: int32 [B, T], padded with `pad_id` on
+    the right -> float32 [B, T], zeros at the padding.
 
     >>> from models import RNNSeq2Seq
     >>> model = RNNSeq2Seq(vocab_size=20, units=8)
@@ -25,31 +25,33 @@ def token_log_probs(model: Any, source: Any, said: tf.Tensor) -> tf.Tensor:
     True
     """
     log_probs, _, _ = dynamic_decode(
-        _Dictated(model, source, said), maximum_iterations=tf.shape(said)[1], training=False
+        _TeacherForced(model, source, targets),
+        maximum_iterations=tf.shape(targets)[1],
+        training=False,
     )
-    return tf.where(said != model.pad_id, log_probs, tf.zeros([], log_probs.dtype))
+    return tf.where(targets != model.pad_id, log_probs, tf.zeros([], log_probs.dtype))
 
 
-class _Dictated(Decoder):
-    """Says what it is told to, and gives the log p of each token."""
+class _TeacherForced(Decoder):
+    """Feeds the given tokens, and outputs the log p of each."""
 
     batch_size: Any = None
     output_size: Any = tf.TensorShape([])
     output_dtype: Any = tf.float32
 
-    def __init__(self, model, source, said):
-        self._model, self._source, self._said = model, source, said
+    def __init__(self, model, source, targets):
+        self._model, self._source, self._targets = model, source, targets
 
     def initialize(self, name=None):
-        rows, steps = tf.unstack(tf.shape(self._said))
-        memory, state = begin(self._model, self._source, 1, steps, control=None)
-        self._cell = TokenCell(self._model, memory, 1, control=None)
+        rows, steps = tf.unstack(tf.shape(self._targets))
+        memory, state = start_search(self._model, self._source, 1, steps, processor=None)
+        self._cell = TokenCell(self._model, memory, 1, processor=None)
         return tf.zeros([rows], tf.bool), tf.fill([rows], self._model.start_id), state
 
     def step(self, time, inputs, state, training=None, name=None):
         logits, following = self._cell(inputs, state)
-        told = self._said[:, time]
-        log_probs = -cross_entropy(told, logits)
-        # A cell may give a tuple for a list.
+        target = self._targets[:, time]
+        log_probs = -cross_entropy(target, logits)
+        # A cell may return a tuple for a list.
         state = tf.nest.pack_sequence_as(state, tf.nest.flatten(following))
-        return tf.cast(log_probs, tf.float32), state, told, tf.zeros_like(told, tf.bool)
+        return tf.cast(log_probs, tf.float32), state, target, tf.zeros_like(target, tf.bool)

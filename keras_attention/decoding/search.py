@@ -20,7 +20,7 @@ from keras_attention.decoding.search_step import (
     search_step,
     walkable,
 )
-from keras_attention.decoding.strategies import Chooser, Continuations, best
+from keras_attention.decoding.strategies import Continuations, Strategy, beam
 from keras_attention.functional import log_normalizer, widen
 
 __all__ = ["Answers", "AnswerSearch", "StepOutput"]
@@ -47,10 +47,11 @@ class Answers(NamedTuple):
 class AnswerSearch(Decoder):
     """K hypotheses of every source, and beside them its finished answers.
 
-    A beam search (of a chooser with `choose_apart`) goes on with the K best hypotheses that have
-    not ended. What ended among the K best continuations of a step is kept apart, the best K of it,
-    and the search of a source is over when nothing that goes on can become one of its best answers.
-    With one hypothesis for each group, and with other choosers, finished hypotheses keep their
+    A beam search (a strategy with `choose_unfinished`) goes on with the K best hypotheses that
+    have not ended. Answers that end among the K best continuations of a step are kept beside them,
+    the K best of all, and the search of a source ends when no live hypothesis can still become one
+    of its best answers.
+    With one hypothesis for each group, and with other strategies, finished hypotheses keep their
     places: one hypothesis alone is greedy, and draws are those that were drawn.
 
     Scores are those of `generate`, where T counts the end token: so all continuations of a step
@@ -58,9 +59,9 @@ class AnswerSearch(Decoder):
 
     Args:
         cell: (tokens [N], state, training=) -> (logits [N, V], state), states of N = B*K rows. It
-            may have `reorder(state, parents [B, K])`, and `in_beginning(state) -> [N] bool`: whose
+            may have `reorder(state, parents [B, K])`, and `in_prompt(state) -> [N] bool`: whose
             next token is given, so that an end token there ends nothing.
-        beam_width, n_best, chooser, length_penalty, coverage_penalty, max_length,
+        beam_width, n_best, strategy, length_penalty, coverage_penalty, max_length,
             return_alignments: of `generate`.
         end_id: an id outside of the vocabulary means that no answer ends.
         normalize: False for a cell that gives log-probabilities, of which some may be -inf.
@@ -79,7 +80,7 @@ class AnswerSearch(Decoder):
         *,
         start: tuple[Any, Any] | None = None,
         n_best: int | None = None,
-        chooser: Chooser | None = None,
+        strategy: Strategy | None = None,
         length_penalty: Any = 0.0,
         coverage_penalty: Any = 0.0,
         max_length: Any = None,
@@ -89,16 +90,16 @@ class AnswerSearch(Decoder):
     ):
         self._cell, self._beam_width, self._start = cell, beam_width, start
         self._end_token = tf.convert_to_tensor(end_id, tf.int32)
-        self._chooser = best() if chooser is None else chooser
+        self._strategy = beam() if strategy is None else strategy
         self._n_best = beam_width if n_best is None else n_best
         self._length_penalty, self._coverage_penalty = length_penalty, coverage_penalty
         self._max_length, self._normalize, self._padded = max_length, normalize, padded
         self._return_alignments = return_alignments
         self._covers = tf.get_static_value(coverage_penalty) != 0.0
-        self._in_beginning = getattr(cell, "in_beginning", None)
-        apart = beam_width > self._chooser.groups
-        self._choose_apart = self._chooser.choose_apart if apart else None
-        self._keeps_apart = self._choose_apart is not None
+        self._in_beginning = getattr(cell, "in_prompt", None)
+        apart = beam_width > self._strategy.groups
+        self._choose_unfinished = self._strategy.choose_unfinished if apart else None
+        self._keeps_finished = self._choose_unfinished is not None
 
     # -- the loop
 
@@ -122,7 +123,7 @@ class AnswerSearch(Decoder):
         batch_size, width = tf.shape(tokens)[0], self._beam_width
         floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
         dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
-        live = tf.broadcast_to(tf.constant(self._chooser.live(width)), [batch_size, width])
+        live = tf.broadcast_to(tf.constant(self._strategy.live(width)), [batch_size, width])
         coverage = ()
         if self._covers or self._return_alignments:
             attention = self._attention(cell_state)
@@ -135,13 +136,13 @@ class AnswerSearch(Decoder):
             lengths=tf.zeros([batch_size, width], tf.int64),
             accumulated_attention_probs=coverage,
         )
-        choice = self._chooser.init(batch_size, width)
-        finished = Finished.empty(batch_size, width, dtype) if self._keeps_apart else ()
+        choice = self._strategy.init(batch_size, width)
+        finished = Finished.empty(batch_size, width, dtype) if self._keeps_finished else ()
         state = SearchState(beams, tf.zeros_like(live), choice, finished)
         return ~live, tf.repeat(tokens[:, None], width, axis=1), state
 
     def step(self, time, inputs, state, training=None, name=None):
-        """Extend every hypothesis by every token, and let the chooser choose."""
+        """Extend every hypothesis by every token, and let the strategy choose."""
         before = state.beams.cell_state
         logits, cell_state = self._cell(tf.reshape(inputs, [-1]), before, training=False)
         cell_state = same_structure(before, cell_state)
@@ -149,9 +150,9 @@ class AnswerSearch(Decoder):
         given = None
         if self._in_beginning is not None:
             given = self._split(self._in_beginning(cell_state))
-        if self._choose_apart is not None:
-            choose = self._choose_apart
-            choice, state = self._apart(choose, time, logits, cell_state, state, given)
+        if self._choose_unfinished is not None:
+            choose = self._choose_unfinished
+            choice, state = self._beam_step(choose, time, logits, cell_state, state, given)
             ids, parents = choice.ids, choice.parents
         else:
             output, state = search_step(
@@ -159,22 +160,22 @@ class AnswerSearch(Decoder):
                 logits,
                 cell_state,
                 state,
-                self._chooser,
+                self._strategy,
                 self._end_token,
                 self._length_penalty,
                 self._coverage_penalty,
                 normalize=self._normalize,
                 reorder=self._reorder,
-                in_beginning=given,
+                in_prompt=given,
                 end_counts=True,
             )
             ids, parents = output.predicted_ids, output.parent_ids
         alignments = self._attention(cell_state) if self._return_alignments else ()
         return StepOutput(ids, parents, alignments), state, ids, state.beams.finished
 
-    def _apart(self, choose, time, logits, cell_state, state, given):
+    def _beam_step(self, choose, time, logits, cell_state, state, given):
         """One step of a beam search that keeps its finished answers apart."""
-        beams, groups = state.beams, self._chooser.groups
+        beams, groups = state.beams, self._strategy.groups
         never = tf.constant(-float("inf"), logits.dtype)
         coverage = beams.accumulated_attention_probs
         if self._covers:
@@ -190,15 +191,15 @@ class AnswerSearch(Decoder):
             finished=beams.finished,
             end_token=self._end_token,
             repeated=repeated_token(self._end_token, logits),
-            in_beginning=given,
+            in_prompt=given,
         )
         live, ends, choice_state = choose(continuations, state.choice)
-        scores, said_end, stuck = self._scores(ends, time + 1, coverage), True, None
+        scores, has_end, stuck = self._scores(ends, time + 1, coverage), True, None
         if not self._normalize:  # a row may have nothing left to say
             stuck = (tf.reduce_max(logits, -1) == never) & ~beams.finished
             as_it_is = self._scores(beams.log_probs, time, beams.accumulated_attention_probs)
-            scores, said_end = tf.where(stuck, as_it_is, scores), ~stuck
-        finished = answers.add(state.finished, scores, time, said_end, groups, stuck)
+            scores, has_end = tf.where(stuck, as_it_is, scores), ~stuck
+        finished = answers.add(state.finished, scores, time, has_end, groups, stuck)
         over = answers.certain(
             finished,
             live.log_probs,
@@ -227,46 +228,46 @@ class AnswerSearch(Decoder):
     def finalize(self, outputs, final_state, sequence_lengths):
         """The answers that were found, followed back from their ends.  -> `Answers`, state."""
         found, lengths = self._found(outputs, final_state)
-        stuck = ~found.said_end & (lengths < tf.shape(outputs.ids)[0])
+        stuck = ~found.has_end & (lengths < tf.shape(outputs.ids)[0])
         scores = found.scores
-        if not self._chooser.ranked:  # the answers stay in the order drawn
+        if not self._strategy.ranked:  # the answers stay in the order drawn
             scores, stuck = tf.zeros_like(scores), stuck | (scores == -float("inf"))
         order = answers.best_first(scores, stuck)[:, : self._n_best]
         lengths, *parts = (
             tf.gather(x, order, batch_dims=1)
-            for x in (lengths, found.scores, found.said_end, found.times, found.places)
+            for x in (lengths, found.scores, found.has_end, found.times, found.places)
         )
-        scores, said_end, times, places = parts
+        scores, has_end, times, places = parts
         real = scores > -float("inf")
-        lengths, said_end = tf.where(real, lengths, 0), said_end & real
+        lengths, has_end = tf.where(real, lengths, 0), has_end & real
         parents = outputs.parents
-        if not self._keeps_apart:
+        if not self._keeps_finished:
             parents = walkable(outputs.ids, parents)
         ids, alignments = self._follow_back(outputs._replace(parents=parents), times, places)
         # Transposed last: OpenVINO cannot read a gather in a batch of what was transposed.
         ids = tf.transpose(ids, [1, 2, 0])  # [B, n, T]
         if self._return_alignments:
             alignments = tf.transpose(alignments, [1, 2, 0, 3])
-        if self._keeps_apart and not (self._padded or in_xla()):  # it may outlast its answers
+        if self._keeps_finished and not (self._padded or in_xla()):  # it may outlast its answers
             longest = tf.maximum(tf.reduce_max(lengths), 1)
             ids = ids[:, :, :longest]
             alignments = alignments[:, :, :longest] if self._return_alignments else ()
-        return Answers(ids, lengths, scores, alignments, said_end), final_state
+        return Answers(ids, lengths, scores, alignments, has_end), final_state
 
     def _found(self, outputs, state) -> tuple[Finished, tf.Tensor]:
         """All answers, K for each source, and their lengths [B, K]."""
         beams, steps = state.beams, tf.shape(outputs.ids)[0]
         coverage = beams.accumulated_attention_probs
-        if self._keeps_apart:  # what goes on at the limit is cut off there, and has no end token
+        if self._keeps_finished:  # what goes on at the limit is cut off there, and has no end token
             scores = self._scores(beams.log_probs, steps, coverage)
-            # As good as any, whether or not there are controls: what is stuck lies there already.
+            # As good as any, whether or not there are processors: what is stuck lies there already.
             stuck = None if self._normalize else tf.zeros_like(beams.finished)
-            found = answers.add(state.finished, scores, steps, False, self._chooser.groups, stuck)
-            return found, found.times + tf.cast(found.said_end, tf.int32)
+            found = answers.add(state.finished, scores, steps, False, self._strategy.groups, stuck)
+            return found, found.times + tf.cast(found.has_end, tf.int32)
         lengths = tf.cast(beams.lengths, tf.int32)
         scores = self._scores(beams.log_probs, lengths, coverage)
-        said_end = tf.cast(beams.finished & ~state.stuck, tf.int32)
-        origins = 2 * (steps * self._beam_width + tf.range(self._beam_width)) + said_end
+        has_end = tf.cast(beams.finished & ~state.stuck, tf.int32)
+        origins = 2 * (steps * self._beam_width + tf.range(self._beam_width)) + has_end
         return Finished(scores, origins), lengths
 
     def _follow_back(self, outputs, times, places) -> tuple[tf.Tensor, Any]:

@@ -32,8 +32,8 @@ class SearchState(NamedTuple):
     """What a search carries beside its hypotheses."""
 
     beams: Hypotheses
-    stuck: Any  # [B, K] bool: ended because the controls left it nothing to say
-    choice: Any  # the chooser's own
+    stuck: Any  # [B, K] bool: ended because the processors left it nothing to say
+    choice: Any  # the strategy's own
     finished: Any = ()  # the answers that are kept apart, in a search that does so
 
     @property
@@ -50,21 +50,21 @@ def search_step(
     logits,
     next_cell_state,
     state,
-    chooser,
+    strategy,
     end_token,
     length_penalty_weight=0.0,
     coverage_penalty_weight=0.0,
     output_all_scores=False,
     normalize=True,
     reorder=None,
-    in_beginning=None,
+    in_prompt=None,
     end_counts=False,
 ):
-    """Let the chooser choose which hypotheses go on.  logits [B, K, V] -> output, state.
+    """Let the strategy choose which hypotheses go on.  logits [B, K, V] -> output, state.
 
     `normalize`: whether these are logits, or log-probabilities already. `reorder(cell_state,
     parents)`: how the cell's state follows, if not by a gather of its leaves [B, K, ...].
-    `in_beginning` [B, K] bool: whose next token is given; an end token there ends nothing.
+    `in_prompt` [B, K] bool: whose next token is given; an end token there ends nothing.
     `end_counts`: whether a continuation by the end token is weighed by its full length; in tfa by
     the length without it.
     """
@@ -73,7 +73,7 @@ def search_step(
     logits = tf.cast(logits, beams.log_probs.dtype)
     never = tf.constant(-float("inf"), logits.dtype)
     finished, stuck = beams.finished, state.stuck
-    if not normalize:  # under controls a row may have nothing left to say: it ends here
+    if not normalize:  # under processors a row may have nothing left to say: it ends here
         silent = tf.reduce_max(logits, -1) == never
         stuck |= silent & ~finished
     coverage = ()
@@ -88,8 +88,8 @@ def search_step(
     def scored(ids, log_probs):
         """ids [B, K, C] or [1, 1, C], log p of the token [B, K, C] -> total log p, score."""
         ends = ids == end_token
-        if in_beginning is not None:
-            ends &= ~in_beginning[..., None]
+        if in_prompt is not None:
+            ends &= ~in_prompt[..., None]
         frozen = tf.where(ids == repeated, tf.zeros([], log_probs.dtype), never)
         log_probs = tf.where(over[..., None], frozen, log_probs)
         total = beams.log_probs[..., None] + log_probs
@@ -120,12 +120,12 @@ def search_step(
         repeated=repeated,
         scored=scored,
     )
-    choice, chooser_state = chooser.choose(continuations, state.choice)
+    choice, strategy_state = strategy.choose(continuations, state.choice)
     parents = choice.parents
     parent_over = gather_beams(over, parents)
     ended = choice.ids == end_token
-    if in_beginning is not None:
-        ended &= ~gather_beams(in_beginning, parents)
+    if in_prompt is not None:
+        ended &= ~gather_beams(in_prompt, parents)
     follow = functools.partial(tf.nest.map_structure, lambda leaf: _follow(leaf, parents))
     dead = choice.log_probs == never
     lengths = gather_beams(beams.lengths, parents) + tf.cast(~parent_over, beams.lengths.dtype)
@@ -143,7 +143,7 @@ def search_step(
         everything = tf.range(tf.shape(logits)[2])[None, None]
         scores = scored(everything, logits - norm())[1]
     next_state = state._replace(
-        beams=next_beams, stuck=gather_beams(stuck, parents), choice=chooser_state
+        beams=next_beams, stuck=gather_beams(stuck, parents), choice=strategy_state
     )
     return StepChoice(scores, choice.ids, parents), next_state
 

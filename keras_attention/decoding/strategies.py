@@ -1,7 +1,7 @@
 """Who picks the next token: the one part in which greedy, beam and sampled decoding differ.
 
-A chooser sees what every hypothesis could say next (`Continuations`) and says which K go on
-(`Choice`). B sources, K hypotheses each, V tokens.
+A strategy sees what every hypothesis could say next (`Continuations`) and says which K go on
+(`NextHypotheses`). B sources, K hypotheses each, V tokens.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.decoding.processors._rows import demand, static
+from keras_attention.backend.saving import renamed
+from keras_attention.decoding.processors._rows import check_value, static_value
 from keras_attention.functional import gumbel, top_k
 
-__all__ = ["Choice", "Chooser", "Continuations", "best", "diverse", "sample", "stochastic"]
+__all__ = [
+    "NextHypotheses",
+    "Strategy",
+    "Continuations",
+    "beam",
+    "diverse_beam",
+    "sample",
+    "stochastic_beam",
+]
 
 
 class Continuations(NamedTuple):
     """What every hypothesis of every source could say next."""
 
     time: tf.Tensor  # scalar int32
-    logits: tf.Tensor  # [B, K, V]: logits, or log p under controls, where -inf is forbidden
+    logits: tf.Tensor  # [B, K, V]: logits, or log p under processors, where -inf is forbidden
     # what makes `logits - norm()` the log p that is scored, [B, K, 1]; cheaper for whom has the
     # likeliest id of each row, [B, K, 1]
     norm: Callable[..., tf.Tensor]
@@ -29,12 +38,12 @@ class Continuations(NamedTuple):
     end_token: tf.Tensor  # scalar; outside of the vocabulary: nothing ends
     repeated: tf.Tensor  # scalar: the end token, or an id of the vocabulary that stands for it
     # ids [B, K, C], log p of them [B, K, C] -> log p of the hypotheses with them, their scores.
-    # None for `choose_apart`, where all continuations have the same length
+    # None for `choose_unfinished`, where all continuations have the same length
     scored: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
-    in_beginning: Any = None  # [B, K] bool: the next token is given and ends nothing; None: of none
+    in_prompt: Any = None  # [B, K] bool: the next token is given and ends nothing; None: of none
 
 
-class Choice(NamedTuple):
+class NextHypotheses(NamedTuple):
     """The K that go on: which token, behind which parent, with which total log p and score."""
 
     ids: tf.Tensor  # [B, K]
@@ -43,48 +52,53 @@ class Choice(NamedTuple):
     scores: tf.Tensor  # [B, K]
 
 
-class Chooser(NamedTuple):
+class Strategy(NamedTuple):
     """Three functions, and a fourth for beams.
 
-    `live(K)`: [K] bool, which hypotheses a source begins with. `init(B, K)`: the chooser's state, a
-    nest. `choose(continuations, state)`: the `Choice`, and the next state. With
-    `choose_apart(continuations, state)` a search keeps finished answers beside the K hypotheses: it
-    gives the `Choice` of those that go on, log p [B, K] of the hypotheses that end here (-inf: this
-    one does not), and the next state.
+    `live(K)`: [K] bool, which hypotheses a source begins with. `init(B, K)`: the strategy's state,
+    a nest. `choose(continuations, state)`: the `NextHypotheses`, and the next state. With
+    `choose_unfinished(continuations, state)` a search keeps finished answers beside the K
+    hypotheses: it returns the `NextHypotheses` of those that continue, log p [B, K] of the
+    hypotheses that end at this step (-inf: this one does not), and the next state.
     """
 
     live: Callable[[int], Any]
     init: Callable[[Any, int], Any]
-    choose: Callable[[Continuations, Any], tuple[Choice, Any]]
-    choose_apart: Callable[[Continuations, Any], tuple[Choice, tf.Tensor, Any]] | None = None
+    choose: Callable[[Continuations, Any], tuple[NextHypotheses, Any]]
+    choose_unfinished: (
+        Callable[[Continuations, Any], tuple[NextHypotheses, tf.Tensor, Any]] | None
+    ) = None
     groups: int = 1
     made_by: tuple[str, dict] | None = None  # a function here and its arguments, for saving
     ranked: bool = True  # whether a result has the best first; else as the K stand in the search
 
 
-def saved(chooser: Chooser | None) -> dict | None:
-    """How a chooser was made, as JSON. Raises ValueError for one that was not made here."""
-    if chooser is None:
+def serialize(strategy: Strategy | None) -> dict | None:
+    """The function that made a strategy and its arguments, as JSON.
+
+    Raises ValueError for a strategy that no function of this module made.
+    """
+    if strategy is None:
         return None
-    if chooser.made_by is None:
+    if strategy.made_by is None:
         raise ValueError(
-            "Of choosers only those that best, sample, stochastic and diverse make can be saved. "
-            f"Received: {chooser}. Make the decoder anew where it is loaded."
+            "Only strategies made by beam, sample, stochastic_beam or diverse_beam can be saved. "
+            f"Received: {strategy}. Build the decoder again in the program that loads the model."
         )
-    name, arguments = chooser.made_by
+    name, arguments = strategy.made_by
     return {"name": name, **arguments}
 
 
-def made_again(config: dict | None) -> Chooser | None:
-    """The inverse of `saved`."""
+def deserialize(config: dict | None) -> Strategy | None:
+    """The inverse of `serialize`."""
     if config is None:
         return None
-    makers = {maker.__name__: maker for maker in (best, sample, stochastic, diverse)}
+    makers = {maker.__name__: maker for maker in (beam, sample, stochastic_beam, diverse_beam)}
     config = dict(config)
-    return makers[config.pop("name")](**config)
+    return makers[renamed(config.pop("name"))](**config)
 
 
-def best() -> Chooser:
+def beam() -> Strategy:
     """The K best of all continuations: beam search, and with K = 1 greedy search.
 
     In `generate` the K best continuations are looked through at each step: what ends there is kept
@@ -92,7 +106,7 @@ def best() -> Chooser:
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
-    >>> found = model.generate(source, beam_width=3, max_length=4, chooser=best())
+    >>> found = model.generate(source, beam_width=3, max_length=4, strategy=beam())
     >>> bool((found.ids == model.generate(source, beam_width=3, max_length=4).ids).numpy().all())
     True
     """
@@ -102,18 +116,18 @@ def best() -> Chooser:
         total, scores = scored()
         return _pick(ids, total, scores, ids.shape[1]), state
 
-    def choose_apart(continuations, state):
-        return *_choose_apart(continuations), state
+    def choose_unfinished(continuations, state):
+        return *_choose_unfinished(continuations), state
 
-    return Chooser(
-        _first, lambda batch_size, beam_width: (), choose, choose_apart, made_by=("best", {})
+    return Strategy(
+        _first, lambda batch_size, beam_width: (), choose, choose_unfinished, made_by=("beam", {})
     )
 
 
-def sample(seed: Any = None, best_first: bool = False) -> Chooser:
+def sample(seed: Any = None, best_first: bool = False) -> Strategy:
     """K independent draws from what the model says, each token by its probability.
 
-    What controls forbid or reshape is drawn from as they leave it, renormalised. A result has the
+    What processors forbid or reshape is drawn from as they leave it, renormalised. A result has the
     answers in the order drawn, so that the first of them, and those of `n_best`, are draws like
     all; with `best_first` they are sorted, and the first is the likeliest of K draws.
 
@@ -122,7 +136,7 @@ def sample(seed: Any = None, best_first: bool = False) -> Chooser:
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
-    >>> one, again = (model.generate(source, max_length=4, chooser=sample(seed=7)) for _ in "ab")
+    >>> one, again = (model.generate(source, max_length=4, strategy=sample(seed=7)) for _ in "ab")
     >>> bool((one.ids == again.ids).numpy().all())
     True
     """
@@ -137,17 +151,17 @@ def sample(seed: Any = None, best_first: bool = False) -> Chooser:
         log_probs = tf.gather(logits, ids, batch_dims=2) - continuations.norm()
         total, scores = continuations.scored(ids, log_probs)
         own = tf.zeros_like(ids[..., 0]) + tf.range(ids.shape[1])
-        return Choice(ids[..., 0], own, total[..., 0], scores[..., 0]), state
+        return NextHypotheses(ids[..., 0], own, total[..., 0], scores[..., 0]), state
 
     def live(beam_width):
         return [True] * beam_width
 
     _check_seed(seed)
     made_by = ("sample", {"seed": seed, "best_first": best_first})
-    return Chooser(live, init, choose, ranked=best_first, made_by=made_by)
+    return Strategy(live, init, choose, ranked=best_first, made_by=made_by)
 
 
-def stochastic(seed: Any = None, best_first: bool = False) -> Chooser:
+def stochastic_beam(seed: Any = None, best_first: bool = False) -> Strategy:
     """K draws without replacement from all answers (Kool et al., 2019, algorithm 1).
 
     Beam search over log-probabilities that carry Gumbel noise: a hypothesis hands its noise to the
@@ -156,7 +170,7 @@ def stochastic(seed: Any = None, best_first: bool = False) -> Chooser:
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
-    >>> found = model.generate(source, beam_width=9, max_length=4, chooser=stochastic(seed=7))
+    >>> found = model.generate(source, beam_width=9, max_length=4, strategy=stochastic_beam(seed=7))
     >>> len({tuple(answer) for answer in found.ids[0].numpy()})
     9
     """
@@ -180,14 +194,14 @@ def stochastic(seed: Any = None, best_first: bool = False) -> Chooser:
         chosen = [tf.gather(_rows(x), flat, batch_dims=1) for x in (total, scores)]
         dead = values == -float("inf")
         chosen = [tf.where(dead, -float("inf"), x) for x in chosen]
-        return Choice(ids, parents, *chosen), (seed, values)
+        return NextHypotheses(ids, parents, *chosen), (seed, values)
 
     _check_seed(seed)
-    made_by = ("stochastic", {"seed": seed, "best_first": best_first})
-    return Chooser(_first, init, choose, ranked=best_first, made_by=made_by)
+    made_by = ("stochastic_beam", {"seed": seed, "best_first": best_first})
+    return Strategy(_first, init, choose, ranked=best_first, made_by=made_by)
 
 
-def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
+def diverse_beam(groups: int, strength: Any = 1.0, at: Any = None) -> Strategy:
     """Diverse beam search (Vijayakumar et al., 2018): K hypotheses in `groups` beams of their own.
 
     The beams choose one after the other; a token costs `strength`, taken from its log p, for every
@@ -200,11 +214,11 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
-    >>> found = model.generate(source, beam_width=4, max_length=4, chooser=diverse(2, 1e9))
+    >>> found = model.generate(source, beam_width=4, max_length=4, strategy=diverse_beam(2, 1e9))
     >>> len({int(first) for first in found.ids[0, :, 0]}) >= 2
     True
     """
-    known = static(strength)
+    known = static_value(strength)
     wrong = known is not None and not (known.dtype.kind in "biufV" and np.all(known >= 0))
     if not isinstance(groups, int) or groups < 1 or wrong:
         raise ValueError(
@@ -239,14 +253,16 @@ def diverse(groups: int, strength: Any = 1.0, at: Any = None) -> Chooser:
             silent = tf.gather(continuations.finished, picked.parents, batch_dims=1)
             silent |= picked.log_probs == -float("inf")
             said = _join(said, tf.where(silent, -1, picked.ids))  # -1: no token
-        return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), state
+        return NextHypotheses(*(tf.concat(parts, 1) for parts in zip(*choices))), state
 
-    def choose_apart(continuations, state):
+    def choose_unfinished(continuations, state):
         weight = weight_at(continuations.time, continuations.logits.dtype)
-        return *_choose_apart(continuations, groups, weight), state
+        return *_choose_unfinished(continuations, groups, weight), state
 
-    made_by = ("diverse", {"groups": groups, "strength": strength, "at": at})
-    return Chooser(live, lambda batch_size, beam_width: (), choose, choose_apart, groups, made_by)
+    made_by = ("diverse_beam", {"groups": groups, "strength": strength, "at": at})
+    return Strategy(
+        live, lambda batch_size, beam_width: (), choose, choose_unfinished, groups, made_by
+    )
 
 
 def _group_width(beam_width, groups):
@@ -291,10 +307,10 @@ def _candidates(continuations):
     return ids, scored
 
 
-def _choose_apart(continuations, groups=1, weight=0.0):
+def _choose_unfinished(continuations, groups=1, weight=0.0):
     """The K best continuations that do not end, and the hypotheses that end among the K best of all.
 
-    -> `Choice`, log p of those that end [B, K]. The groups choose one after the other; a token costs
+    -> `NextHypotheses`, log p of those that end [B, K]. The groups choose one after the other; a token costs
     `weight` for every time that a group before has chosen it.
     """  # noqa: E501
     logits, end_token = continuations.logits, continuations.end_token
@@ -308,9 +324,9 @@ def _choose_apart(continuations, groups=1, weight=0.0):
     end = tf.gather(logits, continuations.repeated, axis=2) - norm[..., 0]
     ended, is_end = continuations.log_probs + end, ids == end_token
     may_end = end_token == continuations.repeated
-    if continuations.in_beginning is not None:
-        may_end &= ~continuations.in_beginning
-        is_end &= ~continuations.in_beginning[..., None]
+    if continuations.in_prompt is not None:
+        may_end &= ~continuations.in_prompt
+        is_end &= ~continuations.in_prompt[..., None]
     ended, total = tf.where(may_end, ended, never), tf.where(is_end, never, total)
     if groups == 1:
         live, values = _go_on(ids, total, beam_width)
@@ -329,10 +345,10 @@ def _choose_apart(continuations, groups=1, weight=0.0):
         ends.append(tf.where(ends_here, ended[:, mine], never))
         said = _join(said, tf.where(values > never, live.ids, -1))  # -1: no token
         said = _join(said, tf.where(ends_here, end_token, -1))
-    return Choice(*(tf.concat(parts, 1) for parts in zip(*choices))), tf.concat(ends, 1)
+    return NextHypotheses(*(tf.concat(parts, 1) for parts in zip(*choices))), tf.concat(ends, 1)
 
 
-def _go_on(ids, total, count, cost=None) -> tuple[Choice, tf.Tensor]:
+def _go_on(ids, total, count, cost=None) -> tuple[NextHypotheses, tf.Tensor]:
     """The best `count` of [B, K, C], and what they were chosen by: with the cost, [B, count]."""
     values, chosen = tf.math.top_k(_rows(total if cost is None else total - cost), count)
     values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
@@ -342,7 +358,7 @@ def _go_on(ids, total, count, cost=None) -> tuple[Choice, tf.Tensor]:
         log_probs = tf.gather(_rows(total), chosen, batch_dims=1)
         log_probs = tf.where(values == -float("inf"), values, log_probs)
     ids_chosen = tf.gather(_rows(ids), chosen, batch_dims=1)
-    return Choice(ids_chosen, chosen // ids.shape[2], log_probs, log_probs), values
+    return NextHypotheses(ids_chosen, chosen // ids.shape[2], log_probs, log_probs), values
 
 
 def _among_best(rivals, values):
@@ -362,7 +378,7 @@ def _join(some, more):
     return more if some is None else tf.concat([some, more], 1)
 
 
-def _pick(ids, total, scores, count, values=None) -> Choice:
+def _pick(ids, total, scores, count, values=None) -> NextHypotheses:
     """The best `count` of [B, K, C], by their scores, or by other values [B, K, C]."""
     choices = ids.shape[2]
     values, chosen = tf.math.top_k(_rows(scores if values is None else values), count)
@@ -377,7 +393,7 @@ def _pick(ids, total, scores, count, values=None) -> Choice:
         tf.where(forbidden, tf.constant(-float("inf"), x.dtype), of_chosen(x))
         for x in (total, scores)
     )
-    return Choice(of_chosen(ids), chosen // choices, total, scores)
+    return NextHypotheses(of_chosen(ids), chosen // choices, total, scores)
 
 
 def _rows(x):
@@ -406,7 +422,7 @@ def _truncated(noisy, limit):
 def _check_seed(seed):
     """ValueError for what is known to be neither None nor one or two whole numbers of int32."""
     if seed is not None:
-        demand(
+        check_value(
             seed,
             lambda x: (x.shape in ((), (2,))) & (x == np.floor(x)) & (abs(x) < 2**31),
             "seed must be a whole number that fits into int32, or two.",

@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph, tensors_of
 from keras_attention.decoding.generate import Model, check_penalties, check_sizes
-from keras_attention.decoding.processors import Control
+from keras_attention.decoding.processors import LogitsProcessor
 from keras_attention.decoding.prompt import prompt_of
 from keras_attention.decoding.search import AnswerSearch
-from keras_attention.decoding.strategies import Chooser, best
-from keras_attention.decoding.token_cell import TokenCell, begin, one_control
+from keras_attention.decoding.strategies import Strategy, beam
+from keras_attention.decoding.token_cell import TokenCell, combine_processors, start_search
 
 __all__ = ["Stream", "stream"]
 
@@ -44,16 +44,16 @@ class Stream:
         max_length: the longest answer in tokens, the end token counted; an int.
         length_penalty, coverage_penalty: of `generate`. They do not change what one hypothesis
             says, for all its continuations have the same length.
-        controls: what may be said, and how likely: see `controls`. A setting that is given for each
-            source, [B], binds the stream to this batch.
-        chooser: `best()` (the default: greedy) or `sample(seed)`.
+        processors: logits processors, see `decoding.processors`. A setting that is given for each
+            source, [B], binds the stream to this batch size.
+        strategy: `beam()` (the default: greedy) or `sample(seed)`.
         return_alignments: also say what each token looked at.
 
     Call: `stream(source)` -> an iterator of tokens [B], int32 arrays, or of pairs (tokens [B],
     alignments [B, S]). A row that has ended gives the pad id; when all have, the iterator ends.
     The first call traces the step; the others, and sources of other shapes, mostly do not.
 
-    Raises ValueError for a max_length below 1, and for controls that contradict each other.
+    Raises ValueError for a max_length below 1, and for processors that contradict each other.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class Stream:
         max_length: int = 64,
         length_penalty: Any = 0.0,
         coverage_penalty: Any = 0.0,
-        controls: Control | Sequence[Control] = (),
-        chooser: Chooser | None = None,
+        processors: LogitsProcessor | Sequence[LogitsProcessor] = (),
+        strategy: Strategy | None = None,
         return_alignments: bool = False,
     ):
         check_sizes(1, max_length, 1)
         check_penalties(length_penalty, coverage_penalty)
         self._model, self._max_length = model, int(max_length)
-        self._control = one_control(model, controls, max_length)
-        self._chooser = best() if chooser is None else chooser
+        self._processor = combine_processors(model, processors, max_length)
+        self._strategy = beam() if strategy is None else strategy
         self._return_alignments = return_alignments
         self._penalties = {
             "length_penalty": length_penalty,
@@ -101,7 +101,7 @@ class Stream:
 
     def _first(self, source):
         """-> memory, the first inputs, the first state."""
-        memory, state = begin(self._model, source, 1, self._max_length, self._control)
+        memory, state = start_search(self._model, source, 1, self._max_length, self._processor)
         batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
         start = tf.fill([batch_size], self._model.start_id), state
         _, inputs, state = self._search(memory, start).initialize()
@@ -119,15 +119,15 @@ class Stream:
         return said, inputs, state, finished[:, 0]
 
     def _search(self, memory, start=None):
-        model, control = self._model, self._control
+        model, processor = self._model, self._processor
         return AnswerSearch(
             # What `model.projection` prepares would here be prepared for every token.
-            TokenCell(model, memory, 1, control, project=model.project),
+            TokenCell(model, memory, 1, processor, project=model.project),
             1,
             model.end_id,
             start=start,
             return_alignments=self._return_alignments,
-            normalize=control is None,
-            chooser=self._chooser,
+            normalize=processor is None,
+            strategy=self._strategy,
             **self._penalties,
         )

@@ -7,34 +7,36 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import step
 from keras_attention.decoding.beams import gather_beams, tile_batch
-from keras_attention.decoding.first_state import check_first_state
-from keras_attention.decoding.processors import Control, Search, check, combine
+from keras_attention.decoding.initial_state import check_initial_state
+from keras_attention.decoding.processors import LogitsProcessor, SearchInfo, check, combine
 from keras_attention.decoding.prompt import after_prompt, prompt_of
 from keras_attention.functional import widen
 
 
 class TokenState(NamedTuple):
-    """The states of a model's cell and of the control, one row for each hypothesis."""
+    """The states of a model's cell and of the processor, one row for each hypothesis."""
 
     cell: Any
-    control: Any
+    processor: Any
 
 
-def one_control(model: Any, controls: Any, max_length: Any) -> Control | None:
-    """One or several controls, checked, as one; of what follows the prompt, if there is one."""
-    if isinstance(controls, Control):
-        controls = [controls]
-    if not isinstance(controls, Sequence) or not all(isinstance(c, Control) for c in controls):
+def combine_processors(model: Any, processors: Any, max_length: Any) -> LogitsProcessor | None:
+    """One or several processors, checked, as one; of what follows the prompt, if there is one."""
+    if isinstance(processors, LogitsProcessor):
+        processors = [processors]
+    if not isinstance(processors, Sequence) or not all(
+        isinstance(c, LogitsProcessor) for c in processors
+    ):
         raise ValueError(
-            "controls must be a Control, such as top_k(10) gives, or a list of them. Received: "
-            f"controls={controls}"
+            "processors must be a LogitsProcessor, such as top_k(10) returns, or a list of them. "
+            f"Received: processors={processors}"
         )
-    check(controls, max_length)
-    control = combine(*controls) if controls else None
-    return after_prompt(control) if hasattr(model, "prompt") else control
+    check(processors, max_length)
+    processor = combine(*processors) if processors else None
+    return after_prompt(processor) if hasattr(model, "prompt") else processor
 
 
-def begin(model, source, beam_width, max_length, control):
+def start_search(model, source, beam_width, max_length, processor):
     """-> memory, `TokenState`: what the first step looks at and begins with."""
     memory, state = model.encode(source)
     batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
@@ -44,17 +46,17 @@ def begin(model, source, beam_width, max_length, control):
         )
     else:
         rows = tf.TensorShape(tf.nest.flatten(source)[0].shape)[0]
-        check_first_state(model.cell, state, rows)
+        check_initial_state(model.cell, state, rows)
         state = tile_batch(state, beam_width)
-    if control is None:
+    if processor is None:
         return memory, TokenState(state, ())
-    search = Search(
+    search = SearchInfo(
         batch_size, beam_width, max_length, model.end_id,
         vocab_size=getattr(model, "target_vocab_size", None),
         source_lengths=_source_lengths(model, source),
         prompt=prompt_of(model, source, max_length),
     )  # fmt: skip
-    return memory, TokenState(state, control.init(search))
+    return memory, TokenState(state, processor.init(search))
 
 
 def _source_lengths(model, source):
@@ -70,39 +72,41 @@ def _source_lengths(model, source):
 class TokenCell:
     """A model's step from token to next token's log p:  [N], state -> [N, V], state.
 
-    With a control the step begins by telling it the token, so that its state lies with the
+    With a processor the step begins by telling it the token, so that its state lies with the
     cell's and follows the hypotheses. What is forbidden is struck out of the probabilities
     without raising the others: a score stays the model's own log p.
     """
 
     dtype_policy = None
 
-    def __init__(self, model, memory, beam_width, control, project=None):
-        self._model, self._control, self._beam_width = model, control, beam_width
+    def __init__(self, model, memory, beam_width, processor, project=None):
+        self._model, self._processor, self._beam_width = model, processor, beam_width
         self._project = project or getattr(model, "projection", lambda: model.project)()
-        self._looks = {} if memory is None else {"memory": memory, "beam_width": beam_width}
+        self._cell_kwargs = {} if memory is None else {"memory": memory, "beam_width": beam_width}
         if hasattr(model.cell, "reorder"):
             self.reorder = self._reorder
-        if control is not None and control.in_beginning is not None:
-            self.in_beginning = lambda state: control.in_beginning(state.control)
+        if processor is not None and processor.in_prompt is not None:
+            self.in_prompt = lambda state: processor.in_prompt(state.processor)
 
     def __call__(self, tokens, state, training=None):
-        model, control = self._model, self._control
+        model, processor = self._model, self._processor
         inputs = model.embed(tokens)
-        output, cell_state = step(model.cell, inputs, state.cell, training=False, **self._looks)
+        output, cell_state = step(
+            model.cell, inputs, state.cell, training=False, **self._cell_kwargs
+        )
         logits = widen(self._project(output))
-        if control is None:
+        if processor is None:
             return logits, TokenState(cell_state, ())
-        control_state = control.advance(state.control, tokens)
-        log_probs = control.apply(tf.nn.log_softmax(logits), control_state)
-        return log_probs, TokenState(cell_state, control_state)
+        processor_state = processor.advance(state.processor, tokens)
+        log_probs = processor.apply(tf.nn.log_softmax(logits), processor_state)
+        return log_probs, TokenState(cell_state, processor_state)
 
     def _reorder(self, state, parents):
-        """The cell's own way for its state; a gather for the control's [N, ...]."""
+        """The cell's own way for its state; a gather for the processor's [N, ...]."""
 
         def follow(leaf):
             rows = tf.reshape(leaf, tf.concat([[-1, self._beam_width], tf.shape(leaf)[1:]], 0))
             return tf.reshape(gather_beams(rows, parents), tf.shape(leaf))
 
-        control = tf.nest.map_structure(follow, state.control)
-        return TokenState(self._model.cell.reorder(state.cell, parents), control)
+        processor = tf.nest.map_structure(follow, state.processor)
+        return TokenState(self._model.cell.reorder(state.cell, parents), processor)

@@ -1,6 +1,6 @@
 """A SavedModel that any TensorFlow can serve, and the proof that it does."""
 
-from keras_attention.export.audit import Audit, audit, demand_servable
+from keras_attention.export.audit import Audit, audit, check_servable
 from keras_attention.export.endpoints import Endpoints
 from keras_attention.export.lines import readable
 from keras_attention.export.saved_model import check_in_clean_process, save
@@ -17,7 +17,7 @@ __all__ = [
     "Settings",
     "audit",
     "check_in_clean_process",
-    "demand_servable",
+    "check_servable",
     "read_warm_up",
     "readable",
     "save",

@@ -63,7 +63,7 @@ def audit(directory: str) -> Audit:
     )
 
 
-def demand_servable(directory: str) -> None:
+def check_servable(directory: str) -> None:
     """Raise ValueError, naming ops and nodes, if a SavedModel needs what TF Serving does not have.
 
     What it has are TensorFlow's own ops, without those that call Python, and the ops of TF-Text's

@@ -12,10 +12,10 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Client", "Refused"]
+__all__ = ["Client", "ServerError"]
 
 
-class Refused(RuntimeError):
+class ServerError(RuntimeError):
     """The server's own error; `status` is its HTTP status code."""
 
     def __init__(self, status: int, message: str):
@@ -35,7 +35,7 @@ class Client:
         version: one of its versions; None is the newest.
         timeout: seconds without a word from the server after which it counts as gone.
 
-    Raises ValueError for another url. Its methods raise `Refused` for an error that the server
+    Raises ValueError for another url. Its methods raise `ServerError` for an error that the server
     tells, and OSError if there is none, or something else that answers.
 
         client = Client("http://127.0.0.1:8501", "chatbot")
@@ -88,7 +88,7 @@ class Client:
                 return json.loads(response.read(), object_hook=_bytes)
         except urllib.error.HTTPError as error:
             with error:
-                raise Refused(error.code, _message(error.read())) from None
+                raise ServerError(error.code, _message(error.read())) from None
         except http.client.HTTPException as error:
             raise ConnectionError(f"The server broke off: {error!r}") from error
         except (ValueError, RecursionError) as error:

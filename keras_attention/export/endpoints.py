@@ -6,10 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention import text as texts
-from keras_attention.decoding import Chooser, Control
+from keras_attention.decoding import LogitsProcessor, Strategy
 from keras_attention.decoding.scores import token_log_probs
 from keras_attention.export.lines import readable
-from keras_attention.export.searches import Search, demand_model
+from keras_attention.export.searches import Search, check_model
 from keras_attention.export.settings import SPECS, Settings
 
 __all__ = ["Endpoints"]
@@ -40,10 +40,10 @@ class Endpoints(tf.Module):
             `prompt`, a reply begins with its line, and counts it in `lengths`, `scores` and
             `max_length`; a `target` is such a whole reply.
         tokenizer: of `keras_attention.text`; None leaves `generate`, as `serving_default` too.
-        beam_width, n_best, chooser, controls: of `seq2seq.generate`.
+        beam_width, n_best, strategy, processors: of `seq2seq.generate`.
         return_alignments: False for a model that has none.
         settings: what `generate_with_settings` may change, as the others use it. A `seed` of 0 or
-            more lets them draw, and takes the chooser's place.
+            more lets them draw, and takes the strategy's place.
         max_source_length: tokens of a line that are read; the rest is cut off. `generate` takes no
             more ids, and the end token. Of a model with a `prompt` no more than the `max_length`
             of the settings, and a smaller one of `generate_with_settings` is an error.
@@ -51,13 +51,14 @@ class Endpoints(tf.Module):
             Default: the longer of `max_source_length` and the `max_length` of the settings.
         read: text [B] -> (what is encoded [B], which lines are answered, bool [B]). Default: those
             that are UTF-8, not blank, and have something in them that the model knows.
-        limits: (source ids [B, S], text [B] or None) -> controls that depend on the lines.
+        line_processors: (source ids [B, S], text [B] or None) -> list of logits processors that
+            depend on the lines.
         never_copied: words that do not take an unknown word's place (`text.Words` only, where the
             source's word that an unknown one looks at is written for it).
 
-    Settings are demanded to be finite, with temperature > 0, top_k >= 0, 0 < top_p <= 1,
-    1 <= max_length <= the exported one, and no coverage penalty without alignments: ValueError here,
-    InvalidArgumentError when they arrive. Weights are the model's own: what changes them later
+    Settings must be finite, with temperature > 0, top_k >= 0, 0 < top_p <= 1, 1 <= max_length <= the
+    exported one, and no coverage penalty without alignments: ValueError here, InvalidArgumentError
+    for those of a request. Weights are the model's own: what changes them later
     changes the answers, until they are saved.
 
     Raises ValueError for a model that lacks something which a search needs, or does not know all of
@@ -80,13 +81,13 @@ class Endpoints(tf.Module):
         beam_width: int = 4,
         n_best: int | None = None,
         settings: Settings | None = None,
-        chooser: Chooser | None = None,
-        controls: Sequence[Control] = (),
+        strategy: Strategy | None = None,
+        processors: Sequence[LogitsProcessor] = (),
         return_alignments: bool = True,
         max_source_length: int = 64,
         max_target_length: int | None = None,
         read: Callable | None = None,
-        limits: Callable | None = None,
+        line_processors: Callable | None = None,
         never_copied: Sequence[str] = (),
     ):
         super().__init__()
@@ -97,8 +98,8 @@ class Endpoints(tf.Module):
         for name, length in lengths.items():
             if length < 1:
                 raise ValueError(f"Expected {name} of at least 1. Received: {name}={length}")
-        self.settings.demand_ranges(return_alignments)
-        demand_model(model, tokenizer)
+        self.settings.check_ranges(return_alignments)
+        check_model(model, tokenizer)
         self.tokenizer = tokenizer
         self.pad_id, self.start_id, self.end_id = model.pad_id, model.start_id, model.end_id
         self._read = read or (lambda text: (text, readable(text, self._spelling())))
@@ -108,12 +109,12 @@ class Endpoints(tf.Module):
         self.max_target_length = max_target_length
         self._prompted = hasattr(model, "prompt")
         self._never_copied = [word.lower() for word in never_copied]
-        self._looks = return_alignments
+        self._has_attention = return_alignments
         self._search = Search(
             model,
-            chooser,
-            controls,
-            limits,
+            strategy,
+            processors,
+            line_processors,
             beam_width=beam_width,
             n_best=n_best,
             return_alignments=return_alignments,
@@ -124,7 +125,7 @@ class Endpoints(tf.Module):
             self.functions["serving_default"] = self.generate
             return
         self.serving_default = _function(self._as_exported, _TEXT)
-        self.generate_with_settings = _function(self._as_told, _TEXT, SPECS)
+        self.generate_with_settings = _function(self._with_settings, _TEXT, SPECS)
         self.score = _function(self._score, _SOURCE, _TARGET)
         self.functions.update(
             serving_default=self.serving_default,
@@ -145,14 +146,14 @@ class Endpoints(tf.Module):
 
     def _as_exported(self, text):
         def search(source, text):
-            if self._search.limits is None:
+            if self._search.line_processors is None:
                 return self.generate(source)  # one loop for both
             return self._search(source, text, self.settings)
 
         return self._answer(text, search)
 
-    def _as_told(self, text, settings):
-        settings.demand_ranges(self._looks, self.settings.max_length)
+    def _with_settings(self, text, settings):
+        settings.check_ranges(self._has_attention, self.settings.max_length)
         return self._answer(text, lambda source, text: self._search(source, text, settings))
 
     def _spelling(self) -> texts.Tokenizer:
@@ -173,10 +174,10 @@ class Endpoints(tf.Module):
         return tf.concat([ids, tf.cast(ends, ids.dtype)], 1).to_tensor(self.pad_id)
 
     def _answer(self, text, search) -> dict[str, tf.Tensor]:
-        count, text = tf.shape(text)[0], _somebody(text)
+        count, text = tf.shape(text)[0], _pad_empty_batch(text)
         read, answered = self._read(text)
         source = self.source_ids(read)
-        found = _only(_cut(search(source, text)), answered, self.pad_id)
+        found = _mask_unanswered(_cut(search(source, text)), answered, self.pad_id)
         answer = self.spell(read, source, found["ids"], found.get("alignments"))
         answer.update(scores=found["scores"], lengths=found["lengths"])
         return {name: value[:count] for name, value in answer.items()}
@@ -210,13 +211,13 @@ class Endpoints(tf.Module):
         shapes = count, others = tf.shape(source)[0], tf.shape(target)[0]
         wanted = "Expected as many targets as sources. Received: "
         target = _checked(target, count == others, wanted, *shapes)
-        said = self._spelling().encode(_somebody(target))
-        length, longest = tf.reduce_max(said.row_lengths()), self.max_target_length
+        tokens = self._spelling().encode(_pad_empty_batch(target))
+        length, longest = tf.reduce_max(tokens.row_lengths()), self.max_target_length
         wanted = f"Expected a target of at most {longest} tokens, as exported. Received: "
-        values = _checked(said.values, length <= longest, wanted, length)
-        said = self._ended(said.with_values(values))
-        heard = self.source_ids(self._read(_somebody(source))[0])
-        log_probs = token_log_probs(self._search.model, heard, said)
+        values = _checked(tokens.values, length <= longest, wanted, length)
+        targets = self._ended(tokens.with_values(values))
+        sources = self.source_ids(self._read(_pad_empty_batch(source))[0])
+        log_probs = token_log_probs(self._search.model, sources, targets)
         return {
             "log_probability": tf.reduce_sum(log_probs, 1)[:count],
             "token_log_probabilities": log_probs[:count],
@@ -233,7 +234,7 @@ def _checked(value, holds, *message):
         return tf.identity(value)
 
 
-def _somebody(text):
+def _pad_empty_batch(text):
     """At least one line: loops over nobody have no shape to begin with."""
     return tf.concat([text, tf.fill([tf.maximum(1 - tf.shape(text)[0], 0)], "")], 0)
 
@@ -245,7 +246,7 @@ def _cut(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {**found, **cut}
 
 
-def _only(found: dict[str, tf.Tensor], answered, pad_id) -> dict[str, tf.Tensor]:
+def _mask_unanswered(found: dict[str, tf.Tensor], answered, pad_id) -> dict[str, tf.Tensor]:
     """The answers of some rows; the others have none.  answered [B]."""
     nothing = {"ids": pad_id, "scores": -float("inf"), "lengths": 0, "alignments": 0}
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_attention.export.audit import Audit, audit, demand_servable
+from keras_attention.export.audit import Audit, audit, check_servable
 from keras_attention.export.endpoints import Endpoints
 from keras_attention.export.saved_model import check_in_clean_process, save
 from keras_attention.export.warm_up import Request, write_warm_up
@@ -48,7 +48,7 @@ def save_search(
     found = []
 
     def check(new: str) -> None:
-        demand_servable(new)
+        check_servable(new)
         found.append(audit(new))
         answers = endpoints.functions["serving_default"](asked)
         expected = {name: answers[name].numpy() for name in compare}

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_attention.decoding import generate, sample
 from keras_attention.export.settings import Settings
 
-__all__ = ["Search", "demand_model"]
+__all__ = ["Search", "check_model"]
 
 _PROTOCOL = ("start_id", "end_id", "pad_id", "encode", "embed", "project", "cell")
 
@@ -18,31 +18,31 @@ class Search:
     Nothing that TensorFlow looks into: a module may hold it and is not saved with Keras' layers.
     """
 
-    def __init__(self, model, chooser, controls, limits, **shape):
-        self.model, self.limits = model, limits
-        self._chooser, self._controls, self._shape = chooser, controls, shape
+    def __init__(self, model, strategy, processors, line_processors, **shape):
+        self.model, self.line_processors = model, line_processors
+        self._strategy, self._processors, self._shape = strategy, processors, shape
 
     def __call__(self, source, text, settings: Settings, **shape) -> dict[str, tf.Tensor]:
         """What was decided, or draws where there is a seed."""
 
-        def by(chooser):
-            return lambda: self._search(source, text, settings, chooser, **self._shape, **shape)
+        def by(strategy):
+            return lambda: self._search(source, text, settings, strategy, **self._shape, **shape)
 
-        exported, drawn = by(self._chooser), by(sample(settings.seed))
+        exported, drawn = by(self._strategy), by(sample(settings.seed))
         if tf.is_tensor(settings.seed):
             return tf.cond(settings.seed < 0, exported, drawn)
         return exported() if settings.seed < 0 else drawn()
 
-    def _search(self, source, text, settings, chooser, return_alignments, **shape):
-        limited = self.limits(source, text) if self.limits else []
+    def _search(self, source, text, settings, strategy, return_alignments, **shape):
+        of_lines = self.line_processors(source, text) if self.line_processors else []
         found = generate(
             self.model,
             source,
             max_length=settings.max_length,
             length_penalty=settings.length_penalty,
             coverage_penalty=settings.coverage_penalty if return_alignments else 0.0,
-            controls=[*settings.controls(), *limited, *self._controls],
-            chooser=chooser,
+            processors=[*settings.processors(), *of_lines, *self._processors],
+            strategy=strategy,
             return_alignments=return_alignments,
             **shape,
         )._asdict()
@@ -55,7 +55,7 @@ def plain(value: tf.Tensor) -> tf.Tensor:
     return tf.cast(value, tf.float32) if value.dtype.is_floating else value
 
 
-def demand_model(model: Any, tokenizer: Any) -> None:
+def check_model(model: Any, tokenizer: Any) -> None:
     """ValueError unless it is a model, of the tokenizer's whole vocabulary.
 
     One step of a search is made, which builds a Keras model.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_attention.decoding import Control
+from keras_attention.decoding import LogitsProcessor
 from keras_attention.decoding.processors import temperature, top_k, top_p
 
 __all__ = ["Settings"]
@@ -24,12 +24,12 @@ class Settings(NamedTuple):
     max_length: Any = 64  # tokens of an answer, the end token counted
     seed: Any = -1  # negative: the exported search; else K draws, the same for the same seed
 
-    def controls(self) -> list[Control]:
+    def processors(self) -> list[LogitsProcessor]:
         """Those that are on.
 
         Of a tensor nobody knows before it runs whether it is off: then that is asked at each step.
 
-        >>> [control.name for control in Settings(temperature=0.8, top_k=5).controls()]
+        >>> [processor.name for processor in Settings(temperature=0.8, top_k=5).processors()]
         ['temperature(0.8)', 'top_k(5)']
         """
         t, k, p = self.temperature, self.top_k, self.top_p
@@ -39,7 +39,7 @@ class Settings(NamedTuple):
             *_if(p < 1.0, top_p, p),
         ]
 
-    def demand_ranges(self, looks: bool, longest: int | None = None) -> None:
+    def check_ranges(self, has_attention: bool, longest: int | None = None) -> None:
         """ValueError if they are outside of their ranges; of tensors InvalidArgumentError, when
         they arrive.
 
@@ -50,7 +50,7 @@ class Settings(NamedTuple):
             (name, abs(getattr(self, name)) < float("inf"), "a finite number")
             for name in ("length_penalty", "coverage_penalty")
         ]
-        if not looks:
+        if not has_attention:
             no_attention = "0, as this model has no attention"
             ranges.append(("coverage_penalty", self.coverage_penalty == 0.0, no_attention))
         ranges += [
@@ -83,7 +83,7 @@ def _spec(name: str) -> tf.TensorSpec:
 SPECS = Settings(*map(_spec, Settings._fields))
 
 
-def _if(is_on: Any, make: Callable[[Any], Control], value: Any) -> list[Control]:
+def _if(is_on: Any, make: Callable[[Any], LogitsProcessor], value: Any) -> list[LogitsProcessor]:
     if not tf.is_tensor(is_on):
         return [make(value)] if is_on else []
     one = make(value)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.scores import cosine
-from keras_attention.functional.shapes import fit
+from keras_attention.functional.shapes import check_shapes
 
 _UNSEEN = 1e-12  # what a weight of 0 counts as: its logarithm is finite
 
@@ -23,8 +23,8 @@ def content_weights(key: tf.Tensor, memory: tf.Tensor, strength: tf.Tensor) -> t
     >>> weights.numpy().tolist()
     [[[0.0, 1.0]]]
     """
-    fit = cosine(key, memory)
-    return softmax(tf.cast(strength, fit.dtype) * fit)
+    similarity = cosine(key, memory)
+    return softmax(tf.cast(strength, similarity.dtype) * similarity)
 
 
 def interpolate(content: tf.Tensor, previous: tf.Tensor, gate: tf.Tensor) -> tf.Tensor:
@@ -111,7 +111,7 @@ def write_memory(
     [[[7.0], [3.0]]]
     """
     places, numbers = "B H S", "B H D"
-    fit(
+    check_shapes(
         memory=("B S D", memory),
         weights=(places, weights),
         erase=(numbers, erase),

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_attention.functional.masks import visible_slots, zero_masked
 from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import fit
+from keras_attention.functional.shapes import check_shapes
 
 
 class Memory(NamedTuple):
@@ -35,6 +35,6 @@ def attend(scores, values, mask=None, normalize=softmax) -> tuple[tf.Tensor, tf.
     """
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 3:  # others may be broadcast
-        fit(scores=("B T S", scores), values=("B S D'", values), mask=("B? T? S?", mask))
+        check_shapes(scores=("B T S", scores), values=("B S D'", values), mask=("B? T? S?", mask))
     weights = tf.cast(normalize(scores, mask), values.dtype)
     return tf.matmul(weights, zero_masked(values, visible_slots(mask))), weights

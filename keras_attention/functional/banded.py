@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import zero_masked
 from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import fit, sizes
+from keras_attention.functional.shapes import check_shapes, sizes
 
 
 def banded_attention(
@@ -33,7 +33,7 @@ def banded_attention(
     """
     if radius < 0:
         raise ValueError(f"radius must be at least 0. Received: radius={radius}")
-    fit(
+    check_shapes(
         query=("B H T Dk", query),
         keys=("B H T Dk", keys),
         values=("B H T Dv", values),

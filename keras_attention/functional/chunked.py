@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import steps_before, visible_slots, zero_masked
-from keras_attention.functional.shapes import fit, sizes
+from keras_attention.functional.shapes import check_shapes, sizes
 
 
 def chunked_attention(
@@ -35,7 +35,7 @@ def chunked_attention(
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1. Received: chunk={chunk}")
     query, keys, values = map(tf.convert_to_tensor, (query, keys, values))
-    fit(query=("B H T Dk", query), keys=("B H S Dk", keys), values=("B H S Dv", values))
+    check_shapes(query=("B H T Dk", query), keys=("B H S Dk", keys), values=("B H S Dv", values))
     keys, values = (zero_masked(x, visible_slots(mask)) for x in (keys, values))
     grid = _Grid(query, keys, mask, causal, chunk)
     dtype = values.dtype

@@ -54,13 +54,13 @@ def as_ids(ids: Any, name: str = "ids", shape: str | None = None, pad_id: int = 
         )
     if ids.dtype.is_floating:
         rule = f"{name} must be integer ids, or floats that are whole numbers."
-        ids = checked_whole(ids, rule)
+        ids = check_whole_numbers(ids, rule)
     if ids.dtype in (tf.int32, tf.int64):
         return ids
     return tf.cast(ids, tf.int64 if ids.dtype in (tf.uint32, tf.uint64) else tf.int32)
 
 
-def checked_whole(numbers: tf.Tensor, rule: str) -> tf.Tensor:
+def check_whole_numbers(numbers: tf.Tensor, rule: str) -> tf.Tensor:
     """The numbers, as soon as it is known that they are whole.
 
     Raises ValueError with the rule, in a graph InvalidArgumentError; XLA cannot raise it.

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import fit
+from keras_attention.functional.shapes import check_shapes
 
 
 def log_normalizer(logits: tf.Tensor, likeliest: tf.Tensor | None = None) -> tf.Tensor:
@@ -21,12 +21,12 @@ def log_normalizer(logits: tf.Tensor, likeliest: tf.Tensor | None = None) -> tf.
 
 
 def _log_normalizer(logits, probabilities, likeliest=None):
-    def its(values):
+    def of_likeliest(values):
         if likeliest is None:
             return tf.reduce_max(values, -1, keepdims=True)
         return tf.gather(values, likeliest, batch_dims=likeliest.shape.rank - 1)
 
-    return its(logits) - tf.math.log(its(probabilities))
+    return of_likeliest(logits) - tf.math.log(of_likeliest(probabilities))
 
 
 def cross_entropy(
@@ -57,7 +57,7 @@ def cross_entropy(
     labels, logits = tf.convert_to_tensor(labels), widen(tf.convert_to_tensor(logits))
     if counted is not None:
         counted = tf.cast(counted, tf.bool)
-    fit(labels=("N", labels), logits=("N V", logits), counted=("N", counted))
+    check_shapes(labels=("N", labels), logits=("N V", logits), counted=("N", counted))
     ids = as_ids(labels, logits.shape[1], counted)
     if counted is not None:
         ids = tf.where(counted, ids, tf.zeros_like(ids))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_attention.functional.banded import in_blocks, out_of_blocks
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import zero_masked
-from keras_attention.functional.shapes import fit, sizes
+from keras_attention.functional.shapes import check_shapes, sizes
 
 
 class LinearState(NamedTuple):
@@ -56,7 +56,7 @@ def linear_attention(
     [0.5, 0.5, 0.0]
     """
     slots = "T" if causal else "S"
-    fit(
+    check_shapes(
         query=("B H T Dk", query),
         keys=(f"B H {slots} Dk", keys),
         values=(f"B H {slots} Dv", values),

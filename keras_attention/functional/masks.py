@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.functional.ids import checked_whole
+from keras_attention.functional.ids import check_whole_numbers
 
 
 def as_lengths(lengths: Any, name: str = "lengths") -> tf.Tensor:
@@ -31,7 +31,7 @@ def as_lengths(lengths: Any, name: str = "lengths") -> tf.Tensor:
     rule = f"{name} must be integers, or floats that are whole numbers."
     if not lengths.dtype.is_floating:
         raise ValueError(f"{rule} Received: {lengths.dtype.name}")
-    return tf.cast(checked_whole(lengths, rule), tf.int32)
+    return tf.cast(check_whole_numbers(lengths, rule), tf.int32)
 
 
 def padding(lengths: tf.Tensor, steps: int | tf.Tensor | None = None) -> tf.Tensor:

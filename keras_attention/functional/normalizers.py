@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import extend, fit_into
+from keras_attention.functional.shapes import check_broadcast, extend
 
 
 def _masked(scores: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     """Half of the lowest number stands for "never": finite, so that an empty row has a gradient."""
     if mask is None:
         return scores
-    fit_into("mask", mask, scores, "..., S")
+    check_broadcast("mask", mask, scores, "..., S")
     return tf.where(mask, scores, scores.dtype.min / 2)
 
 

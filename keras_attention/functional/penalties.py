@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import fit
+from keras_attention.functional.shapes import check_shapes
 
 
 def redundancy(weights: tf.Tensor) -> tf.Tensor:
@@ -16,7 +16,7 @@ def redundancy(weights: tf.Tensor) -> tf.Tensor:
     0.0
     """
     weights = widen(weights)
-    fit(weights=("B H S", weights))
+    check_shapes(weights=("B H S", weights))
     overlaps = tf.matmul(weights, weights, transpose_b=True)  # [B, H, H]
     identity = tf.eye(tf.shape(weights)[1], dtype=weights.dtype)
     return tf.reduce_sum(tf.square(overlaps - identity), [1, 2])

@@ -1,4 +1,4 @@
-"""Places of any image, film or sequence as one axis S: what attention over space starts from."""
+"""Places of any image, video or sequence as one axis S: what attention over space starts from."""
 
 from typing import Any
 

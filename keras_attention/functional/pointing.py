@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import fit
+from keras_attention.functional.shapes import check_shapes
 
 
 def copy_mixture(
@@ -28,7 +28,7 @@ def copy_mixture(
     >>> copy_mixture(generated, looks, [[0, 2, 0]], tf.constant([[[0.5]]]), 1).numpy().tolist()
     [[[0.5, 0.25, 0.25]]]
     """
-    fit(
+    check_shapes(
         probabilities=("B T V", probabilities),
         attention=("B T S", attention),
         source_ids=("B S", source_ids),

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.shapes import extend, fit
+from keras_attention.functional.shapes import check_shapes, extend
 
 _SHORTEST = 1e-6  # what is shorter has no direction: rounding would point it anywhere
 
@@ -22,7 +22,7 @@ def dot(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     """
     query, keys = widen(query), widen(keys)
     if query.shape.rank == keys.shape.rank == 3:  # others may be broadcast
-        fit(query=("B T D", query), keys=("B S D", keys))
+        check_shapes(query=("B T D", query), keys=("B S D", keys))
     return tf.matmul(query, keys, transpose_b=True)
 
 
@@ -80,7 +80,7 @@ def additive(
     [[[0.25, -0.5]]]
     """
     query, keys, v = widen(query), widen(keys), widen(v)
-    fit(query=("B T D", query), keys=("B S D", keys), v=("D", v), bias=("D", bias))
+    check_shapes(query=("B T D", query), keys=("B S D", keys), v=("D", v), bias=("D", bias))
     if bias is not None:
         query += widen(bias)
     # The gradient of expand_dims is a reshape, that of indexing with None fills a new tensor.
@@ -102,7 +102,9 @@ def concat(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor, v: tf.Tensor) -
     >>> concat(query, keys, kernel, v=tf.constant([3.0])).numpy().tolist()
     [[[3.0, -3.0]]]
     """
-    fit(query=("B T D", query), keys=("B S D'", keys), kernel=("D+D' U", kernel), v=("U", v))
+    check_shapes(
+        query=("B T D", query), keys=("B S D'", keys), kernel=("D+D' U", kernel), v=("U", v)
+    )
     if kernel.shape[0] != query.shape[-1] + keys.shape[-1]:
         raise ValueError(
             "kernel must be [D + D', U]. Received: kernel of shape "
@@ -123,7 +125,7 @@ def location(query: tf.Tensor, kernel: tf.Tensor, steps: int | tf.Tensor) -> tf.
     >>> tf.nn.softmax(scores).numpy().round(3).tolist()
     [[[0.26899999380111694, 0.7310000061988831, 0.0]]]
     """
-    fit(query=("B T D", query), kernel=("D S_max", kernel))
+    check_shapes(query=("B T D", query), kernel=("D S_max", kernel))
     scores = tf.matmul(widen(query), widen(kernel))  # [B, T, S_max]
     beyond = tf.maximum(steps - tf.shape(scores)[-1], 0)
     return extend(scores[..., :steps], 2, beyond, scores.dtype.min)
@@ -140,7 +142,7 @@ def biaffine(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     [[[1560.0]]]
     """
     query, keys, kernel = _with_one(widen(query)), _with_one(widen(keys)), widen(kernel)
-    fit(
+    check_shapes(
         query=("B T D+1", query),
         keys=("B S D'+1", keys),
         kernel=("D+1 D'+1" if kernel.shape.rank == 2 else "R D+1 D'+1", kernel),

@@ -6,16 +6,16 @@ import numpy as np
 import tensorflow as tf
 
 
-def fit(**named: tuple[str, Any]) -> None:
-    """Each argument has the axes it is said to have, and what bears one letter has one size.
+def check_shapes(**named: tuple[str, Any]) -> None:
+    """Check the axes of named arguments: axes with the same letter must have the same size.
 
-    `fit(query=("B T D", query), mask=("B T? S", mask))`: a tensor, its shape, or None for an
-    argument that was not given. An axis with a question mark may also be 1; one that is a number is
-    that number. A last axis D must be known; what else is None fits. Raises ValueError naming the
-    axis, what was expected and what came.
+    `check_shapes(query=("B T D", query), mask=("B T? S", mask))`: each argument is a tensor, a
+    shape, or None if it was not given. An axis with a question mark may also have size 1; an axis
+    written as a number has that size. A last axis D must be known; any other axis may be None.
+    Raises ValueError that names the argument, the expected axes and the received shape.
 
-    >>> fit(query=("B T D", (None, 3, 4)), memory=("B S E", (2, 5, 4)), mask=("B S", None))
-    >>> fit(query=("B T D", (None, 3, 4)), memory=("B S E", (2, 4)))
+    >>> check_shapes(query=("B T D", (None, 3, 4)), memory=("B S E", (2, 5, 4)), mask=("B S", None))
+    >>> check_shapes(query=("B T D", (None, 3, 4)), memory=("B S E", (2, 4)))
     Traceback (most recent call last):
     ValueError: memory must be [B, S, E]. Received: memory of shape (2, 4)
     """
@@ -42,13 +42,13 @@ def fit(**named: tuple[str, Any]) -> None:
                 raise ValueError(f"{wanted}{which}. Received: {name} of shape {shape}")
 
 
-def fit_into(name: str, thing: Any, like: Any, letters: str) -> None:
+def check_broadcast(name: str, thing: Any, like: Any, letters: str) -> None:
     """`thing` broadcasts to the shape of `like` without making it larger, as far as both are known.
 
     Raises ValueError naming both.
 
-    >>> fit_into("mask", (3, 1), (2, 3, 4), "..., S")
-    >>> fit_into("mask", (2,), (2, 3, 4), "..., S")
+    >>> check_broadcast("mask", (3, 1), (2, 3, 4), "..., S")
+    >>> check_broadcast("mask", (2,), (2, 3, 4), "..., S")
     Traceback (most recent call last):
     ValueError: mask must broadcast to [..., S]. Received: mask of shape (2,) for (2, 3, 4)
     """
@@ -62,7 +62,7 @@ def fit_into(name: str, thing: Any, like: Any, letters: str) -> None:
         )
 
 
-def agree(
+def check_same_sizes(
     tensor: tf.Tensor, like: tf.Tensor, axes: int, words: str, broadcast: bool = False
 ) -> list:
     """Check that the first axes of two tensors have the same sizes.
@@ -72,9 +72,9 @@ def agree(
     Raises ValueError that begins with `words` where the sizes are known. What only the graph knows
     it checks there: returns assertions with the same words, for `tf.control_dependencies`.
 
-    >>> agree(tf.zeros([2, 3]), tf.zeros([2, 3, 4]), 2, "ids must be [B, T].")
+    >>> check_same_sizes(tf.zeros([2, 3]), tf.zeros([2, 3, 4]), 2, "ids must be [B, T].")
     []
-    >>> agree(tf.zeros([2, 5]), tf.zeros([2, 3, 4]), 2, "ids must be [B, T].")
+    >>> check_same_sizes(tf.zeros([2, 5]), tf.zeros([2, 3, 4]), 2, "ids must be [B, T].")
     Traceback (most recent call last):
     ValueError: ids must be [B, T]. Received: shapes (2, 5) and (2, 3, 4)
     """

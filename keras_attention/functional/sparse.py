@@ -9,7 +9,7 @@ from keras_attention.functional.banded import beside, heads_mask, in_blocks, out
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import zero_masked
 from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import fit, sizes
+from keras_attention.functional.shapes import check_shapes, sizes
 
 
 def strided_attention(
@@ -166,7 +166,7 @@ def _check(hop: Any, **at_least_one: int) -> None:
 def _checked(query, keys, values, mask):
     """Three tensors that fit together, with zeros in masked keys and values."""
     query, keys, values = map(tf.convert_to_tensor, (query, keys, values))
-    fit(
+    check_shapes(
         query=("B H T Dk", query),
         keys=("B H T Dk", keys),
         values=("B H T Dv", values),

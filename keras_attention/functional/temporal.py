@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import fit
+from keras_attention.functional.shapes import check_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -27,7 +27,7 @@ def temporal_softmax(scores: Any, mask: Any = None, state: Any = None) -> tuple:
     """
     scores = widen(scores)
     if state is not None and scores.shape.rank == 3:
-        fit(scores=("B T S", scores), state=("B S", state))
+        check_shapes(scores=("B T S", scores), state=("B S", state))
     log_0 = tf.constant(scores.dtype.min / 2, scores.dtype)  # finite, for the sake of gradients
     if state is None:
         shape = tf.shape(scores)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.functional.shapes import fit, pair, sizes
+from keras_attention.functional.shapes import check_shapes, pair, sizes
 
 
 def window_partition(x: tf.Tensor, window: int | tuple[int, int]) -> tf.Tensor:
@@ -23,7 +23,7 @@ def window_partition(x: tf.Tensor, window: int | tuple[int, int]) -> tf.Tensor:
     """
     x = tf.convert_to_tensor(x)
     rows, columns = _whole(window)
-    fit(x=("B Y X D", x))
+    check_shapes(x=("B Y X D", x))
     batch, height, width, depth = sizes(x)
     for axis, size, step in (("Y", height, rows), ("X", width, columns)):
         if isinstance(size, int) and size % step:

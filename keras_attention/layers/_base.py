@@ -20,7 +20,7 @@ class _UnknownShape(ValueError, NotImplementedError):
     """ValueError for callers; `summary` of Keras shows "?" for a NotImplementedError alone."""
 
 
-class TellsShapes:
+class InfersOutputShape:
     """Before `keras.layers.Layer`: tells the shape of its output without a formula of its own.
 
     Keras 3 derives the output of a symbolic call by tracing `call`, but answers
@@ -65,7 +65,7 @@ class TellsShapes:
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
 
 
-class Layer(TellsShapes, Rematerialized, keras.layers.Layer):
+class Layer(InfersOutputShape, Rematerialized, keras.layers.Layer):
     """A Keras layer that takes numbers in nested lists, and tells the shape of its output.
 
     >>> class Twice(Layer):

@@ -5,14 +5,14 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.functional.attend import Memory
-from keras_attention.functional.shapes import fit
+from keras_attention.functional.shapes import check_shapes
 
-__all__ = ["fit", "fit_heads", "fit_places"]
+__all__ = ["check_shapes", "check_head_shapes", "check_spatial_shapes"]
 
 _MASKS = {2: "B? S", 3: "B? T? S?", 4: "B? H? T? S?"}
 
 
-def fit_heads(query: Any, memory: Any = None, mask: Any = None) -> None:
+def check_head_shapes(query: Any, memory: Any = None, mask: Any = None) -> None:
     """What multi-head attention is called with.
 
     query [B, T, D]; memory [B, S, D'], a `Memory` of heads, or None: the query itself; mask
@@ -30,19 +30,19 @@ def fit_heads(query: Any, memory: Any = None, mask: Any = None) -> None:
                 f"mask must be [B, S], [B, T, S] or [B, H, T, S]. Received: shape {mask.shape}"
             )
         of_mask = _MASKS[len(mask.shape)]
-    fit(
+    check_shapes(
         query=("B T D", query),
         memory=(letters, memory),
         mask=(of_mask.replace("S", slots), mask),
     )
 
 
-def fit_places(x: Any, mask: Any = None) -> None:
-    """Places of a sequence, image or film [B, ..., D], and which of them are real [B, ...].
+def check_spatial_shapes(x: Any, mask: Any = None) -> None:
+    """Places of a sequence, image or video [B, ..., D], and which of them are real [B, ...].
 
     Raises ValueError naming the axis that does not fit.
     """
     places = {3: "S", 4: "Y X", 5: "Z Y X"}.get(len(x.shape))
     if places is not None:
         lead = " ".join(f"{place}?" for place in places.split())
-        fit(x=(f"B {places} D", x), mask=(f"B? {lead}", mask))
+        check_shapes(x=(f"B {places} D", x), mask=(f"B? {lead}", mask))

@@ -10,7 +10,7 @@ from keras_attention.backend.saving import deserialize
 from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 _OF_ONE_WIDTH = (dot, scaled_dot, cosine)
 _PARTS = ("score", "normalize")
@@ -86,7 +86,7 @@ class Attention(Layer):
 
     def build(self, query_shape, memory_shape) -> None:
         """Projections, and the weights of the score."""
-        fit(query=("B T D", query_shape))
+        check_shapes(query=("B T D", query_shape))
         self._widths["query"] = query_shape[-1]
         _build(self.query_layer, query_shape[-1])
         keys_width = self.key_units or memory_shape[-1]
@@ -132,7 +132,7 @@ class Attention(Layer):
         if mask is None:
             mask = getattr(memory, "_keras_mask", None)
         memory = tf.cast(memory, self.compute_dtype)
-        fit(memory=("B S D", memory), memory_mask=("B? S", mask))
+        check_shapes(memory=("B S D", memory), memory_mask=("B? S", mask))
         if mask is None:
             mask = tf.ones(tf.shape(memory)[:2], tf.bool)
         else:
@@ -150,23 +150,23 @@ class Attention(Layer):
         memory = Memory(*memory)
         may_look = tf.expand_dims(tf.cast(memory.mask, tf.bool), 1)
         if not (memory_mask is None or isinstance(memory_mask, (tuple, list))):
-            fit(memory=("B S D", memory.keys), memory_mask=("B? S", memory_mask))
+            check_shapes(memory=("B S D", memory.keys), memory_mask=("B? S", memory_mask))
             seen = tf.cast(memory_mask, tf.bool)
             keys, values = zero_masked(memory.keys, seen), zero_masked(memory.values, seen)
             memory = Memory(keys, values, tf.cast(memory.mask, tf.bool) & seen)
             may_look = tf.expand_dims(memory.mask, 1)
         if mask is None:
             return memory, may_look
-        fit(memory=("B S D", memory.keys), mask=("B? T? S", mask))
+        check_shapes(memory=("B S D", memory.keys), mask=("B? T? S", mask))
         return memory, may_look & tf.cast(mask, tf.bool)
 
     def weigh(self, query, memory: Memory, mask, state=None) -> tuple[tf.Tensor, Any]:
         """[B, T, D], `Memory`, [B, 1 or T, S] -> weights [B, T, S] float32 or wider, next state."""
-        fit(query=("B T D", query), memory=("B S D'", memory.keys), mask=("B? T? S", mask))
+        check_shapes(query=("B T D", query), memory=("B S D'", memory.keys), mask=("B? T? S", mask))
         if self.query_layer is not None:
             query = self.query_layer(query)
         scores = self.score(query, memory.keys)
-        fit(memory=("B S D'", memory.keys), score=("B T S", scores))
+        check_shapes(memory=("B S D'", memory.keys), score=("B T S", scores))
         result = self.normalize(scores, mask, *([] if state is None else [state]))
         return result if isinstance(result, tuple) else (result, None)
 

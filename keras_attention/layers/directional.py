@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.functional import directional, softmax, widen
 from keras_attention.functional.masks import finite_padding, zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -59,7 +59,7 @@ class DirectionalAttention(Layer):
 
     def build(self, input_shape) -> None:
         """Four projections."""
-        fit(inputs=("B S D'", input_shape))
+        check_shapes(inputs=("B S D'", input_shape))
         self.project.build((None, None, input_shape[-1]))
         for layer, width in ((self.seen, 1), (self.looking, 1), (self.gate, 2)):
             layer.build((None, None, width * self.units))
@@ -67,7 +67,7 @@ class DirectionalAttention(Layer):
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
-        fit(inputs=("B S D'", inputs), mask=("B? S", mask))
+        check_shapes(inputs=("B S D'", inputs), mask=("B? S", mask))
         hidden = self.project(finite_padding(inputs, mask))  # [B, S, D]
         weights = softmax(self._scores(hidden), self._may_see(hidden, mask))
         weights = tf.cast(weights, hidden.dtype)  # [B, S, D, S]
@@ -112,7 +112,7 @@ class Source2Token(Layer):
 
     def build(self, input_shape) -> None:
         """Two projections, as wide as the inputs."""
-        fit(inputs=("B S D", input_shape))
+        check_shapes(inputs=("B S D", input_shape))
         width = input_shape[-1]
         self.hidden = keras.layers.Dense(width, "elu", dtype=self.dtype_policy)
         self.score = keras.layers.Dense(width, dtype=self.dtype_policy)
@@ -122,7 +122,7 @@ class Source2Token(Layer):
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
-        fit(inputs=("B S D", inputs), mask=("B? S", mask))
+        check_shapes(inputs=("B S D", inputs), mask=("B? S", mask))
         inputs = zero_masked(inputs, mask)
         scores = tf.linalg.matrix_transpose(self.score(self.hidden(inputs)))  # [B, D, S]
         if mask is not None:

@@ -8,7 +8,7 @@ from keras_attention.functional.masks import finite_padding, steps_mask
 from keras_attention.functional.shapes import sizes
 from keras_attention.layers._base import Layer
 from keras_attention.layers._heads import distances
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.directional import Source2Token
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
@@ -130,7 +130,7 @@ class DistanceBlock(Layer):
 
     def build(self, input_shape) -> None:
         """The attention, W^S, W^H and b, the feed-forward layer and its norm."""
-        fit(x=("B T D", input_shape))
+        check_shapes(x=("B T D", input_shape))
         width = input_shape[-1]
         self.own, self.attended = (
             keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy) for _ in range(2)

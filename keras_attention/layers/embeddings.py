@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.functional.ids import as_ids
 from keras_attention.functional.positions import sinusoid
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -114,7 +114,7 @@ class PositionEmbedding(Layer):
 
     def build(self, input_shape) -> None:
         """The learned positions [max_length, D]."""
-        fit(x=("B T D", input_shape))
+        check_shapes(x=("B T D", input_shape))
         if self.kind == "learned":
             self.positions = self.add_weight(
                 shape=(self.max_length, input_shape[-1]),

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_attention.functional.masks import finite_padding, zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.mixing import _length
 from keras_attention.layers.multi_head import MultiHeadAttention
 
@@ -43,7 +43,7 @@ class SpatialGatingUnit(Layer):
 
     def build(self, input_shape) -> None:
         """W [S, S], b [S] and the norm of Z2."""
-        fit(x=("B S D", input_shape))
+        check_shapes(x=("B S D", input_shape))
         if input_shape[-1] % 2:
             raise ValueError(
                 "The last axis is split into two halves, so 2D must be even. Received: shape "
@@ -65,7 +65,7 @@ class SpatialGatingUnit(Layer):
         if self.causal:
             w = tf.linalg.band_part(w, -1, 0)
         passed, gates = tf.split(x, 2, axis=-1)
-        fit(half=("B S D", passed), gate=("B S D", gate), mask=("B? S", mask))
+        check_shapes(half=("B S D", passed), gate=("B S D", gate), mask=("B? S", mask))
         gates = tf.matmul(w, zero_masked(self.normalize(gates), mask)) + b
         return passed * (gates if gate is None else gates + gate)
 
@@ -127,7 +127,7 @@ class GatedMLPBlock(Layer):
 
     def build(self, input_shape) -> None:
         """U [D, d_ffn], V [d_ffn/2, D], with biases; the gate and perhaps the attention."""
-        fit(x=("B S D", input_shape))
+        check_shapes(x=("B S D", input_shape))
         depth = input_shape[-1]
         self.v = keras.layers.Dense(depth, dtype=self.dtype_policy, name="v")
         self.normalize.build(input_shape)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_attention.functional.glimpse import glimpse
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -56,7 +56,7 @@ class GlimpseNetwork(Layer):
 
     def call(self, image, location):
         """See the class."""
-        fit(image=("B Y X C", image), location=("B 2", location))
+        check_shapes(image=("B Y X C", image), location=("B 2", location))
         image = tf.cast(image, self.compute_dtype)
         patches = glimpse(image, location, self.size, self.scales)
         flat = tf.reshape(patches, [-1, self.scales * self.size**2 * self._channels])

@@ -17,7 +17,7 @@ from keras_attention.functional import (
 )
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.attention import Attention
 
 
@@ -179,8 +179,8 @@ class ReinforceLoss(Layer):
 
     def call(self, log_likelihood, log_prob, entropy, mask=None, training=None) -> tf.Tensor:
         """See the class."""
-        fit(log_likelihood=("B", log_likelihood), log_prob=("B T", log_prob))
-        fit(log_prob=("B T", log_prob), entropy=("B T", entropy), mask=("B? T", mask))
+        check_shapes(log_likelihood=("B", log_likelihood), log_prob=("B T", log_prob))
+        check_shapes(log_prob=("B T", log_prob), entropy=("B T", entropy), mask=("B? T", mask))
         likelihood = widen(log_likelihood)
         log_prob, entropy = (tf.cast(x, likelihood.dtype) for x in (log_prob, entropy))
         if mask is not None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.pooling import AttentionPooling
 
 
@@ -56,7 +56,7 @@ class HierarchicalAttention(Layer):
 
     def build(self, input_shape) -> None:
         """Both levels."""
-        fit(inputs=("B L S D", input_shape))
+        check_shapes(inputs=("B L S D", input_shape))
         width = input_shape[-1]
         levels = (
             (self.word_encoder, self.word_pooling),
@@ -68,14 +68,14 @@ class HierarchicalAttention(Layer):
                 if not encoder.built:
                     encoder.build(shape)
                 encoded = encoder.compute_output_shape(shape)
-                fit(**{f"what {encoder.name} gives": ("N S D", encoded)})
+                check_shapes(**{f"what {encoder.name} gives": ("N S D", encoded)})
                 width = encoded[-1]
             pooling.build((None, None, width))
         self.built = True
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
-        fit(inputs=("B L S D", inputs), mask=("B L S", mask))
+        check_shapes(inputs=("B L S D", inputs), mask=("B L S", mask))
         batch, sentences, steps = tf.unstack(tf.shape(inputs)[:3])
         if mask is None:
             mask = tf.ones([batch, sentences, steps], tf.bool)

@@ -10,7 +10,7 @@ from keras_attention.backend import cells
 from keras_attention.backend.saving import deserialize, serialize
 from keras_attention.functional import additive, attend, softmax
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 class LSTMNState(NamedTuple):
@@ -87,7 +87,7 @@ class LSTMNCell(Layer):
 
     def build(self, input_shape) -> None:
         """The LSTM, and what the score needs."""
-        fit(inputs=("N D'", input_shape))
+        check_shapes(inputs=("N D'", input_shape))
         width = input_shape[-1]
         self.lstm.build((None, width))
         self.keys.build((None, self.units))

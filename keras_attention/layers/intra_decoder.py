@@ -10,7 +10,7 @@ from keras_attention.backend.saving import deserialize, listed_cells, serialize,
 from keras_attention.functional import attend, directional, general
 from keras_attention.functional.masks import finite_padding
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -36,14 +36,14 @@ class IntraDecoderAttention(Layer):
 
     def build(self, input_shape) -> None:
         """W."""
-        fit(states=("B T D", input_shape))
+        check_shapes(states=("B T D", input_shape))
         shape = (input_shape[-1], input_shape[-1])
         self.kernel = self.add_weight(shape=shape, name="kernel")
         self.built = True
 
     def call(self, states, mask=None, return_weights=False) -> Any:
         """See the class."""
-        fit(states=("B T D", states), mask=("B? T", mask))
+        check_shapes(states=("B T D", states), mask=("B? T", mask))
         states = finite_padding(states, mask)
         before = directional(tf.shape(states)[1])
         if mask is not None:
@@ -108,7 +108,7 @@ class IntraDecoderCell(Layer):
 
     def build(self, input_shape) -> None:
         """The cell and its attention."""
-        fit(inputs=("N D'", input_shape))
+        check_shapes(inputs=("N D'", input_shape))
         if not self.cell.built:
             self.cell.build((None, input_shape[-1]))
         self.attention.build((None, None, cells.output_width(self.cell)))

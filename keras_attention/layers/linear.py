@@ -15,7 +15,7 @@ from keras_attention.functional.linear import (
 )
 from keras_attention.layers._base import Layer
 from keras_attention.layers._heads import spread
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.multi_head import MultiHeadAttention
 
 
@@ -133,7 +133,7 @@ class LinearAttentionCell(Layer):
 
     def build(self, input_shape) -> None:
         """The weights of the attention."""
-        fit(inputs=("N D", input_shape))
+        check_shapes(inputs=("N D", input_shape))
         if not self.attention.built:
             self.attention.build((None, *input_shape))
         self.built = True

@@ -10,7 +10,7 @@ from keras_attention.backend.saving import deserialize
 from keras_attention.functional import widen
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.attention import Attention
 
 
@@ -42,7 +42,7 @@ class _LocalAttention(Layer):
     ) -> Any:
         """See the class."""
         memory, mask = self.attention.prepare(memory, mask, memory_mask)
-        fit(query=("B T D", query), memory=("B S D'", memory.keys), mask=("B? T? S", mask))
+        check_shapes(query=("B T D", query), memory=("B S D'", memory.keys), mask=("B? T? S", mask))
         real = tf.cast(memory.mask, tf.int32)
         places = self._places(query, tf.reduce_sum(real, 1), start)  # [B, T]
         slots = tf.cast(tf.cumsum(real, 1) - 1, places.dtype)  # [B, S]

@@ -9,7 +9,7 @@ from keras_attention.backend import cells
 from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.functional import addressing, widen
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 class NTMState(NamedTuple):
@@ -107,7 +107,7 @@ class NTMCell(Layer):
 
     def build(self, input_shape) -> None:
         """The controller, what heads draw from it, and where they begin."""
-        fit(inputs=("N D", input_shape))
+        check_shapes(inputs=("N D", input_shape))
         reads = self.read_heads * self.width
         if not self.controller.built:
             self.controller.build((None, input_shape[-1] + reads))

@@ -10,13 +10,13 @@ import tensorflow as tf
 from keras_attention.backend.saving import track
 from keras_attention.functional.masks import finite_padding, zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.blocks import FeedForward
 
 
 def _length(length, input_shape) -> int:
     """The longest S: the one asked for, or that of the input."""
-    fit(x=("B S D", input_shape))
+    check_shapes(x=("B S D", input_shape))
     known = input_shape[1]
     if length is None:
         if known is None:
@@ -95,7 +95,7 @@ class MixerBlock(Layer):
 
     def call(self, x, mask=None):
         """See the class."""
-        fit(x=("B S D", x), mask=("B? S", mask))
+        check_shapes(x=("B S D", x), mask=("B? S", mask))
         _length(self.b2.shape[0], x.shape)
         x = finite_padding(x, mask)
         steps = tf.shape(x)[1]

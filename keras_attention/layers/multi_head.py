@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_attention.backend.saving import OfTwoWidths
+from keras_attention.backend.saving import BuiltWithMemory
 from keras_attention.functional.attend import Memory
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.heads import (
@@ -18,9 +18,9 @@ from keras_attention.functional.heads import (
 )
 from keras_attention.functional.masks import finite_padding, steps_mask, zero_masked
 from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import fit_into, sizes
+from keras_attention.functional.shapes import check_broadcast, sizes
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit_heads
+from keras_attention.layers._shapes import check_head_shapes
 
 
 class Cache(NamedTuple):
@@ -37,7 +37,7 @@ class Cache(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(OfTwoWidths, Layer):
+class MultiHeadAttention(BuiltWithMemory, Layer):
     """H attentions side by side, each in a space of its own.
 
         head_h = softmax(x W^Q_h (y W^K_h)^T / sqrt(Dk) + bias) y W^V_h
@@ -166,7 +166,7 @@ class MultiHeadAttention(OfTwoWidths, Layer):
         query [B, T, D]; memory [B, S, D'], `Memory`, or None: the query itself; mask [B, S],
         [B, T, S] or [B, H, T, S] or None -> the query, `Memory`, the mask or None.
         """
-        fit_heads(query, memory, mask)
+        check_head_shapes(query, memory, mask)
         if isinstance(memory, Memory):
             memory = self.hide(memory, mask)
             return query, memory, memory.mask
@@ -261,7 +261,7 @@ def weigh_scores(scores, query, mask=None, bias: Any = None) -> tf.Tensor:
     """
     if bias is not None:
         bias = tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
-        fit_into("bias", bias, scores, "B, H, T, S")
+        check_broadcast("bias", bias, scores, "B, H, T, S")
         visible = bias > -float("inf")
         scores += tf.where(visible, bias, 0.0)
         mask = visible if mask is None else visible & mask

@@ -12,7 +12,7 @@ from keras_attention.functional.pairwise import average, concatenation
 from keras_attention.functional.places import flatten_places, pool_places
 from keras_attention.functional.scores import dot
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit_places
+from keras_attention.layers._shapes import check_spatial_shapes
 
 
 class NonLocal(Layer):
@@ -31,7 +31,7 @@ class NonLocal(Layer):
         use_bias: of the 1 x 1 convolutions; the equations have none.
 
     Call: `(x [B, ..., D], mask=None, return_weights=False)`; places may be a sequence [B, S, D],
-    an image [B, Y, X, D] or a film -> the same shape, and with `return_weights` also
+    an image [B, Y, X, D] or a video -> the same shape, and with `return_weights` also
     f(x_i, x_j) / C(x), [B, S, S'], float of the compute dtype, with S places and S' after pooling.
         mask: [B, ...] bool, True = may be looked at.
     A place that may see nothing keeps its features (plus a bias, or what batch_norm shifts by).
@@ -93,7 +93,7 @@ class NonLocal(Layer):
 
     def call(self, x, mask=None, return_weights=False, training=None):
         """See the class."""
-        fit_places(x, mask)
+        check_spatial_shapes(x, mask)
         mask = None if mask is None else tf.cast(mask, tf.bool)
         x = finite_padding(x, mask)
         query = flatten_places(self.theta(x) if self.embeds else x)

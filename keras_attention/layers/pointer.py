@@ -9,7 +9,7 @@ from keras_attention.backend.saving import deserialize, serialize
 from keras_attention.functional import additive, copy_mixture, widen
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -51,7 +51,7 @@ class PointerHead(Layer):
 
     def build(self, query_shape, memory_shape: Any = None) -> None:
         """Two projections and v."""
-        fit(query=("B T D", query_shape), memory=("B S D'", memory_shape))
+        check_shapes(query=("B T D", query_shape), memory=("B S D'", memory_shape))
         self.query.build((None, None, query_shape[-1]))
         self.keys.build((None, None, memory_shape[-1]))
         self.v = self.add_weight(shape=(self.units,), name="v")
@@ -59,7 +59,7 @@ class PointerHead(Layer):
 
     def call(self, query, memory, memory_mask=None, taken=None) -> tf.Tensor:
         """See the class."""
-        fit(
+        check_shapes(
             query=("B T D", query),
             memory=("B S D'", memory),
             memory_mask=("B? S", memory_mask),
@@ -132,7 +132,7 @@ class CopyHead(Layer):
 
     def build(self, inputs_shape, attention_shape=None, source_ids_shape=None) -> None:
         """The switch, and the output layer if it is not."""
-        fit(
+        check_shapes(
             inputs=("B T D", inputs_shape),
             attention=("B T S", attention_shape),
             source_ids=("B S", source_ids_shape),
@@ -144,7 +144,7 @@ class CopyHead(Layer):
 
     def call(self, inputs, attention, source_ids) -> tuple[tf.Tensor, tf.Tensor]:
         """See the class."""
-        fit(
+        check_shapes(
             inputs=("B T D", inputs),
             attention=("B T S", attention),
             source_ids=("B S", source_ids),

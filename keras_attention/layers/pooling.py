@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.functional import attend, redundancy
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -50,7 +50,7 @@ class AttentionPooling(Layer):
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
         lead = " ".join("BLNM"[: max(len(inputs.shape) - 2, 0)])
-        fit(inputs=(f"{lead} S D", inputs), mask=(f"{lead} S", mask))
+        check_shapes(inputs=(f"{lead} S D", inputs), mask=(f"{lead} S", mask))
         inputs = zero_masked(inputs, mask)
         scores = self.query(self.hidden(inputs))  # [..., S, 1]
         scores = tf.linalg.matrix_transpose(scores)
@@ -107,14 +107,14 @@ class StructuredSelfAttention(Layer):
 
     def build(self, input_shape) -> None:
         """Two projections without bias."""
-        fit(inputs=("B S D", input_shape))
+        check_shapes(inputs=("B S D", input_shape))
         self.hidden.build((None, None, input_shape[-1]))
         self.queries.build((None, None, self.units))
         self.built = True
 
     def call(self, inputs, mask=None, return_weights=False) -> Any:
         """See the class."""
-        fit(inputs=("B S D", inputs), mask=("B? S", mask))
+        check_shapes(inputs=("B S D", inputs), mask=("B? S", mask))
         inputs = zero_masked(inputs, mask)
         scores = tf.linalg.matrix_transpose(self.queries(self.hidden(inputs)))  # [B, H, S]
         if mask is not None:

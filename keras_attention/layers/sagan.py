@@ -10,7 +10,7 @@ from keras_attention.functional.masks import finite_padding
 from keras_attention.functional.places import flatten_places, pool_places
 from keras_attention.functional.scores import dot
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit_places
+from keras_attention.layers._shapes import check_spatial_shapes
 
 
 class _Widths(NamedTuple):
@@ -99,7 +99,7 @@ class SAGANAttention(Layer):
             settings = {"training": training} if self.spectral_norm else {}
             return layer(inputs, **settings)
 
-        fit_places(x, mask)
+        check_spatial_shapes(x, mask)
         mask = None if mask is None else tf.cast(mask, tf.bool)
         x = finite_padding(x, mask)
         pool = _VARIANTS[self.variant].pool

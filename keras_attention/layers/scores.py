@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_attention.functional import additive, biaffine, general, location
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 class _Score(Layer):
@@ -37,7 +37,7 @@ class GeneralScore(_Score):
 
     def call(self, query, keys) -> tf.Tensor:
         """See the class."""
-        fit(query=("B T D", query), keys=("B S D'", keys))
+        check_shapes(query=("B T D", query), keys=("B S D'", keys))
         return general(query, keys, self.kernel)
 
 
@@ -73,7 +73,7 @@ class AdditiveScore(_Score):
 
     def call(self, query, keys) -> tf.Tensor:
         """See the class."""
-        fit(query=("B T D", query), keys=("B S D", keys))
+        check_shapes(query=("B T D", query), keys=("B S D", keys))
         return additive(query, keys, self.v, self.bias if self.use_bias else None)
 
     def get_config(self) -> dict:
@@ -107,7 +107,7 @@ class LocationScore(_Score):
 
     def call(self, query, keys) -> tf.Tensor:
         """See the class."""
-        fit(query=("B T D", query))
+        check_shapes(query=("B T D", query))
         return location(query, self.kernel, tf.shape(keys)[1])
 
     def get_config(self) -> dict:
@@ -143,7 +143,7 @@ class BiaffineScore(_Score):
 
     def call(self, query, keys) -> tf.Tensor:
         """See the class."""
-        fit(query=("B T D", query), keys=("B S D'", keys))
+        check_shapes(query=("B T D", query), keys=("B S D'", keys))
         return biaffine(query, keys, self.kernel)
 
     def get_config(self) -> dict:

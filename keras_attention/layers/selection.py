@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional import widen
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 class Selection(NamedTuple):
@@ -78,7 +78,7 @@ class TokenSelector(Layer):
 
     def call(self, inputs, mask=None, training=None) -> Selection:
         """See the class."""
-        fit(inputs=("B S D", inputs), mask=("B? S", mask))
+        check_shapes(inputs=("B S D", inputs), mask=("B? S", mask))
         mask = tf.ones(tf.shape(inputs)[:2], tf.bool) if mask is None else tf.cast(mask, tf.bool)
         logits = widen(self.logit(self.hidden(_beside_the_mean(inputs, mask))))[..., 0]  # [B, S]
         probability = tf.sigmoid(logits)

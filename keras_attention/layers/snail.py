@@ -10,7 +10,7 @@ from keras_attention.functional.gates import gated_tanh
 from keras_attention.functional.masks import causal, finite_padding, zero_masked
 from keras_attention.functional.scores import dot
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit
+from keras_attention.layers._shapes import check_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -50,7 +50,7 @@ class GatedCausalConv(Layer):
 
     def call(self, x, mask=None):
         """See the class."""
-        fit(x=("B T D", x), mask=("B? T", mask))
+        check_shapes(x=("B T D", x), mask=("B? T", mask))
         x = zero_masked(x, mask)
         # Conv1D invents steps for a sequence of none.
         steps, width = tf.shape(x)[1], self.kernel.shape[1]
@@ -182,7 +182,7 @@ class SNAILAttentionBlock(Layer):
 
     def call(self, x, mask=None, return_weights=False):
         """See the class."""
-        fit(x=("B T D", x), mask=("B? T", mask))
+        check_shapes(x=("B T D", x), mask=("B? T", mask))
         x = finite_padding(x, mask)
         seen = causal(tf.shape(x)[1])
         if mask is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.backend.saving import OfTwoWidths, deserialize, serialize
+from keras_attention.backend.saving import BuiltWithMemory, deserialize, serialize
 from keras_attention.functional.attend import Memory
 from keras_attention.layers._base import Layer
 from keras_attention.layers.embeddings import PositionEmbedding
@@ -16,7 +16,7 @@ from keras_attention.layers.transformer_block import (
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerStack(OfTwoWidths, Layer):
+class TransformerStack(BuiltWithMemory, Layer):
     """N blocks, with positions and dropout below them and, pre-norm, one more norm above.
 
     The encoder as it is; with `causal=True` a language model; with `cross=True` and `causal=True`

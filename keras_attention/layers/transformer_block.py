@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.backend.saving import OfTwoWidths, deserialize, serialize
+from keras_attention.backend.saving import BuiltWithMemory, deserialize, serialize
 from keras_attention.functional.masks import finite_padding, steps_mask
 from keras_attention.layers._base import Layer
 from keras_attention.layers.blocks import FeedForward, Residual
@@ -13,7 +13,7 @@ from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerBlock(OfTwoWidths, Layer):
+class TransformerBlock(BuiltWithMemory, Layer):
     """One layer of a stack: self-attention, perhaps cross-attention, and feed-forward.
 
     Each is a sublayer of a `Residual`. Vaswani et al. (2017), section 3.1.

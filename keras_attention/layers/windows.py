@@ -17,7 +17,7 @@ from keras_attention.functional.windows import (
     window_partition,
 )
 from keras_attention.layers._base import Layer
-from keras_attention.layers._shapes import fit_places
+from keras_attention.layers._shapes import check_spatial_shapes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -107,7 +107,7 @@ class WindowAttention(Layer):
 
     def call(self, x, mask=None, return_weights=False, training=None):
         """See the class."""
-        fit_places(x, mask)
+        check_spatial_shapes(x, mask)
         x = finite_padding(x, mask)
         _, height, width, depth = sizes(x)
         tall, wide = (-(-size // m) * m for size, m in zip((height, width), self.window))

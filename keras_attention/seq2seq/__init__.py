@@ -1,5 +1,6 @@
 """The names of tf.contrib.seq2seq and tfa.seq2seq, alive on Keras 3, and the decoding loop."""
 
+from keras_attention.decoding import processors, strategies
 from keras_attention.decoding.beams import (
     gather_tree,
     gather_tree_from_array,
@@ -7,8 +8,8 @@ from keras_attention.decoding.beams import (
 )
 from keras_attention.decoding.generate import SearchResult, alternatives, generate
 from keras_attention.decoding.processors import (
-    Control,
-    Search,
+    LogitsProcessor,
+    SearchInfo,
     allowed_at,
     ban,
     ban_phrases,
@@ -31,14 +32,18 @@ from keras_attention.decoding.processors import (
     typical,
 )
 from keras_attention.decoding.projector import projector
-from keras_attention.decoding.strategies import Chooser, best, diverse, sample, stochastic
+from keras_attention.decoding.strategies import (
+    Strategy,
+    beam,
+    diverse_beam,
+    sample,
+    stochastic_beam,
+)
 from keras_attention.decoding.stream import Stream, stream
 from keras_attention.seq2seq import (
     attention_wrapper,
     basic_decoder,
     beam_search_decoder,
-    choosers,
-    controls,
     decoder,
     loss,
     sampler,
@@ -91,22 +96,22 @@ __all__ = [
     "BeamSearchDecoder",
     "BeamSearchDecoderOutput",
     "BeamSearchDecoderState",
-    "Chooser",
-    "Control",
     "CustomSampler",
     "Decoder",
     "FinalBeamSearchDecoderOutput",
     "GreedyEmbeddingSampler",
     "InferenceSampler",
+    "LogitsProcessor",
     "LuongAttention",
     "LuongMonotonicAttention",
     "SampleEmbeddingSampler",
     "Sampler",
     "ScheduledEmbeddingTrainingSampler",
     "ScheduledOutputTrainingSampler",
-    "Search",
+    "SearchInfo",
     "SearchResult",
     "SequenceLoss",
+    "Strategy",
     "Stream",
     "TrainingSampler",
     "allowed_at",
@@ -115,13 +120,11 @@ __all__ = [
     "ban",
     "ban_phrases",
     "basic_decoder",
+    "beam",
     "beam_search_decoder",
-    "best",
-    "choosers",
     "combine",
-    "controls",
     "decoder",
-    "diverse",
+    "diverse_beam",
     "dynamic_decode",
     "exact_length",
     "force",
@@ -138,6 +141,7 @@ __all__ = [
     "must_contain",
     "no_repeat_ngram",
     "prefix",
+    "processors",
     "projector",
     "relative_length",
     "repetition_pattern",
@@ -146,7 +150,8 @@ __all__ = [
     "sample",
     "sampler",
     "sequence_loss",
-    "stochastic",
+    "stochastic_beam",
+    "strategies",
     "stream",
     "temperature",
     "tile_batch",

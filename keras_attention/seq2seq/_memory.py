@@ -31,7 +31,7 @@ def refuse_both(lengths: Any, mask: Any) -> None:
         )
 
 
-def honour_mask(arguments: dict) -> dict:
+def resolve_memory_mask(arguments: dict) -> dict:
     """The arguments of a call, with the Keras mask of a raw memory if nothing else is said."""
     memory = arguments.get("memory")
     lengths, mask = (arguments.get(f"memory_{name}") for name in ("sequence_length", "mask"))

@@ -26,7 +26,7 @@ from keras_attention.backend.per_thread import HasPerThread, PerThread
 from keras_attention.functional import Memory, softmax
 from keras_attention.functional.masks import as_lengths
 from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared, refuse_both
+from keras_attention.seq2seq._memory import is_raw, prepared, refuse_both, resolve_memory_mask
 
 _NORMALIZERS = {"softmax": softmax, "hardmax": functional.hardmax}
 
@@ -241,7 +241,9 @@ class AttentionMechanism(KeepsActivations, HasPerThread, keras.layers.Layer):
             if by_binding and self._symbol is not None and len(inputs) == 2:
                 inputs = [*inputs, self._symbol]  # an edge of the model's graph
         refuse_both(mask, lengths)
-        outputs = super().__call__(inputs, *args, **(kwargs if setup else honour_mask(kwargs)))
+        outputs = super().__call__(
+            inputs, *args, **(kwargs if setup else resolve_memory_mask(kwargs))
+        )
         if setup:
             self._symbol = outputs if isinstance(outputs, KerasTensor) else None
         return outputs

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import KERAS_3, build, no_autograph, register
 from keras_attention.backend.states import row_count
-from keras_attention.decoding.first_state import check_first_state
+from keras_attention.decoding.initial_state import check_initial_state
 from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._memory import honour_mask
+from keras_attention.seq2seq._memory import resolve_memory_mask
 from keras_attention.seq2seq.basic_decoder import only_one_state
 
 __all__ = ["AttentionRNN"]
@@ -53,11 +53,13 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
 
     @no_autograph
     def __call__(self, sequences, initial_state=None, mask=None, training=None, **memory):
-        memory = {name: given for name, given in honour_mask(memory).items() if given is not None}
+        memory = {
+            name: given for name, given in resolve_memory_mask(memory).items() if given is not None
+        }
         self.cell._note_widths(memory.get("memory"))
         build(self, tuple(sequences.shape))
         if initial_state is not None:
-            check_first_state(self.cell, initial_state, row_count(sequences))
+            check_initial_state(self.cell, initial_state, row_count(sequences))
         others = {"initial_state": initial_state, "mask": mask, "training": training}
         others = {name: given for name, given in others.items() if given is not None}
         return super().__call__(sequences, **others, **memory)
@@ -77,7 +79,7 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
         only_one_state(initial_state, initial_cell_state)
         with self.cell.bound_to(memory, memory_sequence_length, memory_mask):
             if initial_cell_state is not None:
-                check_first_state(self.cell.cell, initial_cell_state, row_count(sequences))
+                check_initial_state(self.cell.cell, initial_cell_state, row_count(sequences))
                 zeros = self.cell.get_initial_state(batch_size=tf.shape(sequences)[0])
                 initial_state = zeros.clone(cell_state=initial_cell_state)
             if training or self.stateful or not KERAS_3:

@@ -17,16 +17,16 @@ from keras_attention.backend.keras import (
     build,
     check_cell,
     deserialize,
-    hide,
+    from_containers,
     listed_cells,
     no_autograph,
     output_width,
     register,
-    reveal,
     same_structure,
     serialize,
     state_width,
     step,
+    to_containers,
     track,
     zero_state,
 )
@@ -43,7 +43,7 @@ from keras_attention.backend.states import (
 from keras_attention.decoding import histories
 from keras_attention.functional import Memory, monotonic_attention, safe_cumprod
 from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._memory import honour_mask, is_raw, prepared
+from keras_attention.seq2seq._memory import is_raw, prepared, resolve_memory_mask
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention, hardmax
 from keras_attention.seq2seq.monotonic import (
@@ -483,12 +483,12 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             kwargs["memory"] = memory
         output, state = super().__call__(
             inputs,
-            state=hide(state),
+            state=to_containers(state),
             training=training,
             beam_width=beam_width,
-            **honour_mask(kwargs),
+            **resolve_memory_mask(kwargs),
         )
-        return output, reveal(state)
+        return output, from_containers(state)
 
     def call(
         self,
@@ -502,7 +502,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         **_,
     ):
         """One step; see the class."""
-        state = reveal(state)
+        state = from_containers(state)
         cell_inputs = (self._cell_input_fn or _concat)(inputs, state.attention)
         cell_output, cell_state = step(self.cell, cell_inputs, state.cell_state, training)
         told = getattr(self.cell, "output_size", None) is not None
@@ -531,7 +531,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             alignment_history=self._write(state.alignment_history, alignments),
             attention_state=self._pack(attention_states),
         )
-        return (attention if self._output_attention else cell_output), hide(next_state)
+        return (attention if self._output_attention else cell_output), to_containers(next_state)
 
     def _write(self, history, alignments):
         if not self._alignment_history:

@@ -23,7 +23,7 @@ from keras_attention.backend.keras import (
 )
 from keras_attention.backend.per_thread import PerThread
 from keras_attention.backend.states import row_count
-from keras_attention.decoding.first_state import check_first_state
+from keras_attention.decoding.initial_state import check_initial_state
 from keras_attention.seq2seq._memory import is_raw
 from keras_attention.seq2seq.decoder import BaseDecoder
 
@@ -115,7 +115,7 @@ class BasicDecoder(BaseDecoder):
         if initial_state is None:
             rows = self.sampler.batch_size
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
-        initial_state = check_first_state(self.cell, initial_state, row_count(first))
+        initial_state = check_initial_state(self.cell, initial_state, row_count(first))
         self._step_cell = functools.partial(step, self.cell)
         if memory is not None:
             self._step_cell = functools.partial(step, self.cell, memory=memory)

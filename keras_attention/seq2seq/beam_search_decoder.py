@@ -18,14 +18,16 @@ from keras_attention.backend.keras import (
     track,
 )
 from keras_attention.backend.per_thread import PerThread
+from keras_attention.backend.saving import renamed
 from keras_attention.backend.states import row_count
+from keras_attention.decoding import strategies
 from keras_attention.decoding.beams import (
     gather_beams,
     gather_tree,
     gather_tree_from_array,
     tile_batch,
 )
-from keras_attention.decoding.first_state import check_first_state
+from keras_attention.decoding.initial_state import check_initial_state
 from keras_attention.decoding.projector import projector_of
 from keras_attention.decoding.search_step import (
     Hypotheses,
@@ -36,7 +38,7 @@ from keras_attention.decoding.search_step import (
     search_step,
     walkable,
 )
-from keras_attention.decoding.strategies import Chooser, best, made_again, saved
+from keras_attention.decoding.strategies import Strategy, beam
 from keras_attention.functional import widen
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
@@ -112,7 +114,7 @@ class BeamSearchDecoder(BaseDecoder):
         output_alignments: steps also give alignments, and the final ones follow the beams.
         normalize: whether the cell gives logits; False if it gives log-probabilities already, of
             which some may be -inf.
-        chooser: which hypotheses go on: see `choosers`; default the K best.
+        strategy: which hypotheses go on: see `strategies`; default the K best.
         n_best: how many hypotheses are wanted. A source whose n best have finished, and cannot be
             overtaken by what is still being said, is done; default K, all of them.
 
@@ -157,7 +159,7 @@ class BeamSearchDecoder(BaseDecoder):
         output_all_scores: bool = False,
         output_alignments: bool = False,
         normalize: bool = True,
-        chooser: Chooser | None = None,
+        strategy: Strategy | None = None,
         n_best: int | None = None,
         **kwargs,
     ):
@@ -169,10 +171,10 @@ class BeamSearchDecoder(BaseDecoder):
         for argument, value in (("output_layer", output_layer), ("embedding_fn", embedding_fn)):
             if value is not None and not callable(value):
                 raise TypeError(f"{argument} must be callable or None. Received: {value!r}")
-        if not isinstance(chooser, Chooser | None):
+        if not isinstance(strategy, Strategy | None):
             raise TypeError(
-                "chooser must be a Chooser, such as sample() gives, or None. Received: "
-                f"chooser={chooser}"
+                "strategy must be a Strategy, such as sample() gives, or None. Received: "
+                f"strategy={strategy}"
             )
         self.cell = cell
         track(self, "cell", listed_cells(cell))
@@ -185,8 +187,8 @@ class BeamSearchDecoder(BaseDecoder):
         self.output_all_scores = output_all_scores
         self.output_alignments = output_alignments
         self.normalize = normalize
-        self._chooses = chooser is not None
-        self.chooser = best() if chooser is None else chooser
+        self._chooses = strategy is not None
+        self.strategy = beam() if strategy is None else strategy
         self.n_best = n_best
 
     # -- sizes
@@ -284,7 +286,7 @@ class BeamSearchDecoder(BaseDecoder):
                 initial_cell_state = tile_batch(initial_cell_state, self.beam_width)
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
         rows = row_count(start_tokens) * self.beam_width
-        initial_state = check_first_state(self.cell, initial_state, rows, self.beam_width)
+        initial_state = check_initial_state(self.cell, initial_state, rows, self.beam_width)
         self._step_cell = functools.partial(step, self.cell)
         if memory is not None:
             self._step_cell = functools.partial(
@@ -310,7 +312,7 @@ class BeamSearchDecoder(BaseDecoder):
     def _initial_search_state(self, cell_state) -> SearchState:
         floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
         self._score_dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
-        live = tf.constant(self.chooser.live(self.beam_width))
+        live = tf.constant(self.strategy.live(self.beam_width))
         first = tf.broadcast_to(live, [self._batch_size, self.beam_width])
         cell_state = self._split_state(cell_state)
         coverage = tf.get_static_value(self.coverage_penalty_weight) != 0.0
@@ -331,7 +333,7 @@ class BeamSearchDecoder(BaseDecoder):
                 tf.zeros_like(attention, self._score_dtype) if coverage else ()
             ),
         )
-        choice = self.chooser.init(self._batch_size, self.beam_width)
+        choice = self.strategy.init(self._batch_size, self.beam_width)
         return SearchState(beams, tf.zeros_like(first), choice)
 
     def _attention(self, cell_state) -> tf.Tensor:
@@ -380,7 +382,7 @@ class BeamSearchDecoder(BaseDecoder):
                 self._split(output),
                 cell_state,
                 state,
-                self.chooser,
+                self.strategy,
                 self.end_token,
                 self.length_penalty_weight,
                 self.coverage_penalty_weight,
@@ -395,7 +397,7 @@ class BeamSearchDecoder(BaseDecoder):
             else:
                 outputs = BeamSearchDecoderOutput(*outputs)
             finished = state.beams.finished
-            if self.n_best is not None and self.chooser.choose_apart is not None:
+            if self.n_best is not None and self.strategy.choose_unfinished is not None:
                 finished |= self._certain(state)[:, None]
             state = state.beams if self._is_plain else state
             return outputs, state, self._embed(outputs.predicted_ids), finished
@@ -498,14 +500,15 @@ class BeamSearchDecoder(BaseDecoder):
         )
         return {
             **super().get_config(),
-            "chooser": saved(self.chooser) if self._chooses else None,
+            "strategy": strategies.serialize(self.strategy) if self._chooses else None,
             **{name: serialize(getattr(self, name)) for name in parts},
             **{name: getattr(self, name) for name in plain},
         }
 
     @classmethod
     def from_config(cls, config: dict):
-        config = {**config, "chooser": made_again(config.get("chooser"))}
+        config = {renamed(key): value for key, value in config.items()}
+        config["strategy"] = strategies.deserialize(config.get("strategy"))
         parts = ("cell", "embedding_fn", "output_layer")
         return cls(**{k: deserialize(v) if k in parts else v for k, v in config.items()})
 
@@ -532,7 +535,7 @@ def _beam_search_step(
         logits,
         next_cell_state,
         state,
-        best(),
+        beam(),
         end_token,
         length_penalty_weight,
         coverage_penalty_weight,

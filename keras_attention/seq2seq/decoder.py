@@ -6,18 +6,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.backend.keras import KerasTensor, as_tensors, hide, no_autograph, reveal
+from keras_attention.backend.keras import (
+    KerasTensor,
+    as_tensors,
+    from_containers,
+    no_autograph,
+    to_containers,
+)
 from keras_attention.backend.per_thread import HasPerThread
 from keras_attention.decoding import histories
 from keras_attention.decoding.loop import Decoder, Steps, dynamic_decode
-from keras_attention.layers._base import TellsShapes
+from keras_attention.layers._base import InfersOutputShape
 from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._memory import honour_mask
+from keras_attention.seq2seq._memory import resolve_memory_mask
 
 __all__ = ["BaseDecoder", "Decoder", "dynamic_decode"]
 
 
-class BaseDecoder(TellsShapes, KeepsActivations, HasPerThread, Steps, keras.layers.Layer):
+class BaseDecoder(InfersOutputShape, KeepsActivations, HasPerThread, Steps, keras.layers.Layer):
     """A `Decoder` that is a Keras layer: calling it runs `dynamic_decode` over itself.
 
     Args are those of `dynamic_decode`. `decoder(inputs, initial_state=..., memory=..., **kwargs)`
@@ -52,7 +58,7 @@ class BaseDecoder(TellsShapes, KeepsActivations, HasPerThread, Steps, keras.laye
     @no_autograph
     def __call__(self, *args, **kwargs):
         first, *names = inspect.signature(self.call).parameters
-        arguments = honour_mask({**dict(zip([first, *names], args)), **kwargs})
+        arguments = resolve_memory_mask({**dict(zip([first, *names], args)), **kwargs})
         inputs, training = arguments.pop(first, None), arguments.pop("training", None)
         # Noted in the node of a functional model, and so said again when the model is called.
         stack = arguments.pop("stack_arrays", False) or _any_symbolic(inputs, arguments)
@@ -60,11 +66,11 @@ class BaseDecoder(TellsShapes, KeepsActivations, HasPerThread, Steps, keras.laye
         state = arguments.pop("initial_state", None)
         given = as_tensors({name: v for name, v in arguments.items() if v is not None})
         if state is not None:
-            given["initial_state"] = hide(as_tensors(state))
+            given["initial_state"] = to_containers(as_tensors(state))
         if stack and "stack_arrays" in names:  # a subclass may have a `call` of its own
             given["stack_arrays"] = True
         outputs, state, lengths = super().__call__(inputs, training=training, **given)
-        return outputs, reveal(state), lengths
+        return outputs, from_containers(state), lengths
 
     def build(self, input_shape=None) -> None:
         """Nothing of its own: the cell is built at the first step."""
@@ -80,7 +86,7 @@ class BaseDecoder(TellsShapes, KeepsActivations, HasPerThread, Steps, keras.laye
         `stack_arrays`: the final state has tensors [T, ...] in the place of its arrays.
         """
         if initial_state is not None:
-            kwargs["initial_state"] = reveal(initial_state)
+            kwargs["initial_state"] = from_containers(initial_state)
         outputs, state, lengths = dynamic_decode(
             self,
             output_time_major=self.output_time_major,
@@ -93,7 +99,7 @@ class BaseDecoder(TellsShapes, KeepsActivations, HasPerThread, Steps, keras.laye
             decoder_init_input=inputs,
             decoder_init_kwargs=kwargs,
         )
-        return outputs, histories.stacked(state) if stack_arrays else hide(state), lengths
+        return outputs, histories.stacked(state) if stack_arrays else to_containers(state), lengths
 
     def initialize(self, inputs, initial_state=None, **kwargs):
         """-> (finished [N] bool, first inputs, initial state)."""

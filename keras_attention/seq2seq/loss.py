@@ -10,7 +10,7 @@ from keras_attention.backend.keras import deserialize, register, serialize
 from keras_attention.functional import cross_entropy, widen
 from keras_attention.functional.likelihood import as_ids
 from keras_attention.functional.replicas import mean_over_replicas
-from keras_attention.functional.shapes import agree
+from keras_attention.functional.shapes import check_same_sizes
 
 __all__ = ["SequenceLoss", "sequence_loss"]
 
@@ -186,12 +186,14 @@ def _check_shapes(logits, targets, weights, mask) -> list:
             f"{weights.shape}"
         )
     checks = [
-        *agree(targets, logits, 2, "Targets must be [B, T], as the logits [B, T, V]."),
-        *agree(weights, logits, 2, "Weights must be [B, T], as the logits [B, T, V].", True),
+        *check_same_sizes(targets, logits, 2, "Targets must be [B, T], as the logits [B, T, V]."),
+        *check_same_sizes(
+            weights, logits, 2, "Weights must be [B, T], as the logits [B, T, V].", True
+        ),
     ]
     if mask is not None:
         words = "The Keras mask must be [B, T], as the logits [B, T, V]."
-        checks += agree(tf.convert_to_tensor(mask), logits, 2, words, True)
+        checks += check_same_sizes(tf.convert_to_tensor(mask), logits, 2, words, True)
     return checks
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import build_part, register, serialize, tensors_of
 from keras_attention.backend.per_thread import PerThread
-from keras_attention.decoding.processors._rows import demand_number
+from keras_attention.decoding.processors._rows import check_number
 from keras_attention.functional import widen
 from keras_attention.seq2seq.sampler_base import (
     Sampler,
@@ -105,7 +105,7 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
     ):
         super().__init__(embedding_fn)
         if softmax_temperature is not None:
-            demand_number(
+            check_number(
                 softmax_temperature,
                 lambda t: (t > 0) & np.isfinite(t),
                 "softmax_temperature must be > 0 and finite; for the likeliest ids take "

@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional import widen
-from keras_attention.functional.shapes import agree, fit
+from keras_attention.functional.shapes import check_same_sizes, check_shapes
 from keras_attention.training.token_means import token_mean, token_weights
 
 # log of less than this is not taken: what is looked at with a weight of 0 gets a finite loss.
@@ -71,9 +71,9 @@ class GuidedAlignment(keras.losses.Loss):
         mask = getattr(y_pred, "_keras_mask", None)
         with tf.name_scope(self.name):
             reference, alignments = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-            fit(reference=("B T S", reference), alignments=("B T S", alignments))
+            check_shapes(reference=("B T S", reference), alignments=("B T S", alignments))
             words = "The reference must be [B, T, S], as the alignments."
-            with tf.control_dependencies(agree(reference, alignments, 3, words)):
+            with tf.control_dependencies(check_same_sizes(reference, alignments, 3, words)):
                 given = tf.reduce_any(reference > 0, -1)  # [B, T]
             weights, shown = token_weights(given, sample_weight, mask)
             weights = tf.where(given, weights, tf.zeros_like(weights))

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.replicas import mean_over_replicas
-from keras_attention.functional.shapes import agree
+from keras_attention.functional.shapes import check_same_sizes
 
 
 def token_weights(tokens: tf.Tensor, sample_weight: Any, mask: Any) -> tuple[tf.Tensor, tf.Tensor]:
@@ -82,7 +82,7 @@ def _spread(name, values, tokens):
     elif values.shape.rank != rank:
         raise ValueError(f"{words} Received: shapes {values.shape} and {tokens.shape}")
     else:
-        checks = agree(values, tokens, rank, words, broadcast=True)
+        checks = check_same_sizes(values, tokens, rank, words, broadcast=True)
     with tf.control_dependencies(checks):
         return tf.broadcast_to(values, tf.shape(tokens))
 
@@ -142,5 +142,5 @@ def ids_and_logits(y_true: Any, y_pred: Any) -> tuple[tf.Tensor, tf.Tensor]:
     words = "Targets must be ids [B, T] for logits [B, T, V]."
     if ids.shape.rank != rank - 1:
         raise ValueError(f"{words} Received: shapes {ids.shape} and {logits.shape}")
-    with tf.control_dependencies(agree(ids, logits, rank - 1, words)):
+    with tf.control_dependencies(check_same_sizes(ids, logits, rank - 1, words)):
         return tf.identity(ids), logits

@@ -88,7 +88,7 @@ MADE = {
     LuongMonotonicAttention: lambda: LuongMonotonicAttention(4),
     BasicDecoder: lambda: BasicDecoder(cells(), TrainingSampler(), keras.layers.Dense(3)),
     BeamSearchDecoder: lambda: BeamSearchDecoder(
-        cells(), 2, keras.layers.Embedding(3, 3), chooser=seq2seq.sample()
+        cells(), 2, keras.layers.Embedding(3, 3), strategy=seq2seq.sample()
     ),
     GreedyEmbeddingSampler: lambda: GreedyEmbeddingSampler(keras.layers.Embedding(3, 3)),
     SampleEmbeddingSampler: lambda: SampleEmbeddingSampler(keras.layers.Embedding(3, 3)),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.seq2seq import Control, ban, best, diverse, generate
+from keras_attention.seq2seq import LogitsProcessor, ban, beam, diverse_beam, generate
 from tests import oracles
 from tests.decoding.table_model import END, START, TableModel, answers_of
 from tests.sampled import full
@@ -158,16 +158,16 @@ def test_the_end_token_is_weighed_by_the_length_that_it_gives(width):
 
 def test_groups_keep_their_own_and_fewer_answers_are_the_first_of_all(model):
     settings = dict(beam_width=6, max_length=STEPS, length_penalty=0.6)
-    every = generate(model, np.arange(SOURCES), chooser=diverse(2, 0.0), **settings)
+    every = generate(model, np.arange(SOURCES), strategy=diverse_beam(2, 0.0), **settings)
     for source, row in enumerate(answers_of(every)):
         expected = search_with_lists(model.cell.of(source), 3, STEPS, 0.6)
         assert [answer for answer, _ in row] == [a for a, _ in expected for _ in range(2)]
-    every = generate(model, np.arange(SOURCES), chooser=diverse(2, 0.5), **settings)
-    some = generate(model, np.arange(SOURCES), chooser=diverse(2, 0.5), n_best=2, **settings)
+    every = generate(model, np.arange(SOURCES), strategy=diverse_beam(2, 0.5), **settings)
+    some = generate(model, np.arange(SOURCES), strategy=diverse_beam(2, 0.5), n_best=2, **settings)
     np.testing.assert_allclose(some.scores, every.scores[:, :2], rtol=1e-5)
 
 
-def test_where_controls_leave_nothing_to_say_no_answer_is_lost():
+def test_where_processors_leave_nothing_to_say_no_answer_is_lost():
     """After 3 nothing may be said. At the limit that stops no answer; before it does."""
     p = np.full([1, 3, 5, 5], 1e-9)
     p[0, 0, START] = [1e-9, 1e-9, 0.1, 0.6, 0.3]
@@ -178,16 +178,18 @@ def test_where_controls_leave_nothing_to_say_no_answer_is_lost():
     def apply(log_probs, last):
         return tf.where((last == 3)[:, None], -float("inf"), log_probs)
 
-    after_3 = Control(
+    after_3 = LogitsProcessor(
         init=lambda search: tf.fill([search.batch_size * search.beam_width], START),
         apply=apply,
         advance=lambda last, tokens: tokens,
     )
-    result = generate(model, [0], beam_width=3, max_length=3, controls=after_3)
+    result = generate(model, [0], beam_width=3, max_length=3, processors=after_3)
     (row,) = answers_of(result)
     assert [answer for answer, _ in row] == [(END,), (4, 4, 4), (4, 4, 3)]
     assert result.finished[0].numpy().tolist() == [True, False, False]
-    nothing = generate(model, [0], beam_width=3, max_length=3, controls=ban(every), chooser=best())
+    nothing = generate(
+        model, [0], beam_width=3, max_length=3, processors=ban(every), strategy=beam()
+    )
     assert nothing.lengths[0].numpy().tolist() == [0, 0, 0]
     assert nothing.scores[0].numpy().tolist() == [0.0, -np.inf, -np.inf]
     assert not nothing.finished.numpy().any()

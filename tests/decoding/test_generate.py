@@ -1,4 +1,4 @@
-"""`generate` over tables of transitions and over the RNN model: what a score is, and a control."""
+"""`generate` over transition tables and over the RNN model: scores and processors."""
 
 import keras
 import numpy as np
@@ -83,8 +83,8 @@ def test_an_answer_of_one_token_and_a_limit_that_is_a_tensor():
             "coverage_penalty must be one finite number",
         ),
         ({"length_penalty": "1"}, "length_penalty must be one finite number"),
-        ({"controls": lambda: top_k}, r"must be a Control, such as top_k\(10\)"),
-        ({"controls": [top_k(2), None]}, "must be a Control"),
+        ({"processors": lambda: top_k}, r"must be a LogitsProcessor, such as top_k\(10\)"),
+        ({"processors": [top_k(2), None]}, "must be a LogitsProcessor"),
         ({"beam_width": 2, "n_best": 3}, "n_best"),
         ({"n_best": 0}, "n_best"),
         ({"coverage_penalty": 0.1}, "cell that attends"),
@@ -97,9 +97,9 @@ def test_what_cannot_be_asked_is_refused(settings, message):
         generate(TableModel(Table.random(1, 2, 4)), np.arange(1), **settings)
 
 
-def test_a_chooser_must_be_one():
-    with pytest.raises(TypeError, match=r"must be a Chooser, such as sample\(\) gives"):
-        generate(TableModel(Table.random(1, 2, 4)), np.arange(1), chooser=sample)
+def test_a_strategy_must_be_one():
+    with pytest.raises(TypeError, match=r"must be a Strategy, such as sample\(\) gives"):
+        generate(TableModel(Table.random(1, 2, 4)), np.arange(1), strategy=sample)
 
 
 def test_a_graph_answers_a_batch_of_none():
@@ -133,8 +133,8 @@ def fitting(length):
 def test_exact_length_finds_the_best_answer_of_that_length_and_no_other():
     lengths = np.arange(20) % 5
     model = TableModel(Table.random(20, 5, len(ADDS)))
-    control = exact_length(lengths, END, ADDS)
-    result = generate(model, np.arange(20), beam_width=60, max_length=9, controls=control)
+    processor = exact_length(lengths, END, ADDS)
+    result = generate(model, np.arange(20), beam_width=60, max_length=9, processors=processor)
     for b, found in enumerate(answers_of(result)):
         expected = {
             answer: oracles.log_prob(answer, model.cell.of(b), START)
@@ -150,8 +150,8 @@ def test_exact_length_finds_the_best_answer_of_that_length_and_no_other():
 def test_exact_length_is_always_met(width):
     lengths = np.random.randint(0, 9, 40)
     model = TableModel(Table.random(40, 10, len(ADDS), spread=5.0))
-    control = exact_length(lengths, END, ADDS)
-    result = generate(model, np.arange(40), beam_width=width, max_length=20, controls=control)
+    processor = exact_length(lengths, END, ADDS)
+    result = generate(model, np.arange(40), beam_width=width, max_length=20, processors=processor)
     assert result.ids.shape[2] <= lengths.max() + 1  # what is impossible keeps no search going
     for b, found in enumerate(answers_of(result)):
         assert found
@@ -164,8 +164,8 @@ def test_a_controlled_search_is_the_same_in_a_graph_and_under_xla(jit):
     model = TableModel(Table.random(6, 8, len(ADDS)))
 
     def run(lengths):
-        control = exact_length(lengths, END, ADDS)
-        return generate(model, np.arange(6), beam_width=3, max_length=8, controls=control)[:3]
+        processor = exact_length(lengths, END, ADDS)
+        return generate(model, np.arange(6), beam_width=3, max_length=8, processors=processor)[:3]
 
     lengths = tf.constant([0, 1, 2, 3, 4, 5])
     expected = answers_of(run(lengths))

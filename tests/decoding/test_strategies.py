@@ -10,15 +10,15 @@ import tensorflow as tf
 
 from keras_attention.seq2seq import (
     BeamSearchDecoder,
-    Control,
+    LogitsProcessor,
     alternatives,
     ban,
-    best,
-    diverse,
+    beam,
+    diverse_beam,
     generate,
     length_between,
     sample,
-    stochastic,
+    stochastic_beam,
     temperature,
 )
 from tests import oracles
@@ -27,13 +27,13 @@ from tests.sampled import full, sampled
 from tests.seq2seq.cells import Table
 
 STEPS, VOCABULARY = 3, 4
-CHOOSERS = {
-    "best": best,
+STRATEGIES = {
+    "best": beam,
     "sample": lambda: sample(7),
-    "stochastic": lambda: stochastic(7),
-    "diverse": lambda: diverse(2, 0.5),
+    "stochastic": lambda: stochastic_beam(7),
+    "diverse": lambda: diverse_beam(2, 0.5),
 }
-every_chooser = pytest.mark.parametrize("name", CHOOSERS)
+every_strategy = pytest.mark.parametrize("name", STRATEGIES)
 
 
 def model_of(sources, spread=1.0, vocabulary=VOCABULARY, steps=STEPS):
@@ -58,31 +58,31 @@ def chi_squared(counts, expected):
     ) ** 0.5
 
 
-def drawn(model, chooser, draws, **settings):
+def drawn(model, strategy, draws, **settings):
     """How often each answer is drawn for source 0, over rows that are all of that source."""
-    result = generate(model, np.zeros(draws, int), max_length=STEPS, chooser=chooser, **settings)
+    result = generate(model, np.zeros(draws, int), max_length=STEPS, strategy=strategy, **settings)
     return [answer for row in answers_of(result) for answer, _ in row]
 
 
-@pytest.mark.parametrize("chooser", [sample(3), stochastic(5)], ids=["sample", "stochastic"])
-def test_one_draw_is_distributed_as_the_model_says(chooser):
+@pytest.mark.parametrize("strategy", [sample(3), stochastic_beam(5)], ids=["sample", "stochastic"])
+def test_one_draw_is_distributed_as_the_model_says(strategy):
     model, draws = model_of(1), 20_000
     expected = probabilities(model, 0)
-    times = collections.Counter(drawn(model, chooser, draws))
+    times = collections.Counter(drawn(model, strategy, draws))
     counts = np.array([times[answer] for answer in expected])
     assert counts.sum() == draws
     assert chi_squared(counts, draws * np.array(list(expected.values()))) < 4
 
 
-@pytest.mark.parametrize("chooser", [sample, stochastic])
-@pytest.mark.parametrize("controls", [[], [ban([21])]], ids=["model", "ban"])
-def test_a_token_of_probability_0_is_never_drawn(chooser, controls):
+@pytest.mark.parametrize("strategy", [sample, stochastic_beam])
+@pytest.mark.parametrize("processors", [[], [ban([21])]], ids=["model", "ban"])
+def test_a_token_of_probability_0_is_never_drawn(strategy, processors):
     # The noise that this seed has for token 21 at the first step is the largest there is.
     model = model_of(1, vocabulary=64)
     model.project = lambda logits: tf.where(
-        tf.range(64) == 21, -np.inf if not controls else 0.0, logits
+        tf.range(64) == 21, -np.inf if not processors else 0.0, logits
     )
-    settings = dict(max_length=1, controls=controls, chooser=chooser(395435))
+    settings = dict(max_length=1, processors=processors, strategy=strategy(395435))
     found = generate(model, np.zeros(1, int), **settings)
     assert found.ids[0, 0, 0] != 21 and np.isfinite(found.scores[0, 0])
 
@@ -90,13 +90,13 @@ def test_a_token_of_probability_0_is_never_drawn(chooser, controls):
 def test_an_unlikely_token_is_not_drawn_by_noise_without_bound():
     model = model_of(1, vocabulary=64)
     model.project = lambda logits: tf.where(tf.range(64) == 21, -60.0, tf.zeros_like(logits))
-    found = generate(model, np.zeros(1, int), max_length=1, chooser=sample(395435))
+    found = generate(model, np.zeros(1, int), max_length=1, strategy=sample(395435))
     assert found.ids[0, 0, 0] != 21
 
 
-def test_a_draw_under_controls_is_renormalised_over_what_is_left():
+def test_a_draw_under_processors_is_renormalised_over_what_is_left():
     model, draws, heat = model_of(1), 20_000, 2.0
-    found = drawn(model, sample(11), draws, controls=[temperature(heat), ban([3])])
+    found = drawn(model, sample(11), draws, processors=[temperature(heat), ban([3])])
     first = np.exp(model.cell.of(0)(0, START) / heat)
     first[3] = 0
     counts = np.bincount([answer[0] for answer in found], minlength=VOCABULARY)
@@ -106,7 +106,9 @@ def test_a_draw_under_controls_is_renormalised_over_what_is_left():
 
 def test_k_draws_of_a_source_are_independent():
     model = model_of(1)
-    result = generate(model, np.zeros(4000, int), beam_width=2, max_length=STEPS, chooser=sample(1))
+    result = generate(
+        model, np.zeros(4000, int), beam_width=2, max_length=STEPS, strategy=sample(1)
+    )
     firsts = result.ids[:, :, 0].numpy()
     counts = np.zeros([VOCABULARY, VOCABULARY])
     for pair in firsts:
@@ -115,25 +117,27 @@ def test_k_draws_of_a_source_are_independent():
     assert chi_squared(counts.ravel(), 4000 * np.outer(p, p).ravel()) < 4
 
 
-@pytest.mark.parametrize("chooser", [sample, stochastic])
-def test_the_first_of_k_draws_is_a_draw_and_not_the_likeliest(chooser):
+@pytest.mark.parametrize("strategy", [sample, stochastic_beam])
+def test_the_first_of_k_draws_is_a_draw_and_not_the_likeliest(strategy):
     model, source = model_of(1), np.zeros(4000, int)
     expected = probabilities(model, 0)
     settings = dict(beam_width=4, max_length=STEPS)
-    first = generate(model, source, n_best=1, chooser=chooser(3), **settings)
-    all_of_them = generate(model, source, chooser=chooser(3), **settings)
+    first = generate(model, source, n_best=1, strategy=strategy(3), **settings)
+    all_of_them = generate(model, source, strategy=strategy(3), **settings)
     np.testing.assert_array_equal(first.ids[:, 0], all_of_them.ids[:, 0])
     times = collections.Counter(answer for row in answers_of(first) for answer, _ in row)
     counts = np.array([times[answer] for answer in expected])
     assert chi_squared(counts, 4000 * np.array(list(expected.values()))) < 4
-    best_first = generate(model, source, chooser=chooser(3, best_first=True), **settings)
+    best_first = generate(model, source, strategy=strategy(3, best_first=True), **settings)
     np.testing.assert_array_equal(np.sort(all_of_them.scores)[:, ::-1], best_first.scores)
 
 
-@every_chooser
+@every_strategy
 def test_a_score_is_the_log_p_of_its_answer(name):
     model = model_of(6)
-    result = generate(model, np.arange(6), beam_width=4, max_length=STEPS, chooser=CHOOSERS[name]())
+    result = generate(
+        model, np.arange(6), beam_width=4, max_length=STEPS, strategy=STRATEGIES[name]()
+    )
     for source, row in enumerate(answers_of(result)):
         for answer, score in row:
             np.testing.assert_allclose(
@@ -144,12 +148,12 @@ def test_a_score_is_the_log_p_of_its_answer(name):
 def test_stochastic_beams_are_drawn_without_replacement_and_in_the_end_are_everything():
     model = model_of(8)
     everything = set(oracles.answers(VOCABULARY, STEPS, END))
-    few = generate(model, np.arange(8), beam_width=5, max_length=STEPS, chooser=stochastic(2))
+    few = generate(model, np.arange(8), beam_width=5, max_length=STEPS, strategy=stochastic_beam(2))
     for row in answers_of(few):
         assert len({answer for answer, _ in row}) == len(row) == 5
     width = len(everything) + 3
     result = generate(
-        model, np.arange(8), beam_width=width, max_length=STEPS, chooser=stochastic(2)
+        model, np.arange(8), beam_width=width, max_length=STEPS, strategy=stochastic_beam(2)
     )
     for row in answers_of(result):
         assert {answer for answer, _ in row} == everything and len(row) == len(everything)
@@ -159,7 +163,7 @@ def test_two_draws_without_replacement_have_the_probabilities_of_an_urn():
     model, draws = model_of(1), 20_000
     p = probabilities(model, 0)
     result = generate(
-        model, np.zeros(draws, int), beam_width=2, max_length=STEPS, chooser=stochastic(9)
+        model, np.zeros(draws, int), beam_width=2, max_length=STEPS, strategy=stochastic_beam(9)
     )
     pairs = [frozenset(answer for answer, _ in row) for row in answers_of(result)]
     names = list(p)
@@ -226,7 +230,7 @@ def test_diverse_beams_are_those_of_the_algorithm(width, groups, strength, weigh
         np.arange(20),
         beam_width=width,
         max_length=STEPS,
-        chooser=diverse(groups, strength),
+        strategy=diverse_beam(groups, strength),
         length_penalty=weight,
     )
     for source, row in enumerate(answers_of(result)):
@@ -239,7 +243,7 @@ def test_a_group_that_has_finished_lets_the_others_end():
     p = np.full([1, 8, 5, 5], 1e-9)
     p[..., [END, 3, 4]] = 0.6, 0.25, 0.15
     result = generate(
-        TableModel(Table(np.log(p))), [0], beam_width=2, max_length=8, chooser=diverse(2, 2.0)
+        TableModel(Table(np.log(p))), [0], beam_width=2, max_length=8, strategy=diverse_beam(2, 2.0)
     )
     (row,) = answers_of(result)
     assert [answer for answer, _ in row] == [(END,), (3, END)]
@@ -250,9 +254,9 @@ def test_one_group_is_beam_search_and_groups_without_strength_are_copies_of_a_sm
     model = model_of(5, vocabulary=6)
     settings = dict(max_length=STEPS)
     whole = generate(model, np.arange(5), beam_width=4, **settings)
-    one = generate(model, np.arange(5), beam_width=4, chooser=diverse(1), **settings)
+    one = generate(model, np.arange(5), beam_width=4, strategy=diverse_beam(1), **settings)
     np.testing.assert_array_equal(whole.ids, one.ids)
-    two = generate(model, np.arange(5), beam_width=4, chooser=diverse(2, 0.0), **settings)
+    two = generate(model, np.arange(5), beam_width=4, strategy=diverse_beam(2, 0.0), **settings)
     half = generate(model, np.arange(5), beam_width=2, **settings)
     np.testing.assert_array_equal(two.scores[:, ::2], half.scores)
     np.testing.assert_array_equal(two.scores[:, 1::2], half.scores)
@@ -280,13 +284,15 @@ def test_alternatives_are_the_likeliest_tokens_each_with_its_greedy_rest(count):
 
 
 @pytest.mark.parametrize(
-    "name, jit", [(n, False) for n in CHOOSERS] + full(*((n, True) for n in CHOOSERS))
+    "name, jit", [(n, False) for n in STRATEGIES] + full(*((n, True) for n in STRATEGIES))
 )
 def test_a_graph_and_xla_choose_as_eager_does(name, jit):
     model = model_of(3)
 
     def search(sources):
-        result = generate(model, sources, beam_width=4, max_length=STEPS, chooser=CHOOSERS[name]())
+        result = generate(
+            model, sources, beam_width=4, max_length=STEPS, strategy=STRATEGIES[name]()
+        )
         return result[:3]
 
     sources = tf.constant([2, 0, 1])
@@ -300,21 +306,21 @@ def test_a_graph_and_xla_choose_as_eager_does(name, jit):
 def test_a_seed_repeats_its_draws_and_no_seed_draws_anew():
     model = model_of(1, spread=0.1, steps=12)
     ids = [
-        generate(model, [0] * 30, max_length=12, chooser=chooser).ids.numpy().tolist()
-        for chooser in (sample(1), sample(1), sample(2), sample(), sample())
+        generate(model, [0] * 30, max_length=12, strategy=strategy).ids.numpy().tolist()
+        for strategy in (sample(1), sample(1), sample(2), sample(), sample())
     ]
     assert ids[0] == ids[1]
     assert ids[0] != ids[2] and ids[3] != ids[4]
 
 
-@pytest.mark.parametrize("name, end", sampled(CHOOSERS, [-1, VOCABULARY], together=0))
+@pytest.mark.parametrize("name, end", sampled(STRATEGIES, [-1, VOCABULARY], together=0))
 def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
     model = model_of(3)
     model.end_id = end
 
-    def search(sources, controls=()):
-        settings = dict(beam_width=4, max_length=STEPS, chooser=CHOOSERS[name]())
-        return generate(model, sources, controls=controls, **settings)
+    def search(sources, processors=()):
+        settings = dict(beam_width=4, max_length=STEPS, strategy=STRATEGIES[name]())
+        return generate(model, sources, processors=processors, **settings)
 
     found = search(tf.range(3))
     assert (found.lengths.numpy() == STEPS).all() and not found.finished.numpy().any()
@@ -331,10 +337,10 @@ def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
     assert (stuck.lengths.numpy() == 2).all() and not stuck.finished.numpy().any()
 
 
-@every_chooser
+@every_strategy
 def test_k_beyond_what_can_be_said_leaves_places_empty(name):
     model = model_of(2, vocabulary=3, steps=1)
-    result = generate(model, np.arange(2), beam_width=8, max_length=1, chooser=CHOOSERS[name]())
+    result = generate(model, np.arange(2), beam_width=8, max_length=1, strategy=STRATEGIES[name]())
     empty = result.lengths.numpy() == 0
     np.testing.assert_array_equal(empty, np.isneginf(result.scores))
     np.testing.assert_array_equal(result.finished.numpy() & empty, False)
@@ -352,19 +358,19 @@ def test_k_beyond_what_can_be_said_leaves_places_empty(name):
 )
 def test_groups_and_strengths_that_cannot_be_are_refused(bad):
     with pytest.raises(ValueError, match="groups must be at least 1"):
-        diverse(**bad)
+        diverse_beam(**bad)
 
 
 @pytest.mark.parametrize("seed", [1.5, [1, 2, 3], "a", 2**31, float("nan")])
 def test_seeds_that_cannot_be_are_refused(seed):
-    for chooser in (sample, stochastic):
+    for strategy in (sample, stochastic_beam):
         with pytest.raises(ValueError, match="seed must be a whole number"):
-            chooser(seed)
+            strategy(seed)
 
 
 def test_groups_that_do_not_divide_k_are_refused():
     with pytest.raises(ValueError, match=r"groups=3, beam_width=4"):
-        generate(model_of(1), [0], beam_width=4, max_length=2, chooser=diverse(3))
+        generate(model_of(1), [0], beam_width=4, max_length=2, strategy=diverse_beam(3))
 
 
 # -- when a search is over
@@ -395,21 +401,21 @@ def dead_end(after):
     def apply(log_probs, said):
         return tf.where(said[:, None] < after, log_probs, -float("inf"))
 
-    return Control(
+    return LogitsProcessor(
         init=lambda search: tf.fill([search.batch_size * search.beam_width], -1),
         apply=apply,
         advance=lambda said, tokens: said + 1,
     )
 
 
-@every_chooser
-def test_where_controls_leave_nothing_an_answer_stops_and_says_so(name):
+@every_strategy
+def test_where_processors_leave_nothing_an_answer_stops_and_says_so(name):
     logits = np.random.normal(size=(3, 6, 6, 6))
     logits[..., END] = -30.0  # no answer ends by itself
     table = Table(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
     result = generate(
         TableModel(table), np.arange(3), beam_width=4, max_length=6,
-        controls=dead_end(2), chooser=CHOOSERS[name](),
+        processors=dead_end(2), strategy=STRATEGIES[name](),
     )  # fmt: skip
     assert (result.lengths.numpy() == 2).all() and not result.finished.numpy().any()
     for source, row in enumerate(answers_of(result)):
@@ -427,13 +433,13 @@ def test_a_stuck_answer_comes_after_all_that_are_not():
     def apply(log_probs, last):
         return tf.where((last == 3)[:, None], -float("inf"), log_probs)
 
-    after_3 = Control(
+    after_3 = LogitsProcessor(
         init=lambda search: tf.fill([search.batch_size * search.beam_width], START),
         apply=apply,
         advance=lambda last, tokens: tokens,
     )
     model = TableModel(Table(np.log(p)))
-    result = generate(model, [0], beam_width=90, max_length=3, controls=after_3)
+    result = generate(model, [0], beam_width=90, max_length=3, processors=after_3)
     (row,) = answers_of(result)
     # Only where 3 is said last of all is an answer cut off, not stuck.
     stuck = [answer[-1] == 3 and len(answer) < 3 for answer, _ in row]
@@ -448,31 +454,31 @@ def test_a_stuck_answer_comes_after_all_that_are_not():
 
 
 @pytest.mark.parametrize(
-    "beginning, count, message",
+    "target_prefix, count, message",
     [
-        ([3, 4], 2, r"beginning must be ids \[B, P\]"),
+        ([3, 4], 2, r"target_prefix must be ids \[B, P\]"),
         ([[3, 4, 5]], 2, "must leave room for 1 more token"),
         ([[0, 3]], 2, "pad id 0 on its right alone"),
         ([[3]], 0, "count must be at least 1"),
     ],
 )
-def test_what_leaves_no_position_to_differ_at_is_refused(beginning, count, message):
+def test_what_leaves_no_position_to_differ_at_is_refused(target_prefix, count, message):
     with pytest.raises(ValueError, match=message):
-        alternatives(model_of(1, vocabulary=6), [0], beginning, count, max_length=3)
+        alternatives(model_of(1, vocabulary=6), [0], target_prefix, count, max_length=3)
 
 
 # -- saving
 
 
-@pytest.mark.parametrize("name", [None, *CHOOSERS])
-def test_a_decoder_is_made_again_with_its_chooser(name):
-    cell, chooser = keras.layers.GRUCell(5), name and CHOOSERS[name]()
-    decoder = BeamSearchDecoder(cell, 4, chooser=chooser, n_best=2, maximum_iterations=3)
+@pytest.mark.parametrize("name", [None, *STRATEGIES])
+def test_a_saved_decoder_loads_with_its_strategy(name):
+    cell, strategy = keras.layers.GRUCell(5), name and STRATEGIES[name]()
+    decoder = BeamSearchDecoder(cell, 4, strategy=strategy, n_best=2, maximum_iterations=3)
     config = json.loads(json.dumps(decoder.get_config()))
     copy = BeamSearchDecoder.from_config(config)
     assert copy.get_config() == decoder.get_config() and copy.n_best == 2
-    if chooser is not None:
-        assert copy.chooser.made_by == chooser.made_by
+    if strategy is not None:
+        assert copy.strategy.made_by == strategy.made_by
     found, again = (
         each(tf.eye(5), start_tokens=[1, 2, 3], end_token=0)[0].predicted_ids
         for each in (decoder, _with(copy, cell))
@@ -485,7 +491,7 @@ def _with(decoder, cell):
     return decoder
 
 
-def test_a_chooser_of_ones_own_is_not_lost_in_silence():
-    own = best()._replace(made_by=None)
+def test_a_strategy_of_ones_own_is_not_lost_in_silence():
+    own = beam()._replace(made_by=None)
     with pytest.raises(ValueError, match="can be saved. Received"):
-        BeamSearchDecoder(keras.layers.GRUCell(5), 4, chooser=own).get_config()
+        BeamSearchDecoder(keras.layers.GRUCell(5), 4, strategy=own).get_config()

@@ -6,8 +6,8 @@ import pytest
 from keras_attention.seq2seq import (
     Stream,
     ban,
-    best,
-    diverse,
+    beam,
+    diverse_beam,
     generate,
     length_between,
     must_contain,
@@ -25,10 +25,10 @@ pytestmark = keras3("RNNSeq2Seq and Transformer")
 SOURCES = np.array([[5, 6, 7, 2], [8, 2, 0, 0], [4, 4, 9, 2]])
 LIMIT = 7
 SETTINGS = {
-    "greedy": (best(), ()),
+    "greedy": (beam(), ()),
     "controlled": (sample(3), (temperature(2.0), length_between(3, 5), must_contain([[7, 4]]))),
     # After one token nothing else may come, and not yet the end.
-    "stuck": (best(), (ban({*range(11)} - {2, 3}), no_repeat_ngram(1), length_between(4))),
+    "stuck": (beam(), (ban({*range(11)} - {2, 3}), no_repeat_ngram(1), length_between(4))),
 }
 
 
@@ -48,8 +48,8 @@ def model(request):
 
 @pytest.mark.parametrize("how", SETTINGS)
 def test_the_tokens_are_those_of_the_search(model, how):
-    chooser, controls = SETTINGS[how]
-    settings = dict(max_length=LIMIT, chooser=chooser, controls=controls)
+    strategy, processors = SETTINGS[how]
+    settings = dict(max_length=LIMIT, strategy=strategy, processors=processors)
     said = list(stream(model, SOURCES, **settings))
     found = generate(model, SOURCES, **settings)
     assert all(tokens.shape == (3,) and tokens.dtype == np.int32 for tokens in said)
@@ -95,7 +95,7 @@ def test_it_ends_when_all_rows_have_ended():
 
 
 def test_tokens_come_while_later_ones_are_not_decoded_yet(model):
-    streamer, steps = Stream(model, max_length=4, controls=length_between(4)), []
+    streamer, steps = Stream(model, max_length=4, processors=length_between(4)), []
     step = streamer._step
     streamer._step = lambda time, *state: steps.append(int(time)) or step(time, *state)
     seen = [len(steps) for _ in streamer(SOURCES)]
@@ -103,7 +103,7 @@ def test_tokens_come_while_later_ones_are_not_decoded_yet(model):
 
 
 def test_draws_without_a_seed_differ_from_call_to_call(model):
-    streamer = Stream(model, max_length=LIMIT, chooser=sample(), controls=temperature(50.0))
+    streamer = Stream(model, max_length=LIMIT, strategy=sample(), processors=temperature(50.0))
     answers = {tuple(np.stack(list(streamer(SOURCES)), 1).ravel()) for _ in range(3)}
     assert len(answers) > 1
 
@@ -112,6 +112,6 @@ def test_what_cannot_be_asked_is_refused(model):
     with pytest.raises(ValueError, match="max_length must be at least 1"):
         Stream(model, max_length=0)
     with pytest.raises(ValueError, match="minimum=5.*max_length=4"):
-        Stream(model, max_length=4, controls=length_between(5))
+        Stream(model, max_length=4, processors=length_between(5))
     with pytest.raises(ValueError, match="groups must divide"):
-        list(stream(model, SOURCES, chooser=diverse(2)))
+        list(stream(model, SOURCES, strategy=diverse_beam(2)))

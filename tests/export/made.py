@@ -77,7 +77,7 @@ def make(kind: str, folder: Path) -> Exported:
     settings, model, tokenizer = (trained if kind in TRAINED else drawn)(kind, folder / "model")
     responder = Responder(model, tokenizer, settings)
     functions = {name: responder.functions[name] for name in ("serving_default", "generate")}
-    export.save(str(folder / "new"), responder, functions, export.demand_servable)
+    export.save(str(folder / "new"), responder, functions, export.check_servable)
     shutil.rmtree(folder / "model")
     good = GOOD[settings["task"]]
     ids = responder.source_ids(tf.constant(good))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attention.export.__main__ import main
-from keras_attention.export.audit import audit, demand_servable
+from keras_attention.export.audit import audit, check_servable
 from keras_attention.export.op_ages import in_order, op_ages
 
 
@@ -107,7 +107,7 @@ def test_python_is_refused_and_its_place_named(function, tmp_path):
     found = audit(directory)
     assert len(found.forbidden) == 1 and found.oldest_serving is None
     with pytest.raises(ValueError, match="PyFunc.*:here/.*Compute this outside"):
-        demand_servable(directory)
+        check_servable(directory)
 
 
 def test_an_op_that_no_release_has_is_refused(tmp_path):
@@ -116,7 +116,7 @@ def test_an_op_that_no_release_has_is_refused(tmp_path):
 
     directory = edited(save(doubled, tmp_path, x=tf.float32), change)
     with pytest.raises(ValueError, match="MyBeamSearch at mine"):
-        demand_servable(directory)
+        check_servable(directory)
 
 
 def test_text_ops_are_outside_of_the_core_whoever_registered_them(tmp_path):
@@ -125,7 +125,7 @@ def test_text_ops_are_outside_of_the_core_whoever_registered_them(tmp_path):
     directory = save(lambda module, x: text.case_fold_utf8(x), tmp_path, x=tf.string)
     found = audit(directory)
     assert list(found.outside) == ["CaseFoldUTF8"] and not found.forbidden
-    demand_servable(directory)
+    check_servable(directory)
 
 
 def test_a_text_op_younger_than_what_servers_had_is_refused(tmp_path):
@@ -137,7 +137,7 @@ def test_a_text_op_younger_than_what_servers_had_is_refused(tmp_path):
 
     directory = edited(save(doubled, tmp_path, x=tf.float32), change)
     with pytest.raises(ValueError, match=f"{younger[0]} at young"):
-        demand_servable(directory)
+        check_servable(directory)
 
 
 def test_the_core_is_that_of_a_process_that_knows_only_tensorflow():
@@ -187,4 +187,4 @@ def test_what_is_no_saved_model_is_said_in_one_line(content, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("Expected a SavedModel") and error.count("\n") == 1
     with pytest.raises(ValueError, match="Expected a SavedModel"):
-        demand_servable(str(tmp_path))
+        check_servable(str(tmp_path))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_attention.export.client import Client, Refused
+from keras_attention.export.client import Client, ServerError
 from keras_attention.export.server import Servable, Signature, Versions, load
 from tests.export.server import serving
 
@@ -167,6 +167,6 @@ def test_the_client_reads_what_a_server_tells_of_itself(both_ways):
     client, _, _ = both_ways
     assert client.status()[0]["state"] == "AVAILABLE"
     assert client.metadata()["serving_default"]["inputs"]["text"]["dtype"] == "DT_STRING"
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ServerError) as refused:
         client.predict({"text": [[1]]})
     assert refused.value.status == 400

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_attention import export, text
 from keras_attention.export import Endpoints, Settings
-from keras_attention.seq2seq import controls, generate, sample
+from keras_attention.seq2seq import generate, processors, sample
 from models import RNNSeq2Seq, Transformer
 from tests.sampled import full
 
@@ -204,10 +204,10 @@ def test_settings_do_what_they_say(served):
     for changes, asked in [
         ({"max_length": 3}, {"max_length": 3}),
         ({"length_penalty": 2.0}, {"length_penalty": 2.0}),
-        ({"temperature": 0.5}, {"controls": controls.temperature(0.5)}),
+        ({"temperature": 0.5}, {"processors": processors.temperature(0.5)}),
         (
             {"seed": 7, "top_k": 4, "top_p": 0.8},
-            {"controls": [controls.top_k(4), controls.top_p(0.8)], "chooser": sample(7)},
+            {"processors": [processors.top_k(4), processors.top_p(0.8)], "strategy": sample(7)},
         ),
     ]:
         expected = generate(model, ids, **{**usual, **asked})
@@ -281,7 +281,7 @@ def test_an_exported_seed_draws(rnn):
         beam_width=2,
         length_penalty=0.6,
         max_length=8,
-        chooser=sample(5),
+        strategy=sample(5),
     )
     np.testing.assert_allclose(drawn["scores"], found.scores, 1e-4)
 
@@ -326,7 +326,9 @@ def test_any_tokenizer_and_limits_that_depend_on_the_line(rnn):
         lengths = tf.reduce_sum(tf.cast(source > 2, tf.int32), 1)
         return [exact_length(lengths, model.end_id, tokenizer.token_lengths)]
 
-    endpoints = Endpoints(model, tokenizer, beam_width=2, settings=SETTINGS, limits=as_long)
+    endpoints = Endpoints(
+        model, tokenizer, beam_width=2, settings=SETTINGS, line_processors=as_long
+    )
     lines = tf.constant(["hello", "me", "春"])
     replies = endpoints.serving_default(lines)["replies"]
     assert tf.strings.length(replies[:, 0], "UTF8_CHAR").numpy().tolist() == [5, 2, 1]

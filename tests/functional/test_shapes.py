@@ -4,33 +4,33 @@ import pytest
 import tensorflow as tf
 
 from keras_attention import functional
-from keras_attention.functional.shapes import fit, pair
+from keras_attention.functional.shapes import check_shapes, pair
 
 x = tf.ones
 
 
 def test_what_is_not_given_or_not_known_fits():
-    fit(query=("B T D", (None, None, 4)), memory=("B S E", (2, 5, 6)), mask=("B S", None))
-    fit(query=("B T", tf.TensorShape(None)), memory=("B S", (2, 3)))
+    check_shapes(query=("B T D", (None, None, 4)), memory=("B S E", (2, 5, 6)), mask=("B S", None))
+    check_shapes(query=("B T", tf.TensorShape(None)), memory=("B S", (2, 3)))
 
 
 def test_an_axis_with_a_question_mark_may_be_one():
-    fit(query=("B T D", (3, 2, 4)), mask=("B? T? S", (1, 1, 5)))
+    check_shapes(query=("B T D", (3, 2, 4)), mask=("B? T? S", (1, 1, 5)))
     with pytest.raises(ValueError, match=r"mask must be \[B or 1, T\] with B = 3, as in query"):
-        fit(query=("B T D", (3, 2, 4)), mask=("B? T", (2, 2)))
+        check_shapes(query=("B T D", (3, 2, 4)), mask=("B? T", (2, 2)))
 
 
 def test_a_number_is_that_number_and_lists_of_numbers_have_a_shape():
-    fit(place=("B 2", [[0.5, 0.5]]))
+    check_shapes(place=("B 2", [[0.5, 0.5]]))
     with pytest.raises(
         ValueError, match=r"place must be \[B, 2\]. Received: place of shape \(1, 3"
     ):
-        fit(place=("B 2", [[0.5, 0.5, 0.5]]))
+        check_shapes(place=("B 2", [[0.5, 0.5, 0.5]]))
 
 
 def test_an_unknown_size_takes_that_of_the_next():
     with pytest.raises(ValueError, match=r"c must be \[B\] with B = 2, as in b"):
-        fit(a=("B", (None,)), b=("B", (2,)), c=("B", (3,)))
+        check_shapes(a=("B", (None,)), b=("B", (2,)), c=("B", (3,)))
 
 
 def test_a_pair_is_two():

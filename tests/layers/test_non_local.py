@@ -112,7 +112,7 @@ def test_pooling_looks_at_maxima_of_blocks(kind):
 
 
 @each
-def test_a_sequence_an_image_and_a_film_of_the_same_places_are_the_same(kind):
+def test_a_sequence_an_image_and_a_video_of_the_same_places_are_the_same(kind):
     x = np.random.normal(size=(2, 12, 4)).astype("float32")
     block = _drawn(kind(3, batch_norm=False), x)
     for shape in ((2, 3, 4, 4), (2, 3, 2, 2, 4)):

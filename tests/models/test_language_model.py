@@ -19,7 +19,14 @@ from keras_attention.decoding.processors import (
     top_k,
 )
 from keras_attention.layers import MemoryEfficientAttention, RelativeAttention
-from keras_attention.seq2seq import Stream, alternatives, diverse, generate, sample, stochastic
+from keras_attention.seq2seq import (
+    Stream,
+    alternatives,
+    diverse_beam,
+    generate,
+    sample,
+    stochastic_beam,
+)
 from keras_attention.training import token_objective
 from models import TransformerLM
 from models.language_model import shifted
@@ -73,8 +80,8 @@ def test_a_prompt_is_gone_on_with_and_scored_as_a_whole(policy, kind):
         )
 
 
-def test_controls_and_choosers_join_the_prompt():
-    found = small().generate(PROMPTS, max_length=8, controls=ban([3, 4]), chooser=sample(seed=1))
+def test_processors_and_strategies_join_the_prompt():
+    found = small().generate(PROMPTS, max_length=8, processors=ban([3, 4]), strategy=sample(seed=1))
     ids = found.ids[:, 0].numpy()
     assert not np.isin(ids, [3, 4]).any()
     np.testing.assert_array_equal(ids[0, :3], PROMPTS[0])
@@ -93,17 +100,17 @@ def test_every_way_to_decode_honours_the_prompt():
 
 
 @pytest.mark.parametrize(
-    "control", [ban([5]), no_repeat_ngram(2), length_between(maximum=7)], ids=lambda c: c.name
+    "processor", [ban([5]), no_repeat_ngram(2), length_between(maximum=7)], ids=lambda c: c.name
 )
-def test_controls_hold_for_what_follows_the_prompt(control):
+def test_processors_hold_for_what_follows_the_prompt(processor):
     prompt = np.array([[5, 6, 5, 6], [7, 5, 0, 0]])
-    ids = small().generate(prompt, beam_width=3, max_length=9, controls=control).ids.numpy()
+    ids = small().generate(prompt, beam_width=3, max_length=9, processors=processor).ids.numpy()
     assert ids.shape[2] > 4
     np.testing.assert_array_equal(np.where(prompt > 0, ids[:, 0, :4], 0), prompt)
     after = [ids[0, :, 4:], ids[1, :, 2:]]
-    if control.name.startswith("ban"):
+    if processor.name.startswith("ban"):
         assert not any(np.isin(part, [5]).any() for part in after)
-    elif control.name.startswith("no_repeat"):
+    elif processor.name.startswith("no_repeat"):
         pairs = [list(zip(row[:-1], row[1:])) for row in ids[0].tolist()]
         assert not any((5, 6) in row[3:] or (6, 5) in row[3:] for row in pairs)
     else:
@@ -152,10 +159,10 @@ ENDED = np.array([[5, 2, 6], [7, 2, 0], [2, 0, 0], [5, 0, 0]])  # 2 is the end t
     [
         *full(({}, "eager"), (dict(beam_width=3, length_penalty=0.6, n_best=2), "xla")),
         (dict(beam_width=3, length_penalty=0.6, n_best=2), "graph"),
-        (dict(beam_width=2, chooser=sample(1), controls=top_k(5)), "graph"),
+        (dict(beam_width=2, strategy=sample(1), processors=top_k(5)), "graph"),
         *full(
-            (dict(beam_width=2, chooser=stochastic(1)), "graph"),
-            (dict(beam_width=2, chooser=diverse(2, 0.5)), "graph"),
+            (dict(beam_width=2, strategy=stochastic_beam(1)), "graph"),
+            (dict(beam_width=2, strategy=diverse_beam(2, 0.5)), "graph"),
         ),
     ],
 )
@@ -178,7 +185,7 @@ def test_an_end_token_of_the_prompt_does_not_end_it(settings, kind):
             assert bool(found.finished[b, k]) == (2 in new)
             tokens_in = np.array([[1, *answer[:-1]]])
             said = tf.gather(tf.nn.log_softmax(model(tokens_in)), [answer], batch_dims=2)
-            if not settings.get("length_penalty") and "controls" not in settings:
+            if not settings.get("length_penalty") and "processors" not in settings:
                 np.testing.assert_allclose(found.scores[b, k], tf.reduce_sum(said), rtol=1e-4)
 
 
@@ -217,15 +224,15 @@ def test_whole_numbers_of_any_type_and_ragged_rows_are_a_prompt():
 
 def test_what_is_forced_within_a_prompt_is_refused():
     model, prompts = shared(), tf.constant([[5, 6], [9, 0]])
-    for control in (force({0: 5}), force({1: 7}), prefix([5, 9]), prefix([[5], [7]])):
+    for processor in (force({0: 5}), force({1: 7}), prefix([5, 9]), prefix([[5], [7]])):
         with pytest.raises(ValueError, match="of the prompt.*from its first token"):
-            model.generate(prompts, max_length=6, controls=control)
-    go_on = tf.function(lambda p: model.generate(p, max_length=6, controls=force({0: 5})))
+            model.generate(prompts, max_length=6, processors=processor)
+    go_on = tf.function(lambda p: model.generate(p, max_length=6, processors=force({0: 5})))
     with pytest.raises(tf.errors.InvalidArgumentError, match="from its first token"):
         go_on(prompts)
-    found = model.generate([[5, 6], [9, 0]], max_length=6, controls=force({2: 4}))
+    found = model.generate([[5, 6], [9, 0]], max_length=6, processors=force({2: 4}))
     assert (found.ids[:, 0, 2].numpy() == 4).all()
-    found = model.generate([[5, 2]], max_length=6, controls=prefix([5, 2, 7]))
+    found = model.generate([[5, 2]], max_length=6, processors=prefix([5, 2, 7]))
     assert found.ids[0, 0, :3].numpy().tolist() == [5, 2, 7]
 
 
@@ -251,24 +258,24 @@ def test_new_tokens_are_counted_after_the_prompt():
     always(2)
     prompt = [[5, 6, 2], [7, 0, 0]]
     assert ends_at(model, prompt, max_length=9) == [1, 1]
-    assert ends_at(model, prompt, max_length=9, controls=min_new_tokens(2)) == [3, 3]
-    assert ends_at(model, prompt, max_length=9, controls=min_new_tokens([0, 3])) == [1, 4]
-    assert ends_at(model, prompt, max_length=9, controls=length_between(4)) == [1, 3]
+    assert ends_at(model, prompt, max_length=9, processors=min_new_tokens(2)) == [3, 3]
+    assert ends_at(model, prompt, max_length=9, processors=min_new_tokens([0, 3])) == [1, 4]
+    assert ends_at(model, prompt, max_length=9, processors=length_between(4)) == [1, 3]
     always(5)
-    assert ends_at(model, prompt, max_length=9, controls=max_new_tokens(2)) == [2, 2]
+    assert ends_at(model, prompt, max_length=9, processors=max_new_tokens(2)) == [2, 2]
 
 
 @pytest.mark.parametrize(
-    "controls, message",
+    "processors, message",
     [
         ([length_between(maximum=3)], "room for an end token after the prompt"),
-        ([min_new_tokens(3), max_new_tokens(3)], "more tokens than other controls allow"),
-        ([min_new_tokens(3), length_between(maximum=6)], "more tokens than other controls allow"),
+        ([min_new_tokens(3), max_new_tokens(3)], "more tokens than other processors allow"),
+        ([min_new_tokens(3), length_between(maximum=6)], "more tokens than other processors allow"),
     ],
 )
-def test_lengths_that_a_prompt_contradicts_are_refused(controls, message):
+def test_lengths_that_a_prompt_contradicts_are_refused(processors, message):
     with pytest.raises(ValueError, match=message):
-        shared().generate([[5, 6, 7]], max_length=9, controls=controls)
+        shared().generate([[5, 6, 7]], max_length=9, processors=processors)
 
 
 @pytest.mark.parametrize("attention", [MemoryEfficientAttention(2, 2), RelativeAttention(2, 3)])

@@ -23,14 +23,17 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 SOURCE = np.array([[5, 6, 7, 2], [8, 3, 2, 0]])
 STEPS = 4
 SETTINGS = {"beam_width": 3, "max_length": STEPS}
-DECODERS = {
-    "best": seq2seq.best(),
-    "sample": seq2seq.sample(seed=7, best_first=True),
-    "stochastic": seq2seq.stochastic(seed=7),
-    "diverse": seq2seq.diverse(2, 0.5),
-}
 LINES = ("Hello", "How are you?")
 REPLIES = ("Good day", "Fine, thanks")
+
+
+def choosers():
+    return {
+        "best": seq2seq.best(),
+        "sample": seq2seq.sample(seed=7, best_first=True),
+        "stochastic": seq2seq.stochastic(seed=7),
+        "diverse": seq2seq.diverse(2, 0.5),
+    }
 
 
 def decoder(chooser):
@@ -60,7 +63,7 @@ def main():
     found["ids"] = model.generate(SOURCE, **SETTINGS).ids.numpy()
     model.save(os.path.join(FOLDER, "rnn_seq2seq.keras"))
 
-    decoders = {name: decoder(chooser) for name, chooser in DECODERS.items()}
+    decoders = {name: decoder(chooser) for name, chooser in choosers().items()}
     configs = {name: keras.saving.serialize_keras_object(d) for name, d in decoders.items()}
     with open(os.path.join(FOLDER, "decoders.json"), "w") as file:
         json.dump(configs, file, indent=1)

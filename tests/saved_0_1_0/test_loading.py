@@ -48,7 +48,7 @@ def test_every_strategy_of_a_saved_decoder_loads(name):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(decoder))
     _, *arguments = config["config"]["chooser"].values()
     for loaded in (decoder, again):
-        _, settings = loaded.chooser.made_by
+        _, settings = loaded.strategy.made_by
         assert list(settings.values()) == arguments
 
 

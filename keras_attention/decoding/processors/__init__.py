@@ -1,24 +1,23 @@
-"""Controls: what a search may say next, as small functions on log-probabilities and a state.
+"""Logits processors: small functions that change the log p of the next token, with a state.
 
-Each function here returns a `Control`; `combine` makes one of several, as `generate` does with all
-it is given, in the order of Hugging Face's `generate`: the repetition penalty, then rules and
-temperature, then what cuts off a tail. After a prompt, lengths, positions, repetitions and n-grams
-count its tokens, too; `min_new_tokens` and `max_new_tokens` do not. They forbid by -inf, and
-leave the log p of what they allow as the model gave it, but for `temperature` and
-`repetition_penalty`, whose purpose is to change it. The letters: N = B*K rows, the K hypotheses of
-each of B sources side by side; V tokens of the vocabulary; T and P positions.
+Each function here returns a `LogitsProcessor`; `combine` makes one of several, as `generate` does
+with all that it receives, in the order of Hugging Face's `generate`: the repetition penalty, then
+rules and temperature, then `top_k` and the like. After a prompt, lengths, positions, repetitions
+and n-grams count its tokens, too; `min_new_tokens` and `max_new_tokens` do not. A processor sets
+the log p of forbidden tokens to -inf. Except for `temperature` and `repetition_penalty` it leaves
+the log p of allowed tokens unchanged. Letters: N = B*K rows, the K hypotheses of each of B sources
+side by side; V tokens of the vocabulary; T and P positions.
 
 >>> import tensorflow as tf
->>> control = combine(temperature(0.7), top_k(40), no_repeat_ngram(3), length_between(maximum=30))
->>> state = control.init(Search(2, 5, max_length=64, end_id=2, vocab_size=100))
->>> state = control.advance(state, tf.fill([10], 1))  # the start token of each hypothesis
->>> control.apply(tf.nn.log_softmax(tf.random.normal([10, 100])), state).shape
+>>> processor = combine(temperature(0.7), top_k(40), no_repeat_ngram(3), length_between(maximum=30))
+>>> state = processor.init(SearchInfo(2, 5, max_length=64, end_id=2, vocab_size=100))
+>>> state = processor.advance(state, tf.fill([10], 1))  # the start token of each hypothesis
+>>> processor.apply(tf.nn.log_softmax(tf.random.normal([10, 100])), state).shape
 TensorShape([10, 100])
 """
 
 from keras_attention.decoding.processors.combined import combine
 from keras_attention.decoding.processors.contradictions import check
-from keras_attention.decoding.processors.control import Control, Search
 from keras_attention.decoding.processors.length import (
     exact_length,
     length_between,
@@ -26,6 +25,7 @@ from keras_attention.decoding.processors.length import (
     min_new_tokens,
     relative_length,
 )
+from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 from keras_attention.decoding.processors.needed import must_contain
 from keras_attention.decoding.processors.phrases import ban, ban_phrases
 from keras_attention.decoding.processors.positions import allowed_at, force, prefix
@@ -37,8 +37,8 @@ from keras_attention.decoding.processors.repetition import (
 from keras_attention.decoding.processors.sampling import min_p, temperature, top_k, top_p, typical
 
 __all__ = [
-    "Control",
-    "Search",
+    "LogitsProcessor",
+    "SearchInfo",
     "allowed_at",
     "ban",
     "ban_phrases",

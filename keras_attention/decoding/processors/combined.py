@@ -1,4 +1,4 @@
-"""Several controls as one: in which order they act, and what they tell each other."""
+"""Several processors as one: in which order they act, and what they tell each other."""
 
 import functools
 import itertools
@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors.contradictions import check, flat
-from keras_attention.decoding.processors.control import Control, Search
+from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 from keras_attention.decoding.processors.needed import met_together
 
 
 @no_autograph
-def combine(*controls: Control) -> Control:
-    """Several controls, one after the other, as one.
+def combine(*processors: LogitsProcessor) -> LogitsProcessor:
+    """Several processors, one after the other, as one.
 
     They act in the order of Hugging Face's `generate`, in whatever order they are given:
 
@@ -29,54 +29,54 @@ def combine(*controls: Control) -> Control:
     they do not ban, before they let an answer end. Apart from that none knows of the others: where
     together they leave nothing to say, the search ends that hypothesis.
 
-    Raises ValueError for controls that contradict each other (see `check`), and in `init` where one
-    bans the end token and another needs it in time.
+    Raises ValueError for processors that contradict each other (see `check`), and in `init` where
+    one bans the end token and another needs it in time.
 
     >>> from keras_attention.seq2seq import ban, top_k
-    >>> control = combine(top_k(1), ban([1]))
-    >>> control.apply(tf.constant([[-2.0, -0.5, -1.5]]), ((), ())).numpy().tolist()
+    >>> processor = combine(top_k(1), ban([1]))
+    >>> processor.apply(tf.constant([[-2.0, -0.5, -1.5]]), ((), ())).numpy().tolist()
     [[-inf, -inf, -1.5]]
-    >>> control.name
+    >>> processor.name
     'ban([1]) + top_k(1)'
     """
-    given = _in_turn(flat(controls))
+    given = _in_order(flat(processors))
     check(given)
     parts = met_together(given)
 
-    def ends_by(search: Search) -> Any:
+    def ends_by(search: SearchInfo) -> Any:
         limits = [search.ends_by, *(part.ends_by(search) for part in parts if part.ends_by)]
         limits = [tf.cast(limit, tf.int32) for limit in limits if limit is not None]
         return functools.reduce(tf.minimum, limits) if limits else None
 
-    def init(search: Search) -> tuple:
-        _demand_an_end(given, search)
+    def init(search: SearchInfo) -> tuple:
+        _check_end_token(given, search)
         search = search._replace(ends_by=ends_by(search))
         return tuple(part.init(search) for part in parts)
 
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
-        for part, its in zip(parts, state):
-            log_probs = part.apply(log_probs, its)
+        for part, part_state in zip(parts, state):
+            log_probs = part.apply(log_probs, part_state)
         return log_probs
 
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
-        return tuple(part.advance(its, tokens) for part, its in zip(parts, state))
+        return tuple(part.advance(s, tokens) for part, s in zip(parts, state))
 
     name = " + ".join(part.name for part in given) or "combine()"
-    return Control(init, apply, advance, name, ends_by=ends_by, parts=given)
+    return LogitsProcessor(init, apply, advance, name, ends_by=ends_by, parts=given)
 
 
-def _in_turn(parts: tuple) -> tuple:
-    """Scores first and tails last, each in its turn; else in the order given."""
+def _in_order(parts: tuple) -> tuple:
+    """Processors of scope "score" first, those of "tail" last; the others in the given order."""
 
-    def turn(part: Control) -> tuple:
-        if part.bears_on == "tail":
-            return 2, part.turn
-        return {"score": 0}.get(part.bears_on, 1), 0
+    def rank(part: LogitsProcessor) -> tuple:
+        if part.scope == "tail":
+            return 2, part.order
+        return {"score": 0}.get(part.scope, 1), 0
 
-    return tuple(sorted(parts, key=turn))
+    return tuple(sorted(parts, key=rank))
 
 
-def _demand_an_end(parts: tuple, search: Search) -> None:
+def _check_end_token(parts: tuple, search: SearchInfo) -> None:
     """Which token is the end is known in a search only."""
     size = search.vocab_size
     if search.end_id < 0 or (size is not None and search.end_id >= size):

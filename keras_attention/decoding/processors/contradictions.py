@@ -1,4 +1,4 @@
-"""Contradictions between controls, found before a search begins."""
+"""Contradictions between processors, found before a search begins."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.decoding.processors._rows import static
-from keras_attention.decoding.processors.control import Control
+from keras_attention.decoding.processors._rows import static_value
+from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 from keras_attention.decoding.processors.needed import met_together
 
 
-def check(controls: Sequence[Control], max_length: Any = None) -> None:
-    """Refuse controls that no answer could satisfy.
+def check(processors: Sequence[LogitsProcessor], max_length: Any = None) -> None:
+    """Refuse processors that no answer could satisfy.
 
     Raises ValueError, naming those which contradict each other: one needs more tokens than another,
     or `max_length`, allows; one needs a phrase that another bans, or will not have said twice; one
@@ -26,8 +26,8 @@ def check(controls: Sequence[Control], max_length: Any = None) -> None:
     ValueError: length_between(minimum=5) needs 5 tokens and max_length=4 allows 4, the end token
     counted: no answer satisfies both. Received: 5 > 4
     """
-    parts = flat(controls)
-    limit = None if max_length is None else static(max_length)
+    parts = flat(processors)
+    limit = None if max_length is None else static_value(max_length)
     for one in parts:
         _check_room(one, parts, limit)
     for one, other in itertools.product(parts, parts):
@@ -40,19 +40,19 @@ def check(controls: Sequence[Control], max_length: Any = None) -> None:
         _check_room(whole._replace(name=name), parts, limit)
 
 
-def flat(controls: Sequence[Control]) -> tuple:
+def flat(processors: Sequence[LogitsProcessor]) -> tuple:
     """What they were combined of, side by side."""
-    return tuple(part for control in controls for part in control.parts or (control,))
+    return tuple(part for processor in processors for part in processor.parts or (processor,))
 
 
-def _check_room(one: Control, others: Sequence[Control], limit: Any) -> None:
+def _check_room(one: LogitsProcessor, others: Sequence[LogitsProcessor], limit: Any) -> None:
     least = one.shortest if one.cut_off is None else one.cut_off
     _check_lengths(one.name, least, f"max_length={limit}", limit)
     for other in others:
         _check_lengths(one.name, one.shortest, other.name, other.longest)
 
 
-def _check_texts(one: Control, other: Control) -> None:
+def _check_texts(one: LogitsProcessor, other: LogitsProcessor) -> None:
     """What one needs to be said must not hold what the other bans, nor say anything too often."""
     forced = [] if one.forced is None else np.atleast_2d(one.forced).tolist()
     for text in (*one.needed, *map(tuple, forced)):  # in what is forced -1 is any token
@@ -64,7 +64,7 @@ def _check_texts(one: Control, other: Control) -> None:
                 f"{one.name} needs tokens which {other.name} bans: no answer satisfies both. "
                 f"Received: {list(held[0])} in {list(text)}"
             )
-        n = other.unrepeated or len(text) + 1
+        n = other.no_repeat_ngram or len(text) + 1
         grams = [text[i : i + n] for i in range(len(text) - n + 1)]
         grams = [gram for gram in grams if -1 not in gram]
         if len(grams) > len(set(grams)):
@@ -74,7 +74,7 @@ def _check_texts(one: Control, other: Control) -> None:
             )
 
 
-def _check_places(one: Control, other: Control) -> None:
+def _check_places(one: LogitsProcessor, other: LogitsProcessor) -> None:
     """What one forces must be what the other allows there."""
     if one.forced is None or other.forbids is None:
         return

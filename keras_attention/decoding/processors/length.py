@@ -1,4 +1,4 @@
-"""Controls of how long an answer is, the end token counted."""
+"""Logits processors of how long an answer is, the end token counted."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,22 +8,22 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._rows import (
-    Place,
-    called,
-    demand,
-    demand_all,
-    demand_lengths,
+    Progress,
+    check_all,
+    check_lengths,
+    check_value,
+    describe_call,
     fact,
-    keep,
+    keep_allowed,
+    mask_tokens,
     per_row,
     prompt_lengths,
-    strike,
 )
-from keras_attention.decoding.processors.control import Control, Search
+from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 
 
 @no_autograph
-def length_between(minimum: Any = 0, maximum: Any = None) -> Control:
+def length_between(minimum: Any = 0, maximum: Any = None) -> LogitsProcessor:
     """Answers of at least `minimum` and at most `maximum` tokens, the end token counted.
 
     Each is a number, a scalar or [B], one for each source; no maximum: None. At the last token
@@ -33,22 +33,23 @@ def length_between(minimum: Any = 0, maximum: Any = None) -> Control:
     Raises ValueError for what is no whole number, for a minimum below 0 or above the maximum, for
     a maximum below 1, and in `init` for a maximum that a prompt leaves no room in.
 
-    >>> control = length_between(minimum=2, maximum=2)
-    >>> state = control.init(Search(1, 1, max_length=9, end_id=0, vocab_size=2))
-    >>> state = control.advance(state, tf.constant([1]))  # the start token
-    >>> control.apply(tf.zeros([1, 2]), state).numpy().tolist()
+    >>> processor = length_between(minimum=2, maximum=2)
+    >>> state = processor.init(SearchInfo(1, 1, max_length=9, end_id=0, vocab_size=2))
+    >>> state = processor.advance(state, tf.constant([1]))  # the start token
+    >>> processor.apply(tf.zeros([1, 2]), state).numpy().tolist()
     [[-inf, 0.0]]
-    >>> control.apply(tf.zeros([1, 2]), control.advance(state, tf.constant([1]))).numpy().tolist()
+    >>> state = processor.advance(state, tf.constant([1]))
+    >>> processor.apply(tf.zeros([1, 2]), state).numpy().tolist()
     [[0.0, -inf]]
     """
     wanted = "length_between needs whole numbers as its"
-    least, most = demand_lengths(minimum, 0, f"{wanted} minimum, at least 0"), None
+    least, most = check_lengths(minimum, 0, f"{wanted} minimum, at least 0"), None
     if maximum is not None:
-        most = demand_lengths(maximum, 1, f"{wanted} maximum, at least 1")
+        most = check_lengths(maximum, 1, f"{wanted} maximum, at least 1")
     if least is not None and not np.any(least):
         minimum = None
     settings = {"minimum": minimum, "maximum": maximum}
-    name = called("length_between", **{k: v for k, v in settings.items() if v is not None})
+    name = describe_call("length_between", **{k: v for k, v in settings.items() if v is not None})
     if least is not None and most is not None and np.any(least > most):
         raise ValueError(
             f"{name} has a minimum above its maximum. Received: {least.tolist()} > {most.tolist()}"
@@ -62,7 +63,7 @@ def length_between(minimum: Any = 0, maximum: Any = None) -> Control:
 
 
 @no_autograph
-def relative_length(low: float, high: float, extra: Any = 0) -> Control:
+def relative_length(low: float, high: float, extra: Any = 0) -> LogitsProcessor:
     """Answers of `low` to `high` times the tokens of their source, and `extra` more at most.
 
     With L tokens in a source: ceil(low L) <= tokens of the answer <= floor(high L + extra), the end
@@ -71,17 +72,19 @@ def relative_length(low: float, high: float, extra: Any = 0) -> Control:
     Raises ValueError unless 0 <= low <= high and extra >= 0, all finite, and in `init` if the
     search cannot tell how long the sources are.
 
-    >>> control = relative_length(0.5, 1.0)
-    >>> control.ends_by(Search(2, 1, 9, 0, 5, source_lengths=[4, 2])).numpy().tolist()
+    >>> processor = relative_length(0.5, 1.0)
+    >>> processor.ends_by(SearchInfo(2, 1, 9, 0, 5, source_lengths=[4, 2])).numpy().tolist()
     [5, 3]
     """
-    name = called("relative_length", low, high, **({"extra": extra} if np.any(extra) else {}))
-    low_known = demand(low, lambda x: (x >= 0) & np.isfinite(x), f"{name} needs low >= 0.")
-    demand(extra, lambda x: (x >= 0) & np.isfinite(x), f"{name} needs extra >= 0.")
+    name = describe_call(
+        "relative_length", low, high, **({"extra": extra} if np.any(extra) else {})
+    )
+    low_known = check_value(low, lambda x: (x >= 0) & np.isfinite(x), f"{name} needs low >= 0.")
+    check_value(extra, lambda x: (x >= 0) & np.isfinite(x), f"{name} needs extra >= 0.")
     if low_known is not None:
-        demand(high, lambda x: (x >= low_known) & np.isfinite(x), f"{name} needs high >= low.")
+        check_value(high, lambda x: (x >= low_known) & np.isfinite(x), f"{name} needs high >= low.")
 
-    def limits(search: Search) -> tuple[tf.Tensor, tf.Tensor]:
+    def limits(search: SearchInfo) -> tuple[tf.Tensor, tf.Tensor]:
         if search.source_lengths is None:
             raise ValueError(
                 f"{name} must know how long the sources are: let the model tell, or use "
@@ -97,86 +100,88 @@ def relative_length(low: float, high: float, extra: Any = 0) -> Control:
 
 
 @no_autograph
-def min_new_tokens(n: Any) -> Control:
+def min_new_tokens(n: Any) -> LogitsProcessor:
     """At least `n` tokens after the prompt, and then the end token.
 
     As `min_new_tokens` of Hugging Face's `generate`. `n` is a number, a scalar or [B]. Of a model
     without prompts all tokens are new. Raises ValueError unless n is a whole number >= 0.
 
-    >>> control = min_new_tokens(1)
-    >>> search = Search(1, 1, max_length=9, end_id=0, vocab_size=2, prompt=tf.constant([[1]]))
-    >>> state = control.init(search)
+    >>> processor = min_new_tokens(1)
+    >>> search = SearchInfo(1, 1, max_length=9, end_id=0, vocab_size=2, prompt=tf.constant([[1]]))
+    >>> state = processor.init(search)
     >>> for token in (1, 1):  # the start token, and the prompt
-    ...     state = control.advance(state, tf.constant([token]))
-    >>> control.apply(tf.zeros([1, 2]), state).numpy().tolist()
+    ...     state = processor.advance(state, tf.constant([token]))
+    >>> processor.apply(tf.zeros([1, 2]), state).numpy().tolist()
     [[-inf, 0.0]]
     """
-    known = demand_lengths(n, 0, "min_new_tokens needs a whole number, at least 0")
+    known = check_lengths(n, 0, "min_new_tokens needs a whole number, at least 0")
 
-    def limits(search: Search) -> tuple:
+    def limits(search: SearchInfo) -> tuple:
         return prompt_lengths(search) + tf.cast(n, tf.int32) + 1, None
 
     shortest = None if known is None else fact(known + 1)
-    return _between(limits, name=called("min_new_tokens", n), shortest=shortest)
+    return _between(limits, name=describe_call("min_new_tokens", n), shortest=shortest)
 
 
 @no_autograph
-def max_new_tokens(n: Any) -> Control:
+def max_new_tokens(n: Any) -> LogitsProcessor:
     """At most `n` tokens after the prompt, the end token counted.
 
     As `max_new_tokens` of Hugging Face's `generate`, but that the last of them is the end token:
     an answer is ended, and not cut off. `n` is a number, a scalar or [B]. Of a model without
     prompts all tokens are new. Raises ValueError unless n is a whole number >= 1.
 
-    >>> control = max_new_tokens(1)
-    >>> search = Search(1, 1, max_length=9, end_id=0, vocab_size=2, prompt=tf.constant([[1]]))
-    >>> state = control.init(search)
+    >>> processor = max_new_tokens(1)
+    >>> search = SearchInfo(1, 1, max_length=9, end_id=0, vocab_size=2, prompt=tf.constant([[1]]))
+    >>> state = processor.init(search)
     >>> for token in (1, 1):  # the start token, and the prompt
-    ...     state = control.advance(state, tf.constant([token]))
-    >>> control.apply(tf.zeros([1, 2]), state).numpy().tolist()
+    ...     state = processor.advance(state, tf.constant([token]))
+    >>> processor.apply(tf.zeros([1, 2]), state).numpy().tolist()
     [[0.0, -inf]]
     """
-    demand_lengths(n, 1, "max_new_tokens needs a whole number, at least 1")
+    check_lengths(n, 1, "max_new_tokens needs a whole number, at least 1")
 
-    def limits(search: Search) -> tuple:
+    def limits(search: SearchInfo) -> tuple:
         return None, prompt_lengths(search) + tf.cast(n, tf.int32)
 
-    return _between(limits, name=called("max_new_tokens", n))
+    return _between(limits, name=describe_call("max_new_tokens", n))
 
 
-def _between(limits: Callable[[Search], tuple], name: str, **facts: Any) -> Control:
-    """A control from what a search says of the limits, either of which may be None."""
+def _between(limits: Callable[[SearchInfo], tuple], name: str, **facts: Any) -> LogitsProcessor:
+    """A processor from what a search says of the limits, either of which may be None."""
 
-    def init(search: Search) -> Place:
+    def init(search: SearchInfo) -> Progress:
         least, most = limits(search)
         checks = []
         if search.prompt is not None and most is not None:
             taken = prompt_lengths(search)
             rule = f"{name} must leave room for an end token after the prompt, which counts."
-            checks += demand_all(tf.cast(most, tf.int32) > taken, rule, most, taken)
+            checks += check_all(tf.cast(most, tf.int32) > taken, rule, most, taken)
         if search.ends_by is not None and least is not None:
-            rule = f"{name} needs more tokens than other controls allow: no answer satisfies both."
+            rule = (
+                f"{name} needs more tokens than other processors allow: no answer satisfies both."
+            )
             allowed = tf.cast(search.ends_by, tf.int32)
-            checks += demand_all(tf.cast(least, tf.int32) <= allowed, rule, least, search.ends_by)
+            checks += check_all(tf.cast(least, tf.int32) <= allowed, rule, least, search.ends_by)
         with tf.control_dependencies(checks):
             rows = (() if x is None else per_row(x, search, name) for x in (least, most))
-            return Place.first(search, tuple(rows))
+            return Progress.first(search, tuple(rows))
 
-    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
-        (shortest, longest), end = state.of, state.is_end(log_probs)
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        (shortest, longest), end = state.extra, state.is_end(log_probs)
         if tf.is_tensor(shortest):
-            log_probs = strike(log_probs, state.at + 1 < shortest, end)
+            log_probs = mask_tokens(log_probs, state.length + 1 < shortest, end)
         if tf.is_tensor(longest):
-            log_probs = strike(log_probs, state.at + 1 >= longest, ~end)
+            log_probs = mask_tokens(log_probs, state.length + 1 >= longest, ~end)
         return log_probs
 
-    return Control(
-        init, apply, Place.onward, name, ends_by=lambda search: limits(search)[1], **facts
+    return LogitsProcessor(
+        init, apply, Progress.step, name, ends_by=lambda search: limits(search)[1], **facts
     )
 
 
 @no_autograph
-def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
+def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> LogitsProcessor:
     """Answers of exactly the given lengths: [B] of them, one per source.
 
     `token_lengths` [V] says how much each token adds (for text, how many characters), -1 for
@@ -187,27 +192,28 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
     not [V], or none of which is 1, for then some lengths could never be met; and in `init` if the
     search ends with another token, or has another vocabulary.
 
-    >>> control = exact_length([1], end_token=0, token_lengths=[-1, 1, 2])
-    >>> state = control.init(Search(1, 1, max_length=9, end_id=0, vocab_size=3))
-    >>> state = control.advance(state, tf.constant([1]))  # the start token
-    >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    >>> processor = exact_length([1], end_token=0, token_lengths=[-1, 1, 2])
+    >>> state = processor.init(SearchInfo(1, 1, max_length=9, end_id=0, vocab_size=3))
+    >>> state = processor.advance(state, tf.constant([1]))  # the start token
+    >>> processor.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[-inf, 0.0, -inf]]
-    >>> control.apply(tf.zeros([1, 3]), control.advance(state, tf.constant([1]))).numpy().tolist()
+    >>> state = processor.advance(state, tf.constant([1]))
+    >>> processor.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[0.0, -inf, -inf]]
     """
-    asked = demand_lengths(lengths, 0, "exact_length needs whole numbers as lengths, at least 0")
+    asked = check_lengths(lengths, 0, "exact_length needs whole numbers as lengths, at least 0")
     adds = tf.convert_to_tensor(token_lengths, tf.int32)
     if adds.shape.rank not in (1, None):
         raise ValueError(
             "exact_length needs token_lengths [V], one for each token. "
             f"Received: token_lengths of shape {tuple(adds.shape)}"
         )
-    known = demand(
+    known = check_value(
         adds,
         lambda adds: 1 in adds,
         "exact_length needs at least one token that adds 1, or some lengths could never be met.",
     )
-    name = called("exact_length", lengths)
+    name = describe_call("exact_length", lengths)
     lengths = tf.cast(lengths, tf.int32)
     facts = {}
     if known is not None:
@@ -218,31 +224,31 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> Control:
     if asked is not None:
         facts["longest"] = fact(asked + 1)
 
-    def demand_each(size: int | None) -> None:
+    def check_vocab_size(size: int | None) -> None:
         if None not in (adds.shape[0], size) and adds.shape[0] != size:
             raise ValueError(
                 f"{name} must say of each of the V = {size} tokens what it adds. "
                 f"Received: token_lengths of {adds.shape[0]} tokens"
             )
 
-    def init(search: Search) -> Place:
-        demand_each(search.vocab_size)
+    def init(search: SearchInfo) -> Progress:
+        check_vocab_size(search.vocab_size)
         if search.end_id != end_token:
             raise ValueError(
                 f"{name} must know by which token an answer of this model ends. "
                 f"Received: end_token={end_token}, end_id={search.end_id}"
             )
-        return Place.first(search, per_row(lengths, search, name))
+        return Progress.first(search, per_row(lengths, search, name))
 
-    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
-        demand_each(log_probs.shape[-1])
-        left = state.of[:, None]
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        check_vocab_size(log_probs.shape[-1])
+        left = state.extra[:, None]
         fits = (adds > 0) & (adds <= left)  # [N, V]
-        return keep(log_probs, tf.where(state.is_end(log_probs), left == 0, fits))
+        return keep_allowed(log_probs, tf.where(state.is_end(log_probs), left == 0, fits))
 
-    def advance(state: Place, tokens: tf.Tensor) -> Place:
+    def advance(state: Progress, tokens: tf.Tensor) -> Progress:
         added = tf.maximum(tf.gather(adds, tokens), 0)
-        added = tf.where(state.at < 0, 0, added)  # the start token is no part of the answer
-        return state.onward(tokens)._replace(of=state.of - added)
+        added = tf.where(state.length < 0, 0, added)  # the start token is no part of the answer
+        return state.step(tokens)._replace(extra=state.extra - added)
 
-    return Control(init, apply, advance, name, ends_by=lambda search: lengths + 1, **facts)
+    return LogitsProcessor(init, apply, advance, name, ends_by=lambda search: lengths + 1, **facts)

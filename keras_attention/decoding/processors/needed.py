@@ -1,4 +1,4 @@
-"""The control of what must be said."""
+"""The processor of what must be said."""
 
 import functools
 import itertools
@@ -16,25 +16,25 @@ from keras_attention.decoding.processors._automaton import (
     tokens_needed,
 )
 from keras_attention.decoding.processors._rows import (
-    Place,
-    among,
-    called,
-    demand_in_vocabulary,
+    Progress,
+    check_in_vocabulary,
+    describe_call,
     fill,
-    keep,
+    keep_allowed,
     marked,
+    mask_tokens,
+    one_of,
     per_row,
-    strike,
 )
-from keras_attention.decoding.processors.control import Control, Search
-from keras_attention.decoding.processors.phrases import demand_phrases, ids_of
+from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
+from keras_attention.decoding.processors.phrases import check_phrases, ids_of
 
 _MOST_PHRASES = 10  # the table has a column for each set of phrases
 _MOST_TOKENS = 1000  # and a row for each token
 
 
 @no_autograph
-def must_contain(phrases: Iterable[Sequence[int]]) -> Control:
+def must_contain(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
     """Each of these phrases occurs, with whatever before, between and after them.
 
     Phrases may overlap, in their own text and in the answer; one that is given twice, or lies in
@@ -46,7 +46,7 @@ def must_contain(phrases: Iterable[Sequence[int]]) -> Control:
 
     In `combine` several are one, with the phrases of all, and the shortest way is one that says
     nothing banned (`ban`, `ban_phrases`), that has what is forced at its place (`force`; `prefix`),
-    and that ends in time (controls of length). Of what else may stand in the way nothing is known
+    and that ends in time (processors of length). Of what else may stand in the way nothing is known
     beforehand: `no_repeat_ngram`, `repetition_pattern`, `allowed_at`, what tokens add in
     `exact_length`, a prefix with holes for each source. With these a narrow beam may miss answers
     that there are: it returns what it has, and `finished` is False; at full width none is missed.
@@ -54,17 +54,19 @@ def must_contain(phrases: Iterable[Sequence[int]]) -> Control:
     Raises ValueError for an empty phrase, for ids below 0, for more than ten different phrases or
     a thousand tokens, and in `init` for ids that the vocabulary does not have and the end token.
 
-    >>> control = must_contain([[1, 2], [2, 1]])
-    >>> state = control.init(Search(1, 1, max_length=3, end_id=0, vocab_size=4))
-    >>> state = control.advance(state, tf.constant([3]))  # the start token
-    >>> control.apply(tf.zeros([1, 4]), state).numpy().tolist()  # 1 2 1 or 2 1 2
+    >>> processor = must_contain([[1, 2], [2, 1]])
+    >>> state = processor.init(SearchInfo(1, 1, max_length=3, end_id=0, vocab_size=4))
+    >>> state = processor.advance(state, tf.constant([3]))  # the start token
+    >>> processor.apply(tf.zeros([1, 4]), state).numpy().tolist()  # 1 2 1 or 2 1 2
     [[-inf, 0.0, 0.0, -inf]]
     """
-    given = demand_phrases(phrases, "must_contain")
-    return saying(given, called("must_contain", [list(phrase) for phrase in given]))
+    given = check_phrases(phrases, "must_contain")
+    return saying(given, describe_call("must_contain", [list(phrase) for phrase in given]))
 
 
-def saying(given: Phrases, name: str, banned: Phrases = (), forced: Sequence[int] = ()) -> Control:
+def saying(
+    given: Phrases, name: str, banned: Phrases = (), forced: Sequence[int] = ()
+) -> LogitsProcessor:
     """`must_contain`, where one may not say some phrases, and must say some tokens: -1 for none."""
     phrases = needful(given)
     size = sum(map(len, phrases))
@@ -83,8 +85,8 @@ def saying(given: Phrases, name: str, banned: Phrases = (), forced: Sequence[int
         same = tokens[:, None] == machine.tokens
         return tf.reduce_sum(tf.where(same, tf.range(1, len(machine.tokens) + 1), 0), 1)
 
-    def init(search: Search) -> Place:
-        demand_in_vocabulary(ids, search.vocab_size, name)
+    def init(search: SearchInfo) -> Progress:
+        check_in_vocabulary(ids, search.vocab_size, name)
         if search.end_id in ids:
             raise ValueError(
                 f"{name} must not hold the end token: an answer has nothing after it. "
@@ -93,37 +95,37 @@ def saying(given: Phrases, name: str, banned: Phrases = (), forced: Sequence[int
         room = per_row(search.max_length, search, name)
         if search.ends_by is not None:
             room = tf.minimum(room, per_row(search.ends_by, search, name) - 1)
-        return Place.first(search, _Saying(fill(search, 0), fill(search, 0), room))
+        return Progress.first(search, _Saying(fill(search, 0), fill(search, 0), room))
 
-    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
-        demand_in_vocabulary(ids, log_probs.shape[-1], name)
-        node, said, room = state.of
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        check_in_vocabulary(ids, log_probs.shape[-1], name)
+        node, said, room = state.extra
         after = tf.gather(machine.step, node)  # [N, A + 1]
         then = said[:, None] | tf.gather(machine.said, after)
-        at = tf.zeros_like(after) + tf.minimum(state.at + 1, len(need) - 1)[:, None]
+        at = tf.zeros_like(after) + tf.minimum(state.length + 1, len(need) - 1)[:, None]
         still = tf.gather_nd(need, tf.stack([at, after, then], 2))
-        left = tf.maximum(room - state.at - 1, 0)  # after this token
+        left = tf.maximum(room - state.length - 1, 0)  # after this token
         late = still > left[:, None]  # [N, A + 1]
         named = tf.zeros_like(after[:, 1:]) + machine.tokens
-        log_probs = keep(log_probs, ~marked(log_probs, named, late[:, 1:]))
-        log_probs = strike(log_probs, late[:, 0], ~among(log_probs, machine.tokens))
-        return strike(log_probs, said != everything, state.is_end(log_probs))
+        log_probs = keep_allowed(log_probs, ~marked(log_probs, named, late[:, 1:]))
+        log_probs = mask_tokens(log_probs, late[:, 0], ~one_of(log_probs, machine.tokens))
+        return mask_tokens(log_probs, said != everything, state.is_end(log_probs))
 
-    def advance(state: Place, tokens: tf.Tensor) -> Place:
-        node, said, room = state.of
+    def advance(state: Progress, tokens: tf.Tensor) -> Progress:
+        node, said, room = state.extra
         node = tf.gather_nd(machine.step, tf.stack([node, symbols(tokens)], 1))
-        node = tf.where(state.at < 0, 0, node)  # the start token is no part of a phrase
+        node = tf.where(state.length < 0, 0, node)  # the start token is no part of a phrase
         said |= tf.gather(machine.said, node)
-        return state.onward(tokens)._replace(of=_Saying(node, said, room))
+        return state.step(tokens)._replace(extra=_Saying(node, said, room))
 
     fewest = int(need[0, 0, 0])
-    return Control(
+    return LogitsProcessor(
         init, apply, advance, name, shortest=fewest + 1, cut_off=fewest, needed=tuple(given)
     )
 
 
-def met_together(parts: Sequence[Control]) -> tuple:
-    """All that must be said as one control, which reckons with what the others ban and force."""
+def met_together(parts: Sequence[LogitsProcessor]) -> tuple:
+    """All that must be said as one processor, which reckons with what the others ban and force."""
     wanted = [part for part in parts if part.needed]
     if not wanted:
         return tuple(parts)

@@ -1,4 +1,4 @@
-"""Controls of single positions; the first token of an answer stands at position 0.
+"""Logits processors of single positions; the first token of an answer stands at position 0.
 
 An answer of a model with prompts begins with its prompt, so that position 0 is that of the prompt's
 first token, and P the first after a prompt of P tokens.
@@ -12,50 +12,50 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._rows import (
-    Place,
+    Progress,
     beside,
-    called,
-    demand,
-    demand_all,
-    demand_ids,
-    demand_in_vocabulary,
-    demand_sources,
+    check_all,
+    check_ids,
+    check_in_vocabulary,
+    check_sources,
+    check_value,
+    describe_call,
     fact,
-    keep,
-    only,
+    force_token,
+    keep_allowed,
+    mask_tokens,
     padded,
     per_row,
     row_of,
-    static,
-    strike,
+    static_value,
 )
-from keras_attention.decoding.processors.control import Control, Search
+from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 
 
 @no_autograph
-def force(tokens: Mapping[int, int]) -> Control:
+def force(tokens: Mapping[int, int]) -> LogitsProcessor:
     """{position: id}: what must be said there. No answer ends before the last of them.
 
     Raises ValueError for positions or ids below 0, and in `init` for ids that the vocabulary does
     not have, for the end token (`length_between` says where an answer ends), and for positions in
     a prompt, which says what stands there (InvalidArgumentError for a prompt given at run time).
 
-    >>> control = force({0: 2})
-    >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
-    >>> state = control.advance(state, tf.constant([1]))  # the start token
-    >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    >>> processor = force({0: 2})
+    >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
+    >>> state = processor.advance(state, tf.constant([1]))  # the start token
+    >>> processor.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[-inf, -inf, 0.0]]
     """
     name = f"force({dict(tokens)})"
-    ids = demand_ids(tokens.values(), name)
-    positions = demand_ids(tokens.keys(), f"the positions of {name}")
+    ids = check_ids(tokens.values(), name)
+    positions = check_ids(tokens.keys(), f"the positions of {name}")
     table = np.full(max(positions, default=-1) + 1, -1, np.int32)
     table[list(positions)] = ids
     return _forced(table, name, agrees=False)
 
 
 @no_autograph
-def prefix(ids: Any, pad_id: int = 0) -> Control:
+def prefix(ids: Any, pad_id: int = 0) -> LogitsProcessor:
     """How every answer begins: ids [P], or [B, P] for each source its own.
 
     Rows may have different lengths, filled up with `pad_id`, where anything may be said; a row of
@@ -66,17 +66,17 @@ def prefix(ids: Any, pad_id: int = 0) -> Control:
     the prompt's. Of ids given at run time
     nothing is checked: one that the vocabulary does not have leaves nothing to say.
 
-    >>> control = prefix([[2], [0]])
-    >>> state = control.init(Search(2, 1, max_length=4, end_id=1, vocab_size=3))
-    >>> state = control.advance(state, tf.constant([1, 1]))  # the start tokens
-    >>> control.apply(tf.zeros([2, 3]), state).numpy().tolist()
+    >>> processor = prefix([[2], [0]])
+    >>> state = processor.init(SearchInfo(2, 1, max_length=4, end_id=1, vocab_size=3))
+    >>> state = processor.advance(state, tf.constant([1, 1]))  # the start tokens
+    >>> processor.apply(tf.zeros([2, 3]), state).numpy().tolist()
     [[-inf, -inf, 0.0], [0.0, 0.0, 0.0]]
     """
-    name, known = called("prefix", ids), static(ids)
+    name, known = describe_call("prefix", ids), static_value(ids)
     rank = np.ndim(known) if known is not None else ids.shape.rank
     if rank not in (1, 2):
         raise ValueError(f"prefix needs ids [P] or [B, P]. Received: {rank} axes")
-    demand(
+    check_value(
         ids,
         lambda x: (x == np.floor(x)) & ((x >= 0) | (x == pad_id)),
         f"The ids of {name} must be whole numbers and not be negative.",
@@ -86,12 +86,12 @@ def prefix(ids: Any, pad_id: int = 0) -> Control:
     return _forced(tf.where(ids == pad_id, -1, tf.cast(ids, tf.int32)), name)
 
 
-def _forced(table: Any, name: str, agrees: bool = True) -> Control:
+def _forced(table: Any, name: str, agrees: bool = True) -> LogitsProcessor:
     """Tokens by their position, -1 where any will do: [P] or [B, P].
 
     `agrees`: whether those of a prompt may be among them.
     """
-    known = static(table)
+    known = static_value(table)
     facts = {}
     if known is not None:
         until = np.max(np.where(known >= 0, np.arange(1, known.shape[-1] + 1), 0), -1, initial=0)
@@ -104,10 +104,10 @@ def _forced(table: Any, name: str, agrees: bool = True) -> Control:
 
         facts["forbids"] = forbids
 
-    def init(search: Search) -> Place:
+    def init(search: SearchInfo) -> Progress:
         if known is not None:
-            demand_in_vocabulary(known, search.vocab_size, name)
-            demand(
+            check_in_vocabulary(known, search.vocab_size, name)
+            check_value(
                 known if search.prompt is None else _after_prompt(known, search.prompt),
                 lambda x: x != search.end_id,
                 f"{name} must not hold the end token {search.end_id}: use length_between.",
@@ -117,29 +117,29 @@ def _forced(table: Any, name: str, agrees: bool = True) -> Control:
             rows = tf.identity(rows)
         places = tf.range(1, tf.shape(rows)[1] + 1)
         until = tf.reduce_max(tf.where(rows >= 0, places, 0), 1)
-        return Place.first(search, (rows, until))
+        return Progress.first(search, (rows, until))
 
-    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
         if known is not None:
-            demand_in_vocabulary(known, log_probs.shape[-1], name)
-        rows, until = state.of
-        token = row_of(rows, state.at)
-        too_early = (token < 0) & (state.at < until)
-        return only(strike(log_probs, too_early, state.is_end(log_probs)), token)
+            check_in_vocabulary(known, log_probs.shape[-1], name)
+        rows, until = state.extra
+        token = row_of(rows, state.length)
+        too_early = (token < 0) & (state.length < until)
+        return force_token(mask_tokens(log_probs, too_early, state.is_end(log_probs)), token)
 
-    return Control(init, apply, Place.onward, name, **facts)
+    return LogitsProcessor(init, apply, Progress.step, name, **facts)
 
 
 def _after_prompt(table: np.ndarray, prompt: Any) -> np.ndarray:
     """The tokens [P] or [B, P] that stand after a prompt, -1 elsewhere."""
-    prompt = static(prompt)
+    prompt = static_value(prompt)
     if prompt is None:
         return table
     lengths = (prompt >= 0).sum(1, keepdims=True)
     return np.where(np.arange(table.shape[-1]) >= lengths, table, -1)
 
 
-def _prompt_checks(rows: tf.Tensor, search: Search, name: str, agrees: bool) -> list:
+def _prompt_checks(rows: tf.Tensor, search: SearchInfo, name: str, agrees: bool) -> list:
     """That a prompt does not say something else [N, P + 1], or anything, where one is forced."""
     if search.prompt is None:
         return []
@@ -151,11 +151,11 @@ def _prompt_checks(rows: tf.Tensor, search: Search, name: str, agrees: bool) -> 
     if agrees:
         free |= rows == said
         rule = f"{name} must have the tokens of the prompt: it holds from its first token."
-    return demand_all(free, rule, said)
+    return check_all(free, rule, said)
 
 
 @no_autograph
-def allowed_at(mask: Any) -> Control:
+def allowed_at(mask: Any) -> LogitsProcessor:
     """Which tokens each position may have: [T, V] bool, or [B, T, V] for each source its own.
 
     The end token is one of them: it may come where the mask says so, and after T it alone may.
@@ -163,13 +163,13 @@ def allowed_at(mask: Any) -> Control:
     Raises ValueError for a mask of another rank or without positions, and in `init` for one of
     another vocabulary.
 
-    >>> control = allowed_at([[False, True, True], [True, True, False]])
-    >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
-    >>> state = control.advance(state, tf.constant([1]))  # the start token
-    >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    >>> processor = allowed_at([[False, True, True], [True, True, False]])
+    >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
+    >>> state = processor.advance(state, tf.constant([1]))  # the start token
+    >>> processor.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[-inf, 0.0, 0.0]]
     """
-    known, mask = static(mask), tf.convert_to_tensor(mask, tf.bool)
+    known, mask = static_value(mask), tf.convert_to_tensor(mask, tf.bool)
     shape = tuple(mask.shape)
     name = f"allowed_at({'x'.join(str(size) for size in shape)} mask)"
     if len(shape) not in (2, 3) or shape[-2] == 0:
@@ -189,29 +189,31 @@ def allowed_at(mask: Any) -> Control:
         facts["forbids"] = forbids
     steps = tf.shape(mask)[-2]
 
-    def demand_each(size: int | None) -> None:
+    def check_vocab_size(size: int | None) -> None:
         if None not in (shape[-1], size) and shape[-1] != size:
             raise ValueError(
                 f"{name} must say something of each of the V = {size} tokens. "
                 f"Received: shape {shape}"
             )
 
-    def init(search: Search) -> Place:
-        demand_each(search.vocab_size)
+    def init(search: SearchInfo) -> Progress:
+        check_vocab_size(search.vocab_size)
         if len(shape) == 2:
-            return Place.first(search)
-        demand_sources(mask.shape, search, name)
+            return Progress.first(search)
+        check_sources(mask.shape, search, name)
         # The mask itself stays where it is: it follows no hypothesis.
-        return Place.first(search, per_row(tf.range(search.batch_size), search, name))
+        return Progress.first(search, per_row(tf.range(search.batch_size), search, name))
 
-    def apply(log_probs: tf.Tensor, state: Place) -> tf.Tensor:
-        demand_each(log_probs.shape[-1])
-        place = tf.clip_by_value(state.at, 0, steps - 1)
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        check_vocab_size(log_probs.shape[-1])
+        place = tf.clip_by_value(state.length, 0, steps - 1)
         if len(shape) == 2:
             allowed = tf.gather(mask, place)
         else:
-            allowed = tf.gather_nd(mask, tf.stack([state.of, place], 1))
-        beyond = (state.at >= steps)[:, None]
-        return keep(log_probs, tf.where(beyond, state.is_end(log_probs)[None], allowed))
+            allowed = tf.gather_nd(mask, tf.stack([state.extra, place], 1))
+        beyond = (state.length >= steps)[:, None]
+        return keep_allowed(log_probs, tf.where(beyond, state.is_end(log_probs)[None], allowed))
 
-    return Control(init, apply, Place.onward, name, ends_by=lambda search: steps + 1, **facts)
+    return LogitsProcessor(
+        init, apply, Progress.step, name, ends_by=lambda search: steps + 1, **facts
+    )

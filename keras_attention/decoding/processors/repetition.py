@@ -1,4 +1,4 @@
-"""Controls of what is said again."""
+"""Logits processors of what is said again."""
 
 from typing import Any
 
@@ -7,94 +7,98 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._rows import (
-    Said,
+    History,
     beside,
-    called,
-    demand,
-    demand_number,
-    keep,
+    check_number,
+    check_value,
+    describe_call,
+    force_token,
+    keep_allowed,
     marked,
-    only,
     padded,
     row_of,
-    static,
+    static_value,
 )
-from keras_attention.decoding.processors.control import Control, Search
+from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 
 
 @no_autograph
-def repetition_penalty(w: Any) -> Control:
+def repetition_penalty(w: Any) -> LogitsProcessor:
     """log p of what the answer already says, times w (Keskar et al., 2019, in log p).
 
     w > 1 makes it less likely, w < 1 likelier. The start token is no part of the answer; a prompt
     is. In `combine` it acts before `temperature`, as in Hugging Face's `generate`. w is a number or
     a scalar. Raises ValueError unless it is finite and above 0.
 
-    >>> control = repetition_penalty(2.0)
-    >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
+    >>> processor = repetition_penalty(2.0)
+    >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
     >>> for token in (1, 2):  # the start token, and one of the answer
-    ...     state = control.advance(state, tf.constant([token]))
-    >>> control.apply(tf.constant([[-1.0, -1.0, -1.0]]), state).numpy().tolist()
+    ...     state = processor.advance(state, tf.constant([token]))
+    >>> processor.apply(tf.constant([[-1.0, -1.0, -1.0]]), state).numpy().tolist()
     [[-1.0, -1.0, -2.0]]
     """
-    demand_number(
+    check_number(
         w, lambda w: (w > 0) & np.isfinite(w), "repetition_penalty needs one number w > 0."
     )
 
-    def apply(log_probs: tf.Tensor, said: Said) -> tf.Tensor:
+    def apply(log_probs: tf.Tensor, said: History) -> tf.Tensor:
         again = marked(log_probs, said.tokens, _filled(said))
         return tf.where(again, log_probs * tf.cast(w, log_probs.dtype), log_probs)
 
-    name = called("repetition_penalty", w)
-    return Control(_begin, apply, Said.and_then, name, bears_on="score")
+    name = describe_call("repetition_penalty", w)
+    return LogitsProcessor(_begin, apply, History.append, name, scope="score")
 
 
-def _begin(search: Search) -> Said:
-    return Said.nothing(search, search.max_length)
+def _begin(search: SearchInfo) -> History:
+    return History.empty(search, search.max_length)
 
 
 @no_autograph
-def no_repeat_ngram(n: int) -> Control:
+def no_repeat_ngram(n: int) -> LogitsProcessor:
     """No n tokens in a row that the answer already says (Paulus et al., 2018).
 
     With n = 1 every token is said at most once. Raises ValueError unless n is a whole number >= 1.
 
-    >>> control = no_repeat_ngram(2)
-    >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
+    >>> processor = no_repeat_ngram(2)
+    >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
     >>> for token in (0, 1, 2, 1):  # the start token, and 1 2 1
-    ...     state = control.advance(state, tf.constant([token]))
-    >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    ...     state = processor.advance(state, tf.constant([token]))
+    >>> processor.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[0.0, 0.0, -inf]]
     """
-    known = demand_number(
+    known = check_number(
         n, lambda n: (n >= 1) & (n == np.floor(n)), "no_repeat_ngram needs one whole number >= 1."
     )
     n = int(n if known is None else known)
 
-    def init(search: Search) -> tuple[Said, tf.Tensor]:
-        said = Said.nothing(search, search.max_length)
+    def init(search: SearchInfo) -> tuple[History, tf.Tensor]:
+        said = History.empty(search, search.max_length)
         return said, tf.zeros_like(said.tokens)
 
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
         said, alike = state
-        return keep(log_probs, ~marked(log_probs, said.tokens, _filled(said) & (alike >= n - 1)))
+        return keep_allowed(
+            log_probs, ~marked(log_probs, said.tokens, _filled(said) & (alike >= n - 1))
+        )
 
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
         said, alike = state  # [N, T]: how many tokens before a position are the last ones, too
         same = _filled(said) & (said.tokens == tokens[:, None])
         alike = tf.pad(tf.where(same, alike + 1, 0)[:, :-1], [[0, 0], [1, 0]])
-        return said.and_then(tokens), alike
+        return said.append(tokens), alike
 
-    return Control(init, apply, advance, called("no_repeat_ngram", n), unrepeated=n)
+    return LogitsProcessor(
+        init, apply, advance, describe_call("no_repeat_ngram", n), no_repeat_ngram=n
+    )
 
 
-def _filled(said: Said) -> tf.Tensor:
+def _filled(said: History) -> tf.Tensor:
     """Where the answer has tokens.  [N, T] bool."""
-    return tf.range(tf.shape(said.tokens)[1]) < said.at[:, None]
+    return tf.range(tf.shape(said.tokens)[1]) < said.length[:, None]
 
 
 @no_autograph
-def repetition_pattern(pattern: Any) -> Control:
+def repetition_pattern(pattern: Any) -> LogitsProcessor:
     """Where a token must be said again: pattern[t] is the position of the first, or -1 if free.
 
     `pattern` is [T], or [B, T] for each source its own. Positions after T are free; so is the end,
@@ -102,37 +106,37 @@ def repetition_pattern(pattern: Any) -> Control:
 
     Raises ValueError unless -1 <= pattern[t] < t.
 
-    >>> control = repetition_pattern([-1, 0])
-    >>> state = control.init(Search(1, 1, max_length=4, end_id=0, vocab_size=3))
+    >>> processor = repetition_pattern([-1, 0])
+    >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
     >>> for token in (0, 2):  # the start token, and one of the answer
-    ...     state = control.advance(state, tf.constant([token]))
-    >>> control.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    ...     state = processor.advance(state, tf.constant([token]))
+    >>> processor.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[-inf, -inf, 0.0]]
     """
-    name = called("repetition_pattern", pattern)
-    demand(
+    name = describe_call("repetition_pattern", pattern)
+    check_value(
         pattern,
         lambda p: (p.ndim in (1, 2)) and (p >= -1) & (p < np.arange(p.shape[-1])),
         "repetition_pattern needs [T] or [B, T] of positions before t, or -1.",
     )
 
-    known = static(pattern)
+    known = static_value(pattern)
 
     def forbids(table: np.ndarray) -> np.ndarray:
         first, token = beside(known, table, name)
         again = np.take_along_axis(token, np.maximum(first, 0), 1)
         return (first >= 0) & (token >= 0) & (again >= 0) & (token != again)
 
-    def init(search: Search) -> tuple[Said, tf.Tensor]:
+    def init(search: SearchInfo) -> tuple[History, tf.Tensor]:
         first = padded(pattern, search, name)
-        return Said.nothing(search, tf.shape(first)[1]), first
+        return History.empty(search, tf.shape(first)[1]), first
 
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
         said, first = state
-        place = row_of(first, said.at)
-        return only(log_probs, tf.where(place >= 0, row_of(said.tokens, place), -1))
+        place = row_of(first, said.length)
+        return force_token(log_probs, tf.where(place >= 0, row_of(said.tokens, place), -1))
 
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
-        return state[0].and_then(tokens), state[1]
+        return state[0].append(tokens), state[1]
 
-    return Control(init, apply, advance, name, forbids=None if known is None else forbids)
+    return LogitsProcessor(init, apply, advance, name, forbids=None if known is None else forbids)

@@ -1,11 +1,11 @@
-"""Controls of how daring a search is: temperature, and which tail of log p is cut off.
+"""Logits processors of how daring a search is: temperature, and which tail of log p is cut off.
 
 `combine`, and so `generate`, applies them in the order of Hugging Face's `generate`: the repetition
 penalty, then the temperature, then the tails, in the order in which they stand here.
 
 All cut off without raising what is left: a sampler draws from it renormalised, a score stays the
 model's own log p. Settings are numbers, or scalar tensors that are known at run time alone. In
-`combine` a tail is that of what the other controls leave.
+`combine` a tail is that of what the other processors leave.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,15 @@ import tensorflow as tf
 
 from keras_attention import functional
 from keras_attention.backend.keras import no_autograph
-from keras_attention.decoding.processors._rows import called, demand_number, keep
-from keras_attention.decoding.processors.control import Control
+from keras_attention.decoding.processors._rows import check_number, describe_call, keep_allowed
+from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 
 
 @no_autograph
-def temperature(t: Any) -> Control:
+def temperature(t: Any) -> LogitsProcessor:
     """log softmax(logits / t): below 1 the likely becomes likelier, above 1 all more alike.
 
-    Unlike the other controls here it changes log p itself, and normalises it: what is struck out
+    Unlike the other processors here it changes log p itself, and normalises it: what is struck out
     before it raises the rest.
 
     Raises ValueError unless t is a finite number above 0.
@@ -33,7 +33,7 @@ def temperature(t: Any) -> Control:
     >>> [f"{p:.2f}" for p in tf.exp(temperature(0.5).apply(log_p, ()))[0]]
     ['0.10', '0.90']
     """
-    demand_number(t, lambda t: t > 0, "temperature needs one number above 0, and finite.")
+    check_number(t, lambda t: t > 0, "temperature needs one number above 0, and finite.")
 
     def apply(log_probs):
         # The best is 0 before it is divided, so that not even the smallest t leaves nothing.
@@ -42,11 +42,11 @@ def temperature(t: Any) -> Control:
         smallest = log_probs.dtype.as_numpy_dtype(np.finfo(np.float32).tiny)
         return _normalized(below / tf.maximum(tf.cast(t, log_probs.dtype), smallest))
 
-    return _stateless(apply, called("temperature", t), "all")
+    return _stateless(apply, describe_call("temperature", t), "all")
 
 
 @no_autograph
-def top_k(k: Any) -> Control:
+def top_k(k: Any) -> LogitsProcessor:
     """The k likeliest tokens (Fan et al., 2018), all of them where V < k.
 
     What is as likely as the k-th stays, too. Raises ValueError unless k is a whole number >= 1.
@@ -54,7 +54,7 @@ def top_k(k: Any) -> Control:
     >>> top_k(1).apply(tf.constant([[-1.0, -2.0]]), ()).numpy().tolist()
     [[-1.0, -inf]]
     """
-    known = demand_number(
+    known = check_number(
         k, lambda k: (k >= 1) & (k == np.floor(k)), "top_k needs one whole number k >= 1."
     )
 
@@ -66,13 +66,13 @@ def top_k(k: Any) -> Control:
             falling = tf.sort(log_probs, direction="DESCENDING")
             last = tf.minimum(tf.cast(k, tf.int32), tf.shape(log_probs)[-1]) - 1
             least = tf.gather(falling, [last], axis=1)
-        return keep(log_probs, log_probs >= least)
+        return keep_allowed(log_probs, log_probs >= least)
 
-    return _stateless(apply, called("top_k", k), turn=0)
+    return _stateless(apply, describe_call("top_k", k), order=0)
 
 
 @no_autograph
-def top_p(p: Any) -> Control:
+def top_p(p: Any) -> LogitsProcessor:
     """The nucleus: the likeliest tokens, as few as have a mass of p (Holtzman et al., 2020).
 
     The mass is that of what is not yet struck out. What is as likely as the last of them stays,
@@ -82,18 +82,18 @@ def top_p(p: Any) -> Control:
     >>> [f"{p:.1f}" for p in tf.exp(top_p(0.8).apply(log_p, ()))[0]]
     ['0.5', '0.0', '0.4']
     """
-    _demand_share(p, "top_p")
+    _check_share(p, "top_p")
 
     def apply(log_probs):
         mass = tf.cast(p, log_probs.dtype)
         normal = _normalized(log_probs)
-        return keep(log_probs, normal >= _last_needed(normal, tf.exp(normal), mass))
+        return keep_allowed(log_probs, normal >= _last_needed(normal, tf.exp(normal), mass))
 
-    return _stateless(apply, called("top_p", p), turn=1)
+    return _stateless(apply, describe_call("top_p", p), order=1)
 
 
 @no_autograph
-def min_p(p: Any) -> Control:
+def min_p(p: Any) -> LogitsProcessor:
     """What is at least p times as likely as the likeliest token (Nguyen et al., 2024).
 
     Raises ValueError unless 0 < p <= 1.
@@ -102,17 +102,17 @@ def min_p(p: Any) -> Control:
     >>> [f"{p:.1f}" for p in tf.exp(min_p(0.4).apply(log_p, ()))[0]]
     ['0.6', '0.0', '0.3']
     """
-    _demand_share(p, "min_p")
+    _check_share(p, "min_p")
 
     def apply(log_probs):
         best = tf.reduce_max(log_probs, 1, keepdims=True)
-        return keep(log_probs, log_probs >= best + tf.math.log(tf.cast(p, log_probs.dtype)))
+        return keep_allowed(log_probs, log_probs >= best + tf.math.log(tf.cast(p, log_probs.dtype)))
 
-    return _stateless(apply, called("min_p", p), turn=2)
+    return _stateless(apply, describe_call("min_p", p), order=2)
 
 
 @no_autograph
-def typical(p: Any) -> Control:
+def typical(p: Any) -> LogitsProcessor:
     """The tokens about as surprising as one expects: those whose -log p is nearest to the entropy,
     as few as have a mass of p (Meister et al., 2023).
 
@@ -123,7 +123,7 @@ def typical(p: Any) -> Control:
     >>> [f"{p:.1f}" for p in tf.exp(typical(0.3).apply(log_p, ()))[0]]
     ['0.0', '0.0', '0.2', '0.2']
     """
-    _demand_share(p, "typical")
+    _check_share(p, "typical")
 
     def apply(log_probs):
         mass = tf.cast(p, log_probs.dtype)
@@ -131,9 +131,9 @@ def typical(p: Any) -> Control:
         probs = tf.exp(normal)
         entropy = -tf.reduce_sum(tf.math.multiply_no_nan(normal, probs), 1, keepdims=True)
         nearness = -tf.abs(normal + entropy)
-        return keep(log_probs, nearness >= _last_needed(nearness, probs, mass))
+        return keep_allowed(log_probs, nearness >= _last_needed(nearness, probs, mass))
 
-    return _stateless(apply, called("typical", p), turn=3)
+    return _stateless(apply, describe_call("typical", p), order=3)
 
 
 _FEW = 64  # tokens which mostly have the mass; a whole vocabulary takes long to sort
@@ -163,11 +163,13 @@ def _last_needed(goodness: tf.Tensor, probs: tf.Tensor, mass: tf.Tensor) -> tf.T
     return tf.cond(enough, lambda: last, among_all)
 
 
-def _stateless(change: Callable, name: str, bears_on: str = "tail", turn: int = 0) -> Control:
+def _stateless(change: Callable, name: str, scope: str = "tail", order: int = 0) -> LogitsProcessor:
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
         return change(log_probs)
 
-    return Control(lambda search: (), apply, lambda state, tokens: state, name, bears_on, turn=turn)
+    return LogitsProcessor(
+        lambda search: (), apply, lambda state, tokens: state, name, scope, order=order
+    )
 
 
 def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
@@ -176,5 +178,5 @@ def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
     return tf.where(alive, log_probs - functional.log_normalizer(log_probs), log_probs)
 
 
-def _demand_share(p: Any, name: str) -> None:
-    demand_number(p, lambda p: (p > 0) & (p <= 1), f"{name} needs one number, 0 < p <= 1.")
+def _check_share(p: Any, name: str) -> None:
+    check_number(p, lambda p: (p > 0) & (p <= 1), f"{name} needs one number, 0 < p <= 1.")

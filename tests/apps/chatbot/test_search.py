@@ -46,7 +46,7 @@ def said(**changes):
 
 
 @pytest.mark.parametrize("model", ["rnn", *full("transformer")])
-def test_every_answer_obeys_the_controls(model):
+def test_every_answer_obeys_the_processors(model):
     replies = said(
         model=model,
         must_contain=["my friend"],
@@ -161,6 +161,6 @@ def test_the_program_refuses_contradictions_before_it_searches(mode, trained, tm
 
 def test_a_banned_word_that_the_model_cannot_say_changes_nothing():
     tokenizer = store.make_tokenizer(SETTINGS, TEXTS)
-    _, control = search.plan({**SETTINGS, "banned_words": ["day", "Zoë"]}, tokenizer).controls
-    assert control.name == "--banned_words=day,Zoë"
-    assert control.banned == {(int(tokenizer.encode(["day"])[0, 0]),)}
+    _, processor = search.plan({**SETTINGS, "banned_words": ["day", "Zoë"]}, tokenizer).processors
+    assert processor.name == "--banned_words=day,Zoë"
+    assert processor.banned == {(int(tokenizer.encode(["day"])[0, 0]),)}

@@ -15,7 +15,7 @@ import pytest
 from apps.chatbot import settings, store
 from apps.chatbot.responder import Responder
 from keras_attention.export import server
-from keras_attention.export.client import Client, Refused
+from keras_attention.export.client import Client, ServerError
 from tests.apps.chatbot.program import HOME, run, start
 
 pytest.importorskip("fastapi", reason="pip install 'keras-attention-seq2seq[serving]'")
@@ -106,7 +106,7 @@ def _every_signature(client):
         for _ in range(2)
     ]
     assert drawn[0] == drawn[1] and max(drawn[0]["lengths"][0]) <= 3
-    with pytest.raises(Refused, match="temperature above 0.*HTTP 400"):
+    with pytest.raises(ServerError, match="temperature above 0.*HTTP 400"):
         wrong = {"text": ["Hello"], **search, "temperature": 0}
         client.predict(wrong, signature_name="generate_with_settings")
 

@@ -1,4 +1,4 @@
-"""Several controls as one: in which order they act, and what they know of each other."""
+"""Several processors as one: in which order they act, and what they know of each other."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.seq2seq import (
-    Control,
+    LogitsProcessor,
     allowed_at,
     ban,
     ban_phrases,
@@ -68,11 +68,11 @@ def test_penalty_temperature_and_tail_act_in_the_order_of_hugging_face(k):
     p, said = [0.6, 0.3, 0.08, 0.02], [0]
     parts = [top_k(k), temperature(2.0), repetition_penalty(1.5)]
     for given in itertools.permutations(parts):
-        control = combine(*given)
-        state = control.init(told(vocabulary=4))
+        processor = combine(*given)
+        state = processor.init(told(vocabulary=4))
         for token in (START, *said):
-            state = control.advance(state, tf.constant([token]))
-        left = tf.nn.softmax(control.apply(tf.math.log([p]), state))
+            state = processor.advance(state, tf.constant([token]))
+        left = tf.nn.softmax(processor.apply(tf.math.log([p]), state))
         np.testing.assert_allclose(left[0], by_hugging_face(p, said, 1.5, 2.0, k), rtol=1e-5)
     if k == 4:
         np.testing.assert_allclose(left[0, 0], 0.412, atol=5e-4)
@@ -91,7 +91,7 @@ def test_tails_are_cut_in_the_order_of_hugging_face_whatever_the_order():
     for given in itertools.permutations([top_k(2), top_p(0.7)]):
         found = combine(*given).apply(log_p, ((), ()))
         np.testing.assert_allclose(tf.exp(found), [[0.5, 0, 0, 0]], rtol=1e-6)
-    own = Control(lambda search: (), lambda x, _: x, lambda x, _: x, "own", "tail")
+    own = LogitsProcessor(lambda search: (), lambda x, _: x, lambda x, _: x, "own", "tail")
     turns = [own, typical(0.5), min_p(0.1), top_p(0.9), top_k(3)]
     assert combine(*turns).parts == tuple(reversed(turns))
 
@@ -137,8 +137,8 @@ def test_the_order_of_all_that_shapes_a_draw_is_kept_and_so_is_that_of_the_rules
 
 def test_what_rules_out_after_a_temperature_raises_nothing():
     log_p = tf.math.log([[0.5, 0.3, 0.2]])
-    control = combine(temperature(0.5), ban([0]))
-    found = tf.exp(control.apply(log_p, ((), ())))
+    processor = combine(temperature(0.5), ban([0]))
+    found = tf.exp(processor.apply(log_p, ((), ())))
     np.testing.assert_allclose(found, [[0, 9 / 38, 4 / 38]], rtol=1e-5)
 
 

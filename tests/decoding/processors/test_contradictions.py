@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_attention.decoding.processors import check
 from keras_attention.seq2seq import (
-    Control,
+    LogitsProcessor,
     allowed_at,
     ban,
     ban_phrases,
@@ -189,7 +189,7 @@ def test_a_contradiction_is_refused_by_the_names_of_both(make, limit, first, sec
         (lambda: [force({0: 3, 3: 3}), repetition_pattern([-1, 0, -1, 0])], 9),
         (lambda: [prefix([[1], [2]]), masks(2, 1, without=1)], 9),  # no word on the other
         (lambda: [ban([END])], 9),  # all answers are cut off
-        (lambda: [Control(None, None, None)], 9),  # nothing is known of it
+        (lambda: [LogitsProcessor(None, None, None)], 9),  # nothing is known of it
     ],
 )
 def test_what_does_not_contradict_itself_is_let_through(make, limit):

@@ -1,4 +1,4 @@
-"""What every control owes: the same in eager mode, in a graph and under XLA, for any rows."""
+"""What every processor owes: the same in eager mode, in a graph and under XLA, for any rows."""
 
 import functools
 
@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.seq2seq import (
-    Search,
+    SearchInfo,
     allowed_at,
     ban,
     ban_phrases,
@@ -35,7 +35,7 @@ MASK = np.random.RandomState(1).random_sample([SOURCES, STEPS, VOCABULARY]) < 0.
 
 
 @functools.cache
-def controls():
+def processors():
     return [
         temperature(0.7),
         temperature(tf.constant(1.3)),
@@ -80,24 +80,24 @@ NAMES = [
 
 
 @pytest.fixture(params=range(len(NAMES)), ids=NAMES)
-def control(request):
-    return controls()[request.param]
+def processor(request):
+    return processors()[request.param]
 
 
 def test_each_has_a_name():
-    assert len(NAMES) == len(controls())
+    assert len(NAMES) == len(processors())
 
 
 def search(batch=SOURCES):
-    return Search(batch, WIDTH, STEPS, END, VOCABULARY, source_lengths=[4, 2, 6][:batch])
+    return SearchInfo(batch, WIDTH, STEPS, END, VOCABULARY, source_lengths=[4, 2, 6][:batch])
 
 
-def greedy(controls, log_probs):
-    """log p [T, N, V] -> tokens [C, N, T], and what the controls made of log p, [T, C, N, V]."""
+def greedy(processors, log_probs):
+    """log p [T, N, V] -> tokens [C, N, T], and what the processors made of log p, [T, C, N, V]."""
 
     def body(step, tokens, states, said, lefts):
-        states = [c.advance(s, t) for c, s, t in zip(controls, states, tf.unstack(tokens))]
-        left = tf.stack([c.apply(log_probs[step], s) for c, s in zip(controls, states)])
+        states = [c.advance(s, t) for c, s, t in zip(processors, states, tf.unstack(tokens))]
+        left = tf.stack([c.apply(log_probs[step], s) for c, s in zip(processors, states)])
         tokens = tf.argmax(left, -1, tf.int32)
         here = tf.range(STEPS) == step
         said = tf.where(here, tokens[..., None], said)
@@ -106,10 +106,10 @@ def greedy(controls, log_probs):
 
     begin = (
         tf.constant(0),
-        tf.ones([len(controls), ROWS], tf.int32),
-        [control.init(search()) for control in controls],
-        tf.zeros([len(controls), ROWS, STEPS], tf.int32),
-        tf.zeros([STEPS, len(controls), ROWS, VOCABULARY]),
+        tf.ones([len(processors), ROWS], tf.int32),
+        [processor.init(search()) for processor in processors],
+        tf.zeros([len(processors), ROWS, STEPS], tf.int32),
+        tf.zeros([STEPS, len(processors), ROWS, VOCABULARY]),
     )
     return tf.while_loop(lambda step, *_: step < STEPS, body, begin)[-2:]
 
@@ -117,9 +117,9 @@ def greedy(controls, log_probs):
 def test_loops_are_the_same_in_eager_mode_in_a_graph_and_under_xla():
     logits = 2 * np.random.normal(size=(STEPS, ROWS, VOCABULARY))
     log_probs = tf.nn.log_softmax(tf.constant(logits, tf.float32))
-    expected = greedy(controls(), log_probs)
+    expected = greedy(processors(), log_probs)
     for jit in (False, True):
-        run = tf.function(lambda x: greedy(controls(), x), autograph=False, jit_compile=jit)
+        run = tf.function(lambda x: greedy(processors(), x), autograph=False, jit_compile=jit)
         for found, wanted in zip(run(log_probs), expected):
             for c, name in enumerate(NAMES):
                 one, other = (
@@ -128,58 +128,58 @@ def test_loops_are_the_same_in_eager_mode_in_a_graph_and_under_xla():
                 np.testing.assert_allclose(one, other, atol=1e-5, err_msg=f"{name}, jit={jit}")
 
 
-def rows_of(control, rows, batch=SOURCES, tokens=(1, 4, 1)):
-    state = control.init(search(batch))
+def rows_of(processor, rows, batch=SOURCES, tokens=(1, 4, 1)):
+    state = processor.init(search(batch))
     for token in tokens:
-        state = control.advance(state, tf.fill([rows], token))
+        state = processor.advance(state, tf.fill([rows], token))
     return state
 
 
-def test_every_leaf_of_a_state_has_a_row_for_each_hypothesis_before_and_after_a_step(control):
-    first = control.init(search())
-    tf.nest.assert_same_structure(first, rows_of(control, ROWS))
-    for leaf, later in zip(tf.nest.flatten(first), tf.nest.flatten(rows_of(control, ROWS))):
+def test_every_leaf_of_a_state_has_a_row_for_each_hypothesis_before_and_after_a_step(processor):
+    first = processor.init(search())
+    tf.nest.assert_same_structure(first, rows_of(processor, ROWS))
+    for leaf, later in zip(tf.nest.flatten(first), tf.nest.flatten(rows_of(processor, ROWS))):
         assert leaf.shape == later.shape and leaf.shape[0] == ROWS and leaf.dtype == later.dtype
 
 
-def test_what_is_struck_out_stays_so_and_nothing_becomes_nan(control):
+def test_what_is_struck_out_stays_so_and_nothing_becomes_nan(processor):
     given = np.random.normal(size=(ROWS, VOCABULARY)).astype(np.float32) - 3
     given[:, ::2] = -np.inf
     given[0] = -np.inf
-    left = control.apply(tf.constant(given), rows_of(control, ROWS)).numpy()
+    left = processor.apply(tf.constant(given), rows_of(processor, ROWS)).numpy()
     assert not np.isnan(left).any() and (left[given == -np.inf] == -np.inf).all()
 
 
-def test_a_row_does_not_depend_on_its_neighbours(control):
+def test_a_row_does_not_depend_on_its_neighbours(processor):
     log_probs = tf.nn.log_softmax(tf.random.normal([ROWS, VOCABULARY]))
-    state = rows_of(control, ROWS)
-    whole = control.apply(log_probs, state).numpy()
+    state = rows_of(processor, ROWS)
+    whole = processor.apply(log_probs, state).numpy()
     order = np.random.permutation(ROWS)
-    found = control.apply(tf.gather(log_probs, order), gather(state, order))
+    found = processor.apply(tf.gather(log_probs, order), gather(state, order))
     np.testing.assert_allclose(found, whole[order], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "control",
+    "processor",
     [top_p(0.5), length_between(1, 3), no_repeat_ngram(2), force({0: 1}), must_contain([[1, 2]])],
-    ids=lambda control: control.name,
+    ids=lambda processor: processor.name,
 )
-def test_no_sources_are_no_trouble(control):
-    state = rows_of(control, 0, batch=0)
-    assert control.apply(tf.zeros([0, VOCABULARY]), state).shape == (0, VOCABULARY)
+def test_no_sources_are_no_trouble(processor):
+    state = rows_of(processor, 0, batch=0)
+    assert processor.apply(tf.zeros([0, VOCABULARY]), state).shape == (0, VOCABULARY)
 
 
 def test_how_many_sources_there_are_may_be_known_at_run_time_alone():
-    control = combine(
+    processor = combine(
         top_k(5), length_between(1, 4), no_repeat_ngram(2), must_contain([[1, 2]]), prefix([3])
     )
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None, VOCABULARY])])
     def run(log_probs):
         batch = tf.shape(log_probs)[0]
-        state = control.init(Search(batch, WIDTH, STEPS, END, VOCABULARY))
-        state = control.advance(state, tf.ones([batch * WIDTH], tf.int32))
-        return control.apply(tf.reshape(log_probs, [-1, VOCABULARY]), state)
+        state = processor.init(SearchInfo(batch, WIDTH, STEPS, END, VOCABULARY))
+        state = processor.advance(state, tf.ones([batch * WIDTH], tf.int32))
+        return processor.apply(tf.reshape(log_probs, [-1, VOCABULARY]), state)
 
     for batch in (1, 3):
         left = run(tf.random.normal([batch, WIDTH, VOCABULARY])).numpy()

@@ -41,8 +41,8 @@ def test_every_source_has_its_own_limits(kind):
 def test_limits_may_be_scalars_that_are_known_at_run_time_alone():
     @tf.function(autograph=False)
     def after_two(minimum, maximum):
-        control = length_between(minimum, maximum)
-        return control.apply(tf.zeros([1, 4]), after(control, 2, 3))
+        processor = length_between(minimum, maximum)
+        return processor.apply(tf.zeros([1, 4]), after(processor, 2, 3))
 
     def allowed(low, high):
         left = after_two(tf.constant(low), tf.constant(high))
@@ -55,7 +55,7 @@ def test_limits_may_be_scalars_that_are_known_at_run_time_alone():
 
 def test_hypotheses_of_a_source_share_its_limits():
     state = length_between([3, 0]).init(told(batch=2, width=3))
-    assert state.of[0].numpy().tolist() == [3, 3, 3, 0, 0, 0]
+    assert state.extra[0].numpy().tolist() == [3, 3, 3, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_a_length_as_a_function_of_the_source(settings):
 
 def test_products_that_should_be_whole_are_whole():
     lengths = np.arange(0, 200, 10)
-    control = relative_length(0.1, 0.3)
-    state = control.init(told(batch=20, source_lengths=lengths))
-    np.testing.assert_array_equal(state.of[0], lengths // 10 + 1)
-    np.testing.assert_array_equal(state.of[1], 3 * (lengths // 10) + 1)
+    processor = relative_length(0.1, 0.3)
+    state = processor.init(told(batch=20, source_lengths=lengths))
+    np.testing.assert_array_equal(state.extra[0], lengths // 10 + 1)
+    np.testing.assert_array_equal(state.extra[1], 3 * (lengths // 10) + 1)
 
 
 def test_where_no_whole_number_lies_between_it_is_the_one_above():
     state = relative_length(0.9, 0.95).init(told(source_lengths=[3]))
-    assert state.of[0].numpy().tolist() == [4] == state.of[1].numpy().tolist()
+    assert state.extra[0].numpy().tolist() == [4] == state.extra[1].numpy().tolist()
 
 
 @pytest.mark.parametrize(
@@ -123,21 +123,21 @@ def asked(batch=1, width=1):
     return told(batch, width, vocabulary=len(ADDS))
 
 
-def begun(control, *sizes):
-    state = control.init(asked(*sizes))
-    return control.advance(state, tf.fill([state.at.shape[0]], START))
+def begun(processor, *sizes):
+    state = processor.init(asked(*sizes))
+    return processor.advance(state, tf.fill([state.length.shape[0]], START))
 
 
-def allowed(control, state):
-    return open_tokens(control, state, len(ADDS))
+def allowed(processor, state):
+    return open_tokens(processor, state, len(ADDS))
 
 
 def test_a_token_is_allowed_while_it_fits_and_the_end_when_nothing_is_left():
-    control = exact_length([0, 1, 2, 3], END, ADDS)
-    state = begun(control, 4)
-    assert allowed(control, state) == [[END], [2, 3], [2, 3, 4], [2, 3, 4]]
-    state = control.advance(state, tf.constant([END, 2, 4, 4]))
-    assert allowed(control, state) == [[END], [END], [END], [2, 3]]
+    processor = exact_length([0, 1, 2, 3], END, ADDS)
+    state = begun(processor, 4)
+    assert allowed(processor, state) == [[END], [2, 3], [2, 3, 4], [2, 3, 4]]
+    state = processor.advance(state, tf.constant([END, 2, 4, 4]))
+    assert allowed(processor, state) == [[END], [END], [END], [2, 3]]
 
 
 def test_the_answers_are_all_that_add_up_to_it():
@@ -151,8 +151,8 @@ def test_the_answers_are_all_that_add_up_to_it():
 
 
 def test_every_hypothesis_of_a_source_begins_with_its_length():
-    control = exact_length([2, 0], END, ADDS)
-    assert allowed(control, begun(control, 2, 2)) == [[2, 3, 4]] * 2 + [[END]] * 2
+    processor = exact_length([2, 0], END, ADDS)
+    assert allowed(processor, begun(processor, 2, 2)) == [[2, 3, 4]] * 2 + [[END]] * 2
 
 
 def test_the_start_token_takes_nothing_away_whatever_it_would_add():
@@ -162,9 +162,9 @@ def test_the_start_token_takes_nothing_away_whatever_it_would_add():
 
 
 def test_what_is_allowed_keeps_its_log_p():
-    control = exact_length([1], END, ADDS)
+    processor = exact_length([1], END, ADDS)
     log_probs = np.log([[0.1, 0.2, 0.3, 0.15, 0.25]])
-    found = control.apply(tf.constant(log_probs), begun(control)).numpy()
+    found = processor.apply(tf.constant(log_probs), begun(processor)).numpy()
     np.testing.assert_array_equal(found[0, 2:4], log_probs[0, 2:4])
     assert (found[0, [0, 1, 4]] == -np.inf).all()
 
@@ -192,16 +192,16 @@ def test_what_says_nothing_of_this_model_is_refused(make, message):
 
 
 def test_another_width_of_the_vocabulary_is_refused_at_the_latest_when_it_is_seen():
-    control = exact_length([1], END, ADDS)
-    state = control.init(told(vocabulary=None))
+    processor = exact_length([1], END, ADDS)
+    state = processor.init(told(vocabulary=None))
     with pytest.raises(ValueError, match="each of the V = 6 tokens"):
-        control.apply(tf.zeros([1, 6]), state)
+        processor.apply(tf.zeros([1, 6]), state)
 
 
 def test_token_lengths_may_be_computed_in_the_graph():
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
     def first(adds):
-        control = exact_length([1], END, adds)
-        return control.apply(tf.zeros([1, 5]), begun(control))
+        processor = exact_length([1], END, adds)
+        return processor.apply(tf.zeros([1, 5]), begun(processor))
 
     assert np.isfinite(first(ADDS)).tolist() == [[False, False, True, True, False]]

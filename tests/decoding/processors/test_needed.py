@@ -21,7 +21,7 @@ from tests.decoding.processors.walks import END, STEPS, after, says, some_phrase
 
 
 def test_the_start_token_begins_no_phrase():
-    assert after(must_contain([(1, 2)])).of.node.numpy().tolist() == [0]
+    assert after(must_contain([(1, 2)])).extra.node.numpy().tolist() == [0]
 
 
 def says_all(text, phrases):
@@ -59,11 +59,11 @@ def test_the_same_for_phrases_at_random():
     possible = 0
     for _ in range(40):
         phrases = some_phrases(3, 3)
-        control = must_contain(phrases)
+        processor = must_contain(phrases)
         expected = those(says_all, phrases)
         shortest = next(n for n in range(10) if some_text_says(n, phrases))
-        assert control.cut_off == shortest and control.shortest == shortest + 1
-        found = walk(control)
+        assert processor.cut_off == shortest and processor.shortest == shortest + 1
+        found = walk(processor)
         assert found.answers == [expected]
         assert bool(expected) == (shortest <= STEPS) == (found.stuck == [set()])
         possible += bool(expected)
@@ -78,8 +78,8 @@ def some_text_says(n, phrases):
 
 def test_room_is_made_before_a_maximum_that_is_sooner_than_the_limit():
     phrases = [(1, 2), (2, 3)]
-    control = combine(must_contain(phrases), length_between(maximum=[4, 5, 9]))
-    found, everything = walk(control, batch=3), those(says_all, phrases)
+    processor = combine(must_contain(phrases), length_between(maximum=[4, 5, 9]))
+    found, everything = walk(processor, batch=3), those(says_all, phrases)
     for b, most in enumerate([4, 5, 9]):
         within = {a for a in everything if most > STEPS or len(a) <= most and a[-1] == END}
         assert found.answers[b] == within and within
@@ -87,8 +87,8 @@ def test_room_is_made_before_a_maximum_that_is_sooner_than_the_limit():
 
 
 def test_a_prefix_counts_for_the_phrases_and_for_the_room():
-    control = combine(prefix([2, 1]), must_contain([(1, 3), (2, 2)]))
-    found = walk(control)
+    processor = combine(prefix([2, 1]), must_contain([(1, 3), (2, 2)]))
+    found = walk(processor)
     expected = those(lambda a: a[:2] == (2, 1) and says(a, (1, 3)) and says(a, (2, 2)))
     assert found.answers == [expected] and expected
 
@@ -120,11 +120,11 @@ def test_a_way_is_kept_open_around_what_others_ban_and_force(others, holds):
     for phrases in [[(1, 2)], [(2, 1)], [(2, 1), (1, 2)], [(3, 1)], [(1, 1)], [(1, 3), (2, 2)]]:
         expected = those(lambda a: holds(a) and says_all(a, phrases))  # noqa: B023
         try:
-            control = combine(*others, *(must_contain([p]) for p in phrases))
+            processor = combine(*others, *(must_contain([p]) for p in phrases))
         except ValueError:  # known beforehand
             assert not expected
             continue
-        found = walk(control)
+        found = walk(processor)
         assert found.answers == [expected]
         ends_late = any(phrase[-1] == END for part in others for phrase in part.banned)
         assert not expected or found.stuck == [set()] or ends_late
@@ -156,11 +156,11 @@ def test_the_way_left_around_what_is_banned_and_forced_is_the_shortest():
 
 
 def test_the_limit_may_be_a_tensor():
-    control = must_contain([(1, 2, 3)])
+    processor = must_contain([(1, 2, 3)])
 
     @tf.function(autograph=False)
     def first(limit):
-        return control.apply(tf.zeros([1, 4]), after(control, steps=limit))
+        return processor.apply(tf.zeros([1, 4]), after(processor, steps=limit))
 
     assert np.flatnonzero(np.isfinite(first(tf.constant(3))[0])).tolist() == [1]
     assert np.flatnonzero(np.isfinite(first(tf.constant(4))[0])).tolist() == [1, 2, 3]

@@ -30,8 +30,8 @@ def test_banned_phrases_are_never_said_and_all_else_is():
 
 
 def test_the_start_token_begins_no_phrase():
-    control = ban_phrases([(1, 2)])
-    assert open_tokens(control, after(control)) == [[0, 1, 2, 3]]
+    processor = ban_phrases([(1, 2)])
+    assert open_tokens(processor, after(processor)) == [[0, 1, 2, 3]]
 
 
 def says_none(text, phrases):
@@ -54,14 +54,16 @@ def test_phrases_that_are_none_are_refused(of, phrases, message):
         of(phrases)
 
 
-@pytest.mark.parametrize("control", [ban([2, 4]), ban_phrases([[1, 4]]), must_contain([[4]])])
-def test_ids_that_the_vocabulary_does_not_have_are_refused_by_name(control):
+@pytest.mark.parametrize("processor", [ban([2, 4]), ban_phrases([[1, 4]]), must_contain([[4]])])
+def test_ids_that_the_vocabulary_does_not_have_are_refused_by_name(processor):
     with pytest.raises(ValueError) as refusal:
-        control.init(told())
-    assert str(refusal.value).startswith(f"{control.name} needs ids below") and "4" in control.name
-    state = control.init(told(vocabulary=None))  # nothing is known of it before the first step
+        processor.init(told())
+    assert (
+        str(refusal.value).startswith(f"{processor.name} needs ids below") and "4" in processor.name
+    )
+    state = processor.init(told(vocabulary=None))  # nothing is known of it before the first step
     with pytest.raises(ValueError) as again:
-        control.apply(tf.zeros([1, 4]), state)
+        processor.apply(tf.zeros([1, 4]), state)
     assert str(again.value) == str(refusal.value)
 
 

@@ -42,8 +42,8 @@ def test_a_prefix_given_at_run_time_may_end_the_answer():
         autograph=False, input_signature=[tf.TensorSpec([None, None], tf.int64, name="ids")]
     )
     def second(ids):
-        control = prefix(ids, pad_id=-1)
-        return control.apply(tf.zeros([1, VOCABULARY]), after(control, 2))
+        processor = prefix(ids, pad_id=-1)
+        return processor.apply(tf.zeros([1, VOCABULARY]), after(processor, 2))
 
     def allowed(*ids):
         return np.flatnonzero(np.isfinite(second(tf.constant([ids], tf.int64))[0])).tolist()
@@ -79,10 +79,10 @@ def test_every_source_has_its_own_mask():
 
 
 def test_a_mask_stays_with_its_source_through_all_hypotheses():
-    control = allowed_at(np.eye(VOCABULARY, dtype=bool)[:, None])  # source b says b
-    state = control.init(told(batch=4, width=3))
-    state = control.advance(state, tf.ones([12], tf.int32))
-    left = control.apply(tf.zeros([12, VOCABULARY]), state).numpy()
+    processor = allowed_at(np.eye(VOCABULARY, dtype=bool)[:, None])  # source b says b
+    state = processor.init(told(batch=4, width=3))
+    state = processor.advance(state, tf.ones([12], tf.int32))
+    left = processor.apply(tf.zeros([12, VOCABULARY]), state).numpy()
     assert np.argmax(left, 1).tolist() == np.repeat(range(4), 3).tolist()
     assert np.isfinite(left).sum() == 12
 

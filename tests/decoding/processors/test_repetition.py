@@ -17,23 +17,23 @@ def test_no_answer_repeats_n_tokens_and_all_that_do_not_are_left(n):
 
 
 def test_of_one_word_the_second_time_nothing_but_the_end_is_left():
-    control = no_repeat_ngram(1)
-    assert open_tokens(control, after(control, 1, 2, 3)) == [[0]]
+    processor = no_repeat_ngram(1)
+    assert open_tokens(processor, after(processor, 1, 2, 3)) == [[0]]
 
 
 def test_an_ngram_may_overlap_with_itself():
-    control = no_repeat_ngram(2)
-    assert open_tokens(control, after(control, 2, 2)) == [[0, 1, 3]]
+    processor = no_repeat_ngram(2)
+    assert open_tokens(processor, after(processor, 2, 2)) == [[0, 1, 3]]
 
 
 def test_of_many_tokens_in_a_row_the_graph_is_no_larger():
     def graph(n):
-        control = no_repeat_ngram(n)
+        processor = no_repeat_ngram(n)
 
         @tf.function(autograph=False)
         def step(tokens):
-            state = control.init(told(steps=60))
-            return control.apply(tf.zeros([1, 4]), control.advance(state, tokens))
+            state = processor.init(told(steps=60))
+            return processor.apply(tf.zeros([1, 4]), processor.advance(state, tokens))
 
         return len(step.get_concrete_function(tf.constant([1])).graph.get_operations())
 
@@ -43,8 +43,8 @@ def test_of_many_tokens_in_a_row_the_graph_is_no_larger():
 @pytest.mark.parametrize("n", [3, 7])
 def test_long_answers_do_not_repeat_n_tokens(n):
     for said in np.random.randint(1, 3, (5, 30)).tolist():
-        control = no_repeat_ngram(n)
-        left = open_tokens(control, after(control, *said, steps=40))
+        processor = no_repeat_ngram(n)
+        left = open_tokens(processor, after(processor, *said, steps=40))
         grams = {tuple(said[i : i + n]) for i in range(len(said) - n + 1)}
         assert left == [[t for t in range(4) if (*said[len(said) - n + 1 :], t) not in grams]]
 
@@ -52,23 +52,23 @@ def test_long_answers_do_not_repeat_n_tokens(n):
 def test_what_was_said_is_multiplied_and_the_start_token_was_not_said():
     given = np.log([[0.1, 0.2, 0.3, 0.4]]).astype(np.float32)
     for w in (1.5, 0.5, tf.constant(1.5)):
-        control = repetition_penalty(w)
+        processor = repetition_penalty(w)
         for said in ((), (2,), (3, 3), (1, 2, 3, 1)):
             expected = given.copy()
             expected[0, sorted(set(said))] *= float(w)
-            left = control.apply(tf.constant(given), after(control, *said))
+            left = processor.apply(tf.constant(given), after(processor, *said))
             np.testing.assert_allclose(left, expected, rtol=1e-6)
 
 
 def test_a_history_as_long_as_a_limit_that_is_a_tensor():
-    for control in (no_repeat_ngram(2), no_repeat_ngram(9)):
+    for processor in (no_repeat_ngram(2), no_repeat_ngram(9)):
 
         @tf.function(autograph=False)
-        def left(limit, control=control):
-            return control.apply(tf.zeros([1, 4]), after(control, 2, 3, 2, steps=limit))
+        def left(limit, processor=processor):
+            return processor.apply(tf.zeros([1, 4]), after(processor, 2, 3, 2, steps=limit))
 
         banned = np.flatnonzero(np.isinf(left(tf.constant(6))[0])).tolist()
-        assert banned == ([3] if control.name == "no_repeat_ngram(2)" else [])
+        assert banned == ([3] if processor.name == "no_repeat_ngram(2)" else [])
 
 
 def follows(answer, pattern):

@@ -55,7 +55,7 @@ CUTS = [
     (min_p, near_the_best, [1e-6, 0.05, 0.4, 1.0]),
     (typical, the_typical, [1e-6, 0.2, 0.6, 0.95, 1.0]),
 ]
-cuts = pytest.mark.parametrize("control, definition, settings", CUTS)
+cuts = pytest.mark.parametrize("processor, definition, settings", CUTS)
 
 
 def check_cut(left, log_p, definition, setting):
@@ -66,34 +66,34 @@ def check_cut(left, log_p, definition, setting):
 
 
 @cuts
-def test_what_is_left_is_what_the_paper_says_and_keeps_its_log_p(control, definition, settings):
+def test_what_is_left_is_what_the_paper_says_and_keeps_its_log_p(processor, definition, settings):
     for spread in (0.1, 1.0, 6.0):
         log_p = log_softmax(spread * np.random.normal(size=(60, 12))).astype(np.float32)
         for setting in settings:
-            left = control(setting).apply(tf.constant(log_p), ())
+            left = processor(setting).apply(tf.constant(log_p), ())
             check_cut(left, log_p, definition, setting)
 
 
 @cuts
-def test_a_setting_may_be_a_tensor_that_is_known_at_run_time_alone(control, definition, settings):
+def test_a_setting_may_be_a_tensor_that_is_known_at_run_time_alone(processor, definition, settings):
     log_p = log_softmax(np.random.normal(size=(20, 12))).astype(np.float32)
 
     @tf.function(autograph=False)
     def run(setting):
-        return control(setting).apply(tf.constant(log_p), ())
+        return processor(setting).apply(tf.constant(log_p), ())
 
     for setting in settings:
-        for give in (run, lambda x: control(x).apply(tf.constant(log_p), ())):
+        for give in (run, lambda x: processor(x).apply(tf.constant(log_p), ())):
             check_cut(give(tf.constant(setting)), log_p, definition, setting)
 
 
 @cuts
-def test_the_best_token_is_always_left_of_a_row_that_has_any(control, definition, settings):
+def test_the_best_token_is_always_left_of_a_row_that_has_any(processor, definition, settings):
     log_p = np.full([3, 12], -np.inf, np.float32)
     log_p[0, 7] = 0.0  # one token has all the mass
     log_p[1, [2, 5]] = np.log(0.001)  # most of the mass is struck out
     for setting in settings:
-        left = control(setting).apply(tf.constant(log_p), ()).numpy()
+        left = processor(setting).apply(tf.constant(log_p), ()).numpy()
         assert left[0, 7] == 0.0 and (np.delete(left[0], 7) == -np.inf).all()
         assert set(np.flatnonzero(np.isfinite(left[1]))) == {2, 5}  # equals stay together
         assert (left[2] == -np.inf).all()  # and not NaN
@@ -108,13 +108,13 @@ def test_a_cut_after_another_measures_what_the_first_left():
 
 @cuts
 def test_over_a_large_vocabulary_too_whether_few_tokens_have_the_mass_or_many(
-    control, definition, settings
+    processor, definition, settings
 ):
     for spread in (0.5, 8.0):
         log_p = log_softmax(spread * np.random.normal(size=(2, 3000))).astype(np.float32)
         for setting in settings:
-            check_cut(control(setting).apply(tf.constant(log_p), ()), log_p, definition, setting)
-        compiled = tf.function(control(settings[1]).apply, autograph=False, jit_compile=True)
+            check_cut(processor(setting).apply(tf.constant(log_p), ()), log_p, definition, setting)
+        compiled = tf.function(processor(settings[1]).apply, autograph=False, jit_compile=True)
         check_cut(compiled(tf.constant(log_p), ()), log_p, definition, settings[1])
 
 
@@ -122,7 +122,7 @@ HALVES = np.array([0.5**i for i in range(1, 11)] + [0.5**10])  # 1/2, 1/4, ..., 
 
 
 @pytest.mark.parametrize(
-    "control, drawn",
+    "processor, drawn",
     [
         (top_k(3), np.array([4, 2, 1]) / 7),
         (top_p(0.7), np.array([2, 1]) / 3),
@@ -138,8 +138,8 @@ HALVES = np.array([0.5**i for i in range(1, 11)] + [0.5**10])  # 1/2, 1/4, ..., 
     ],
     ids=lambda x: getattr(x, "name", ""),
 )
-def test_what_a_sampler_draws_has_the_probabilities_of_the_closed_form(control, drawn):
-    left = control.apply(tf.math.log(tf.constant(HALVES[None], tf.float32)), ())
+def test_what_a_sampler_draws_has_the_probabilities_of_the_closed_form(processor, drawn):
+    left = processor.apply(tf.math.log(tf.constant(HALVES[None], tf.float32)), ())
     expected = np.zeros_like(HALVES)
     expected[: len(drawn)] = drawn
     np.testing.assert_allclose(tf.nn.softmax(left)[0], expected, atol=1e-6)

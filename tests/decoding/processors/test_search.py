@@ -1,4 +1,4 @@
-"""Controls in a search: over tables of transitions, against the enumeration of all answers."""
+"""Logits processors in a search over transition tables, against an enumeration of all answers."""
 
 import numpy as np
 import pytest
@@ -130,7 +130,9 @@ barred = pytest.mark.parametrize("make, holds", BARRED.values(), ids=BARRED.keys
 )
 def test_at_full_width_the_best_answer_that_satisfies_them_is_found(make, holds):
     model, expected = TableModel(), those(holds)
-    result = generate(model, np.arange(SOURCES), beam_width=365, max_length=STEPS, controls=make())
+    result = generate(
+        model, np.arange(SOURCES), beam_width=365, max_length=STEPS, processors=make()
+    )
     for b, found in enumerate(finished_or_cut_off(result)):
         score = {a: oracles.log_prob(a, model.cell.of(b), START) for a in expected}
         assert set(found) == expected and found[0] == max(score, key=score.get)
@@ -143,7 +145,9 @@ def test_at_full_width_the_best_answer_that_satisfies_them_is_found(make, holds)
 @pytest.mark.parametrize("width", [*full(1), 2, *full(5)])
 def test_at_any_width_every_answer_satisfies_them(make, holds, width):
     model = TableModel()
-    found = generate(model, np.arange(SOURCES), beam_width=width, max_length=STEPS, controls=make())
+    found = generate(
+        model, np.arange(SOURCES), beam_width=width, max_length=STEPS, processors=make()
+    )
     for answers in answers_of(found):
         assert answers and all(holds(a) for a in answers)
 
@@ -153,7 +157,7 @@ def test_at_any_width_every_answer_satisfies_them(make, holds, width):
 def test_what_a_narrow_beam_misses_is_not_finished(make, holds, width):
     model = TableModel()
     result = generate(
-        model, np.arange(SOURCES), beam_width=width, max_length=STEPS, controls=make()
+        model, np.arange(SOURCES), beam_width=width, max_length=STEPS, processors=make()
     )
     for answers in finished_or_cut_off(result):
         assert all(holds(a) for a in answers)
@@ -181,7 +185,7 @@ def tempered(row, t):
     return row / t - np.log(np.exp(row / t).sum())
 
 
-# controls, and what they make of log p [V] of the next token after those said
+# processors, and what they make of log p [V] of the next token after those said
 SHAPED = {
     "top_k": (
         [top_k(2), length_between(3)],
@@ -204,11 +208,11 @@ SHAPED = {
 }
 
 
-@pytest.mark.parametrize("controls, shape", SHAPED.values(), ids=SHAPED.keys())
-def test_tails_and_penalties_under_a_beam_leave_what_they_leave_step_by_step(controls, shape):
+@pytest.mark.parametrize("processors, shape", SHAPED.values(), ids=SHAPED.keys())
+def test_tails_and_penalties_under_a_beam_leave_what_they_leave_step_by_step(processors, shape):
     model = TableModel(3)
     result = generate(
-        model, np.arange(3), beam_width=365, max_length=STEPS, controls=controls,
+        model, np.arange(3), beam_width=365, max_length=STEPS, processors=processors,
         length_penalty=0.8,
     )  # fmt: skip
 
@@ -230,11 +234,11 @@ def test_tails_and_penalties_under_a_beam_leave_what_they_leave_step_by_step(con
 @pytest.mark.full
 def test_in_a_graph_and_under_xla_the_same_answers_are_found(jit):
     model, sources = TableModel(3), np.arange(3)
-    controls = [must_contain([(1, 2)]), no_repeat_ngram(3), length_between(3)]
+    processors = [must_contain([(1, 2)]), no_repeat_ngram(3), length_between(3)]
 
     def run(minimum):
-        timely = [*controls, length_between(minimum)]
-        return generate(model, sources, beam_width=3, max_length=STEPS, controls=timely)[:3]
+        timely = [*processors, length_between(minimum)]
+        return generate(model, sources, beam_width=3, max_length=STEPS, processors=timely)[:3]
 
     for minimum in (2, 4):
         expected = run(tf.constant(minimum))
@@ -245,7 +249,7 @@ def test_in_a_graph_and_under_xla_the_same_answers_are_found(jit):
 
 def test_a_contradiction_is_refused_before_the_model_is_asked_anything():
     with pytest.raises(ValueError, match=r"minimum=4.*maximum=3"):
-        generate(None, None, controls=[length_between(4), length_between(maximum=3)])
+        generate(None, None, processors=[length_between(4), length_between(maximum=3)])
 
 
 class Reader(TableModel):
@@ -261,7 +265,7 @@ READ = np.array([[1, 2, 2, END], [2, END, 3, 3], [END, 3, 3, 3]])  # 3 is the pa
 def test_lengths_are_those_of_the_sources():
     model = Reader(3)
     result = generate(
-        model, READ, beam_width=365, max_length=STEPS, controls=[relative_length(0.5, 1.0)]
+        model, READ, beam_width=365, max_length=STEPS, processors=[relative_length(0.5, 1.0)]
     )
     for b, (found, source) in enumerate(zip(answers_of(result), [3, 1, 0])):
         low, high = -(-source // 2), source

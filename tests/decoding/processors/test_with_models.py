@@ -1,4 +1,4 @@
-"""Every control in the search of real models: the same in eager mode, in a graph and under XLA."""
+"""Every processor in searches of real models: the same in eager mode, in graphs and under XLA."""
 
 import functools
 
@@ -11,7 +11,7 @@ from keras_attention.seq2seq import (
     allowed_at,
     ban,
     ban_phrases,
-    best,
+    beam,
     exact_length,
     force,
     generate,
@@ -44,7 +44,7 @@ ADDS = [-1, -1, -1, 1, 1, 1, 2, 2, 1]
 # All of them, in as few compilations as may be.
 TOGETHER = {
     "a beam": (
-        best(),
+        beam(),
         lambda: [
             must_contain([[3, 4]]), ban([0, 1]), ban_phrases([[4, 5], [7, 3]]), force({0: 8}),
             no_repeat_ngram(2), repetition_penalty(1.3), length_between(4, [4, 5, 5]),
@@ -81,12 +81,12 @@ def model_of(kind):
     "kind, which", sampled(["rnn", "transformer"], ["draws", "a beam"], together=0)
 )
 def test_every_mode_finds_the_same_answers_with_the_same_scores(kind, which):
-    model, (chooser, make) = model_of(kind), TOGETHER[which]
-    controls = make()
+    model, (strategy, make) = model_of(kind), TOGETHER[which]
+    processors = make()
 
     def search(source):
         return generate(
-            model, source, beam_width=3, max_length=STEPS, controls=controls, chooser=chooser
+            model, source, beam_width=3, max_length=STEPS, processors=processors, strategy=strategy
         )
 
     expected = search(tf.constant(SOURCES))
@@ -100,8 +100,8 @@ def test_every_mode_finds_the_same_answers_with_the_same_scores(kind, which):
         np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=1e-4)
 
 
-def test_every_control_is_among_them():
-    from keras_attention.seq2seq import controls
+def test_every_processor_is_among_them():
+    from keras_attention.seq2seq import processors
 
     used = {part.name.split("(")[0] for _, make in TOGETHER.values() for part in make()}
-    assert used == set(controls.__all__) - {"Control", "Search", "check", "combine"}
+    assert used == set(processors.__all__) - {"LogitsProcessor", "SearchInfo", "check", "combine"}

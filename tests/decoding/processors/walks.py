@@ -1,11 +1,11 @@
-"""Every answer that a control lets through, found by walking on with all that it allows."""
+"""Every answer that a processor lets through, found by walking on with all that it allows."""
 
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.seq2seq import Search
+from keras_attention.seq2seq import SearchInfo
 from tests import oracles
 
 END, START = 0, 1  # the start token is a word like any other: it must not count as said
@@ -18,18 +18,18 @@ class Walk(NamedTuple):
 
 
 def told(batch=1, width=1, steps=STEPS, vocabulary=VOCABULARY, **more):
-    return Search(batch, width, steps, END, vocabulary, **more)
+    return SearchInfo(batch, width, steps, END, vocabulary, **more)
 
 
-def walk(control, batch=1, steps=STEPS, vocabulary=VOCABULARY, **more):
+def walk(processor, batch=1, steps=STEPS, vocabulary=VOCABULARY, **more):
     """Breadth first; the state follows the beginnings as it does in a search."""
-    state = control.init(told(batch, 1, steps, vocabulary, **more))
+    state = processor.init(told(batch, 1, steps, vocabulary, **more))
     rows, tokens = [(b, ()) for b in range(batch)], [START] * batch
     found = Walk([set() for _ in rows], [set() for _ in rows])
     for step in range(steps):
-        state = control.advance(state, tf.constant(tokens, tf.int32))
+        state = processor.advance(state, tf.constant(tokens, tf.int32))
         given = np.random.normal(size=(len(rows), vocabulary)).astype(np.float32)
-        left = control.apply(tf.constant(given), state).numpy()
+        left = processor.apply(tf.constant(given), state).numpy()
         allowed = left != -np.inf
         np.testing.assert_array_equal(left[allowed], given[allowed])  # not raised
         parents, grown = [], []
@@ -76,16 +76,16 @@ def some_phrases(most, longest):
     return [tuple(np.random.choice(words, size).tolist()) for size in sizes]
 
 
-def after(control, *tokens, **more):
+def after(processor, *tokens, **more):
     """The state of a row that has taken the start token and these."""
-    state = control.init(told(**more))
+    state = processor.init(told(**more))
     for token in (START, *tokens):
-        state = control.advance(state, tf.constant([token]))
+        state = processor.advance(state, tf.constant([token]))
     return state
 
 
-def open_tokens(control, state, vocabulary=VOCABULARY):
+def open_tokens(processor, state, vocabulary=VOCABULARY):
     """Which tokens may come next: [N] lists of ids."""
     rows = tf.nest.flatten(state)[0].shape[0]
-    left = control.apply(tf.zeros([rows, vocabulary]), state)
+    left = processor.apply(tf.zeros([rows, vocabulary]), state)
     return [np.flatnonzero(np.isfinite(row)).tolist() for row in left]

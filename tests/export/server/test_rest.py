@@ -14,7 +14,7 @@ import time
 import pytest
 import tensorflow as tf
 
-from keras_attention.export.client import Client, Refused
+from keras_attention.export.client import Client, ServerError
 from keras_attention.export.server import Servable, Signature, Versions
 from tests.export.server import serving
 from tests.export.server.serving import ask
@@ -177,7 +177,7 @@ def test_the_client_hears_that_its_body_is_too_large(parrot):
     """Which it is still sending when the server knows; more than any buffer between them holds."""
     with serving.served(parrot, max_body=1 << 20) as url:
         for size in (2 << 20, 15 << 20):
-            with pytest.raises(Refused, match="at most 1048576 bytes.*HTTP 413"):
+            with pytest.raises(ServerError, match="at most 1048576 bytes.*HTTP 413"):
                 Client(url, "parrot").predict(["x" * size])
 
 
@@ -381,7 +381,7 @@ def test_a_version_that_cannot_be_loaded_is_told_and_harms_nobody(parrot, tmp_pa
 
 
 def test_the_client_tells_the_servers_errors(url):
-    with pytest.raises(Refused, match="'text' as string.*HTTP 400") as refused:
+    with pytest.raises(ServerError, match="'text' as string.*HTTP 400") as refused:
         Client(url, "parrot").predict([1])
     assert refused.value.status == 400
     with pytest.raises(OSError):
@@ -425,5 +425,5 @@ def test_the_client_tells_who_does_not_speak_json(parrot):
     with serving.served(parrot, "a b/c", add=add) as url:
         with pytest.raises(ConnectionError, match="Expected JSON of a model server at"):
             Client(url + "/other", "a").status()
-        with pytest.raises(Refused, match="HTTP 400"):  # a name that no path can hold
+        with pytest.raises(ServerError, match="HTTP 400"):  # a name that no path can hold
             Client(url, "a b/c").status()

@@ -1,4 +1,4 @@
-"""What a control is, and what it is told."""
+"""What a processor is, and what it is told."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 
-class Search(NamedTuple):
-    """What a control is told before a search begins."""
+class SearchInfo(NamedTuple):
+    """What a processor is told before a search begins."""
 
     batch_size: Any  # B, a number or a scalar
     beam_width: int  # K
@@ -15,13 +15,13 @@ class Search(NamedTuple):
     end_id: int
     vocab_size: int | None  # V, where known
     source_lengths: Any = None  # [B] int32: real tokens of each source without its end token
-    ends_by: Any = None  # a number or [B]: what the controls together allow an answer to have
+    ends_by: Any = None  # a number or [B]: what the processors together allow an answer to have
     # ids [B, P] int32, -1 on the right of the shorter: how a language model's answers begin, see
     # `Model`
     prompt: Any = None
 
 
-class Control(NamedTuple):
+class LogitsProcessor(NamedTuple):
     """What a search may say next: three functions and what is known of their answers.
 
     N = B*K rows, the hypotheses of a source side by side. The state is a nest of tensors [N, ...]
@@ -35,23 +35,23 @@ class Control(NamedTuple):
     a search begins (`check`). Those about lengths count the end token, and may be arrays [B].
     """
 
-    init: Callable[[Search], Any]  # -> state
+    init: Callable[[SearchInfo], Any]  # -> state
     apply: Callable[[tf.Tensor, Any], tf.Tensor]  # log p [N, V], state -> log p, -inf: forbidden
     advance: Callable[[Any, tf.Tensor], Any]  # state, tokens [N] int32 -> state
-    name: str = "control"  # as a caller wrote it
+    name: str = "processor"  # as a caller wrote it
     # "token": each by itself; "score": so, and before all others; "all": it normalises; "tail":
     # cuts off the tail of what all others leave
-    bears_on: str = "token"
+    scope: str = "token"
     shortest: Any = None  # the fewest tokens that an answer can have
     longest: Any = None  # the most
     cut_off: Any = None  # the fewest tokens of an answer without an end, if fewer than `shortest`
-    ends_by: Callable[[Search], Any] | None = None  # `longest` where the search must tell it
+    ends_by: Callable[[SearchInfo], Any] | None = None  # `longest` where the search must tell it
     banned: frozenset = frozenset()  # phrases that can never be said
-    unrepeated: int | None = None  # so many tokens in a row are never said twice
+    no_repeat_ngram: int | None = None  # so many tokens in a row are never said twice
     needed: tuple = ()  # phrases that must be said
     forced: Any = None  # what must be said where: ids [P] or [B, P], -1: anything
     forbids: Callable[[Any], Any] | None = None  # such ids -> [., P] bool: those it does not allow
     parts: tuple = ()  # what it was combined of
     # state -> [N] bool: rows whose next token belongs to a given beginning, which nothing ends
-    in_beginning: Callable[[Any], tf.Tensor] | None = None
-    turn: int = 9  # of what cuts off a tail: the lower acts first, one's own last
+    in_prompt: Callable[[Any], tf.Tensor] | None = None
+    order: int = 9  # among those of scope "tail": the lower acts first, user-defined ones last

@@ -4,7 +4,7 @@ from keras_attention.backend.keras import in_xla
 from keras_attention.backend.states import check_dtypes, check_state, count_rows
 
 
-def check_first_state(cell, state, rows=None, beam_width=None):
+def check_initial_state(cell, state, rows=None, beam_width=None):
     """The state; an error that names structure, shape or dtype, where it is none of the cell's.
 
     rows: N, a number or a tensor, or None. beam_width: K of a beam search, which N includes.
