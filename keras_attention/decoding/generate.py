@@ -148,6 +148,7 @@ def generate(
         return_alignments=return_alignments,
         normalize=processor is None,
         padded=pad_to_max_length,
+        scores_rise=processor is not None and processor.raises_scores,
     )
     with precast_weights(model):
         found, _, _ = dynamic_decode(

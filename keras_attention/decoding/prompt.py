@@ -50,7 +50,12 @@ def after_prompt(processor: LogitsProcessor | None) -> LogitsProcessor:
         return state.step(tokens)._replace(extra=(rows, rest))
 
     return LogitsProcessor(
-        init, apply, advance, name="the prompt", in_prompt=lambda state: given(state) >= 0
+        init,
+        apply,
+        advance,
+        name="the prompt",
+        in_prompt=lambda state: given(state) >= 0,
+        raises_scores=processor is not None and processor.raises_scores,
     )
 
 

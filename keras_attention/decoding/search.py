@@ -66,6 +66,8 @@ class AnswerSearch(Decoder):
         end_id: an id outside of the vocabulary means that no answer ends.
         normalize: False for a cell that gives log-probabilities, of which some may be -inf.
         padded: whether T is max_length however short the answers are.
+        scores_rise: whether the log p of a token may be above 0: then no answer is certain before
+            `max_length`.
         start: (tokens [B], first state) for `initialize`.
     """
 
@@ -87,6 +89,7 @@ class AnswerSearch(Decoder):
         return_alignments: bool = False,
         normalize: bool = True,
         padded: bool = False,
+        scores_rise: bool = False,
     ):
         self._cell, self._beam_width, self._start = cell, beam_width, start
         self._end_token = tf.convert_to_tensor(end_id, tf.int32)
@@ -94,6 +97,7 @@ class AnswerSearch(Decoder):
         self._n_best = beam_width if n_best is None else n_best
         self._length_penalty, self._coverage_penalty = length_penalty, coverage_penalty
         self._max_length, self._normalize, self._padded = max_length, normalize, padded
+        self._scores_rise = scores_rise
         self._return_alignments = return_alignments
         self._covers = tf.get_static_value(coverage_penalty) != 0.0
         self._in_beginning = getattr(cell, "in_prompt", None)
@@ -200,18 +204,20 @@ class AnswerSearch(Decoder):
             as_it_is = self._scores(beams.log_probs, time, beams.accumulated_attention_probs)
             scores, has_end = tf.where(stuck, as_it_is, scores), ~stuck
         finished = answers.add(state.finished, scores, time, has_end, groups, stuck)
-        over = answers.certain(
-            finished,
-            live.log_probs,
-            time + 1,
-            self._max_length,
-            self._n_best,
-            self._length_penalty,
-            self._coverage_penalty,
-            groups,
-            may_be_stuck=not self._normalize,
-        )
-        log_probs = tf.where(over, never, live.log_probs)
+        log_probs = live.log_probs
+        if not self._scores_rise:
+            over = answers.certain(
+                finished,
+                log_probs,
+                time + 1,
+                self._max_length,
+                self._n_best,
+                self._length_penalty,
+                self._coverage_penalty,
+                groups,
+                may_be_stuck=not self._normalize,
+            )
+            log_probs = tf.where(over, never, log_probs)
         beams = Hypotheses(
             cell_state=self._reorder(cell_state, live.parents),
             log_probs=log_probs,

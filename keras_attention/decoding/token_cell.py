@@ -50,23 +50,25 @@ def start_search(model, source, beam_width, max_length, processor):
         state = tile_batch(state, beam_width)
     if processor is None:
         return memory, TokenState(state, ())
+    ids = _source_ids(model, source)
     search = SearchInfo(
         batch_size, beam_width, max_length, model.end_id,
         vocab_size=getattr(model, "target_vocab_size", None),
-        source_lengths=_source_lengths(model, source),
+        source_lengths=None if ids is None else tf.reduce_sum(tf.cast(ids >= 0, tf.int32), 1),
         prompt=prompt_of(model, source, max_length),
+        source=ids,
     )  # fmt: skip
     return memory, TokenState(state, processor.init(search))
 
 
-def _source_lengths(model, source):
-    """How many real tokens each source has, its end token not counted.  [B], or None."""
+def _source_ids(model, source):
+    """The real tokens of each source, -1 for padding and the end token.  [B, S] int32, or None."""
     parts = tf.nest.flatten(source)
     ids = tf.convert_to_tensor(parts[0])
     if len(parts) > 1 or ids.shape.rank != 2 or not ids.dtype.is_integer:
         return None
     real = (ids != model.pad_id) & (ids != model.end_id)
-    return tf.reduce_sum(tf.cast(real, tf.int32), 1)
+    return tf.where(real, tf.cast(ids, tf.int32), -1)
 
 
 class TokenCell:

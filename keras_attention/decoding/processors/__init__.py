@@ -20,6 +20,7 @@ from keras_attention.decoding.processors.combined import combine
 from keras_attention.decoding.processors.contradictions import check
 from keras_attention.decoding.processors.length import (
     exact_length,
+    exponential_decay_length_penalty,
     length_between,
     max_new_tokens,
     min_new_tokens,
@@ -27,24 +28,52 @@ from keras_attention.decoding.processors.length import (
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 from keras_attention.decoding.processors.needed import must_contain
-from keras_attention.decoding.processors.phrases import ban, ban_phrases
-from keras_attention.decoding.processors.positions import allowed_at, force, prefix
+from keras_attention.decoding.processors.phrases import (
+    ban,
+    ban_phrases,
+    sequence_bias,
+)
+from keras_attention.decoding.processors.positions import (
+    allowed_at,
+    allowed_tokens,
+    force,
+    prefix,
+    suppress_at_begin,
+)
 from keras_attention.decoding.processors.repetition import (
     no_repeat_ngram,
     repetition_pattern,
     repetition_penalty,
 )
-from keras_attention.decoding.processors.sampling import min_p, temperature, top_k, top_p, typical
+from keras_attention.decoding.processors.sampling import (
+    epsilon_cutoff,
+    eta_cutoff,
+    min_p,
+    temperature,
+    top_k,
+    top_p,
+    typical,
+)
+from keras_attention.decoding.processors.source import (
+    encoder_no_repeat_ngram,
+    encoder_repetition_penalty,
+)
 
 __all__ = [
     "LogitsProcessor",
     "SearchInfo",
     "allowed_at",
+    "allowed_tokens",
     "ban",
     "ban_phrases",
     "check",
     "combine",
+    "encoder_no_repeat_ngram",
+    "encoder_repetition_penalty",
+    "epsilon_cutoff",
+    "eta_cutoff",
     "exact_length",
+    "exponential_decay_length_penalty",
     "force",
     "length_between",
     "max_new_tokens",
@@ -56,6 +85,8 @@ __all__ = [
     "relative_length",
     "repetition_pattern",
     "repetition_penalty",
+    "sequence_bias",
+    "suppress_at_begin",
     "temperature",
     "top_k",
     "top_p",

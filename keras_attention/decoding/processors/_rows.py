@@ -203,11 +203,20 @@ def one_of(log_probs: tf.Tensor, ids: Any) -> tf.Tensor:
     return tf.scatter_nd(ids[:, None], tf.ones_like(ids), tf.shape(log_probs)[-1:]) > 0
 
 
+def sum_at(log_probs: tf.Tensor, ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """The sum of the values that each token has.  [N, V], ids [N, M], [N, M] -> [N, V]."""
+    rows = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(ids))
+    return tf.scatter_nd(tf.stack([rows, ids], -1), values, tf.shape(log_probs))
+
+
 def marked(log_probs: tf.Tensor, ids: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
     """The tokens that are named at least once.  [N, V], [N, M], [N, M] bool -> [N, V] bool."""
-    rows = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(ids))
-    times = tf.scatter_nd(tf.stack([rows, ids], -1), tf.cast(which, tf.int32), tf.shape(log_probs))
-    return times > 0
+    return sum_at(log_probs, ids, tf.cast(which, tf.int32)) > 0
+
+
+def penalized(log_probs: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+    """log p * w; what a bias has raised above 0 is divided by w (Keskar et al., 2019)."""
+    return tf.where(log_probs > 0, log_probs / w, log_probs * w)
 
 
 def keep_allowed(log_probs: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:

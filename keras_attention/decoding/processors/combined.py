@@ -18,12 +18,14 @@ def combine(*processors: LogitsProcessor) -> LogitsProcessor:
 
     They act in the order of Hugging Face's `generate`, in whatever order they are given:
 
-    1. `repetition_penalty`;
+    1. what changes the scores of single tokens: `sequence_bias`, `encoder_repetition_penalty`,
+       `repetition_penalty`, `exponential_decay_length_penalty`;
     2. what rules out single tokens, and `temperature`, in the order given: a draw is the same in
        either order, but a temperature raises the scores of what is left by what was ruled out
        before it;
     3. what cuts off a tail, from what is left, so that something is left that may be said: `top_k`,
-       `top_p`, `min_p`, `typical`, then those of one's own in the order given.
+       `top_p`, `min_p`, `typical`, `epsilon_cutoff`, `eta_cutoff`, then those of one's own in the
+       order given.
 
     Several `must_contain` are one, which makes room in time for what the others force, by ways that
     they do not ban, before they let an answer end. Apart from that none knows of the others: where
@@ -62,16 +64,19 @@ def combine(*processors: LogitsProcessor) -> LogitsProcessor:
         return tuple(part.advance(s, tokens) for part, s in zip(parts, state))
 
     name = " + ".join(part.name for part in given) or "combine()"
-    return LogitsProcessor(init, apply, advance, name, ends_by=ends_by, parts=given)
+    raises = any(part.raises_scores for part in given)
+    return LogitsProcessor(
+        init, apply, advance, name, ends_by=ends_by, parts=given, raises_scores=raises
+    )
 
 
 def _in_order(parts: tuple) -> tuple:
     """Processors of scope "score" first, those of "tail" last; the others in the given order."""
 
     def rank(part: LogitsProcessor) -> tuple:
-        if part.scope == "tail":
-            return 2, part.order
-        return {"score": 0}.get(part.scope, 1), 0
+        if part.scope in ("score", "tail"):
+            return {"score": 0, "tail": 2}[part.scope], part.order
+        return 1, 0
 
     return tuple(sorted(parts, key=rank))
 

@@ -11,6 +11,7 @@ from keras_attention.decoding.processors._rows import (
     Progress,
     check_all,
     check_lengths,
+    check_number,
     check_value,
     describe_call,
     fact,
@@ -177,6 +178,48 @@ def _between(limits: Callable[[SearchInfo], tuple], name: str, **facts: Any) -> 
 
     return LogitsProcessor(
         init, apply, Progress.step, name, ends_by=lambda search: limits(search)[1], **facts
+    )
+
+
+@no_autograph
+def exponential_decay_length_penalty(start: Any, factor: Any) -> LogitsProcessor:
+    """The end token becomes likelier with each token after the first `start` of them.
+
+        log p(end) + |log p(end)| (factor^(t - start) - 1)    after t > start tokens
+
+    As in Hugging Face's `generate`, in log p: a factor above 1 makes answers shorter, below 1
+    longer. The tokens of a prompt do not count. Log p is not normalised again: with a factor above
+    1 it may exceed 0, and a beam search goes on to `max_length`. The power is limited to 1e30, so
+    that no score becomes infinite. Both are numbers or scalars.
+
+    Raises ValueError unless start is a whole number >= 0 and factor is finite and above 0.
+
+    >>> processor = exponential_decay_length_penalty(1, 1.5)
+    >>> state = processor.init(SearchInfo(1, 1, max_length=9, end_id=0, vocab_size=2))
+    >>> for token in (1, 1, 1):  # the start token, and two of the answer
+    ...     state = processor.advance(state, tf.constant([token]))
+    >>> processor.apply(tf.constant([[-4.0, -1.0]]), state).numpy().tolist()
+    [[-2.0, -1.0]]
+    """
+    name = describe_call("exponential_decay_length_penalty", start, factor)
+    rule = f"{name} needs a whole number start >= 0."
+    check_number(start, lambda x: (x >= 0) & (x == np.floor(x)), rule)
+    known = check_number(factor, lambda x: x > 0, f"{name} needs a finite factor > 0.")
+
+    def init(search: SearchInfo) -> Progress:
+        first = tf.cast(start, tf.int32) + prompt_lengths(search)
+        return Progress.first(search, per_row(first, search, name))
+
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        beyond = tf.cast(tf.maximum(state.length - state.extra, 0), log_probs.dtype)[:, None]
+        power = tf.minimum(tf.pow(tf.cast(factor, log_probs.dtype), beyond), 1e30)
+        there = state.is_end(log_probs)[None] & (log_probs > -float("inf"))
+        raised = log_probs + tf.abs(log_probs) * (power - 1)
+        return tf.where(there, raised, log_probs)
+
+    raises = known is None or bool(known > 1)
+    return LogitsProcessor(
+        init, apply, Progress.step, name, scope="score", order=3, raises_scores=raises
     )
 
 

@@ -19,6 +19,7 @@ class SearchInfo(NamedTuple):
     # ids [B, P] int32, -1 on the right of the shorter: how a language model's answers begin, see
     # `Model`
     prompt: Any = None
+    source: Any = None  # ids [B, S] int32, -1 for padding and the end token; None: not of ids
 
 
 class LogitsProcessor(NamedTuple):
@@ -28,7 +29,7 @@ class LogitsProcessor(NamedTuple):
     which follows the hypotheses like the state of a cell. `advance` is told every token that enters
     the model, so the start token first: what counts tokens begins at -1. Rows that have ended are
     fed the end token, and what becomes of them does not matter. What `apply` returns is at most 0,
-    as a log p is: a beam search relies on that when it stops early.
+    as a log p is: a beam search relies on that when it stops early, unless `raises_scores` is True.
 
     `combine` puts what changes scores first and what cuts off a tail last, and tells what must be
     said of what is banned and forced. Else a fact is only used to refuse what contradicts it before
@@ -54,4 +55,6 @@ class LogitsProcessor(NamedTuple):
     parts: tuple = ()  # what it was combined of
     # state -> [N] bool: rows whose next token belongs to a given beginning, which nothing ends
     in_prompt: Callable[[Any], tf.Tensor] | None = None
-    order: int = 9  # among those of scope "tail": the lower acts first, user-defined ones last
+    # among those of scope "score" or "tail": the lower acts first, user-defined ones last
+    order: int = 9
+    raises_scores: bool = False  # `apply` may return more than 0: no beam search stops early

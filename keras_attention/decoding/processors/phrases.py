@@ -1,6 +1,6 @@
-"""Logits processors of what may never be said."""
+"""Logits processors of phrases: never said, or more or less likely."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from keras_attention.decoding.processors._rows import (
     Progress,
     check_ids,
     check_in_vocabulary,
+    check_value,
     describe_call,
     fill,
     keep_allowed,
     marked,
     mask_tokens,
     one_of,
+    sum_at,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 
@@ -66,6 +68,56 @@ def ban_phrases(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
     """
     phrases = check_phrases(phrases, "ban_phrases")
     name = describe_call("ban_phrases", [list(phrase) for phrase in phrases])
+    init, completions, advance = _phrases(phrases, name)
+
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        return keep_allowed(log_probs, ~marked(log_probs, *completions(log_probs, state)))
+
+    return LogitsProcessor(init, apply, advance, name, banned=frozenset(phrases))
+
+
+@no_autograph
+def sequence_bias(biases: Mapping[Sequence[int], float]) -> LogitsProcessor:
+    """{ids: bias}: added to the log p of the last id where the answer ends in the ids before it.
+
+    As `sequence_bias` of Hugging Face's `generate`. A bias above 0 makes the sequence likelier,
+    below 0 less likely, -inf impossible; the biases of several sequences add up. A single token is
+    a sequence of one id: `{(7,): -2.0}`. The start token is no part of a sequence; the end token
+    may be its last. Log p is not normalised again: with a bias above 0 it may exceed 0, and a beam
+    search goes on to `max_length`.
+
+    Raises ValueError for an empty sequence, for ids below 0, for a bias that is NaN or +inf, and in
+    `init` for ids that the vocabulary does not have.
+
+    >>> processor = sequence_bias({(1, 2): 3.0, (0,): -1.0})
+    >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=3, vocab_size=4))
+    >>> for token in (1, 1):  # the start token, and one of the answer
+    ...     state = processor.advance(state, tf.constant([token]))
+    >>> processor.apply(tf.zeros([1, 4]), state).numpy().tolist()
+    [[-1.0, 0.0, 3.0, 0.0]]
+    """
+    phrases = check_phrases(biases, "sequence_bias")
+    values = np.array(list(biases.values()), np.float32)
+    name = describe_call("sequence_bias", dict(zip(phrases, values.tolist())))
+    check_value(values, lambda x: x < np.inf, f"{name} needs numbers as biases, or -inf.")
+    init, completions, advance = _phrases(phrases, name)
+
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        ids, which = completions(log_probs, state)
+        added = tf.where(which, tf.cast(values, log_probs.dtype), tf.zeros([], log_probs.dtype))
+        return log_probs + sum_at(log_probs, ids, added)
+
+    return LogitsProcessor(
+        init, apply, advance, name, scope="score", order=0, raises_scores=bool(np.any(values > 0))
+    )
+
+
+def _phrases(phrases: Phrases, name: str) -> tuple:
+    """-> init, completions, advance, with the last tokens of each answer as their state.
+
+    completions(log p [N, V], state) -> the last id of each phrase [N, P], and whether the answer
+    ends in the ids before it, so that this one completes the phrase [N, P].
+    """
     before = max((len(phrase) for phrase in phrases), default=1) - 1
     begins = np.full([len(phrases), before], -2, np.int32)  # [P, L - 1], -2: any token
     for begin, phrase in zip(begins, phrases):
@@ -76,20 +128,18 @@ def ban_phrases(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
         check_in_vocabulary(ids_of(phrases), search.vocab_size, name)
         return Progress.first(search, tf.repeat(fill(search, -1)[:, None], before, axis=1))
 
-    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+    def completions(log_probs: tf.Tensor, state: Progress) -> tuple[tf.Tensor, tf.Tensor]:
         check_in_vocabulary(ids_of(phrases), log_probs.shape[-1], name)
         same = (state.extra[:, None] == begins) | (begins == -2)  # [N, P, L - 1]
         begun = tf.reduce_all(same, 2)
-        return keep_allowed(
-            log_probs, ~marked(log_probs, tf.zeros_like(begun, tf.int32) + last, begun)
-        )
+        return tf.zeros_like(begun, tf.int32) + last, begun
 
     def advance(state: Progress, tokens: tf.Tensor) -> Progress:
         token = tf.where(state.length < 0, -1, tokens)  # the start token is no part of a phrase
         recent = tf.concat([state.extra, token[:, None]], 1)[:, 1:]
         return state.step(tokens)._replace(extra=recent)
 
-    return LogitsProcessor(init, apply, advance, name, banned=frozenset(phrases))
+    return init, completions, advance
 
 
 def check_phrases(phrases: Any, name: str) -> list[tuple[int, ...]]:

@@ -4,7 +4,7 @@ An answer of a model with prompts begins with its prompt, so that position 0 is 
 first token, and P the first after a prompt of P tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._rows import (
+    History,
     Progress,
     beside,
     check_all,
@@ -24,8 +25,10 @@ from keras_attention.decoding.processors._rows import (
     force_token,
     keep_allowed,
     mask_tokens,
+    one_of,
     padded,
     per_row,
+    prompt_lengths,
     row_of,
     static_value,
 )
@@ -217,3 +220,77 @@ def allowed_at(mask: Any) -> LogitsProcessor:
     return LogitsProcessor(
         init, apply, Progress.step, name, ends_by=lambda search: steps + 1, **facts
     )
+
+
+@no_autograph
+def suppress_at_begin(tokens: Iterable[int]) -> LogitsProcessor:
+    """None of these ids as the first token of an answer, or as the first after a prompt.
+
+    As `begin_suppress_tokens` of Hugging Face's `generate`. With the end token among them no answer
+    is empty. Raises ValueError for ids below 0, and in `init` for ids that the vocabulary does not
+    have.
+
+    >>> processor = suppress_at_begin([0, 2])
+    >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
+    >>> state = processor.advance(state, tf.constant([1]))  # the start token
+    >>> processor.apply(tf.zeros([1, 3]), state).numpy().tolist()
+    [[-inf, 0.0, -inf]]
+    """
+    ids = check_ids(tokens, "suppress_at_begin")
+    name = describe_call("suppress_at_begin", list(ids))
+
+    def init(search: SearchInfo) -> Progress:
+        check_in_vocabulary(ids, search.vocab_size, name)
+        return Progress.first(search, per_row(prompt_lengths(search), search, name))
+
+    def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
+        check_in_vocabulary(ids, log_probs.shape[-1], name)
+        return mask_tokens(log_probs, state.length == state.extra, one_of(log_probs, ids))
+
+    return LogitsProcessor(init, apply, Progress.step, name)
+
+
+@no_autograph
+def allowed_tokens(function: Callable) -> LogitsProcessor:
+    """Which tokens may come next, as a function of the answer so far.
+
+    `function(tokens, lengths, sources)` returns a mask [N, V] bool, True = allowed, for all N = B*K
+    hypotheses at once. tokens [N, T] int32 are their answers so far, prompts included, zeros after
+    the first lengths [N] int32 tokens; sources [N] int32 are the indices of their sources in the
+    batch. The end token must be allowed, too. The function consists of TensorFlow ops, so it runs
+    in a graph and in an export; `prefix_allowed_tokens_fn` of Hugging Face's `generate` is Python
+    code for one hypothesis at a time.
+
+    Raises ValueError for another result.
+
+    >>> def rising(tokens, lengths, sources):  # each id above the one before it
+    ...     last = tf.reduce_max(tokens, 1)  # zeros behind the answer
+    ...     return tf.range(4)[None] > last[:, None]
+    >>> processor = allowed_tokens(rising)
+    >>> state = processor.init(SearchInfo(1, 1, max_length=3, end_id=3, vocab_size=4))
+    >>> for token in (0, 1):  # the start token, and one of the answer
+    ...     state = processor.advance(state, tf.constant([token]))
+    >>> processor.apply(tf.zeros([1, 4]), state).numpy().tolist()
+    [[-inf, -inf, 0.0, 0.0]]
+    """
+    name = f"allowed_tokens({getattr(function, '__name__', 'function')})"
+
+    def init(search: SearchInfo) -> tuple[History, tf.Tensor]:
+        sources = per_row(tf.range(search.batch_size), search, name)
+        return History.empty(search, search.max_length), sources
+
+    def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
+        history, sources = state
+        allowed = tf.convert_to_tensor(function(history.tokens, history.length, sources))
+        fits = allowed.shape.is_compatible_with(log_probs.shape)
+        if allowed.dtype != tf.bool or not fits:
+            raise ValueError(
+                f"{name} must return a mask [N, V] bool, of shape {tuple(log_probs.shape)}. "
+                f"Received: shape {tuple(allowed.shape)}, {allowed.dtype.name}"
+            )
+        return keep_allowed(log_probs, allowed)
+
+    def advance(state: tuple, tokens: tf.Tensor) -> tuple:
+        return state[0].append(tokens), state[1]
+
+    return LogitsProcessor(init, apply, advance, name)

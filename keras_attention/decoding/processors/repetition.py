@@ -16,6 +16,7 @@ from keras_attention.decoding.processors._rows import (
     keep_allowed,
     marked,
     padded,
+    penalized,
     row_of,
     static_value,
 )
@@ -43,10 +44,10 @@ def repetition_penalty(w: Any) -> LogitsProcessor:
 
     def apply(log_probs: tf.Tensor, said: History) -> tf.Tensor:
         again = marked(log_probs, said.tokens, _filled(said))
-        return tf.where(again, log_probs * tf.cast(w, log_probs.dtype), log_probs)
+        return tf.where(again, penalized(log_probs, tf.cast(w, log_probs.dtype)), log_probs)
 
     name = describe_call("repetition_penalty", w)
-    return LogitsProcessor(_begin, apply, History.append, name, scope="score")
+    return LogitsProcessor(_begin, apply, History.append, name, scope="score", order=2)
 
 
 def _begin(search: SearchInfo) -> History:

@@ -128,12 +128,65 @@ def typical(p: Any) -> LogitsProcessor:
     def apply(log_probs):
         mass = tf.cast(p, log_probs.dtype)
         normal = _normalized(log_probs)
-        probs = tf.exp(normal)
-        entropy = -tf.reduce_sum(tf.math.multiply_no_nan(normal, probs), 1, keepdims=True)
-        nearness = -tf.abs(normal + entropy)
-        return keep_allowed(log_probs, nearness >= _last_needed(nearness, probs, mass))
+        nearness = -tf.abs(normal + _entropy(normal))
+        return keep_allowed(log_probs, nearness >= _last_needed(nearness, tf.exp(normal), mass))
 
     return _stateless(apply, describe_call("typical", p), order=3)
+
+
+@no_autograph
+def epsilon_cutoff(epsilon: Any) -> LogitsProcessor:
+    """The tokens with p >= epsilon, and always the likeliest (Hewitt et al., 2022).
+
+    p is renormalised over what is not masked yet. What is as likely as the likeliest stays, too.
+    Raises ValueError unless 0 < epsilon < 1.
+
+    >>> log_p = tf.math.log([[0.6, 0.1, 0.3]])
+    >>> [f"{p:.1f}" for p in tf.exp(epsilon_cutoff(0.2).apply(log_p, ()))[0]]
+    ['0.6', '0.0', '0.3']
+    """
+    _check_cutoff(epsilon, "epsilon_cutoff")
+
+    def apply(log_probs):
+        least = tf.math.log(tf.cast(epsilon, log_probs.dtype))
+        return _cut_below(log_probs, _normalized(log_probs), least)
+
+    return _stateless(apply, describe_call("epsilon_cutoff", epsilon), order=4)
+
+
+@no_autograph
+def eta_cutoff(epsilon: Any) -> LogitsProcessor:
+    """The tokens with p >= eta, and always the likeliest (Hewitt et al., 2022, eq. 6).
+
+        eta = min(epsilon, sqrt(epsilon) exp(-entropy of p))
+
+    So more tokens stay where the model is uncertain. p is renormalised over what is not masked yet;
+    what is as likely as the likeliest stays, too. Raises ValueError unless 0 < epsilon < 1.
+
+    >>> log_p = tf.math.log([[0.6, 0.1, 0.3]])  # entropy 0.9, eta 0.18
+    >>> [f"{p:.1f}" for p in tf.exp(eta_cutoff(0.2).apply(log_p, ()))[0]]
+    ['0.6', '0.0', '0.3']
+    """
+    _check_cutoff(epsilon, "eta_cutoff")
+
+    def apply(log_probs):
+        normal = _normalized(log_probs)
+        least = tf.math.log(tf.cast(epsilon, log_probs.dtype))
+        return _cut_below(log_probs, normal, tf.minimum(least, 0.5 * least - _entropy(normal)))
+
+    return _stateless(apply, describe_call("eta_cutoff", epsilon), order=5)
+
+
+def _cut_below(log_probs: tf.Tensor, normal: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
+    """What has a normalised log p of at least `least` [] or [N, 1], or the largest of its row."""
+    return keep_allowed(
+        log_probs, normal >= tf.minimum(least, tf.reduce_max(normal, 1, keepdims=True))
+    )
+
+
+def _entropy(normal: tf.Tensor) -> tf.Tensor:
+    """Of normalised log p.  [N, V] -> [N, 1]."""
+    return -tf.reduce_sum(tf.math.multiply_no_nan(normal, tf.exp(normal)), 1, keepdims=True)
 
 
 _FEW = 64  # tokens which mostly have the mass; a whole vocabulary takes long to sort
@@ -180,3 +233,7 @@ def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
 
 def _check_share(p: Any, name: str) -> None:
     check_number(p, lambda p: (p > 0) & (p <= 1), f"{name} needs one number, 0 < p <= 1.")
+
+
+def _check_cutoff(epsilon: Any, name: str) -> None:
+    check_number(epsilon, lambda e: (e > 0) & (e < 1), f"{name} needs one number, 0 < epsilon < 1.")

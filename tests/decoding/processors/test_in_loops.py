@@ -9,10 +9,16 @@ import tensorflow as tf
 from keras_attention.seq2seq import (
     SearchInfo,
     allowed_at,
+    allowed_tokens,
     ban,
     ban_phrases,
     combine,
+    encoder_no_repeat_ngram,
+    encoder_repetition_penalty,
+    epsilon_cutoff,
+    eta_cutoff,
     exact_length,
+    exponential_decay_length_penalty,
     force,
     length_between,
     min_p,
@@ -22,6 +28,8 @@ from keras_attention.seq2seq import (
     relative_length,
     repetition_pattern,
     repetition_penalty,
+    sequence_bias,
+    suppress_at_begin,
     temperature,
     top_k,
     top_p,
@@ -31,6 +39,7 @@ from tests.decoding.processors.walks import gather
 
 END, SOURCES, WIDTH, STEPS, VOCABULARY = 0, 3, 2, 6, 7
 ROWS = SOURCES * WIDTH
+IDS = np.array([[1, 2, 3, 4, -1, -1], [5, 9, -1, -1, -1, -1], [1, 4, 1, 4, 6, 2]], np.int32)
 MASK = np.random.RandomState(1).random_sample([SOURCES, STEPS, VOCABULARY]) < 0.7
 
 
@@ -48,6 +57,17 @@ def processors():
         length_between([1, 3, 2], [2, 6, 4]),
         relative_length(0.5, 1.0, extra=1),
         exact_length([2, 3, 4], END, [-1, 1, 1, 1, 2, 2, 1]),
+        epsilon_cutoff(0.1),
+        eta_cutoff(tf.constant(0.1)),
+        sequence_bias({(1,): -0.5, (3, 4): 2.0, (4, 1): -float("inf")}),
+        suppress_at_begin([0, 3]),
+        exponential_decay_length_penalty(1, 1.5),
+        encoder_no_repeat_ngram(1),
+        encoder_no_repeat_ngram(2),
+        encoder_repetition_penalty(2.0),
+        allowed_tokens(
+            lambda tokens, lengths, sources: (tf.range(VOCABULARY) + lengths[:, None]) % 3 > 0
+        ),
         repetition_penalty(3.0),
         no_repeat_ngram(1),
         no_repeat_ngram(2),
@@ -72,7 +92,10 @@ def processors():
 
 NAMES = [
     "temperature", "temperature-tensor", "top_k", "top_k-tensor", "top_p", "min_p-tensor",
-    "typical", "length", "lengths", "relative_length", "exact_length", "repetition_penalty",
+    "typical", "length", "lengths", "relative_length", "exact_length", "epsilon_cutoff",
+    "eta_cutoff-tensor", "sequence_bias", "suppress_at_begin", "exponential_decay",
+    "encoder_no_repeat_1", "encoder_no_repeat_2", "encoder_repetition", "allowed_tokens",
+    "repetition_penalty",
     "no_word_twice",
     "no_pair_twice", "ban", "ban_phrases", "force", "prefix", "must_contain", "masks", "mask",
     "repetition_pattern", "combined",
@@ -89,7 +112,10 @@ def test_each_has_a_name():
 
 
 def search(batch=SOURCES):
-    return SearchInfo(batch, WIDTH, STEPS, END, VOCABULARY, source_lengths=[4, 2, 6][:batch])
+    return SearchInfo(
+        batch, WIDTH, STEPS, END, VOCABULARY,
+        source_lengths=[4, 2, 6][:batch], source=tf.constant(IDS[:batch]),
+    )  # fmt: skip
 
 
 def greedy(processors, log_probs):
@@ -161,7 +187,16 @@ def test_a_row_does_not_depend_on_its_neighbours(processor):
 
 @pytest.mark.parametrize(
     "processor",
-    [top_p(0.5), length_between(1, 3), no_repeat_ngram(2), force({0: 1}), must_contain([[1, 2]])],
+    [
+        top_p(0.5),
+        length_between(1, 3),
+        no_repeat_ngram(2),
+        force({0: 1}),
+        must_contain([[1, 2]]),
+        sequence_bias({(1, 2): 1.0}),
+        encoder_no_repeat_ngram(2),
+        suppress_at_begin([1]),
+    ],  # fmt: skip
     ids=lambda processor: processor.name,
 )
 def test_no_sources_are_no_trouble(processor):

@@ -7,6 +7,8 @@ import tensorflow as tf
 from keras_attention.seq2seq import (
     ban,
     combine,
+    epsilon_cutoff,
+    eta_cutoff,
     min_p,
     no_repeat_ngram,
     temperature,
@@ -49,11 +51,22 @@ def the_typical(log_p, p):
     return until_mass(log_p, np.argsort(np.abs(-log_p - entropy)), p)
 
 
+def above_epsilon(log_p, epsilon):
+    return {v for v in range(len(log_p)) if np.exp(log_p[v]) >= epsilon} | {np.argmax(log_p)}
+
+
+def above_eta(log_p, epsilon):
+    entropy = -(np.exp(log_p) * log_p).sum()
+    return above_epsilon(log_p, min(epsilon, np.sqrt(epsilon) * np.exp(-entropy)))
+
+
 CUTS = [
     (top_k, the_k_best, [1, 2, 5, 11, 12, 40]),
     (top_p, the_nucleus, [1e-6, 0.3, 0.75, 0.99, 1.0]),
     (min_p, near_the_best, [1e-6, 0.05, 0.4, 1.0]),
     (typical, the_typical, [1e-6, 0.2, 0.6, 0.95, 1.0]),
+    (epsilon_cutoff, above_epsilon, [1e-6, 0.03, 0.2, 0.99]),
+    (eta_cutoff, above_eta, [1e-6, 0.03, 0.2, 0.99]),
 ]
 cuts = pytest.mark.parametrize("processor, definition, settings", CUTS)
 
@@ -129,6 +142,8 @@ HALVES = np.array([0.5**i for i in range(1, 11)] + [0.5**10])  # 1/2, 1/4, ..., 
         (top_p(0.8), np.array([4, 2, 1]) / 7),
         (min_p(0.3), np.array([2, 1]) / 3),
         (min_p(0.2), np.array([4, 2, 1]) / 7),
+        (epsilon_cutoff(0.2), np.array([2, 1]) / 3),
+        (eta_cutoff(0.2), np.array([4, 2, 1]) / 7),  # eta is sqrt(0.2) / 4 = 0.11
         (temperature(1.0), HALVES),
         (temperature(0.5), HALVES**2 / (HALVES**2).sum()),
         (temperature(2.0), HALVES**0.5 / (HALVES**0.5).sum()),
@@ -193,6 +208,9 @@ def test_no_temperature_leaves_nothing_or_what_is_no_number(t):
         (lambda: top_p([0.5, 0.9]), "one number"),
         (lambda: min_p(-0.1), "0 < p <= 1"),
         (lambda: typical(1.01), "0 < p <= 1"),
+        (lambda: epsilon_cutoff(1.0), "0 < epsilon < 1"),
+        (lambda: eta_cutoff(0.0), "0 < epsilon < 1"),
+        (lambda: eta_cutoff(float("nan")), "0 < epsilon < 1"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(make, message):
