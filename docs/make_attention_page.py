@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import keras_attention
 from keras_attention import functional, layers
+from keras_attention.layers import cores
 
 PAGE = pathlib.Path(__file__).parent / "attention.md"
 
@@ -24,16 +25,24 @@ FAMILIES = {
     "Positions": ("functional.positions", "functional.relative", "layers.embeddings"),
     "Attention, composed": ("functional.attend", "layers.attention", "layers.local"),
     "Hard attention and selection": ("functional.reinforce", "layers.hard", "layers.selection"),
-    "Heads": ("layers.multi_head", "layers.relative", "layers.distance"),
+    "Heads": (
+        "layers.multi_head",
+        "layers.cores.core",
+        "layers.cores.full",
+        "layers.cores.relative",
+        "layers.cores.distance",
+        "layers.head_variants",
+        "layers.distance",
+    ),
     "Long sequences": (
         "functional.banded",
-        "layers.restricted",
         "functional.sparse",
-        "layers.sparse",
+        "layers.cores.sparse",
         "functional.linear",
+        "layers.cores.linear",
         "layers.linear",
         "functional.chunked",
-        "layers.memory_efficient",
+        "layers.cores.chunked",
     ),
     "Directions": ("layers.directional",),
     "Pooling": ("functional.penalties", "layers.pooling", "layers.hierarchical"),
@@ -88,6 +97,8 @@ NO_PAPER = {
     "functional.uniform": "a hash of a place",
     "functional.widen": "a rule about precision",
     "functional.LinearState": "the state of `linear_step`",
+    "cores.CacheSlots": "the steps of a `Cache`",
+    "cores.Core": "what `MultiHeadAttention` asks of a core",
     "layers.Cache": "the state of `MultiHeadAttention.step`",
     "layers.Choice": "what `HardAttention` returns",
     "layers.DecoderState": "the state of `TransformerCell`",
@@ -113,8 +124,8 @@ class Entry(NamedTuple):
 
 
 def public() -> dict[str, Any]:
-    """Every public name of both rooms, as `room.Name`."""
-    rooms = {"functional": functional, "layers": layers}
+    """Every public name of the packages, as `package.Name`."""
+    rooms = {"functional": functional, "layers": layers, "cores": cores}
     return {f"{room}.{name}": getattr(m, name) for room, m in rooms.items() for name in m.__all__}
 
 
@@ -223,6 +234,7 @@ import tensorflow as tf
 
 from keras_attention.functional import *
 from keras_attention.layers import *
+from keras_attention.layers.cores import *
 ```"""
 
 

@@ -54,6 +54,12 @@ def head_contexts(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return _ungrouped(tf.matmul(rows, values), weights)
 
 
+def repeat_heads(query: tf.Tensor, *arrays: tf.Tensor) -> list[tf.Tensor]:
+    """Key heads, once for each query head that they serve.  [B, G, S, X] -> [B, H, S, X]."""
+    heads = query.shape[1]
+    return [x if x.shape[1] == heads else tf.repeat(x, heads // x.shape[1], 1) for x in arrays]
+
+
 def _grouped(x, groups):
     """Heads that share keys stand below each other.  [B, H, T, X] -> [B, G, H/G*T, X]."""
     if x.shape[1] == groups:

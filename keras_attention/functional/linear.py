@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_attention.functional.banded import in_blocks, out_of_blocks
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.masks import zero_masked
+from keras_attention.functional.masks import steps_before, zero_masked
 from keras_attention.functional.shapes import check_shapes, sizes
 
 
@@ -47,20 +47,20 @@ def linear_attention(
 
     query [B, H, T, Dk], keys [B, H, S, Dk], values [B, H, S, Dv], mask [B, S] bool, True = may be
     looked at -> context [B, H, T, Dv]. The sums are over all of S at once, and no weights exist;
-    with `causal` (S = T) over j <= i, by blocks of `block` steps: within a block as weights, from
-    the blocks before as sums. The query is not scaled. Raises ValueError for a block below 1, and
-    shapes that do not fit.
+    with `causal` the queries are the last T of the S steps, and the sums are over j <= i, by blocks
+    of `block` steps: within a block as weights, from the blocks before as sums. The query is not
+    scaled. Raises ValueError for a block below 1, `causal` with a known S < T, and shapes that do
+    not fit.
 
     >>> eye = tf.eye(3)[None, None]
     >>> linear_attention(0 * eye, 0 * eye, eye, causal=True)[0, 0, 1].numpy().tolist()
     [0.5, 0.5, 0.0]
     """
-    slots = "T" if causal else "S"
     check_shapes(
         query=("B H T Dk", query),
-        keys=(f"B H {slots} Dk", keys),
-        values=(f"B H {slots} Dv", values),
-        mask=(f"B? {slots}", mask),
+        keys=("B H S Dk", keys),
+        values=("B H S Dv", values),
+        mask=("B? S", mask),
     )
     if block < 1:
         raise ValueError(f"block must be at least 1. Received: block={block}")
@@ -82,7 +82,9 @@ def linear_attention(
 
 def _causal(query, keys, values, block):
     """Numerator [B, H, T, Dv] and denominator [B, H, T, 1] of every step."""
-    steps = sizes(query)[2]
+    steps = sizes(keys)[2]
+    earlier = steps_before(sizes(query)[2], steps)
+    query = tf.pad(query, [[0, 0], [0, 0], [earlier, 0], [0, 0]])  # a query for every step
     query, keys, values = (in_blocks(x, block) for x in (query, keys, values))
     products = tf.matmul(keys, values, transpose_a=True)  # [B, H, N, Dk, Dv]
     before = tf.cumsum(products, 2, exclusive=True)
@@ -92,7 +94,8 @@ def _causal(query, keys, values, block):
     above = tf.matmul(query, before) + tf.matmul(within, values)
     below = tf.matmul(query, keys_before, transpose_b=True)
     below += tf.reduce_sum(within, -1, keepdims=True)
-    return out_of_blocks(above, steps), out_of_blocks(below, steps)
+    whole = (out_of_blocks(x, steps) for x in (above, below))
+    return tuple(tf.slice(x, [0, 0, earlier, 0], [-1, -1, -1, -1]) for x in whole)
 
 
 def linear_step(

@@ -38,6 +38,29 @@ def relative_context(weights: tf.Tensor, table: tf.Tensor, offset: Any = 0) -> t
     return tf.matmul(_straight(weights), _along(table, steps, slots, offset, weights.dtype))
 
 
+def row_scores(query: tf.Tensor, table: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """q_i·a_{rows[i, j]}, where the slots do not follow each other step by step, as in a cache.
+
+    query [B, H, T, D], table [R, D] or [H, R, D], rows [T, S] int -> [B, H, T, S].
+    """
+    query = widen(query)
+    vectors, axes = _vectors(table, rows, query.dtype)
+    return tf.einsum(f"bhtd,{axes}->bhts", query, vectors)
+
+
+def row_contexts(weights: tf.Tensor, table: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """sum_j w_ij a_{rows[i, j]}.  weights [B, H, T, S] -> [B, H, T, D]; see `row_scores`."""
+    vectors, axes = _vectors(table, rows, weights.dtype)
+    return tf.einsum(f"bhts,{axes}->bhtd", weights, vectors)
+
+
+def _vectors(table, rows, dtype):
+    """The vector of every pair, and its axes: [T, S, D], or [H, T, S, D] of a table per head."""
+    table = tf.cast(table, dtype)
+    per_head = table.shape.rank == 3
+    return tf.gather(table, rows, axis=-2), "htsd" if per_head else "tsd"
+
+
 def _along(table, steps, slots, offset, dtype):
     """The vector of every distance from -(T + offset) to S - offset.  [1 or H, T + S + 1, D]."""
     table = tf.cast(table if table.shape.rank == 3 else table[None], dtype)

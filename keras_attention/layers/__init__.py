@@ -1,15 +1,25 @@
 """Keras layers that own weights, one family a file."""
 
+from keras_attention.layers import cores as cores
 from keras_attention.layers.attention import Attention
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.bridge import Bridge
 from keras_attention.layers.decoder_cell import DecoderState, TransformerCell
 from keras_attention.layers.directional import DirectionalAttention, DiSAN, Source2Token
-from keras_attention.layers.distance import DistanceAttention, DistanceBlock, DistanceSAN
+from keras_attention.layers.distance import DistanceBlock, DistanceSAN
 from keras_attention.layers.embeddings import PositionEmbedding, TiedEmbedding
 from keras_attention.layers.gated_mlp import GatedMLPBlock, SpatialGatingUnit
 from keras_attention.layers.glimpse import GlimpseNetwork
 from keras_attention.layers.hard import Choice, HardAttention, ReinforceLoss
+from keras_attention.layers.head_variants import (
+    DistanceAttention,
+    FixedAttention,
+    LinearAttention,
+    MemoryEfficientAttention,
+    RelativeAttention,
+    RestrictedAttention,
+    StridedAttention,
+)
 from keras_attention.layers.hierarchical import HierarchicalAttention
 from keras_attention.layers.intra import LSTMNCell, LSTMNState
 from keras_attention.layers.intra_decoder import (
@@ -17,10 +27,9 @@ from keras_attention.layers.intra_decoder import (
     IntraDecoderCell,
     IntraDecoderState,
 )
-from keras_attention.layers.linear import LinearAttention, LinearAttentionCell
+from keras_attention.layers.linear import LinearAttentionCell
 from keras_attention.layers.local import LocalMonotonicAttention, LocalPredictiveAttention
 from keras_attention.layers.memory import NTMCell, NTMState
-from keras_attention.layers.memory_efficient import MemoryEfficientAttention
 from keras_attention.layers.mixing import MixerBlock
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 from keras_attention.layers.non_local import (
@@ -33,8 +42,6 @@ from keras_attention.layers.non_local import (
 from keras_attention.layers.patches import PatchEmbedding, PatchMerging
 from keras_attention.layers.pointer import CopyHead, PointerHead
 from keras_attention.layers.pooling import AttentionPooling, StructuredSelfAttention
-from keras_attention.layers.relative import RelativeAttention
-from keras_attention.layers.restricted import RestrictedAttention
 from keras_attention.layers.sagan import SAGANAttention
 from keras_attention.layers.scores import AdditiveScore, BiaffineScore, GeneralScore, LocationScore
 from keras_attention.layers.selection import Selection, TokenSelector
@@ -44,8 +51,7 @@ from keras_attention.layers.snail import (
     SNAILDenseBlock,
     SNAILTCBlock,
 )
-from keras_attention.layers.sparse import FixedAttention, StridedAttention
-from keras_attention.layers.transformer import TransformerStack
+from keras_attention.layers.transformer import StackMemory, TransformerStack
 from keras_attention.layers.transformer_block import TransformerBlock
 from keras_attention.layers.windows import WindowAttention
 
@@ -107,6 +113,7 @@ __all__ = [
     "Selection",
     "Source2Token",
     "SpatialGatingUnit",
+    "StackMemory",
     "StridedAttention",
     "StructuredSelfAttention",
     "TiedEmbedding",

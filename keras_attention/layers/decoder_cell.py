@@ -8,8 +8,7 @@ import tensorflow as tf
 from keras_attention.backend.saving import deserialize
 from keras_attention.functional.masks import as_lengths
 from keras_attention.layers._base import Layer
-from keras_attention.layers.multi_head import MultiHeadAttention
-from keras_attention.layers.transformer import TransformerStack
+from keras_attention.layers.transformer import StackMemory, TransformerStack
 
 
 class DecoderState(NamedTuple):
@@ -48,9 +47,8 @@ class TransformerCell(Layer):
     `get_initial_state(batch_size, max_length, beam_width=1, memory=None)` has room for
     `max_length` steps; one more is an InvalidArgumentError (and undefined under XLA, which cannot
     raise any), and room beyond the learned positions is a ValueError. Searches call
-    `reorder(state, parents)`. Raises ValueError for a stack that looks ahead.
-    A variant of self-attention for which a slot of the cache is a step (one with distances, say)
-    decodes one hypothesis at a time: ValueError for more.
+    `reorder(state, parents)`. Raises ValueError for a stack that looks ahead, or whose
+    self-attention has a core that declares `decodes=False`.
 
     >>> cell = TransformerCell(TransformerStack(2, heads=2, ff_width=8, causal=True))
     >>> cell.build((None, 4))
@@ -70,11 +68,17 @@ class TransformerCell(Layer):
         kwargs.setdefault("dtype", stack.dtype_policy)
         kwargs.setdefault("autocast", False)  # a state stays as wide as it is
         super().__init__(**kwargs)
-        attention = stack.blocks[0].self_attention
-        if not (stack.causal or attention.is_causal):
+        core = stack.blocks[0].self_attention.core
+        if not (stack.causal or core.is_causal):
             raise ValueError(
                 "A cell decodes step by step, so its stack must not look ahead: give the stack "
-                f"causal=True. Received: causal=False, self-attention {type(attention).__name__}"
+                f"causal=True. Received: causal=False, a self-attention with {core}"
+            )
+        if not core.decodes:
+            raise ValueError(
+                f"A cell decodes step by step, and {core} defines no step: it declares "
+                "decodes=False. Use another core, or define its step and declare decodes=True. "
+                f"Received: a self-attention with {core}"
             )
         self.stack = stack
         self.alignment_layer, self.alignment_head = alignment_layer, alignment_head
@@ -90,8 +94,8 @@ class TransformerCell(Layer):
             self.stack.build((None, *input_shape))
         self.built = True
 
-    def prepare_memory(self, values, memory_sequence_length=None, memory_mask=None):
-        """What every step looks at.  [B, S, D'], lengths [B] or mask [B, S] -> N x `Memory`."""
+    def prepare_memory(self, values, memory_sequence_length=None, memory_mask=None) -> StackMemory:
+        """What every step looks at.  [B, S, D'], lengths [B] or mask [B, S] -> `StackMemory`."""
         if memory_mask is None and memory_sequence_length is not None:
             lengths = as_lengths(memory_sequence_length, "memory_sequence_length")
             memory_mask = tf.sequence_mask(lengths, tf.shape(values)[1])
@@ -112,9 +116,9 @@ class TransformerCell(Layer):
         shape = tf.stack([batch_size, beam_width, max_length])
         alignments = ()
         if memory is not None:
-            steps = tf.shape(memory[0].keys)[2]
-            alignments = tf.zeros([batch_size * beam_width, steps])
-            alignments.set_shape([None, memory[0].keys.shape[2]])
+            keys = memory.blocks[0].keys
+            alignments = tf.zeros([batch_size * beam_width, tf.shape(keys)[2]])
+            alignments.set_shape([None, keys.shape[2]])
         ancestry = tf.fill(shape, -1)
         ancestry.set_shape([None, beam_width, tf.get_static_value(max_length)])
         return DecoderState(
@@ -135,7 +139,7 @@ class TransformerCell(Layer):
         time, caches, ancestry, before = state
         batch, _, length = tf.unstack(tf.shape(ancestry))
         hypotheses = ancestry.shape[1]
-        self._check(hypotheses, tf.get_static_value(beam_width))
+        _check_beam_width(hypotheses, beam_width)
         room = tf.debugging.Assert(
             time < length, ["More steps than max_length were taken:", length]
         )
@@ -146,7 +150,7 @@ class TransformerCell(Layer):
         ancestry = tf.where(now, tf.range(hypotheses)[:, None], ancestry)  # [B, K, L]
         seen = ancestry[..., None] == tf.range(hypotheses)  # [B, K, L, K]
         mask = tf.reshape(seen, [batch, 1, hypotheses, length * hypotheses])
-        x, weights, caches = self.stack.step(x, caches, time, time * hypotheses, mask, memory)
+        x, weights, caches = self.stack.step(x, caches, time, mask, memory)
         alignments = ()
         if memory is not None:
             alignments = self.alignment(weights)
@@ -164,21 +168,6 @@ class TransformerCell(Layer):
             raise ValueError(
                 f"A stack that has learned {positions.max_length} positions takes no more steps "
                 f"than these. Received: max_length={steps}"
-            )
-
-    def _check(self, hypotheses, beam_width):
-        """K is that of the state; and slots are steps only where each step has one."""
-        if beam_width is not None and beam_width != hypotheses:
-            raise ValueError(
-                f"The state was made for beam_width={hypotheses} hypotheses of each source: call "
-                "the cell with the same beam_width, or leave it out. Received: "
-                f"beam_width={beam_width}"
-            )
-        attention = type(self.stack.blocks[0].self_attention)
-        if hypotheses > 1 and attention.step is not MultiHeadAttention.step:
-            raise ValueError(
-                f"{attention.__name__} decodes one hypothesis at a time, for it takes the slots of "
-                f"the cache for steps. Received: beam_width={hypotheses}"
             )
 
     def alignment(self, weights) -> tf.Tensor:
@@ -206,3 +195,14 @@ class TransformerCell(Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "stack": deserialize(config["stack"])})
+
+
+def _check_beam_width(hypotheses, beam_width):
+    """K of a call is that of the state."""
+    known = tf.get_static_value(beam_width)
+    if known is not None and known != hypotheses:
+        raise ValueError(
+            f"The state was made for beam_width={hypotheses} hypotheses of each source: call "
+            "the cell with the same beam_width, or leave it out. Received: "
+            f"beam_width={known}"
+        )

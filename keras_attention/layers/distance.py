@@ -1,93 +1,14 @@
-"""Attention that prefers what is near, and a sentence encoder of it (Im and Cho, 2017)."""
+"""A sentence encoder of attention with a penalty on distance (Im and Cho, 2017)."""
 
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.heads import head_mask, write_slots
 from keras_attention.functional.masks import finite_padding, steps_mask
-from keras_attention.functional.shapes import sizes
 from keras_attention.layers._base import Layer
-from keras_attention.layers._heads import distances
 from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.blocks import FeedForward, Residual
 from keras_attention.layers.directional import Source2Token
-from keras_attention.layers.multi_head import Cache, MultiHeadAttention
-
-
-@keras.saving.register_keras_serializable("keras_attention")
-class DistanceAttention(MultiHeadAttention):
-    """Multi-head self-attention in which distance costs: softmax(q·k / sqrt(Dk) - alpha |i - j|).
-
-    (Im and Cho, 2017, section 3.) `alpha=0` leaves it out; a great one leaves the nearest.
-
-    Args:
-        num_heads: H.
-        alpha: what a step of distance costs; 1.5 in the paper.
-        forward: True looks at j < i, False at j > i, None at both sides and at itself.
-        others: `key_width`, `value_width`, `output_width`, `num_key_heads`, `use_bias` and
-            `dropout` of `MultiHeadAttention`.
-
-    Call: `(query [B, T, D], mask=None, causal=False, return_weights=False)` -> [B, T, D], and with
-    `return_weights` also [B, H, T, T]. `mask` [B, T] or [B, T, T] boolean, True = may look;
-    without one, the Keras mask of the query. `causal`: also only j <= i. What has nothing to look
-    at, as the first step forward, gets zeros (and the output's bias).
-
-    Raises ValueError for an alpha below 0, or a memory.
-
-    >>> layer = DistanceAttention(num_heads=1, forward=None)
-    >>> _, weights = layer(tf.zeros([1, 4, 2]), return_weights=True)
-    >>> [round(float(weight), 4) for weight in weights[0, 0, 0]]
-    [0.7788, 0.1738, 0.0388, 0.0087]
-    """
-
-    def __init__(self, num_heads: int, alpha: float = 1.5, forward: bool | None = True, **kwargs):
-        super().__init__(num_heads, **kwargs)
-        if alpha < 0:
-            raise ValueError(f"alpha must be at least 0. Received: alpha={alpha}")
-        self.alpha, self.forward = alpha, forward
-
-    @property
-    def is_causal(self) -> bool:
-        """Whether it never looks ahead, without being asked to."""
-        return self.forward is True
-
-    def call(
-        self, query, memory=None, mask=None, causal=False, return_weights=False, training=None
-    ):
-        """See the class."""
-        if memory is not None:
-            raise ValueError(
-                "DistanceAttention looks at the query [B, T, D] itself, for only steps of one "
-                "sequence have distances: leave memory out. Received: a memory"
-            )
-        query, memory, mask = self.prepare(query, None, mask)
-        distance = distances(memory.keys, 0, tf.shape(query)[1])
-        mask = head_mask(mask, causal, *2 * [sizes(query)[1]])
-        weights = self.weigh_at(distance, query, memory.keys, mask)
-        output = self.read(self.dropout(weights, training=training), memory.values)
-        return (output, weights) if return_weights else output
-
-    def step(self, query, cache: Cache, slot, mask, bias=None):
-        """As that of `MultiHeadAttention`, the slots being steps 0, 1, ...."""
-        new = self.project_memory(query)
-        cache = Cache(*(write_slots(old, x, slot) for old, x in zip(cache, new)))
-        distance = distances(cache.keys, slot, tf.shape(query)[1])
-        weights = self.weigh_at(distance, query, cache.keys, mask)
-        return self.read(weights, cache.values), cache
-
-    def weigh_at(self, distance, query, keys, mask=None) -> tf.Tensor:
-        """What each head looks at, slots being i - j steps back.
-
-        distance [T, S], query [B, T, D], keys [B, G, S, Dk] -> [B, H, T, S].
-        """
-        if self.forward is not None:
-            directed = distance > 0 if self.forward else distance < 0
-            mask = directed if mask is None else directed & mask
-        decay = -self.alpha * tf.cast(tf.abs(distance), tf.float32)
-        return self.weigh(self.split_query(query), keys, mask, decay)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "alpha": self.alpha, "forward": self.forward}
+from keras_attention.layers.head_variants import DistanceAttention
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -1,4 +1,4 @@
-"""Multi-head linear attention, and the same as a recurrent cell."""
+"""Multi-head linear attention as a recurrent cell."""
 
 from typing import Any
 
@@ -7,75 +7,12 @@ import tensorflow as tf
 
 from keras_attention.backend.saving import deserialize
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.linear import (
-    LinearState,
-    linear_attention,
-    linear_step,
-    positive,
-)
+from keras_attention.functional.heads import repeat_heads
+from keras_attention.functional.linear import LinearState, linear_step
 from keras_attention.layers._base import Layer
-from keras_attention.layers._heads import spread
 from keras_attention.layers._shapes import check_shapes
+from keras_attention.layers.cores import Linear
 from keras_attention.layers.multi_head import MultiHeadAttention
-
-
-@keras.saving.register_keras_serializable("keras_attention")
-class LinearAttention(MultiHeadAttention):
-    """Heads with weights in proportion to phi(q)·phi(k), phi = elu + 1, in O(T + S).
-
-    (Katharopoulos et al., 2020, eqs. 5, 7 and 9.) See `linear_attention`. Causal, it is a
-    recurrent network: see `LinearAttentionCell`.
-
-    Args:
-        num_heads: H.
-        others: `key_width`, `value_width`, `output_width`, `num_key_heads` and `use_bias` of
-            `MultiHeadAttention`.
-
-    Call: `(query [B, T, D], memory=None, mask=None, causal=False)` -> [B, T, D]. `memory` as in
-    `MultiHeadAttention`; `mask` [B, S] boolean, True = may be looked at, or the Keras mask of the
-    memory; `causal`, only without a memory: step t sees s <= t. A query that may see nothing gets
-    zeros (and the output's bias).
-
-    Raises ValueError for a dropout, a mask of another rank, or `causal` with a memory.
-
-    >>> LinearAttention(num_heads=2)(tf.ones([1, 5, 8]), causal=True).shape
-    TensorShape([1, 5, 8])
-    """
-
-    def __init__(self, num_heads: int, **kwargs):
-        super().__init__(num_heads, **kwargs)
-        if self.dropout.rate:
-            raise ValueError(
-                "dropout must be 0, for no weights exist to be dropped. Received: "
-                f"dropout={self.dropout.rate}"
-            )
-
-    def call(self, query, memory=None, mask=None, causal=False) -> tf.Tensor:
-        """See the class."""
-        if causal and memory is not None:
-            raise ValueError("causal is for a query [B, T, D] alone. Received: a memory")
-        query, memory, mask = self.prepare(query, memory, mask)
-        if mask is not None and len(mask.shape) != 2:
-            raise ValueError(
-                "mask must be [B, S], for there are no [T, S] weights. Received: shape "
-                f"{mask.shape}"
-            )
-        keys, values = spread(self, memory.keys, memory.values)
-        context = linear_attention(self.split_query(query), keys, values, mask, causal)
-        return self.join(context)
-
-    def split_query(self, query) -> tf.Tensor:
-        """The query of every head, not scaled.  [B, T, D] -> [B, H, T, Dk], float32 or wider."""
-        return widen(super().split_query(query)) * self._key_width**0.5
-
-    def weigh(self, query, keys, mask=None, bias=None) -> tf.Tensor:
-        """The weights that the call does without.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
-        if bias is not None:
-            raise ValueError("Linear attention has no scores to bias. Received: a bias")
-        (keys,) = spread(self, keys)
-        shares = tf.matmul(positive(query), positive(keys), transpose_b=True)
-        shares = shares if mask is None else tf.where(mask, shares, 0.0)
-        return tf.math.divide_no_nan(shares, tf.reduce_sum(shares, -1, keepdims=True))
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -89,21 +26,24 @@ class LinearAttentionCell(Layer):
     `causal=True`.
 
     Args:
-        attention: the `LinearAttention`, whose weights the cell shares.
+        attention: a `LinearAttention`, or another `MultiHeadAttention` with the core `Linear`,
+            whose weights the cell shares.
 
     Call: `(inputs [N, D], state) -> (output [N, D], LinearState)`, by hand or in
     `keras.layers.RNN`. The state is float32 or wider. Masked steps of the RNN must be finite, or
     the gradients are not: set padding to zero before.
 
+    >>> from keras_attention.layers import LinearAttention
     >>> cell = LinearAttentionCell(LinearAttention(num_heads=2, key_width=4))
     >>> keras.layers.RNN(cell, return_sequences=True)(tf.ones([1, 5, 8])).shape
     TensorShape([1, 5, 8])
     """
 
-    def __init__(self, attention: LinearAttention, **kwargs):
-        if not isinstance(attention, LinearAttention):
+    def __init__(self, attention: MultiHeadAttention, **kwargs):
+        if not (isinstance(attention, MultiHeadAttention) and isinstance(attention.core, Linear)):
             raise ValueError(
-                f"attention must be a LinearAttention. Received: attention={attention!r}"
+                "attention must be a LinearAttention, or a MultiHeadAttention with core=Linear(). "
+                f"Received: attention={attention!r}"
             )
         kwargs.setdefault("dtype", attention.dtype_policy)
         kwargs.setdefault("autocast", False)  # the sums of a state stay float32 or wider
@@ -156,7 +96,7 @@ class LinearAttentionCell(Layer):
         groups = attention.num_key_heads
         query = split(attention.query(inputs), attention.num_heads)
         keys, values = split(attention.key(inputs), groups), split(attention.value(inputs), groups)
-        keys, values = spread(attention, keys, values)
+        keys, values = repeat_heads(query, keys, values)
         context, state = linear_step(query, keys, values, LinearState(*state))
         context = tf.cast(
             tf.reshape(context, [-1, attention.output_layer.kernel.shape[0]]), inputs.dtype

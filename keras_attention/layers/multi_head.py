@@ -1,26 +1,20 @@
 """Multi-head attention, and its cache for decoding step by step."""
 
+import functools
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from keras_attention.backend.saving import BuiltWithMemory
+from keras_attention.backend.saving import BuiltWithMemory, deserialize, serialize
 from keras_attention.functional.attend import Memory
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.heads import (
-    head_contexts,
-    head_mask,
-    head_scores,
-    join_heads,
-    split_heads,
-    write_slots,
-)
+from keras_attention.functional.heads import head_mask, join_heads, split_heads, write_slots
 from keras_attention.functional.masks import finite_padding, steps_mask, zero_masked
-from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import check_broadcast, sizes
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_head_shapes
+from keras_attention.layers.cores import CacheSlots, Core, Full
+from keras_attention.layers.cores.core import check_call, check_dropout
 
 
 class Cache(NamedTuple):
@@ -55,8 +49,10 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
         num_key_heads: G, a divisor of H; default H.
         use_bias: give the four projections a bias.
         dropout: share of the attention weights dropped.
+        core: how the query heads look at the key heads, one of `layers.cores`; default `Full()`,
+            the formula above. A core supports some of the arguments of the call: see `Core`.
 
-    Call: `(query [B, T, D], memory=None, mask=None, bias=None, causal=False,
+    Call: `(query [B, T, D], memory=None, mask=None, bias=None, causal=None,
     return_weights=False)` -> [B, T, D], and with `return_weights` also [B, H, T, S] as they are
     before dropout.
         memory: [B, S, D'] to look at, or what `project_memory` made of it; None: the query itself.
@@ -71,19 +67,19 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
                 query 0 (step 2)   1 1 1 0
                 query 1 (step 3)   1 1 1 1
 
+            None is the default of the core: False, except for `Strided`.
+
     A query that may see nothing gets zeros (and the output's bias). Steps and slots that a mask
     [B, S] hides may hold anything, NaN too. The output has the Keras mask of the query.
 
-    Raises ValueError for widths below 1, heads that do not divide, shapes that do not fit, or
-    `causal` with a known S < T.
+    Raises ValueError for widths below 1, heads that do not divide, shapes that do not fit,
+    `causal` with a known S < T, or an argument that the core does not support.
 
     >>> layer = MultiHeadAttention(num_heads=2, key_width=4)
     >>> output, weights = layer(tf.ones([1, 3, 8]), causal=True, return_weights=True)
     >>> output.shape, weights[0, 0, 1].numpy().tolist()
     (TensorShape([1, 3, 8]), [0.5, 0.5, 0.0])
     """
-
-    is_causal = False  # variants that never look ahead say True
 
     def __init__(
         self,
@@ -94,6 +90,7 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
         num_key_heads: int | None = None,
         use_bias: bool = True,
         dropout: float = 0.0,
+        core: Core | None = None,
         **kwargs,
     ):
         kwargs.setdefault("autocast", False)  # the keys of a memory are as wide as they are
@@ -113,11 +110,19 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
                 "num_key_heads G must divide num_heads H. Received: "
                 f"H={num_heads}, G={num_key_heads}"
             )
+        core = Full() if core is None else core
+        if not isinstance(core, Core):
+            raise ValueError(
+                "core must be a Core of layers.cores, such as cores.Banded(radius=8). "
+                f"Received: core={core!r}"
+            )
+        check_dropout(core, dropout)
+        self.core = core
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
     def build(self, query_shape, memory_shape=None) -> None:
-        """W^Q, W^K, W^V and W^O; `memory_shape` is needed where D' is not D."""
+        """W^Q, W^K, W^V, W^O, tables of the core; `memory_shape` is needed where D' is not D."""
         self._widths = width, memory_width = query_shape[-1], (memory_shape or query_shape)[-1]
         if self.key_width is None and width % self.num_heads:
             raise ValueError(
@@ -132,7 +137,16 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
         self.output_layer = self._dense(
             "output", self.num_heads * self._value_width, self.output_width or width
         )
+        for name, shape in self._table_shapes().items():
+            setattr(self, name, self.add_weight(shape=shape, name=name))
         self.built = True
+
+    def _table_shapes(self):
+        return self.core.table_shapes(self.num_heads, self._key_width, self._value_width)
+
+    def _tables(self):
+        """The weights of the core, in its order."""
+        return tuple(getattr(self, name) for name in self._table_shapes())
 
     def _dense(self, name, width, output_width):
         layer = keras.layers.Dense(
@@ -147,37 +161,44 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
         memory=None,
         mask=None,
         bias=None,
-        causal=False,
+        causal=None,
         return_weights=False,
         training=None,
     ):
         """See the class."""
-        query, memory, mask = self.prepare(query, memory, mask)
-        mask = head_mask(mask, causal, sizes(query)[1], sizes(memory.keys)[2])
-        weights = self.weigh(self.split_query(query), memory.keys, mask, bias)
-        output = self.read(self.dropout(weights, training=training), memory.values)
+        query, (keys, values, seen) = self.prepare(query, memory, mask)
+        check_call(self.core, memory, seen, bias, return_weights)
+        context, weights = self.core(
+            self.split_query(query),
+            keys,
+            values,
+            mask=seen,
+            bias=bias,
+            causal=self.core.causal_by_default if causal is None else causal,
+            dropout=functools.partial(self.dropout, training=training),
+            tables=self._tables(),
+        )
+        output = self.join(context)
         return (output, weights) if return_weights else output
 
-    # -- the parts, from which variants are composed
+    # -- the parts of a call
 
-    def prepare(self, query, memory=None, mask=None) -> tuple:
-        """The query, a projected memory, and one mask for both reasons to hide a slot.
+    def prepare(self, query, memory=None, mask=None) -> tuple[tf.Tensor, Memory]:
+        """The query, and the projected memory with one mask of all hidden slots.
 
         query [B, T, D]; memory [B, S, D'], `Memory`, or None: the query itself; mask [B, S],
-        [B, T, S] or [B, H, T, S] or None -> the query, `Memory`, the mask or None.
+        [B, T, S] or [B, H, T, S] or None -> the query, `Memory`.
         """
         check_head_shapes(query, memory, mask)
         if isinstance(memory, Memory):
-            memory = self.hide(memory, mask)
-            return query, memory, memory.mask
+            return query, self.hide(memory, mask)
         source = query if memory is None else memory
         if mask is None:
             mask = getattr(source, "_keras_mask", None)
         steps = steps_mask(mask)
         if memory is None:
             query = source = finite_padding(query, steps)
-        memory = self.project_memory(source, steps)
-        return query, memory._replace(mask=mask), mask
+        return query, self.project_memory(source, steps)._replace(mask=mask)
 
     def project_memory(self, memory, mask=None) -> Memory:
         """Keys and values once per source, zeros for what is masked.
@@ -206,16 +227,9 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
         return memory._replace(mask=mask)
 
     def split_query(self, query) -> tf.Tensor:
-        """The scaled query of every head.  [B, T, D] -> [B, H, T, Dk]."""
-        return split_heads(self.query(query), self.num_heads) * self._key_width**-0.5
-
-    def weigh(self, query, keys, mask=None, bias: Any = None) -> tf.Tensor:
-        """What each head looks at.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
-        return weigh_scores(head_scores(query, keys), query, mask, bias)
-
-    def read(self, weights, values) -> tf.Tensor:
-        """The heads' contexts, joined.  [B, H, T, S], [B, G, S, Dv] -> [B, T, D]."""
-        return self.join(head_contexts(weights, values))
+        """The query of every head, scaled if the core asks for it.  [B, T, D] -> [B, H, T, Dk]."""
+        heads = split_heads(self.query(query), self.num_heads)
+        return heads * self._key_width**-0.5 if self.core.scales_query else heads
 
     def join(self, contexts) -> tf.Tensor:
         """W^O of the heads side by side.  [B, H, T, Dv] -> [B, T, D]."""
@@ -232,15 +246,25 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
         keys = widen(tf.zeros([], self.compute_dtype)).dtype
         return Cache(zeros(self._key_width, keys), zeros(self._value_width, self.compute_dtype))
 
-    def step(self, query, cache: Cache, slot, mask, bias=None):
-        """Write T steps to the cache at `slot`, ..., `slot + T - 1`, then look at it under `mask`.
+    def step(self, query, cache: Cache, slot, mask, bias=None, hypotheses: int = 1):
+        """Write T rows to the cache at `slot`, ..., `slot + T - 1`, then look at it under `mask`.
 
+        Slot m of the cache holds step m // K of K `hypotheses`: the rows are T steps (K = 1), or
+        the K hypotheses of one step, and `slot` is K times the step.
         query [B, T, D], mask broadcastable to [B, H, T, M] -> [B, T, D], the cache.
         """
         new = self.project_memory(query)
         cache = Cache(*(write_slots(old, x, slot) for old, x in zip(cache, new)))
-        weights = self.weigh(self.split_query(query), cache.keys, mask, bias)
-        return self.read(weights, cache.values), cache
+        check_call(self.core, None, None, bias, False)
+        context = self.core.step(
+            self.split_query(query),
+            *cache,
+            mask=mask,
+            slots=CacheSlots(slot, hypotheses),
+            bias=bias,
+            tables=self._tables(),
+        )
+        return self.join(context), cache
 
     # -- what Keras asks
 
@@ -251,18 +275,10 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
     def get_config(self):
         names = "num_heads key_width value_width output_width num_key_heads use_bias".split()
         own = {name: getattr(self, name) for name in names}
-        return {**super().get_config(), **own, "dropout": self.dropout.rate}
+        more = {"dropout": self.dropout.rate, "core": serialize(self.core)}
+        return {**super().get_config(), **own, **more}
 
-
-def weigh_scores(scores, query, mask=None, bias: Any = None) -> tf.Tensor:
-    """softmax(scores + bias), zeros where the mask is False or the bias -inf.  [B, H, T, S].
-
-    `bias` broadcasts to the scores, or is a function from the query heads [B, H, T, Dk] to it.
-    """
-    if bias is not None:
-        bias = tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
-        check_broadcast("bias", bias, scores, "B, H, T, S")
-        visible = bias > -float("inf")
-        scores += tf.where(visible, bias, 0.0)
-        mask = visible if mask is None else visible & mask
-    return softmax(scores, mask)
+    @classmethod
+    def from_config(cls, config):
+        core = {"core": deserialize(config["core"])} if "core" in config else {}
+        return cls(**{**config, **core})

@@ -1,6 +1,6 @@
 """The Transformer's two stacks (Vaswani et al., 2017)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -10,9 +10,20 @@ from keras_attention.functional.attend import Memory
 from keras_attention.layers._base import Layer
 from keras_attention.layers.embeddings import PositionEmbedding
 from keras_attention.layers.multi_head import MultiHeadAttention
-from keras_attention.layers.transformer_block import (
-    TransformerBlock,
-)
+from keras_attention.layers.transformer_block import TransformerBlock
+
+
+class StackMemory(NamedTuple):
+    """What the cross-attentions of a stack look at, projected once per source.
+
+    >>> decoder = TransformerStack(layers=2, heads=2, ff_width=8, causal=True, cross=True)
+    >>> decoder.build((None, None, 4))
+    >>> memory = decoder.project_memory(tf.ones([1, 5, 4]))
+    >>> [block.keys.shape for block in memory.blocks]
+    [TensorShape([1, 2, 5, 2]), TensorShape([1, 2, 5, 2])]
+    """
+
+    blocks: tuple[Memory, ...]  # of each block: keys [B, G, S, Dk], values [B, G, S, Dv], mask
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -112,39 +123,47 @@ class TransformerStack(BuiltWithMemory, Layer):
         if self.positions is not None:
             x = self.positions(x)
         x = self.dropout(x, training=training)
-        if memory is not None and not isinstance(memory, tuple):
-            memory = self.project_memory(memory, memory_mask)
-        elif memory is not None and not isinstance(memory_mask, (tuple, type(None))):
-            # A tuple would be Keras' masks of the parts of a projected memory.
-            layers = (block.cross_attention for block in self.blocks)
-            memory = tuple(
-                layer.hide(part, memory_mask) if layer else part
-                for layer, part in zip(layers, memory)
-            )
+        if isinstance(memory_mask, StackMemory):
+            memory_mask = None  # the Keras masks of a projected memory, which has its own
         looked_at = []
-        for block, part in zip(self.blocks, memory or [None] * len(self.blocks)):
+        for block, part in zip(self.blocks, self._memories(memory, memory_mask)):
             x, weights = block(x, part, mask=mask, causal=self.causal, training=training)
             looked_at.append(weights)
         x = self._above(x)
         return (x, looked_at) if return_weights else x
 
-    def project_memory(self, memory, mask=None) -> tuple[Memory, ...]:
-        """What each block looks at, once per source.  [B, S, D'] -> N x `Memory`."""
-        looking = [block.cross_attention for block in self.blocks if block.cross_attention]
-        if not looking:
-            raise ValueError("A stack without cross=True looks at no memory. Received: a memory.")
-        return tuple(attention.project_memory(memory, mask) for attention in looking)
+    def project_memory(self, memory, mask=None) -> StackMemory:
+        """What each block looks at, once per source.  [B, S, D'], mask [B, S] -> `StackMemory`."""
+        attentions = self._cross_attentions()
+        return StackMemory(tuple(each.project_memory(memory, mask) for each in attentions))
 
-    def step(self, x, caches, time, slot, mask, memory=None):
-        """The step at position `time`, for T hypotheses that are written to `slot`, ...
+    def _memories(self, memory, mask=None):
+        """The memory of each block under a mask [B, S]: N x `Memory`, or N x None."""
+        if memory is None:
+            return [None] * len(self.blocks)
+        if not isinstance(memory, StackMemory):
+            return self.project_memory(memory, mask).blocks
+        return [a.hide(part, mask) for a, part in zip(self._cross_attentions(), memory.blocks)]
 
-        x [B, T, D], mask broadcastable to [B, H, T, M] -> [B, T, D], the weights of every
-        cross-attention [B, H, T, S], the caches.
+    def _cross_attentions(self):
+        attentions = [block.cross_attention for block in self.blocks if block.cross_attention]
+        if not attentions:
+            raise ValueError(
+                "A stack has a memory to look at only with cross=True. Received: a memory"
+            )
+        return attentions
+
+    def step(self, x, caches, time, mask, memory: StackMemory | None = None):
+        """The step at position `time` of K hypotheses, written to slots `time` * K, ...
+
+        x [B, K, D], mask broadcastable to [B, H, K, M] -> [B, K, D], the weights of every
+        cross-attention [B, H, K, S], the caches.
         """
+        slot = time * x.shape[1]
         if self.positions is not None:
             x += self.positions.at(time[None, None], x.shape[-1], x.dtype)
         looked_at, written = [], []
-        for block, cache, part in zip(self.blocks, caches, memory or [None] * len(self.blocks)):
+        for block, cache, part in zip(self.blocks, caches, self._memories(memory)):
             x, weights, cache = block.step(x, cache, slot, mask, part)
             looked_at.append(weights)
             written.append(cache)

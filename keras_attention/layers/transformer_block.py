@@ -1,6 +1,5 @@
 """One layer of a Transformer (Vaswani et al., 2017)."""
 
-import inspect
 from typing import Any
 
 import keras
@@ -26,17 +25,14 @@ class TransformerBlock(BuiltWithMemory, Layer):
         norm: "post" or "pre".
         activation: of the feed-forward.
         attention_bias: give the projections of the attentions a bias.
-        self_attention: a variant of `MultiHeadAttention` that takes the place of the
-            self-attention, with a width, heads and a bias of its own. It serves as a pattern, of
-            which the block makes a new one; it looks at what `causal` asks, or is causal by itself.
+        self_attention: a `MultiHeadAttention` of another core, width, heads or bias to use for
+            the self-attention. The block creates its own layer of the same configuration.
 
     Call: `(x [B, T, D], memory=None, mask=None, causal=False)` -> ([B, T, D], the weights
     [B, H, T, S] of the cross-attention, or None). `memory` is [B, S, D'] or what
     `cross_attention.project_memory` gave.
 
     Padding may hold anything where `mask` is [B, T].
-
-    Raises ValueError for `causal` with a self-attention that has no such argument.
 
     >>> import tensorflow as tf
     >>> block = TransformerBlock(heads=2, ff_width=8, cross=True)
@@ -78,7 +74,6 @@ class TransformerBlock(BuiltWithMemory, Layer):
         else:
             pattern = {**self_attention.get_config(), "dtype": policy, "name": "self_attention"}
             self.self_attention = type(self_attention).from_config(pattern)
-        self._directed = "causal" in inspect.signature(self.self_attention.call).parameters
         self.self_residual = residual("self_residual")
         self.cross_attention = attention("cross_attention") if cross else None
         self.cross_residual = residual("cross_residual") if cross else None
@@ -107,31 +102,25 @@ class TransformerBlock(BuiltWithMemory, Layer):
 
     def call(self, x, memory=None, mask=None, causal=False, training=None):
         """See the class."""
-
-        if causal and not self._directed:
-            raise ValueError(
-                f"{type(self.self_attention).__name__} has no argument `causal`: if it is causal "
-                "by itself leave causal=False. Received: causal=True"
-            )
-        directed = {"causal": causal} if self._directed else {}
         x = finite_padding(x, steps_mask(mask))
 
         def look(x):
-            return self.self_attention(x, mask=mask, training=training, **directed)
+            return self.self_attention(x, mask=mask, causal=causal, training=training)
 
         return self._above(
             self.self_residual(x, sublayer=look, training=training), memory, training
         )
 
     def step(self, x, cache: Cache, slot, mask, memory=None):
-        """T steps behind those in the cache: see `MultiHeadAttention.step`.
+        """One step of K hypotheses, written to the cache from `slot` = K times the step on.
 
-        -> [B, T, D], the weights of the cross-attention or None, the cache.
+        x [B, K, D], mask broadcastable to [B, H, K, M] -> [B, K, D], the weights of the
+        cross-attention [B, H, K, S] or None, the cache.
         """
 
         def look(x):
             nonlocal cache
-            output, cache = self.self_attention.step(x, cache, slot, mask)
+            output, cache = self.self_attention.step(x, cache, slot, mask, hypotheses=x.shape[1])
             return output
 
         return *self._above(self.self_residual(x, sublayer=look), memory, False), cache

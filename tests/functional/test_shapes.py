@@ -53,7 +53,10 @@ CASES = {
     "banded_attention": (lambda f: f(*heads(), 1), r"keys .* T = 3, as in query"),
     "strided_attention": (lambda f: f(*(x([1, 3, 4]),) * 3, 2), r"query .*\[B, H, T, Dk\]"),
     "fixed_attention": (lambda f: f(*heads(), 2), r"keys .* T = 3, as in query"),
-    "linear_attention": (lambda f: f(*heads(), causal=True), r"keys .* T = 3, as in query"),
+    "linear_attention": (
+        lambda f: f(*heads()[:2], x([1, 2, 4, 4])),
+        r"values .* S = 5, as in keys",
+    ),
     "chunked_attention": (lambda f: f(*(x([1, 3, 4]),) * 3), r"query .*\[B, H, T, Dk\]"),
     "window_partition": (lambda f: f(x([1, 4, 4]), 2), r"x must be \[B, Y, X, D\]"),
     "relative_position_index": (lambda f: f(0), r"window must be at least 1"),

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_attention.layers import (
     Cache,
+    LinearAttention,
     MemoryEfficientAttention,
     MultiHeadAttention,
     RelativeAttention,
@@ -276,7 +277,7 @@ def test_a_mask_of_another_rank_is_refused():
 @pytest.mark.parametrize(
     "make",
     [MultiHeadAttention, lambda heads: MemoryEfficientAttention(heads, chunk=2),
-     lambda heads: RelativeAttention(heads, 2)],
+     lambda heads: RelativeAttention(heads, 2), LinearAttention],
 )  # fmt: skip
 def test_causal_queries_are_the_last_steps_of_a_longer_memory(make):
     layer, x = make(2), tf.random.normal([2, 5, 8])

@@ -132,5 +132,5 @@ def test_what_makes_no_sense_is_refused():
         FixedAttention(2, 2, 3)
     with pytest.raises(ValueError, match="leave memory out. Received: a memory"):
         RestrictedAttention(2, 1)(x, x)
-    with pytest.raises(ValueError, match=r"needs a mask \[B, T\].*Received: shape \(1, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"mask must be \[B, S\].*Received: shape \(1, 3, 3\)"):
         RestrictedAttention(2, 1)(x, mask=tf.ones([1, 3, 3], tf.bool))

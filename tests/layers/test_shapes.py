@@ -169,7 +169,7 @@ def test_an_attention_says_which_axis_does_not_fit(make):
             r"bias must broadcast.*\(4, 2, 3, 3\) for \(2, 2, 3, 3\)",
         ),
         (lambda: HardAttention("dot"), r"must be an Attention. Received: attention='dot'"),
-        (lambda: LinearAttentionCell(3), r"must be a LinearAttention. Received: attention=3"),
+        (lambda: LinearAttentionCell(3), r"must be a LinearAttention, .* Received: attention=3"),
         (lambda: AttentionPooling(3)(ones(2, 3, 4), mask=mask(2, 4)), r"mask must .* with S = 3"),
         (lambda: Source2Token()(ones(2, 3, 4), mask=mask(2, 4)), r"mask must be .* with S = 3"),
         (lambda: TokenSelector()(ones(2, 4)), r"inputs must be \[B, S, D\]"),

@@ -223,9 +223,11 @@ def test_the_same_attention_by_chunks_is_the_same_stack():
     np.testing.assert_allclose(efficient(x), plain(x), atol=1e-5)
 
 
-def test_a_variant_that_cannot_be_told_to_be_causal_is_not():
-    with pytest.raises(ValueError, match="FixedAttention has no argument `causal`"):
-        stack_of(self_attention=FixedAttention(H, 2), causal=True)(drawn(B, T, D))
+def test_a_core_that_is_always_causal_serves_a_causal_stack():
+    causal, plain = (stack_of(self_attention=FixedAttention(H, 2), causal=c) for c in (True, False))
+    causal.set_weights(plain.get_weights())
+    x = drawn(B, T, D)
+    np.testing.assert_array_equal(causal(x), plain(x))
 
 
 def test_the_heads_of_a_pattern_are_its_own():
