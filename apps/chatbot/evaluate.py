@@ -12,7 +12,6 @@ from apps.chatbot import corpus, store
 from apps.chatbot import settings as stored
 from apps.chatbot.infer import shown
 from apps.chatbot.responder import Responder
-from apps.chatbot.sources import fit_context
 from apps.chatbot.train import dev_loss, encode
 from keras_attention import text
 from keras_attention.data import Limits, batches
@@ -54,7 +53,7 @@ def run(
     store.compile_model(model, settings)
     scores = model.evaluate(batches(*ids[:2], AT_ONCE), return_dict=True, verbose=0)
     sources, targets = map(list, zip(*pairs))
-    answers = _answers(responder, _read(tokenizer, sources, settings))
+    answers = _answers(responder, sources)
     report = {
         "pairs": len(pairs),
         "too_long": too_long,
@@ -94,14 +93,6 @@ def _pairs(directory, data, settings, limits) -> tuple[list, list | None]:
     except ValueError as error:  # still worth a number, but not the number it was
         print(f"eval: {error}", file=sys.stderr)
     return pairs.test, pairs.families
-
-
-def _read(tokenizer, sources: list[str], settings) -> list[str]:
-    """The sources with as much of their context as is read."""
-    fitted = fit_context(
-        tokenizer, tf.constant(sources), settings["context_turns"], settings["max_length"]
-    )
-    return [source.decode() for source in fitted.numpy()]
 
 
 def _answers(responder: Responder, sources: list[str]) -> list[str]:

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from apps.chatbot import settings as stored
-from apps.chatbot import store
+from apps.chatbot import sources, store
 from apps.chatbot.responder import Responder
-from apps.chatbot.sources import without_blanks
-from keras_attention.data import Limits, decode_line, open_lines, read_lines, with_context
+from keras_attention.data import Limits, decode_line, open_lines, read_lines
 
 RESET = "/reset"
 
@@ -88,26 +87,23 @@ def read(
         text = decode_line(line)
     except ValueError as error:
         return None, f"expected UTF-8 text. Received: {error}. No reply."
-    limit, context = settings["max_length"], settings["context_turns"]
-    turns = [*before, *text.split("\t")] if context else [text]
-    text = turns[-1]
-    if settings["task"] == "couplet":
-        text = without_blanks(tf.constant(text)).numpy().decode()
-        turns = [text]
+    limit = settings["max_length"]
+    asked = "\t".join([*before, text]) if settings["context_turns"] else text
+    found = sources.read_lines(tf.constant([asked]), responder.tokenizer, settings)
+    text, source = (strings[0].numpy().decode() for strings in found[:2])
     if not text.strip():
         return "", None
-    known, tokens = responder.count(text)
-    if not known:
+    if not found.readable[0]:
         return None, "nothing in it is known to the model. No reply."
-    if settings["task"] == "couplet" and len(text) > limit:
+    if not found.fit[0]:
         return None, (
             f"a first line may have {limit} characters, for its match must be as long. Received: "
             f"{len(text)}. No reply."
         )
+    tokens = int(found.lengths[0])
     if tokens > limit:
         return text, f"only the first {limit} of its {tokens} tokens are read."
-    sources = (with_context(turns, count) for count in range(context, -1, -1))
-    return next(source for source in sources if responder.count(source)[1] <= limit), None
+    return source, None
 
 
 def _same_file(path: str, other: str) -> bool:

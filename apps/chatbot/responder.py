@@ -8,9 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from apps.chatbot import search
-from apps.chatbot.sources import fit_context, without_blanks
+from apps.chatbot.sources import read_lines, without_blanks
 from keras_attention import export, text
-from keras_attention.data import BETWEEN_TURNS
 from keras_attention.seq2seq import Stream, exact_length
 
 
@@ -21,19 +20,11 @@ class Responder(export.Endpoints):
         plan = search.plan(settings, tokenizer)
         has_attention = settings["attention"] != "none"
         couplet = settings["task"] == "couplet"
-        limit, turns = settings["max_length"], settings["context_turns"]
+        limit = settings["max_length"]
 
         def read(lines):
-            """string [B] -> what is encoded [B], which of them are answered [B]."""
-            if couplet:  # its match must be as long
-                signs = without_blanks(lines)
-                fits = tf.strings.length(signs, "UTF8_CHAR") <= limit
-                return signs, export.readable(lines, tokenizer) & fits
-            if not turns:
-                return lines, export.readable(lines, tokenizer)
-            answered = export.readable(_turns(lines, 0), tokenizer)
-            sources = tf.strings.regex_replace(_turns(lines, turns), "\t", BETWEEN_TURNS)
-            return fit_context(tokenizer, sources, turns, limit), answered
+            found = read_lines(lines, tokenizer, settings)
+            return found.sources, found.answered
 
         def match(source, lines):
             """A couplet's second line has as many characters as the first."""
@@ -110,17 +101,6 @@ class Responder(export.Endpoints):
                 told = certain
         if said and reply != told and reply.startswith(told):
             yield reply[len(told) :]
-
-    def count(self, line: str) -> tuple[int, int]:
-        """How many tokens a line has: (known ones, all)."""
-        ids = self._spelling().encode(tf.constant([line]))[0].numpy()
-        return int((ids != text.UNKNOWN).sum()), len(ids)
-
-
-def _turns(lines, count):
-    """The last turn of each line with the `count` before it, separated by tabs."""
-    last = rf"((?:[^\t]*\t){{0,{count}}}[^\t]*)"
-    return tf.strings.regex_replace(lines, rf"(?s)^(?:.*?\t)??{last}$", r"\1")
 
 
 def _characters(tokenizer: text.Tokenizer) -> np.ndarray:

@@ -1,10 +1,61 @@
 """What the model reads of a line: one rule for training, eval, infer and export."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
-from keras_attention import text
+from keras_attention import export, text
 from keras_attention.data import BETWEEN_TURNS
 from keras_attention.text.surface import SPACE
+
+
+class Lines(NamedTuple):
+    """What is read of lines [B].
+
+    Attributes:
+        lines: string [B], each without the turns before it, or the blanks of a couplet.
+        sources: string [B], what the model encodes: with as much of the context as fits.
+        readable: bool [B], which of them are UTF-8 with something that the tokenizer knows.
+        fit: bool [B], which of them are not too long to be answered.
+        lengths: int [B], tokens of each line.
+    """
+
+    lines: tf.Tensor
+    sources: tf.Tensor
+    readable: tf.Tensor
+    fit: tf.Tensor
+    lengths: tf.Tensor
+
+    @property
+    def answered(self) -> tf.Tensor:
+        """bool [B]: which lines get an answer."""
+        return self.readable & self.fit
+
+
+def read_lines(lines: tf.Tensor, tokenizer: text.Tokenizer, settings: dict) -> Lines:
+    """The rule for which lines can be answered, and how much context is read with them.
+
+    A line must be UTF-8, with something in it that the tokenizer knows. A couplet's first line must
+    have at most `max_length` characters, as its second line is as long. With `context_turns` the
+    turns before a line are separated from it by tabs. string [B] -> `Lines`.
+
+    >>> characters = text.Characters.train(["abc" + BETWEEN_TURNS])
+    >>> settings = {"task": "chat", "context_turns": 1, "max_length": 4}
+    >>> read = read_lines(tf.constant(["a\\tb\\tc", "abc\\tabc", "b\\tz"]), characters, settings)
+    >>> [source.decode() for source in read.sources.numpy()], read.answered.numpy().tolist()
+    (['b␞c', 'abc', 'b␞z'], [True, True, False])
+    """
+    context, limit = settings["context_turns"], settings["max_length"]
+    sources, fit = lines, tf.ones_like(lines, tf.bool)
+    if settings["task"] == "couplet":
+        sources = lines = without_blanks(lines)
+        fit = tf.strings.length(lines, "UTF8_CHAR") <= limit
+    elif context:
+        sources = tf.strings.regex_replace(_turns(lines, context), "\t", BETWEEN_TURNS)
+        sources = fit_context(tokenizer, sources, context, limit)
+        lines = _turns(lines, 0)
+    lengths = tokenizer.encode(lines).row_lengths()
+    return Lines(lines, sources, export.readable(lines, tokenizer), fit, lengths)
 
 
 def without_blanks(lines: tf.Tensor) -> tf.Tensor:
@@ -36,3 +87,9 @@ def fit_context(
         shorter = tf.strings.regex_replace(sources, f"^[^{BETWEEN_TURNS}]*{BETWEEN_TURNS}", "")
         sources = tf.where(too_long, shorter, sources)
     return sources
+
+
+def _turns(lines, count):
+    """The last turn of each line with the `count` before it, separated by tabs."""
+    last = rf"((?:[^\t]*\t){{0,{count}}}[^\t]*)"
+    return tf.strings.regex_replace(lines, rf"(?s)^(?:.*?\t)??{last}$", r"\1")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from apps.chatbot import store
 from apps.chatbot.responder import Responder
 from apps.chatbot.settings import ADDED
+from apps.chatbot.sources import read_lines
 from tests.apps.chatbot.program import shipped
 from tests.sampled import full
 
@@ -80,7 +81,9 @@ def test_alignments_are_weights_over_the_tokens_of_the_source():
     assert float(tf.reduce_max(answer["alignments"][1, :, :, 3:])) == 0.0
 
 
-def test_known_and_unknown_tokens_are_counted():
-    chat = responder("chat", "char", "none")
-    assert chat.count("Hello☃") == (5, 6)
-    assert chat.count("☃☃") == (0, 2)
+def test_a_line_of_unknown_tokens_alone_is_not_readable():
+    settings = {"task": "chat", "context_turns": 0, "max_length": 9}
+    tokenizer = responder("chat", "char", "none").tokenizer
+    found = read_lines(tf.constant(["Hello☃", "☃☃"]), tokenizer, settings)
+    assert found.answered.numpy().tolist() == [True, False]
+    assert found.lengths.numpy().tolist() == [6, 2]
