@@ -3,10 +3,16 @@
 import contextlib
 import doctest
 import io
+import json
 import pathlib
 import re
+import shlex
 
 import pytest
+from absl import flags
+
+from apps.chatbot import command_line
+from tests.apps.chatbot.program import run
 
 FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "recipes"
 PAGES = sorted(FOLDER.glob("*.md"))
@@ -46,3 +52,39 @@ def test_a_recipe_is_short_and_its_links_lead_somewhere(page):
 def test_the_readme_links_every_recipe():
     readme = text_of(FOLDER.parent.parent / "README.md")
     assert [page.name for page in PAGES if f"(docs/recipes/{page.name})" not in readme] == []
+
+
+TRANSLATE = FOLDER / "translate.md"
+
+
+def chatbot(command, *more):
+    """A command of the page, in this process: what it prints."""
+    *before, command = command.split(" | ")
+    said = shlex.split(before[0])[1] if before else ""
+    ran = run(*shlex.split(command)[3:], *more, stdin=f"{said}\n".encode())
+    assert ran.code == 0, ran.err
+    return ran.out
+
+
+def test_the_flags_of_the_recipes_exist():
+    if "mode" not in flags.FLAGS:
+        command_line.define_flags()
+    used = {flag for page in PAGES for flag in re.findall(r"(?<!\w)--(\w+)", text_of(page))}
+    assert used and used - {"logdir"} <= set(flags.FLAGS)
+
+
+@pytest.mark.full
+def test_pairs_are_translated_as_well_as_the_recipe_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, commands = (content for _, content in BLOCK.findall(text_of(TRANSLATE)))
+    exec(compile(data, TRANSLATE.name, "exec"), {})
+    train, evaluate, infer = commands.splitlines()
+    chatbot(train)
+    assert json.loads(chatbot(evaluate))["exact_match"] > 0.95
+    assert f"`{chatbot(infer).strip()}`" in text_of(TRANSLATE)
+    rows = re.findall(r"^\| `(.*?)` \| \d+ \| (\d\.\d+) \|", text_of(TRANSLATE), re.MULTILINE)
+    assert len(rows) == 4
+    for number, (row, share) in enumerate(rows[1:]):
+        chatbot(train, f"--model_dir={number}", *row.split())
+        found = json.loads(chatbot(evaluate, f"--model_dir={number}"))
+        assert abs(found["exact_match"] - float(share)) < 0.1, row
