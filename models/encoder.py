@@ -9,15 +9,15 @@
 import keras
 import numpy as np
 
-from keras_attention.backend.keras import build, building, deserialize
+from keras_attention.backend.keras import build
 from keras_attention.functional import as_ids
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
 from keras_attention.training import InverseSquareRoot, TokenAccuracy, TokenCrossentropy
-from models._of_ids import OfIds
+from models._base import OneStack
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerTagger(OfIds):
+class TransformerTagger(OneStack):
     """A label for every token, from all tokens.
 
     Call: `model(tokens [B, S]) -> logits [B, S, labels]`, ids with `pad_id` on the right; what a
@@ -71,9 +71,7 @@ class TransformerTagger(OfIds):
             max_length=max_length, self_attention=self_attention, dtype=self.dtype_policy,
         )  # fmt: skip
         self.output_layer = keras.layers.Dense(labels, dtype=self.dtype_policy)
-        of_stack = self.stack.get_config()
-        names = "layers heads ff_width dropout norm positions max_length self_attention".split()
-        self._config = {name: of_stack[name] for name in names}
+        self._config = self._stack_config()
         self._config |= {"vocab_size": vocab_size, "labels": labels, "width": width}
 
     def call(self, tokens, training=None):
@@ -81,30 +79,11 @@ class TransformerTagger(OfIds):
         hidden = self.stack(self.embedding(tokens), mask=tokens != self.pad_id, training=training)
         return self.output_layer(hidden)
 
-    def build(self, input_shape=None):
-        """Everything, from D alone."""
-        if not self.built:
-            hidden = (None, None, self._config["width"])
-            with building(self):
-                if not self.built:
-                    build(self.embedding, (None, None))  # each part may have been used before
-                    build(self.stack, hidden)
-                    build(self.output_layer, hidden)
-                    self.built = True
-
-    def get_build_config(self):
-        return {"labels": self._config["labels"]}  # Keras skips an empty one
-
-    def build_from_config(self, config):
-        self.build()
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
-
-    @classmethod
-    def from_config(cls, config):
-        attention = deserialize(config["self_attention"])
-        return cls(**{**config, "self_attention": attention})
+    def _build_parts(self):
+        hidden = (None, None, self._config["width"])
+        build(self.embedding, (None, None))  # each part may have been used before
+        build(self.stack, hidden)
+        build(self.output_layer, hidden)
 
 
 def examples(count: int, rng: np.random.Generator, symbols: int = 30, length: int = 12):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.backend.keras import build, building, deserialize
+from keras_attention.backend.keras import build
 from keras_attention.functional import as_ids
 from keras_attention.layers import (
     MultiHeadAttention,
@@ -18,13 +18,13 @@ from keras_attention.layers import (
     TransformerCell,
     TransformerStack,
 )
-from keras_attention.seq2seq import SearchResult, generate, projector
+from keras_attention.seq2seq import SearchResult, generate
 from keras_attention.training import InverseSquareRoot, token_objective
-from models._of_ids import OfIds
+from models._base import OneStack, TiedOutput
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class TransformerLM(OfIds):
+class TransformerLM(TiedOutput, OneStack):
     """The next token, from those before it.
 
     Call: `model(tokens_in [B, T]) -> logits [B, T, V]`, ids that begin with `start_id`, `pad_id` on
@@ -76,27 +76,12 @@ class TransformerLM(OfIds):
             dtype=self.dtype_policy,
         )  # fmt: skip
         self.cell = TransformerCell(self.stack)
-        of_stack = self.stack.get_config()
-        names = "layers heads ff_width dropout norm positions max_length self_attention".split()
-        self._config = {name: of_stack[name] for name in names}
-        self._config |= {"vocab_size": vocab_size, "width": width}
+        self._config = self._stack_config() | {"vocab_size": vocab_size, "width": width}
 
     def encode(self, source):
         """There is no memory, and the state begins empty."""
         self.build()
         return None, None
-
-    def embed(self, tokens):
-        """Ids -> inputs of the cell, which adds the position.  [...] -> [..., D]."""
-        return self.embedding(tokens)
-
-    def project(self, output):
-        """Outputs of the cell -> logits.  [..., D] -> [..., V]."""
-        return self.embedding.logits(output)
-
-    def projection(self):
-        """`project`, with what can be done before a loop done."""
-        return projector(tf.transpose(self.embedding.embeddings), dtype=self.compute_dtype)
 
     def call(self, tokens_in, training=None):
         tokens_in = as_ids(tokens_in, "tokens_in", "B T", self.pad_id)
@@ -125,28 +110,9 @@ class TransformerLM(OfIds):
         """
         return generate(self, self.prompt(prompt), **settings)
 
-    def build(self, input_shape=None):
-        """Everything, from D alone."""
-        if not self.built:
-            with building(self):
-                if not self.built:
-                    build(self.embedding, (None, None))  # each part may have been used before
-                    build(self.cell, (None, self._config["width"]))
-                    self.built = True
-
-    def get_build_config(self):
-        return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one
-
-    def build_from_config(self, config):
-        self.build()
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
-
-    @classmethod
-    def from_config(cls, config):
-        attention = deserialize(config["self_attention"])
-        return cls(**{**config, "self_attention": attention})
+    def _build_parts(self):
+        build(self.embedding, (None, None))  # each part may have been used before
+        build(self.cell, (None, self._config["width"]))
 
 
 def shifted(texts, start=TransformerLM.start_id, end=TransformerLM.end_id, pad=0):

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.backend.keras import building
 from keras_attention.backend.saving import listed_cells, track
 from keras_attention.data import batches
 from keras_attention.functional import as_ids
@@ -26,21 +25,19 @@ from keras_attention.seq2seq import (
     BahdanauAttention,
     BasicDecoder,
     LuongAttention,
-    SearchResult,
     TrainingSampler,
-    generate,
     projector,
 )
 from keras_attention.seq2seq._dropout import GRUCell, LSTMCell, SimpleRNNCell, without_dropout
 from keras_attention.training import token_objective
-from models._of_ids import OfIds
+from models._base import EncoderDecoder
 
 CELLS = {"lstm": LSTMCell, "gru": GRUCell, "simple_rnn": SimpleRNNCell}
 MECHANISMS = {"bahdanau": BahdanauAttention, "luong": LuongAttention, None: None}
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RNNSeq2Seq(OfIds):
+class RNNSeq2Seq(EncoderDecoder):
     """Encoder, attention and decoder of one recurrent kind.
 
     Call: `model((source [B, S], target_in [B, T])) -> logits [B, T, V]`, ids in, `pad_id` on the
@@ -77,9 +74,6 @@ class RNNSeq2Seq(OfIds):
     >>> model.generate(source, beam_width=3, max_length=4).scores.shape
     TensorShape([2, 3])
     """
-
-    pad_id, start_id, end_id = 0, 1, 2
-    inputs_count = 2
 
     def __init__(
         self,
@@ -292,35 +286,9 @@ class RNNSeq2Seq(OfIds):
             kernel, bias = tf.transpose(self.target_embedding.embeddings), self.output_bias
         return projector(kernel, bias, self.compute_dtype)
 
-    def call(self, inputs, training=None):
-        source, target_in = inputs
-        memory, state = self.encode(source, training=training)
-        return self.decode(target_in, memory, state, training=training)
-
-    def generate(self, source, **settings) -> SearchResult:
-        """The best answers: see `keras_attention.decoding.generate`."""
-        source = as_ids(source, "source", "B S", self.pad_id)
-        return generate(self, source, **settings)
-
-    # -- saving
-
-    def build(self, input_shape=None):
-        """Everything is built by one small call; nothing depends on S or T."""
-        if not self.built:
-            with building(self):
-                if not self.built:
-                    memory, state = self._encode(tf.fill([1, 2], self.start_id))
-                    self.decode(tf.fill([1, 2], self.start_id), memory, state)
-                    self.built = True
-
-    def get_build_config(self):
-        return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one
-
-    def build_from_config(self, config):
-        self.build()
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
+    def _build_parts(self):
+        memory, state = self._encode(tf.fill([1, 2], self.start_id))
+        self.decode(tf.fill([1, 2], self.start_id), memory, state)
 
 
 def main() -> None:

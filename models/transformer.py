@@ -11,15 +11,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_attention.backend.keras import build, building
+from keras_attention.backend.keras import build
 from keras_attention.data import batches
 from keras_attention.functional import as_ids
 from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
-from keras_attention.seq2seq import SearchResult, generate, projector
 from keras_attention.training import InverseSquareRoot, token_objective
-from models._of_ids import OfIds
+from models._base import EncoderDecoder, TiedOutput
 
 # Table 3 of the paper, and two small enough to be trained on a CPU.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -31,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Transformer(OfIds):
+class Transformer(TiedOutput, EncoderDecoder):
     """Encoder and decoder of attentions alone.
 
     Call: `model((source [B, S], target_in [B, T])) -> logits [B, T, V]`, ids in, `pad_id` on the
@@ -57,6 +55,7 @@ class Transformer(OfIds):
 
     `Transformer.of("base", vocab_size)` has the sizes of the paper; see `PRESETS`.
 
+    >>> import tensorflow as tf
     >>> model = Transformer(vocab_size=20, layers=1, width=8, heads=2, ff_width=16)
     >>> source = tf.constant([[5, 6, 2], [7, 2, 0]])
     >>> model((source, tf.constant([[1, 6], [1, 7]]))).shape
@@ -64,9 +63,6 @@ class Transformer(OfIds):
     >>> model.generate(source, beam_width=3, max_length=4).scores.shape
     TensorShape([2, 3])
     """
-
-    pad_id, start_id, end_id = 0, 1, 2
-    inputs_count = 2
 
     def __init__(
         self,
@@ -138,50 +134,12 @@ class Transformer(OfIds):
         logits = self.project(hidden)
         return (logits, self.cell.alignment(weights)) if return_alignments else logits
 
-    def embed(self, tokens):
-        """Target ids -> inputs of the cell, which adds the position.  [...] -> [..., D]."""
-        return self.embedding(tokens)
-
-    def project(self, output):
-        """Outputs of the cell -> logits.  [..., D] -> [..., V]."""
-        return self.embedding.logits(output)
-
-    def projection(self):
-        """`project`, with what can be done before a loop done."""
-        return projector(tf.transpose(self.embedding.embeddings), dtype=self.compute_dtype)
-
-    def call(self, inputs, training=None):
-        source, target_in = inputs
-        memory, state = self.encode(source, training=training)
-        return self.decode(target_in, memory, state, training=training)
-
-    def generate(self, source, **settings) -> SearchResult:
-        """The best answers: see `keras_attention.decoding.generate`."""
-        source = as_ids(source, "source", "B S", self.pad_id)
-        return generate(self, source, **settings)
-
-    # -- saving
-
-    def build(self, input_shape=None):
-        """Everything, from D alone."""
-        if not self.built:
-            width = self._config["width"]
-            with building(self):
-                if not self.built:
-                    build(self.embedding, (None, None))  # each part may have been used before
-                    build(self.encoder, (None, None, width))
-                    build(self.decoder, (None, None, width), (None, None, width))
-                    build(self.cell, (None, width))
-                    self.built = True
-
-    def get_build_config(self):
-        return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one
-
-    def build_from_config(self, config):
-        self.build()
-
-    def get_config(self):
-        return {**super().get_config(), **self._config}
+    def _build_parts(self):
+        hidden = (None, None, self._config["width"])
+        build(self.embedding, (None, None))  # each part may have been used before
+        build(self.encoder, hidden)
+        build(self.decoder, hidden, hidden)
+        build(self.cell, (None, self._config["width"]))
 
 
 def main() -> None:

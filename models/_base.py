@@ -1,0 +1,118 @@
+"""What the models have in common."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_attention.backend.keras import building, deserialize
+from keras_attention.functional import as_ids
+from keras_attention.layers import TiedEmbedding, TransformerStack
+from keras_attention.seq2seq import SearchResult, generate, projector
+
+
+class ModelOfIds(keras.Model):
+    """From ids [B, S], or from several of them, to logits: [B, T, L] for the last ids [B, T].
+
+    A subclass has `inputs_count`, its `logits_width` L, `_config`, the arguments that make it anew,
+    and `_build_parts()`, which builds all its layers.
+    """
+
+    inputs_count = 1
+    logits_width: int
+    _config: dict[str, Any]
+
+    def _build_parts(self) -> None:
+        raise NotImplementedError
+
+    def build(self, input_shape=None):
+        """Everything: no weight depends on the shape of the ids."""
+        if not self.built:
+            with building(self):
+                if not self.built:
+                    self._build_parts()
+                    self.built = True
+
+    def get_build_config(self):
+        return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one
+
+    def build_from_config(self, config):
+        self.build()
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+    def compute_output_shape(self, input_shape) -> tuple:
+        """The shape of the ids, or shapes of all ids -> [B, T, L]; None is an unknown size."""
+        last = input_shape if self.inputs_count == 1 else input_shape[-1]
+        if len(last) != 2:
+            raise ValueError(f"Ids must be [B, T]. Received: shape {tuple(last)}")
+        return (*last, self.logits_width)
+
+    def compute_output_spec(self, *args, **kwargs) -> Any:
+        """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
+        return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ) -> Any:
+        """`keras.Model.export`; its default is one signature of int32 ids of any B and T.
+
+        See `keras_attention.export` for a signature that generates.
+        """
+        self.build()
+        if input_signature is None:
+            ids = keras.InputSpec(shape=(None, None), dtype="int32")
+            input_signature = [ids if self.inputs_count == 1 else (ids,) * self.inputs_count]
+        return super().export(filepath, format, verbose, input_signature, **kwargs)
+
+
+class EncoderDecoder(ModelOfIds):
+    """A model of source and target, with `encode` and `decode`: see `decoding.Model`."""
+
+    pad_id, start_id, end_id = 0, 1, 2
+    inputs_count = 2
+
+    def call(self, inputs, training=None):
+        source, target_in = inputs
+        memory, state = self.encode(source, training=training)
+        return self.decode(target_in, memory, state, training=training)
+
+    def generate(self, source, **settings) -> SearchResult:
+        """The best answers: see `keras_attention.decoding.generate`."""
+        source = as_ids(source, "source", "B S", self.pad_id)
+        return generate(self, source, **settings)
+
+
+class TiedOutput:
+    """The output layer is the embedding transposed."""
+
+    embedding: TiedEmbedding
+    compute_dtype: Any
+
+    def embed(self, tokens):
+        """Target ids -> inputs of the cell, which adds the position.  [...] -> [..., D]."""
+        return self.embedding(tokens)
+
+    def project(self, output):
+        """Outputs of the cell -> logits.  [..., D] -> [..., V]."""
+        return self.embedding.logits(output)
+
+    def projection(self):
+        """`project`, with what can be done before a loop done."""
+        return projector(tf.transpose(self.embedding.embeddings), dtype=self.compute_dtype)
+
+
+class OneStack(ModelOfIds):
+    """A model of one `TransformerStack`, whose arguments are its own."""
+
+    stack: TransformerStack
+
+    def _stack_config(self) -> dict[str, Any]:
+        names = "layers heads ff_width dropout norm positions max_length self_attention".split()
+        config = self.stack.get_config()
+        return {name: config[name] for name in names}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "self_attention": deserialize(config["self_attention"])})
