@@ -36,7 +36,7 @@ class TransformerTagger(OneStack):
         norm: "post" or "pre".
         positions: "sinusoid", "learned" (of `max_length`) or None.
         max_length: how many positions are learned.
-        self_attention: a variant to take the place of self-attention: see `TransformerBlock`.
+        self_attention: a `MultiHeadAttention` to use instead, of any core: see `TransformerBlock`.
 
     >>> import tensorflow as tf
     >>> model = TransformerTagger(20, labels=3, layers=1, width=8, heads=2, ff_width=16)

@@ -41,7 +41,7 @@ class TransformerLM(TiedOutput, OneStack):
         norm: "pre" or "post".
         positions: "sinusoid", "learned" (of `max_length`) or None.
         max_length: how many positions are learned.
-        self_attention: a variant to take the place of self-attention: see `TransformerBlock`.
+        self_attention: a `MultiHeadAttention` to use instead, of any core: see `TransformerBlock`.
 
     >>> model = TransformerLM(vocab_size=20, layers=1, width=8, heads=2, ff_width=16)
     >>> model(tf.constant([[1, 5, 6]])).shape

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import steps_before
-from keras_attention.functional.shapes import sizes
+from keras_attention.functional.normalizers import softmax
+from keras_attention.functional.shapes import check_broadcast, sizes
 
 
 def split_heads(x: tf.Tensor, heads: int) -> tf.Tensor:
@@ -42,6 +43,25 @@ def head_scores(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     rows = _grouped(widen(query), keys.shape[1])
     scores = tf.matmul(rows, widen(keys), transpose_b=True)
     return _ungrouped(scores, query)
+
+
+def head_weights(query, keys, mask=None, bias: Any = None) -> tf.Tensor:
+    """softmax(q·k + bias) under a mask.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
+    return biased_weights(head_scores(query, keys), query, mask, bias)
+
+
+def biased_weights(scores, query, mask=None, bias: Any = None) -> tf.Tensor:
+    """softmax(scores + bias), zeros where the mask is False or the bias -inf.  [B, H, T, S].
+
+    `bias` broadcasts to the scores, or is a function from the query heads [B, H, T, Dk] to it.
+    """
+    if bias is not None:
+        bias = tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
+        check_broadcast("bias", bias, scores, "B, H, T, S")
+        visible = bias > -float("inf")
+        scores += tf.where(visible, bias, 0.0)
+        mask = visible if mask is None else visible & mask
+    return softmax(scores, mask)
 
 
 def head_contexts(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -24,7 +24,7 @@ def check_head_shapes(query: Any, memory: Any = None, mask: Any = None) -> None:
         memory, letters = memory.keys, "B G S Dk"
     of_mask = "B? S"
     if mask is not None:
-        mask = mask if hasattr(mask, "shape") else tf.convert_to_tensor(mask)
+        mask = tf.convert_to_tensor(mask)
         if len(mask.shape) not in _MASKS:
             raise ValueError(
                 f"mask must be [B, S], [B, T, S] or [B, H, T, S]. Received: shape {mask.shape}"

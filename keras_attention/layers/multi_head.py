@@ -14,7 +14,7 @@ from keras_attention.functional.masks import finite_padding, steps_mask, zero_ma
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_head_shapes
 from keras_attention.layers.cores import CacheSlots, Core, Full
-from keras_attention.layers.cores.core import check_call, check_dropout
+from keras_attention.layers.cores.checks import check_call, check_dropout
 
 
 class Cache(NamedTuple):

@@ -5,14 +5,17 @@ import dataclasses
 import keras
 
 from keras_attention.functional.chunked import chunked_attention
-from keras_attention.functional.heads import head_contexts, head_mask, repeat_heads
-from keras_attention.layers.cores.core import Core, softmax_weights
+from keras_attention.functional.heads import head_contexts, head_mask, head_weights, repeat_heads
+from keras_attention.layers.cores.core import Core
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 @dataclasses.dataclass(frozen=True)
 class Chunked(Core):
     """What `Full` computes, `chunk` queries and slots at a time (Rabe and Staats, 2021).
+
+    O(T + S) memory, the gradient as in Dao et al. (2022, algorithm 4): see `chunked_attention`. The
+    weights never exist as a whole, so none are returned or dropped.
 
     >>> import tensorflow as tf
     >>> from keras_attention.layers import MultiHeadAttention
@@ -34,4 +37,4 @@ class Chunked(Core):
         return chunked_attention(query, keys, values, mask, causal, self.chunk), None
 
     def step(self, query, keys, values, *, mask, bias=None, **_):
-        return head_contexts(softmax_weights(query, keys, mask, bias), values)
+        return head_contexts(head_weights(query, keys, mask, bias), values)

@@ -6,11 +6,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from keras_attention.functional.dtypes import widen
-from keras_attention.functional.heads import head_scores
-from keras_attention.functional.normalizers import softmax
-from keras_attention.functional.shapes import check_broadcast
-
 
 class CacheSlots(NamedTuple):
     """The steps that the slots of a cache hold: slot m is hypothesis m mod K at step m // K.
@@ -116,54 +111,3 @@ class Core:
     @classmethod
     def from_config(cls, config: dict) -> "Core":
         return cls(**config)
-
-
-def check_call(core: Core, memory: Any, mask: Any, bias: Any, return_weights: bool) -> None:
-    """Raise ValueError for an argument of a call that the core declares it does not support."""
-    if memory is not None and not core.takes_memory:
-        raise ValueError(
-            f"{core} compares positions within one sequence, the query [B, T, D]: leave memory "
-            "out. Received: a memory"
-        )
-    if mask is not None and len(mask.shape) != 2 and not core.takes_pair_masks:
-        raise ValueError(
-            f"{core} computes no [T, S] weights, so mask must be [B, S] (S = T without a memory). "
-            f"Received: shape {mask.shape}"
-        )
-    if bias is not None and not core.takes_bias:
-        raise ValueError(
-            f"{core} has no [T, S] scores to add a bias to: leave bias out. Received: a bias"
-        )
-    if return_weights and not core.returns_weights:
-        raise ValueError(
-            f"{core} computes no [T, S] weights: leave return_weights out, or use the core Full(). "
-            f"Received: return_weights={return_weights}"
-        )
-
-
-def check_dropout(core: Core, rate: float) -> None:
-    """Raise ValueError for a dropout of weights that the core does not compute."""
-    if rate and not core.applies_dropout:
-        raise ValueError(
-            f"{core} computes no weights that could be dropped: dropout must be 0. "
-            f"Received: dropout={rate}"
-        )
-
-
-def weigh_scores(scores, query, mask=None, bias: Any = None) -> tf.Tensor:
-    """softmax(scores + bias), zeros where the mask is False or the bias -inf.  [B, H, T, S].
-
-    `bias` broadcasts to the scores, or is a function from the query heads [B, H, T, Dk] to it.
-    """
-    if bias is not None:
-        bias = tf.cast(bias(widen(query)) if callable(bias) else bias, scores.dtype)
-        check_broadcast("bias", bias, scores, "B, H, T, S")
-        visible = bias > -float("inf")
-        scores += tf.where(visible, bias, 0.0)
-        mask = visible if mask is None else visible & mask
-    return softmax(scores, mask)
-
-
-def softmax_weights(query, keys, mask=None, bias: Any = None) -> tf.Tensor:
-    """softmax(q·k + bias) under a mask.  [B, H, T, Dk], [B, G, S, Dk] -> [B, H, T, S]."""
-    return weigh_scores(head_scores(query, keys), query, mask, bias)

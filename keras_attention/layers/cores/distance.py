@@ -5,9 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.heads import head_contexts, head_mask, head_scores
+from keras_attention.functional.heads import biased_weights, head_contexts, head_mask, head_scores
 from keras_attention.functional.shapes import sizes
-from keras_attention.layers.cores.core import CacheSlots, Core, weigh_scores
+from keras_attention.layers.cores.core import CacheSlots, Core
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -15,7 +15,10 @@ from keras_attention.layers.cores.core import CacheSlots, Core, weigh_scores
 class Distance(Core):
     """softmax(q·k / sqrt(Dk) - alpha |i - j|) over one direction (Im and Cho, 2017, section 3).
 
-    `forward` True looks at j < i, False at j > i, None at all steps and its own.
+    A query that may see nothing, as the first one forward, gets zeros.
+
+    Fields: `alpha`, at least 0, the penalty per step (1.5 in the paper); `forward` True looks at
+    j < i, False at j > i, None at all steps and at itself.
 
     >>> from keras_attention.layers import MultiHeadAttention
     >>> layer = MultiHeadAttention(1, core=Distance(alpha=1.5, forward=None))
@@ -56,4 +59,4 @@ class Distance(Core):
             mask = directed if mask is None else directed & mask
         scores = head_scores(query, keys)
         scores -= self.alpha * tf.cast(tf.abs(distances), scores.dtype)
-        return weigh_scores(scores, query, mask, bias)
+        return biased_weights(scores, query, mask, bias)

@@ -5,9 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.heads import head_contexts, head_mask
+from keras_attention.functional.heads import head_contexts, head_mask, head_weights
 from keras_attention.functional.shapes import sizes
-from keras_attention.layers.cores.core import Core, softmax_weights
+from keras_attention.layers.cores.core import Core
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -27,8 +27,8 @@ class Full(Core):
         self, query, keys, values, *, mask=None, bias=None, causal=False, dropout=tf.identity, **_
     ):
         mask = head_mask(mask, causal, sizes(query)[2], sizes(keys)[2])
-        weights = softmax_weights(query, keys, mask, bias)
+        weights = head_weights(query, keys, mask, bias)
         return head_contexts(dropout(weights), values), weights
 
     def step(self, query, keys, values, *, mask, bias=None, **_):
-        return head_contexts(softmax_weights(query, keys, mask, bias), values)
+        return head_contexts(head_weights(query, keys, mask, bias), values)

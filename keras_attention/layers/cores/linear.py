@@ -15,8 +15,8 @@ from keras_attention.layers.cores.core import Core
 class Linear(Core):
     """Weights in proportion to phi(q)·phi(k), phi = elu + 1 (Katharopoulos et al., 2020, eq. 5).
 
-    The query is not scaled. A decoding step reads the keys and values of the cache;
-    `LinearAttentionCell` keeps sums of constant size instead.
+    O(T + S): see `linear_attention`. The query is not scaled. A decoding step reads the keys and
+    values of the cache; `LinearAttentionCell` keeps sums of constant size instead.
 
     >>> from keras_attention.layers import MultiHeadAttention
     >>> MultiHeadAttention(2, core=Linear())(tf.ones([1, 5, 8]), causal=True).shape

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from keras_attention.functional.heads import head_contexts, head_mask, head_scores
+from keras_attention.functional.heads import biased_weights, head_contexts, head_mask, head_scores
 from keras_attention.functional.masks import steps_before
 from keras_attention.functional.relative import (
     relative_context,
@@ -14,16 +14,23 @@ from keras_attention.functional.relative import (
     row_scores,
 )
 from keras_attention.functional.shapes import sizes
-from keras_attention.layers.cores.core import Core, weigh_scores
+from keras_attention.layers.cores.core import Core
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 @dataclasses.dataclass(frozen=True)
 class Relative(Core):
-    """Keys and values that depend on the distance, up to `reach` (Shaw et al., 2018, eqs. 1 to 5).
+    """Keys and values that depend on the distance, up to k (Shaw et al., 2018, eqs. 1 to 5).
 
-    The layer owns two tables of 2 reach + 1 vectors, `key_table` and `value_table`, of all heads
-    or (`share_heads=False`) of each. The queries are the last T of the S steps of a memory.
+        e_ij = q_i·(k_j + a^K_{clip(j - i, -k, k)}) / sqrt(Dk)
+        z_i = sum_j softmax_j(e_ij) (v_j + a^V_{clip(j - i, -k, k)})
+
+    It replaces sinusoids. The layer owns two tables of 2k + 1 vectors, `key_table` and
+    `value_table`; no vector for every pair of steps is stored. With tables of zeros it is `Full`.
+    The queries are the last T of the S steps of a memory.
+
+    Fields: `reach` k, at least 0 (16 in the paper's base model); `share_heads` one pair of tables
+    for all heads (the paper's big model), or one for each (its base model).
 
     >>> from keras_attention.layers import MultiHeadAttention
     >>> layer = MultiHeadAttention(2, core=Relative(reach=4))
@@ -63,7 +70,7 @@ class Relative(Core):
         scores = head_scores(query, keys)
         scores += relative_scores(query, key_table, tf.shape(keys)[2], offset)
         mask = head_mask(mask, causal, sizes(query)[2], sizes(keys)[2])
-        weights = weigh_scores(scores, query, mask, bias)
+        weights = biased_weights(scores, query, mask, bias)
         kept = tf.cast(dropout(weights), values.dtype)
         return head_contexts(kept, values) + relative_context(kept, value_table, offset), weights
 
@@ -72,5 +79,5 @@ class Relative(Core):
         distances = tf.clip_by_value(slots.distances(query, keys), -self.reach, self.reach)
         rows = self.reach - distances  # [T, M]
         scores = head_scores(query, keys) + row_scores(query, key_table, rows)
-        weights = tf.cast(weigh_scores(scores, query, mask, bias), values.dtype)
+        weights = tf.cast(biased_weights(scores, query, mask, bias), values.dtype)
         return head_contexts(weights, values) + row_contexts(weights, value_table, rows)

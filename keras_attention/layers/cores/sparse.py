@@ -7,10 +7,10 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.banded import banded_attention
-from keras_attention.functional.heads import head_contexts, repeat_heads
+from keras_attention.functional.heads import head_contexts, head_weights, repeat_heads
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.sparse import fixed_attention, strided_attention
-from keras_attention.layers.cores.core import CacheSlots, Core, softmax_weights
+from keras_attention.layers.cores.core import CacheSlots, Core
 
 
 class SparseCore(Core, abc.ABC):
@@ -36,13 +36,16 @@ class SparseCore(Core, abc.ABC):
 
     def step(self, query, keys, values, *, mask, slots, bias=None, **_):
         mask &= self.sees(query, keys, slots)
-        return head_contexts(softmax_weights(query, keys, mask, bias), values)
+        return head_contexts(head_weights(query, keys, mask, bias), values)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 @dataclasses.dataclass(frozen=True)
 class Banded(SparseCore):
     """Step i looks at the steps with |i - j| <= radius (Vaswani et al., 2017, section 4).
+
+    The paper's r is 2 radius + 1. Time and memory are O(T radius): see `banded_attention`. A stack
+    of L layers connects steps L radius apart.
 
     >>> from keras_attention.layers import MultiHeadAttention
     >>> MultiHeadAttention(2, core=Banded(radius=1))(tf.ones([1, 5, 8])).shape
@@ -67,8 +70,12 @@ class Banded(SparseCore):
 class Strided(SparseCore):
     """Step i looks at `stride` steps before it, and every stride-th one (Child et al., 2019, 4.3).
 
-    Hop 1 is |i - j| <= stride, hop 2 is (i - j) mod stride = 0, None their union; causal unless
-    `causal=False`.
+    O(T (stride + T / stride)), least for a stride of sqrt(T): see `strided_attention`. From any
+    step, two layers reach all steps before it. Causal unless `causal=False`: then it is local,
+    atrous, or sparse attention (Su, 2019, kexue.fm).
+
+    Fields: `stride`; `hop` 1 is |i - j| <= stride, 2 is (i - j) mod stride = 0, None their union.
+    Alternate 1 and 2 in a stack, or add the outputs of both: the paper's factorised forms.
 
     >>> from keras_attention.layers import MultiHeadAttention
     >>> MultiHeadAttention(2, core=Strided(stride=3))(tf.ones([1, 9, 8])).shape
@@ -83,8 +90,8 @@ class Strided(SparseCore):
     def __post_init__(self):
         if self.stride < 1 or self.hop not in (None, 1, 2):
             raise ValueError(
-                "stride must be at least 1, and hop 1, 2, or None for both. Received: "
-                f"stride={self.stride}, hop={self.hop!r}"
+                "stride must be at least 1, and hop 1, 2, or None for both. "
+                f"Received: stride={self.stride}, hop={self.hop!r}"
             )
 
     def attend(self, query, keys, values, mask, causal, normalize):
@@ -103,8 +110,10 @@ class Strided(SparseCore):
 class Fixed(SparseCore):
     """Step i looks at its block, and the last steps of earlier blocks (Child et al., 2019, 4.3).
 
-    Blocks are `stride` steps long, and later blocks look at the last `summary` of them. Hop 1 is
-    its own block, hop 2 the summaries, None their union. Always causal.
+    Always causal, at O(T (stride + summary T / stride)): see `fixed_attention`.
+
+    Fields: `stride`, the length of a block; `summary`, how many of its last steps later blocks look
+    at; `hop` 1 is the own block so far, 2 the summaries, None their union.
 
     >>> from keras_attention.layers import MultiHeadAttention
     >>> MultiHeadAttention(2, core=Fixed(stride=3))(tf.ones([1, 9, 8])).shape
