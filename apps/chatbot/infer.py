@@ -100,7 +100,7 @@ def read(
             f"a first line may have {limit} characters, for its match must be as long. Received: "
             f"{len(text)}. No reply."
         )
-    tokens = int(found.lengths[0])
+    tokens = found.lengths.numpy()[0]
     if tokens > limit:
         return text, f"only the first {limit} of its {tokens} tokens are read."
     return source, None
