@@ -77,8 +77,11 @@ def tensors_of(values: Any) -> Any:
 
 
 def state_width(size: Any) -> Any:
-    """A width as `RNN` reads it in `state_size`; one not known yet is None, in Keras 2 a shape."""
-    if isinstance(size, int):
+    """A width as `RNN` reads it in `state_size`; one not known yet is None, in Keras 2 a shape.
+
+    `()`, no state, stays so.
+    """
+    if isinstance(size, int) or size == ():
         return size
     return None if KERAS_3 else tf.TensorShape([None])
 

@@ -12,6 +12,7 @@ from keras_attention.backend.keras import no_autograph, open_for_layers
 from keras_attention.backend.states import describe
 from keras_attention.functional import Memory
 from keras_attention.seq2seq import AttentionMechanism
+from keras_attention.seq2seq.bound_attention import Binding
 
 
 class _Contrib(AttentionMechanism):
@@ -42,7 +43,7 @@ class _Contrib(AttentionMechanism):
 
     @_keys.setter
     def _keys(self, keys: tf.Tensor) -> None:
-        self._bound = self._memory(None)._replace(keys=keys)
+        self._bound = Binding(self.bound_memory._replace(keys=keys), 1)
 
     @property
     def _values(self) -> tf.Tensor:
@@ -50,11 +51,11 @@ class _Contrib(AttentionMechanism):
 
     @_values.setter
     def _values(self, values: tf.Tensor) -> None:
-        self._bound = self._memory(None)._replace(values=values)
+        self._bound = Binding(self.bound_memory._replace(values=values), 1)
 
     def _probability_fn(self, score: tf.Tensor, previous_alignments: tf.Tensor) -> tf.Tensor:
         """The alignments [N, S] for scores [N, S] of the bound memory, which masks them."""
-        mask = self._memory(None).mask[:, None]
+        mask = self.bound_memory.mask[:, None]
         return self._normalize(score[:, None], mask, previous_alignments)[0][:, 0]
 
     @no_autograph
@@ -63,12 +64,18 @@ class _Contrib(AttentionMechanism):
         inputs = query if isinstance(query, (list, tuple)) or kwargs else [query, state]
         return super().__call__(inputs, **kwargs)
 
-    def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
-        prepared = super().prepare_memory(memory, memory_sequence_length, memory_mask)
+    def attend_rows(self, query, memory, state, beam_width, training=None):
+        """A subclass may have its own `__call__(query, state)`, which sees the bound memory."""
+        with self.bound_to(memory, beam_width):
+            alignments, state = self(query, state)
+            return self.read(alignments), alignments, state
+
+    def project_memory(self, memory, mask=None):
+        projected = super().project_memory(memory, mask)
         if self._key_value_fn is None:
-            return prepared
-        keys, values = self._key_value_fn(prepared.keys, prepared.values)
-        return Memory(keys, values, prepared.mask)
+            return projected
+        keys, values = self._key_value_fn(projected.keys, projected.values)
+        return Memory(keys, values, projected.mask)
 
     def _normalize(self, scores, mask, state):
         if self._never is not None:
@@ -305,7 +312,7 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
             initial_cell_state,
             name,
             attention_layer,
-            attention_fn and _asking_the_mechanism_itself(attention_fn),
+            attention_fn,
             dtype=dtype,
         )
 
@@ -370,8 +377,3 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
 
 def _with_time(state, time) -> AttentionWrapperState:
     return AttentionWrapperState(time=time, **state._asdict())
-
-
-def _asking_the_mechanism_itself(attention_fn):
-    """contrib's function calls `mechanism(query, state)`; what the wrapper hands on does not."""
-    return lambda bound, *rest: attention_fn(bound._mechanism, *rest)

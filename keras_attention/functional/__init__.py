@@ -44,6 +44,7 @@ from keras_attention.functional.normalizers import (
     sampled,
     softmax,
     sparsemax,
+    with_initial_state,
 )
 from keras_attention.functional.pairwise import average, concatenation
 from keras_attention.functional.penalties import redundancy
@@ -157,5 +158,6 @@ __all__ = [
     "window",
     "window_merge",
     "window_partition",
+    "with_initial_state",
     "write_memory",
 ]

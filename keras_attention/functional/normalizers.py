@@ -5,6 +5,7 @@ True = may look, and broadcasts to the scores (else ValueError); a row that may 
 zeros.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,6 +22,27 @@ def _masked(scores: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
         return scores
     check_broadcast("mask", mask, scores, "..., S")
     return tf.where(mask, scores, scores.dtype.min / 2)
+
+
+def with_initial_state(initial_state: Callable) -> Callable:
+    """Decorate a normaliser with a state, so that a decoder can begin with it.
+
+    `initial_state(batch_size N, steps S, dtype) -> [N, S]` is the state before the first query of
+    a normaliser `(scores [N, T, S], mask, state [N, S]) -> (weights [N, T, S], state [N, S])`.
+
+    >>> @with_initial_state(lambda batch_size, steps, dtype: tf.zeros([batch_size, steps], dtype))
+    ... def less_of_the_same(scores, mask, state):
+    ...     weights = softmax(scores - state[:, None], mask)
+    ...     return weights, state + tf.reduce_sum(weights, 1)
+    >>> less_of_the_same.initial_state(2, 3, tf.float32).shape
+    TensorShape([2, 3])
+    """
+
+    def decorate(normalize):
+        vars(normalize)["initial_state"] = initial_state
+        return normalize
+
+    return decorate
 
 
 @keras.saving.register_keras_serializable("keras_attention")

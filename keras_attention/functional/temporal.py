@@ -6,10 +6,16 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.normalizers import softmax
+from keras_attention.functional.normalizers import softmax, with_initial_state
 from keras_attention.functional.shapes import check_shapes
 
 
+def first_log_sums(batch_size: Any, steps: Any, dtype: Any) -> tf.Tensor:
+    """The state of `temporal_softmax` before the first query: log 0.  -> [N, S]."""
+    return tf.fill(tf.stack([batch_size, steps]), tf.constant(-float("inf"), dtype))
+
+
+@with_initial_state(first_log_sums)
 @keras.saving.register_keras_serializable("keras_attention")
 def temporal_softmax(scores: Any, mask: Any = None, state: Any = None) -> tuple:
     """Each slot's exp(score) over the sum of its earlier ones, made to sum to 1 over S (eq. 3, 4).

@@ -30,6 +30,7 @@ from keras_attention.layers.intra_decoder import (
 from keras_attention.layers.linear import LinearAttentionCell
 from keras_attention.layers.local import LocalMonotonicAttention, LocalPredictiveAttention
 from keras_attention.layers.memory import NTMCell, NTMState
+from keras_attention.layers.memory_attention import MemoryAttention
 from keras_attention.layers.mixing import MixerBlock
 from keras_attention.layers.multi_head import Cache, MultiHeadAttention
 from keras_attention.layers.non_local import (
@@ -92,6 +93,7 @@ __all__ = [
     "LocalMonotonicAttention",
     "LocalPredictiveAttention",
     "LocationScore",
+    "MemoryAttention",
     "MemoryEfficientAttention",
     "MixerBlock",
     "MultiHeadAttention",

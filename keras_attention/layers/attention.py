@@ -11,13 +11,14 @@ from keras_attention.functional import Memory, cosine, dot, scaled_dot, softmax
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_shapes
+from keras_attention.layers.memory_attention import MemoryAttention
 
 _OF_ONE_WIDTH = (dot, scaled_dot, cosine)
 _PARTS = ("score", "normalize")
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Attention(Layer):
+class Attention(MemoryAttention, Layer):
     """What fits the query, summed: normalise(score(q, k)) v.  [B, T, D], [B, S, D'] -> [B, T, D''].
 
         a_t = normalise_s(score(W_q h_t, W_k m_s))        c_t = sum_s a_t(s) W_v m_s
@@ -163,16 +164,69 @@ class Attention(Layer):
     def weigh(self, query, memory: Memory, mask, state=None) -> tuple[tf.Tensor, Any]:
         """[B, T, D], `Memory`, [B, 1 or T, S] -> weights [B, T, S] float32 or wider, next state."""
         check_shapes(query=("B T D", query), memory=("B S D'", memory.keys), mask=("B? T? S", mask))
+        result = self.normalize(
+            self.scores(query, memory), mask, *([] if state is None else [state])
+        )
+        return result if isinstance(result, tuple) else (result, None)
+
+    def scores(self, query, memory: Memory) -> tf.Tensor:
+        """score(W_q h_t, W_k m_s).  [B, T, D], `Memory` -> [B, T, S]."""
         if self.query_layer is not None:
             query = self.query_layer(query)
         scores = self.score(query, memory.keys)
         check_shapes(memory=("B S D'", memory.keys), score=("B T S", scores))
-        result = self.normalize(scores, mask, *([] if state is None else [state]))
-        return result if isinstance(result, tuple) else (result, None)
+        return scores
 
     def read(self, weights, memory: Memory) -> tf.Tensor:
         """The weighted sum of the values.  [B, T, S], `Memory` -> [B, T, D'']."""
         return tf.matmul(tf.cast(weights, memory.values.dtype), memory.values)
+
+    # -- step by step, see `MemoryAttention`
+
+    def attend(self, query, memory: Memory, state=(), training=None):
+        """One step of K hypotheses.  -> context [B, K, D''], weights [B, K, S], state [B, K, S]."""
+        scores, mask = self.scores(query, memory), memory.mask[:, None]
+        if not self._carries_state:
+            weights = self.normalize(scores, mask)
+            if isinstance(weights, tuple):
+                raise ValueError(
+                    "A decoder needs the state that normalize begins with: decorate the function "
+                    "by functional.with_initial_state, or give a layer a method initial_state("
+                    f"batch_size, steps, dtype). Received: normalize={self.normalize}"
+                )
+            return self.read(weights, memory), weights, ()
+        # A hypothesis has a state of its own: each is a row with one query.
+        batch, beams, steps = tf.unstack(tf.shape(scores))
+        rows = [tf.reshape(x, [batch * beams, -1, steps]) for x in (scores, state)]
+        mask = tf.repeat(mask, beams, axis=0)
+        weights, state = self.normalize(rows[0], mask, tf.cast(rows[1], scores.dtype)[:, 0])
+        weights, state = (tf.reshape(x, tf.shape(scores)) for x in (weights, state))
+        return self.read(weights, memory), weights, state
+
+    @property
+    def _carries_state(self) -> bool:
+        return getattr(self.normalize, "initial_state", None) is not None
+
+    @property
+    def state_size(self) -> Any:
+        """That of the normaliser's state [N, S], if it has one."""
+        return tf.TensorShape([None]) if self._carries_state else ()
+
+    def initial_state(self, batch_size, dtype, memory: Memory) -> Any:
+        """The state that the normaliser begins with, if it has one.  -> [N, S] or ()."""
+        if not self._carries_state:
+            return ()
+        steps = memory.mask.shape[1] or tf.shape(memory.mask)[1]
+        return self.normalize.initial_state(batch_size, steps, dtype)
+
+    def context_width(self, query_width, memory_width) -> int:
+        """`value_units`, or that of the memory."""
+        return self.value_units or memory_width
+
+    @property
+    def memory_width(self) -> int | None:
+        """D' of the memory that the projections are built for."""
+        return self._widths.get("memory")
 
     def get_config(self) -> dict:
         units = {name: getattr(self, name) for name in ("query_units", "key_units", "value_units")}

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_attention.backend.saving import deserialize
 from keras_attention.functional import (
+    Memory,
     entropy,
     hardmax,
     log_prob_of_choice,
@@ -19,6 +20,7 @@ from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
 from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.attention import Attention
+from keras_attention.layers.memory_attention import MemoryAttention
 
 
 class Choice(NamedTuple):
@@ -36,7 +38,7 @@ class Choice(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class HardAttention(Layer):
+class HardAttention(MemoryAttention, Layer):
     """The value of one slot, drawn with the weights of an attention (Xu et al., 2015, 4.1).
 
         s_t ~ Multinoulli(alpha_t)        z_t = the value of s_t
@@ -92,12 +94,30 @@ class HardAttention(Layer):
         """See the class."""
         memory, mask = self.attention.prepare(memory, mask, memory_mask)
         weights, _ = self.attention.weigh(query, memory, mask)
-        drawn = self._draw(weights) if training else hardmax(weights, weights > 0)
-        drawn = tf.stop_gradient(drawn)
+        drawn = self._choose(weights, training)
         context = self.attention.read(drawn, memory)
         if not return_choice:
             return context
         return Choice(context, weights, log_prob_of_choice(drawn, weights), entropy(weights))
+
+    def attend(self, query, memory: Memory, state=(), training=None):
+        """One step of K hypotheses.  -> context [B, K, D], weights [B, K, S], state."""
+        weights, _ = self.attention.weigh(query, memory, memory.mask[:, None])
+        return self.attention.read(self._choose(weights, training), memory), weights, state
+
+    def context_width(self, query_width, memory_width) -> int:
+        """That of the attention that weighs."""
+        return self.attention.context_width(query_width, memory_width)
+
+    @property
+    def memory_width(self) -> int | None:
+        """That of the attention that weighs."""
+        return self.attention.memory_width
+
+    def _choose(self, weights, training):
+        """One slot for each query, a constant to the gradient.  [B, T, S]."""
+        drawn = self._draw(weights) if training else hardmax(weights, weights > 0)
+        return tf.stop_gradient(drawn)
 
     def _draw(self, weights):
         rows = tf.random.uniform([tf.shape(weights)[0], 1, 1], seed=self.seed)

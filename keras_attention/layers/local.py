@@ -7,14 +7,15 @@ import keras
 import tensorflow as tf
 
 from keras_attention.backend.saving import deserialize
-from keras_attention.functional import widen
+from keras_attention.functional import Memory, widen
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
 from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.attention import Attention
+from keras_attention.layers.memory_attention import MemoryAttention
 
 
-class _LocalAttention(Layer):
+class _LocalAttention(MemoryAttention, Layer):
     """What local-m and local-p share: the window |s - p_t| <= D around the places they choose.
 
     Places count the real slots of a row from 0, so padding on either side moves nothing.
@@ -43,15 +44,33 @@ class _LocalAttention(Layer):
         """See the class."""
         memory, mask = self.attention.prepare(memory, mask, memory_mask)
         check_shapes(query=("B T D", query), memory=("B S D'", memory.keys), mask=("B? T? S", mask))
-        real = tf.cast(memory.mask, tf.int32)
-        places = self._places(query, tf.reduce_sum(real, 1), start)  # [B, T]
-        slots = tf.cast(tf.cumsum(real, 1) - 1, places.dtype)  # [B, S]
+        places = self._places(query, _lengths(memory), start)  # [B, T]
+        weights = self._weigh_window(query, memory, mask, places)
+        context = self.attention.read(weights, memory)
+        return (context, tf.cast(weights, context.dtype)) if return_weights else context
+
+    def _weigh_window(self, query, memory, mask, places):
+        """[B, T, D'], `Memory`, [B, 1 or T, S], places [B, T] -> weights [B, T, S]."""
+        slots = tf.cast(tf.cumsum(tf.cast(memory.mask, tf.int32), 1) - 1, places.dtype)  # [B, S]
         distance = tf.abs(tf.expand_dims(slots, 1) - tf.expand_dims(places, 2))  # [B, T, S]
         near = distance <= tf.cast(self.radius, distance.dtype)
         weights, _ = self.attention.weigh(query, memory, mask & near)
-        weights = self._favour(weights, tf.cast(distance, weights.dtype))
-        context = self.attention.read(weights, memory)
-        return (context, tf.cast(weights, context.dtype)) if return_weights else context
+        return self._favour(weights, tf.cast(distance, weights.dtype))
+
+    def attend(self, query, memory: Memory, state=(), training=None):
+        """One step of K hypotheses.  -> context [B, K, D''], weights [B, K, S], state."""
+        places, state = self._next_places(query, memory, state)
+        weights = self._weigh_window(query, memory, memory.mask[:, None], places)
+        return self.attention.read(weights, memory), weights, state
+
+    def context_width(self, query_width, memory_width) -> int:
+        """That of the attention within the window."""
+        return self.attention.context_width(query_width, memory_width)
+
+    @property
+    def memory_width(self) -> int | None:
+        """That of the attention within the window."""
+        return self.attention.memory_width
 
     def project_memory(self, memory, mask=None) -> Any:
         """Keys and values once per source: `Attention.project_memory`."""
@@ -79,6 +98,11 @@ class _LocalAttention(Layer):
             self.build((None, None, config["widths"]["query"]), None)
 
 
+def _lengths(memory: Memory) -> tf.Tensor:
+    """How many real slots each row has.  [B]."""
+    return tf.reduce_sum(tf.cast(memory.mask, tf.int32), 1)
+
+
 @keras.saving.register_keras_serializable("keras_attention")
 class LocalMonotonicAttention(_LocalAttention):
     """local-m: query t looks at the slots t - D to t + D (Luong et al., 2015, section 3.2).
@@ -92,8 +116,9 @@ class LocalMonotonicAttention(_LocalAttention):
 
     Call: `(query [B, T, D'], memory, mask=None, memory_mask=None, start=0, return_weights=False)`
     -> context [B, T, D'']; with `return_weights` also the weights [B, T, S]. `start`, a number or
-    [B], is the t of the first query, from 0; the others are those of `Attention`. Raises
-    ValueError for D < 1.
+    [B], is the t of the first query, from 0; the others are those of `Attention`. In an RNN decoder
+    the state is a one-hot [N, S] of the next place, exact in every dtype. Raises ValueError for
+    D < 1.
 
     >>> layer = LocalMonotonicAttention(radius=1)
     >>> _, weights = layer(tf.zeros([1, 2, 1]), tf.ones([1, 4, 1]), return_weights=True)
@@ -109,6 +134,23 @@ class LocalMonotonicAttention(_LocalAttention):
 
     def _favour(self, weights, distance):
         return weights
+
+    def _next_places(self, query, memory, state):
+        places = tf.argmax(state, -1, tf.int32)  # [B, K]
+        last = tf.maximum(_lengths(memory) - 1, 0)[:, None]
+        following = tf.one_hot(tf.minimum(places + 1, last), tf.shape(state)[-1], dtype=state.dtype)
+        following = tf.ensure_shape(following, state.shape)
+        return tf.cast(places, widen(query).dtype), following
+
+    @property
+    def state_size(self) -> Any:
+        """S."""
+        return tf.TensorShape([None])
+
+    def initial_state(self, batch_size, dtype, memory: Memory) -> tf.Tensor:
+        """The first query looks at the place 0.  -> [N, S]."""
+        steps = memory.mask.shape[1] or tf.shape(memory.mask)[1]
+        return tf.one_hot(tf.zeros([batch_size], tf.int32), steps, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -163,6 +205,9 @@ class LocalPredictiveAttention(_LocalAttention):
         w_p, v_p = (tf.cast(weight, query.dtype) for weight in (self.w_p, self.v_p))
         share = tf.sigmoid(tf.matmul(tf.tanh(tf.matmul(query, w_p)), v_p))[..., 0]  # [B, T]
         return tf.cast(tf.expand_dims(lengths, 1), share.dtype) * share
+
+    def _next_places(self, query, memory, state):
+        return self._places(query, _lengths(memory), 0), state
 
     def _favour(self, weights, distance):
         if math.isinf(self.radius):

@@ -6,14 +6,15 @@ import keras
 import tensorflow as tf
 
 from keras_attention.backend.saving import deserialize, serialize
-from keras_attention.functional import additive, copy_mixture, widen
+from keras_attention.functional import Memory, additive, copy_mixture, softmax, widen
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_shapes
+from keras_attention.layers.memory_attention import MemoryAttention
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PointerHead(Layer):
+class PointerHead(MemoryAttention, Layer):
     """An attention whose scores are the answer: a step of the source (Vinyals et al., 2015).
 
         u_j = v . tanh(W_1 e_j + W_2 d_i)        p(C_i = j) = softmax_j(u_j)
@@ -31,7 +32,8 @@ class PointerHead(Layer):
         memory_mask: [B, S], boolean, True = may be chosen; None: the Keras mask of the memory.
         taken: [B, S] or [B, T, S], boolean, True = may not be chosen again.
     What may not be chosen has half of the lowest number, finite and of probability 0; where
-    nothing may be chosen all have.
+    nothing may be chosen all have. As the attention of an RNN decoder, the context is the memory
+    summed by p (the "glimpse" of Bello et al., 2017).
 
     Raises ValueError for units below 1, or a `taken` of another rank.
 
@@ -73,6 +75,26 @@ class PointerHead(Layer):
         if taken is not None:
             allowed &= ~_per_step(tf.cast(taken, tf.bool))
         return tf.where(allowed, logits, logits.dtype.min / 2)
+
+    def project_memory(self, memory, mask=None) -> Memory:
+        """W_1 e once per source, what is masked set to 0.  [B, S, D'], [B, S] -> `Memory`."""
+        check_shapes(memory=("B S D'", memory), memory_mask=("B? S", mask))
+        if mask is None:
+            mask = getattr(memory, "_keras_mask", None)
+        memory = tf.cast(zero_masked(memory, mask), self.compute_dtype)
+        mask = tf.ones(tf.shape(memory)[:2], tf.bool) if mask is None else tf.cast(mask, tf.bool)
+        return Memory(self.keys(memory), memory, mask)
+
+    def attend(self, query, memory: Memory, state=(), training=None):
+        """One step of K hypotheses.  -> context [B, K, D'], p [B, K, S], state."""
+        logits = additive(self.query(query), memory.keys, self.v)
+        weights = softmax(logits, memory.mask[:, None])
+        return tf.matmul(tf.cast(weights, memory.values.dtype), memory.values), weights, state
+
+    @property
+    def memory_width(self) -> int | None:
+        """D' that W_1 is built for."""
+        return self.keys.kernel.shape[0] if self.keys.built else None
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}

@@ -1,22 +1,24 @@
-"""The argument `memory`: a tensor that is not projected yet, or what `prepare_memory` gave."""
+"""The argument `memory`: a tensor that is not projected yet, or the `Memory` that it became."""
 
 from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.backend.keras import KerasTensor
 from keras_attention.functional import Memory
+from keras_attention.functional.masks import as_lengths
 
 
 def is_raw(memory: Any) -> bool:
-    """Whether a memory is a tensor [B, S, D] that was not prepared yet."""
-    return hasattr(memory, "shape")
+    """Whether a memory is a tensor [B, S, D] that is not projected yet."""
+    return not isinstance(memory, (list, tuple))
 
 
-def prepared(memory: Any) -> Memory:
-    """What `prepare_memory` gave, whatever has become of its type."""
+def as_memory(memory: Any) -> Memory:
+    """A projected memory. Keras may have made a plain list or tuple of it."""
     if len(memory) != 3 or not all(map(is_raw, memory)):
         raise ValueError(
-            "memory must be a tensor [B, S, D], or what prepare_memory gave. Received: "
+            "memory must be a tensor [B, S, D], or the result of prepare_memory. Received: "
             f"{type(memory).__name__} of {len(memory)}"
         )
     return Memory(*memory)
@@ -26,22 +28,96 @@ def refuse_both(lengths: Any, mask: Any) -> None:
     """ValueError where a memory is given lengths and a mask."""
     if lengths is not None and mask is not None:
         raise ValueError(
-            "memory_sequence_length and memory_mask cannot be used at the same time: they say the "
-            "same thing. Pass the one you have."
+            "memory_sequence_length and memory_mask cannot be used at the same time: both mark the "
+            "padding. Pass one of them. Received: both"
         )
 
 
 def resolve_memory_mask(arguments: dict) -> dict:
-    """The arguments of a call, with the Keras mask of a raw memory if nothing else is said."""
+    """The arguments of a call, with the Keras mask of a raw memory if no other is given."""
     memory = arguments.get("memory")
     lengths, mask = (arguments.get(f"memory_{name}") for name in ("sequence_length", "mask"))
     refuse_both(lengths, mask)
     if memory is None and not (lengths is None and mask is None):
         raise ValueError(
-            "memory_sequence_length and memory_mask belong to a memory that is handed over with "
-            "them as memory=. Received: no memory. A bound one has its own: see setup_memory."
+            "memory_sequence_length and memory_mask belong to a memory that is passed with them "
+            "as memory=. Received: no memory. A bound one has its own: see setup_memory."
         )
     implicit = getattr(memory, "_keras_mask", None) if tf.is_tensor(memory) else None
     if implicit is None or lengths is not None or mask is not None:
         return arguments
     return {**arguments, "memory_mask": implicit}
+
+
+def check_not_symbolic(memory: Any, lengths: Any, mask: Any) -> None:
+    """ValueError for a tensor of a functional model, which has no values to project."""
+    if any_symbolic(memory, lengths, mask):
+        raise ValueError(
+            "prepare_memory computes, and cannot take a tensor of a functional model that is "
+            "being made. Pass that tensor itself: mechanism([query, state], memory=memory, "
+            "memory_sequence_length=lengths), or memory=memory at the call of AttentionRNN or "
+            "BasicDecoder; or bind it by setup_memory(memory, lengths). Received: "
+            f"memory={memory}"
+        )
+
+
+def any_symbolic(*tensors: Any) -> bool:
+    """Whether one of them is a tensor of a functional model."""
+    return any(isinstance(tensor, KerasTensor) for tensor in tensors)
+
+
+def length_mask(lengths: Any, memory: tf.Tensor) -> tf.Tensor:
+    """`memory_sequence_length` [B] as the mask [B, S] of a memory [B, S, D].
+
+    ValueError for lengths that are not [B] whole numbers; InvalidArgumentError at run time for
+    lengths below 1 or beyond S.
+    """
+    lengths = as_lengths(lengths, "memory_sequence_length")
+    known, batch = lengths.shape, memory.shape[:1]
+    if known.rank is not None and (known.rank != 1 or not known.is_compatible_with(batch)):
+        raise ValueError(
+            "memory_sequence_length must hold one length for each row of the memory. Received: "
+            f"memory_sequence_length of shape {known}, memory of shape {memory.shape}"
+        )
+    steps = tf.shape(memory)[1]
+    checks = [
+        tf.debugging.assert_positive(
+            lengths,
+            message="All values in memory_sequence_length must be greater than zero. Use "
+            "memory_mask for a memory with empty rows.",
+        ),
+        tf.debugging.assert_less_equal(
+            lengths,
+            tf.cast(steps, lengths.dtype),
+            message="memory_sequence_length must not be longer than the memory [B, S, D]. "
+            "Is the memory time major?",
+        ),
+        tf.debugging.assert_equal(
+            tf.size(lengths),
+            tf.shape(memory)[0],
+            message="memory_sequence_length must hold one length for each row of memory.",
+        ),
+    ]
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return tf.sequence_mask(tf.identity(lengths), steps)
+
+
+def by_source(x: tf.Tensor, memory: Memory, beam_width: Any) -> tf.Tensor:
+    """The K rows of each source side by side.  [B*K, ...] -> [B, K, ...]."""
+    rows, sources = x.shape[0], memory.keys.shape[0]
+    beams = tf.get_static_value(beam_width)
+    if None not in (rows, sources, beams) and rows != sources * beams:
+        raise ValueError(
+            "The query must have beam_width rows for each row of the memory. Received: query "
+            f"with {rows} rows, memory with {sources}, beam_width={beam_width}. With beam "
+            "search, pass the memory as memory=, or tile it with tile_batch."
+        )
+    batch = tf.shape(memory.keys)[0]
+    return tf.reshape(x, tf.concat([[batch, beam_width], tf.shape(x)[1:]], 0))
+
+
+def by_row(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """One row for each hypothesis, as many as `like` [B*K, ...] has.  [B, K, ...] -> [B*K, ...]."""
+    rows = tf.reshape(x, tf.concat([tf.shape(like)[:1], tf.shape(x)[2:]], 0))
+    rows.set_shape([like.shape[0], *x.shape[2:]])
+    return rows

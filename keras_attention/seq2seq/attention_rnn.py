@@ -11,6 +11,7 @@ from keras_attention.decoding.initial_state import check_initial_state
 from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq._memory import resolve_memory_mask
+from keras_attention.seq2seq.attention_wrapper import AttentionWrapper
 from keras_attention.seq2seq.basic_decoder import only_one_state
 
 __all__ = ["AttentionRNN"]
@@ -37,7 +38,7 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
     """
 
     def __init__(self, cell: Any, *args, **kwargs):
-        if not hasattr(cell, "bound_to"):
+        if not isinstance(cell, AttentionWrapper):
             raise TypeError(
                 f"cell must be an AttentionWrapper. Received: {type(cell).__name__}; a cell that "
                 "attends to nothing goes into keras.layers.RNN."
@@ -53,10 +54,9 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
 
     @no_autograph
     def __call__(self, sequences, initial_state=None, mask=None, training=None, **memory):
-        memory = {
-            name: given for name, given in resolve_memory_mask(memory).items() if given is not None
-        }
-        self.cell._note_widths(memory.get("memory"))
+        memory = resolve_memory_mask(memory)
+        memory = {name: given for name, given in memory.items() if given is not None}
+        self.cell.build_for((None, sequences.shape[-1]), memory.get("memory"))
         build(self, tuple(sequences.shape))
         if initial_state is not None:
             check_initial_state(self.cell, initial_state, row_count(sequences))

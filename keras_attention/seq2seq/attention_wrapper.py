@@ -1,6 +1,5 @@
 """`AttentionWrapper`: any RNN cell, made to look at a memory at every step."""
 
-import collections
 import contextlib
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.backend.cells import takes
 from keras_attention.backend.keras import (
     DrawsMasks,
     DropoutMasks,
     KerasTensor,
-    as_tensors,
     build,
+    building,
     check_cell,
     deserialize,
     from_containers,
@@ -35,16 +33,22 @@ from keras_attention.backend.states import (
     check_dtypes,
     check_shapes,
     check_state,
-    check_structure,
     describe,
     is_floating,
     row_count,
 )
 from keras_attention.decoding import histories
-from keras_attention.functional import Memory, monotonic_attention, safe_cumprod
+from keras_attention.functional import monotonic_attention, safe_cumprod
 from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._memory import is_raw, prepared, resolve_memory_mask
+from keras_attention.seq2seq._memory import (
+    as_memory,
+    check_not_symbolic,
+    is_raw,
+    resolve_memory_mask,
+)
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
+from keras_attention.seq2seq.attention_state import AttentionWrapperState
+from keras_attention.seq2seq.bound_attention import bound
 from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention, hardmax
 from keras_attention.seq2seq.monotonic import (
     BahdanauMonotonicAttention,
@@ -63,89 +67,6 @@ __all__ = [
     "monotonic_attention",
     "safe_cumprod",
 ]
-
-
-class AttentionWrapperState(
-    collections.namedtuple(
-        "AttentionWrapperState",
-        ("cell_state", "attention", "alignments", "alignment_history", "attention_state"),
-    )
-):
-    """What a wrapped cell carries from step to step.
-
-    cell_state: the inner cell's own, in its own containers.
-    attention: [N, A], what the last step attended to, fed to the next.
-    alignments: [N, S], the weights of the last step (a tuple with several mechanisms).
-    alignment_history: () or a TensorArray of alignments, one entry a step (for each mechanism).
-    attention_state: what the mechanism carries, for most of them the alignments.
-    """
-
-    __slots__ = ()
-
-    def clone(self, **replacements) -> "AttentionWrapperState":
-        """A copy with some fields replaced by values of the same shape and type.
-
-        The containers stay those of this state: a GRU's state may be given as the bare tensor
-        that a GRU layer returns. Raises ValueError (InvalidArgumentError in a graph that cannot
-        know before) where a shape differs.
-        """
-        replacements = as_tensors(replacements)
-        replaced = self._replace(**replacements)
-        for field, value in replacements.items():
-            if field != "alignment_history":
-                check_structure(getattr(self, field), value, field)
-        message = (
-            "The shape of the AttentionWrapperState is expected to be same as the one to clone. "
-            "With beam search, tile the new value with tile_batch(value, beam_width) first."
-        )
-
-        def checked(old, new):
-            if not (tf.is_tensor(old) and tf.is_tensor(new)):
-                return new
-            if not old.shape.is_compatible_with(new.shape):
-                raise ValueError(f"{message} Expected: {old.shape}. Received: {new.shape}")
-            check_dtype(old.dtype, new, "The new value of an AttentionWrapperState")
-            if old.shape.is_fully_defined() and new.shape.is_fully_defined():
-                return new
-            same = tf.debugging.assert_equal(tf.shape(old), tf.shape(new), message=message)
-            with tf.control_dependencies([same]):
-                return tf.identity(new)
-
-        new = same_structure(self, replaced)
-        return tf.nest.map_structure(checked, self, new)
-
-
-class _BoundMechanism:
-    """A mechanism together with the memory of this call: what an `attention_fn` sees."""
-
-    def __init__(self, mechanism: AttentionMechanism, memory: Memory | None, beam_width: int):
-        self._mechanism, self._at = mechanism, {"memory": memory, "beam_width": beam_width}
-
-    def __call__(self, inputs):
-        if takes(type(self._mechanism).__call__, "memory"):
-            return self._mechanism(inputs, **self._at)
-        if self._at["memory"] is not None:
-            raise ValueError(
-                f"{type(self._mechanism).__name__} has a __call__ of its own that takes no memory: "
-                "bind the memory with setup_memory, or override scores(query, memory) instead of "
-                "__call__. Received: memory= at the call"
-            )
-        return self._mechanism(*inputs)  # contrib's __call__(query, state)
-
-    def read(self, alignments):
-        return self._mechanism.read(alignments, **self._at)
-
-    def __getattr__(self, name):
-        return getattr(self._mechanism, name)
-
-
-def _attend(mechanism, cell_output, attention_state, attention_layer):
-    """alignments, context, and the layer that joins the context with the cell's output."""
-    alignments, next_state = mechanism([cell_output, attention_state])
-    context = mechanism.read(alignments)
-    if attention_layer is None:
-        return context, alignments, next_state
-    return attention_layer(tf.concat([cell_output, context], 1)), alignments, next_state
 
 
 def _concat(inputs, attention):
@@ -209,12 +130,6 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         super().__init__(name=name, **kwargs)  # pyright: ignore[reportCallIssue]
         self._is_multi = isinstance(attention_mechanism, (list, tuple))
         mechanisms = list(attention_mechanism) if self._is_multi else [attention_mechanism]
-        for mechanism in mechanisms:
-            if not isinstance(mechanism, AttentionMechanism):
-                raise TypeError(
-                    "attention_mechanism must be an AttentionMechanism or a list of them. "
-                    f"Received: {type(mechanism).__name__}"
-                )
         check_cell(cell, needs_state_size=True)
         for argument, value in (
             ("cell_input_fn", cell_input_fn),
@@ -223,11 +138,11 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             if value is not None and not callable(value):
                 raise TypeError(f"{argument} must be callable. Received: {value!r}")
         self.cell = cell
-        self._mechanisms = mechanisms
+        self._mechanisms = [bound(mechanism) for mechanism in mechanisms]
         self._attention_layer_size = attention_layer_size
         self._attention_layers = self._make_layers(attention_layer_size, attention_layer)
         track(self, "cell", listed_cells(cell))
-        track(self, "_mechanism", mechanisms)
+        track(self, "_mechanism", self._mechanisms)
         track(self, "_attention_layer", self._attention_layers or ())
         self._given_layers = attention_layer is not None
         self._alignment_history = alignment_history
@@ -235,7 +150,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         self._attention_fn = attention_fn
         self._output_attention = output_attention
         self._initial_cell_state = initial_cell_state
-        self._value_widths = None
+        self._memory_widths: list | None = None  # of the memories that the weights are made for
 
     def _make_layers(self, sizes, layers) -> list | None:
         if sizes is not None and layers is not None:
@@ -266,42 +181,47 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
 
     @property
     def attention_mechanism(self):
-        """The mechanism, or the list of them."""
-        return self._mechanisms if self._is_multi else self._mechanisms[0]
+        """The attention, or the list of them."""
+        given = [getattr(mechanism, "attention", mechanism) for mechanism in self._mechanisms]
+        return given if self._is_multi else given[0]
 
     def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
-        """One memory for all mechanisms: what to hand over as `memory=` at each call."""
-        memories = [
-            mechanism.prepare_memory(memory, memory_sequence_length, memory_mask)
-            for mechanism in self._mechanisms
-        ]
+        """Mask and project a memory [B, S, D'] for every attention: to pass as `memory=`.
+
+        -> a `Memory`, or a list of them with several attentions.
+        """
+        memories = self._memories(memory, memory_sequence_length, memory_mask)
         return memories if self._is_multi else memories[0]
 
-    def _per_mechanism(self, memory, lengths=None, mask=None) -> list:
-        """One prepared memory per mechanism; None where the bound one is meant."""
-        if memory is None:
-            return [None] * len(self._mechanisms)
-        parts = self._parts(memory)
-        return [m._memory(part, lengths, mask) for m, part in zip(self._mechanisms, parts)]
+    def _memories(self, memory, lengths=None, mask=None) -> list:
+        """The projected memory of each attention; the bound ones if None is passed."""
+        projected = []
+        for mechanism, part in zip(self._mechanisms, self._parts(memory)):
+            if part is not None and is_raw(part):
+                check_not_symbolic(part, lengths, mask)
+                part = tf.convert_to_tensor(part)
+                if part.shape.rank == 3:  # else refused below
+                    self._build_attention(mechanism, part.shape[-1])
+            projected.append(mechanism.memory_of_call(part, lengths, mask))
+        return projected
 
     def _parts(self, memory) -> list:
-        """What was given for each mechanism: one raw memory is for all of them."""
-        if is_raw(memory):
+        """What was passed for each attention: one raw memory is for all of them."""
+        if memory is None or is_raw(memory):
             return [memory] * len(self._mechanisms)
         return list(memory) if self._is_multi else [memory]
 
-    @contextlib.contextmanager
     def bound_to(self, memory, memory_sequence_length=None, memory_mask=None):
         """Within: calls of this thread without memory= look at this one.
 
-        For loops that hand over no memory, such as that of `keras.layers.RNN`.
+        For loops that pass no memory, such as that of `keras.layers.RNN`.
         """
-        memories = self._per_mechanism(memory, memory_sequence_length, memory_mask)
-        with contextlib.ExitStack() as bindings:
+        bindings = contextlib.ExitStack()
+        if memory is not None:
+            memories = self._memories(memory, memory_sequence_length, memory_mask)
             for mechanism, known in zip(self._mechanisms, memories):
-                if known is not None:
-                    bindings.enter_context(AttentionMechanism._bound.within(mechanism, known))
-            yield
+                bindings.enter_context(mechanism.bound_to(known))
+        return bindings
 
     def _pack(self, items):
         return tuple(items) if self._is_multi else items[0]
@@ -311,26 +231,40 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
 
     # -- sizes
 
-    def _context_widths(self) -> list:
-        """Width of each mechanism's values, None where no memory has been seen."""
-        if self._value_widths is not None:
-            return list(self._value_widths)
-        return [
-            mechanism._memory_shape[-1] if mechanism._memory_shape else None
-            for mechanism in self._mechanisms
-        ]
+    def _widths_of(self, memory) -> list:
+        """D' of each memory, be it raw, projected or bound; None where there is none."""
 
-    def _attention_width(self, context_widths: list | None = None) -> int | None:
-        widths: list[Any] = context_widths or self._context_widths()
+        def width(mechanism, part):
+            if part is not None and is_raw(part):
+                return part.shape[-1]
+            values = getattr(as_memory(part), "values", None) if part is not None else None
+            known = mechanism.memory_width
+            return values.shape[-1] if known is None and values is not None else known
+
+        if memory is None and self._memory_widths is not None:
+            return list(self._memory_widths)
+        return [width(*pair) for pair in zip(self._mechanisms, self._parts(memory))]
+
+    def _attention_width(self, memory_widths: list | None = None) -> int | None:
+        """A: that of the attention layers, or of the contexts; None while it is not known."""
+        inner = output_width(self.cell)
+        memory_widths = self._widths_of(None) if memory_widths is None else memory_widths
+        widths: list[Any] = self._context_widths(memory_widths)
         if self._attention_layers is not None:
-            inner = output_width(self.cell)
             widths = [
-                getattr(layer, "units", None)  # a Dense layer knows, whatever it is given
+                getattr(layer, "units", None)  # a Dense layer knows, whatever its input
                 if width is None
                 else layer.compute_output_shape((None, inner + width))[-1]
                 for layer, width in zip(self._attention_layers, widths)
             ]
         return None if None in widths else int(sum(widths))
+
+    def _context_widths(self, memory_widths: list) -> list:
+        inner = output_width(self.cell)
+        return [
+            None if width is None else mechanism.context_width(inner, width)
+            for mechanism, width in zip(self._mechanisms, memory_widths)
+        ]
 
     @property
     def output_size(self) -> int | None:
@@ -341,6 +275,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
     def state_size(self) -> AttentionWrapperState:
         """Widths of the state's fields; None where they depend on a memory not yet seen."""
         alignments = self._pack([state_width(m.alignments_size) for m in self._mechanisms])
+        states = [state_width(mechanism.state_size) for mechanism in self._mechanisms]
         return AttentionWrapperState(
             cell_state=self.cell.state_size,
             attention=state_width(self._attention_width()),
@@ -348,7 +283,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             alignment_history=alignments
             if self._alignment_history
             else self._pack([()] * len(self._mechanisms)),
-            attention_state=self._pack([state_width(m.state_size) for m in self._mechanisms]),
+            attention_state=self._pack(states),
         )
 
     def compute_output_shape(self, input_shape, state_shape=None, memory_shape=None, **_) -> Any:
@@ -375,7 +310,12 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 alignment_history=(
                     alignments if self._alignment_history else self._pack([()] * count)
                 ),
-                attention_state=alignments,
+                attention_state=self._pack(
+                    [
+                        () if mechanism.state_size == () else shape
+                        for mechanism, shape in zip(self._mechanisms, self._unpack(alignments))
+                    ]
+                ),
             )
         width = attention if self._output_attention else output_width(self.cell)
         return (rows, width), state_shape
@@ -399,8 +339,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 batch_size = tf.shape(tf.nest.flatten(cell_state)[0])[0]
         if batch_size is None:
             raise ValueError("get_initial_state needs batch_size (or inputs). Received: neither.")
-        self._note_widths(memory)
-        memories = self._per_mechanism(memory)
+        memories = self._memories(memory)
         self._check_rows(batch_size, memories)
         if self._initial_cell_state is None:
             cell_state = zero_state(self.cell, batch_size, dtype)
@@ -410,7 +349,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         history = [histories.new(dtype, leaf.shape) if keep else () for leaf in alignments]
         return AttentionWrapperState(
             cell_state=cell_state,
-            attention=_zeros(batch_size, self._attention_width(), dtype),
+            attention=_zeros(batch_size, self._attention_width(self._widths_of(memory)), dtype),
             alignments=self._pack(alignments),
             alignment_history=self._pack(history),
             attention_state=self._pack(
@@ -419,8 +358,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         )
 
     def _check_rows(self, rows, memories) -> None:
-        for mechanism, known in zip(self._mechanisms, memories):
-            sources = tf.shape(mechanism._memory(known).mask)[0]
+        for memory in memories:
+            sources = tf.shape(memory.mask)[0]
             tf.debugging.assert_equal(
                 tf.math.floormod(rows, tf.maximum(sources, 1)),
                 0,
@@ -452,17 +391,6 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             check_dtypes(self.cell, state.cell_state, "cell_state")
         return state
 
-    def _note_widths(self, memory) -> None:
-        """What a memory, prepared, raw or bound, tells about the sizes of the weights."""
-
-        def values(mechanism, part):
-            if part is None:
-                return mechanism.values
-            return part if is_raw(part) else prepared(part).values
-
-        parts = [None] * len(self._mechanisms) if memory is None else self._parts(memory)
-        self._value_widths = tuple(values(*pair).shape[-1] for pair in zip(self._mechanisms, parts))
-
     # -- the step
 
     @no_autograph
@@ -476,9 +404,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 "steps, or call a BasicDecoder, whose last state has the history as a tensor. "
                 "Received: a symbolic call of a cell with alignment_history=True"
             )
-        if not self.built:
-            self._note_widths(memory)
-            build(self, inputs.shape)
+        self.build_for(inputs.shape, memory)
         if memory is not None:
             kwargs["memory"] = memory
         output, state = super().__call__(
@@ -512,14 +438,13 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 f"has width {output_width(self.cell)}. Received: output of shape "
                 f"{cell_output.shape}. Give {type(self.cell).__name__} an output_size."
             )
-        attention_fn = self._attention_fn or _attend
         answers = [
-            attention_fn(_BoundMechanism(mechanism, known, beam_width), cell_output, *rest)
-            for mechanism, known, *rest in zip(
+            self._attend(mechanism, cell_output, state, layer, memory, beam_width, training)
+            for mechanism, state, layer, memory in zip(
                 self._mechanisms,
-                self._per_mechanism(memory, memory_sequence_length, memory_mask),
                 self._unpack(state.attention_state),
                 self._attention_layers or [None] * len(self._mechanisms),
+                self._memories(memory, memory_sequence_length, memory_mask),
             )
         ]
         attentions, alignments, attention_states = zip(*answers)
@@ -533,6 +458,18 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         )
         return (attention if self._output_attention else cell_output), to_containers(next_state)
 
+    def _attend(self, mechanism, cell_output, state, layer, memory, beam_width, training):
+        """-> attention [N, A], alignments [N, S], next state of one attention."""
+        if self._attention_fn is not None:
+            with mechanism.bound_to(memory, beam_width):
+                return self._attention_fn(mechanism, cell_output, state, layer)
+        context, alignments, state = mechanism.attend_rows(
+            cell_output, memory, state, beam_width, training
+        )
+        if layer is None:
+            return context, alignments, state
+        return layer(tf.concat([cell_output, context], 1)), alignments, state
+
     def _write(self, history, alignments):
         if not self._alignment_history:
             return self._pack([()] * len(alignments))
@@ -540,9 +477,19 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
 
     # -- building and saving
 
+    def build_for(self, input_shape, memory) -> None:
+        """Build everything, once, for inputs [N, D] and a memory, be it raw, projected or bound."""
+        if not self.built:
+            widths = self._widths_of(memory)
+            with building(self):
+                if not self.built:
+                    self._memory_widths = widths
+                    self.build(tuple(input_shape))
+
     def build(self, input_shape) -> None:
         """Build the cell and every projection from [N, D] and the widths of the memory."""
-        widths, attention = self._context_widths(), self._attention_width()
+        widths = self._widths_of(None)
+        attention = self._attention_width(widths)
         if None in widths or attention is None:
             raise ValueError(
                 f"{self.name} cannot be built before its memory is known: pass memory= at the "
@@ -556,24 +503,25 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             parts.append(tf.zeros([1, attention], self.compute_dtype))
             cell_shape = (None, self._cell_input_fn(*parts).shape[-1])
         build(self.cell, cell_shape)
-        inner = output_width(self.cell)
         for mechanism, width in zip(self._mechanisms, widths):
-            for layer, depth in ((mechanism.query_layer, inner), (mechanism.memory_layer, width)):
-                if layer is not None:
-                    build(layer, (None, depth))
-            build(mechanism, None)
-        for layer, width in zip(self._attention_layers or (), widths):
+            self._build_attention(mechanism, width)
+        inner = output_width(self.cell)
+        for layer, width in zip(self._attention_layers or (), self._context_widths(widths)):
             build(layer, (None, inner + width))
-        self._value_widths = tuple(widths)
+        self._memory_widths = widths
         super().build(input_shape)
+
+    def _build_attention(self, mechanism, memory_width) -> None:
+        query = (None, output_width(self.cell))
+        mechanism.build_parts(query, (None, None, memory_width))
 
     def get_build_config(self) -> dict:
         if not self.built:
             return {}
-        return {"input_width": self._input_width, "value_widths": self._value_widths}
+        return {"input_width": self._input_width, "value_widths": self._memory_widths}
 
     def build_from_config(self, config: dict) -> None:
-        self._value_widths = tuple(config["value_widths"])
+        self._memory_widths = list(config["value_widths"])
         self.build((None, config["input_width"]))
 
     def get_config(self) -> dict:
@@ -587,7 +535,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         return {
             **super().get_config(),
             "cell": serialize(self.cell),
-            "attention_mechanism": [serialize(m) for m in self._mechanisms],
+            "attention_mechanism": [serialize(m) for m in self._unpack(self.attention_mechanism)],
             "is_multi": self._is_multi,
             "attention_layer_size": list(sizes) if isinstance(sizes, (list, tuple)) else sizes,
             "alignment_history": self._alignment_history,

@@ -25,6 +25,7 @@ from keras_attention.backend.per_thread import PerThread
 from keras_attention.backend.states import row_count
 from keras_attention.decoding.initial_state import check_initial_state
 from keras_attention.seq2seq._memory import is_raw
+from keras_attention.seq2seq.attention_wrapper import AttentionWrapper
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
@@ -160,9 +161,9 @@ def prepare(cell, memory, lengths, mask):
     """What every step looks at, made once before the loop: a raw memory is masked and projected."""
     if memory is None:
         return None
-    if hasattr(cell, "_per_mechanism"):
-        return cell._pack(cell._per_mechanism(memory, lengths, mask))
-    return cell.prepare_memory(memory, lengths, mask) if is_raw(memory) else memory
+    if isinstance(cell, AttentionWrapper) or is_raw(memory):
+        return cell.prepare_memory(memory, lengths, mask)
+    return memory
 
 
 def only_one_state(initial_state, initial_cell_state) -> None:
@@ -211,9 +212,10 @@ def build_cell(cell, inputs, memory) -> None:
     if type(cell).build is keras.layers.Layer.build:
         cell.built = True  # the layers in it are built by its call, as a `build` of Keras would say
         return
-    if memory is not None and hasattr(cell, "_note_widths"):
-        cell._note_widths(memory)
-    build(cell, tuple(inputs.shape.as_list()))
+    if isinstance(cell, AttentionWrapper):
+        cell.build_for(inputs.shape.as_list(), memory)
+    else:
+        build(cell, tuple(inputs.shape.as_list()))
 
 
 def build_output_layer(layer, shape) -> None:

@@ -69,9 +69,11 @@ class LuongAttention(AttentionMechanism):
             **kwargs,
         )
 
-    def _add_weights(self) -> None:
+    def build(self, input_shape=None) -> None:
+        """g."""
         if self.scale:
-            self.attention_g = self._add_scalar("attention_g", 1.0)
+            self.attention_g = self.add_scalar("attention_g", 1.0)
+        super().build(input_shape)
 
     def scores(self, query, memory):
         if query.shape[-1] != memory.keys.shape[-1]:
@@ -133,14 +135,16 @@ class BahdanauAttention(AttentionMechanism):
             **kwargs,
         )
 
-    def _add_weights(self) -> None:
+    def build(self, input_shape=None) -> None:
+        """v, and g and b of the normalised form."""
         add_vector = functools.partial(
             self.add_weight, shape=(self.units,), dtype=self.variable_dtype
         )
         self.attention_v = add_vector(name="attention_v", initializer=self.kernel_initializer)
         if self.normalize:
-            self.attention_g = self._add_scalar("attention_g", self.units**-0.5)
+            self.attention_g = self.add_scalar("attention_g", self.units**-0.5)
             self.attention_b = add_vector(name="attention_b", initializer="zeros")
+        super().build(input_shape)
 
     def scores(self, query, memory):
         v = widen(self.attention_v)

@@ -25,9 +25,10 @@ class _Monotonic(AttentionMechanism):
         self.sigmoid_noise, self.sigmoid_noise_seed = sigmoid_noise, sigmoid_noise_seed
         self.score_bias_init, self.mode = score_bias_init, mode
 
-    def _add_weights(self) -> None:
-        super()._add_weights()
-        self.attention_score_bias = self._add_scalar("attention_score_bias", self.score_bias_init)
+    def build(self, input_shape=None) -> None:
+        """r, and the weights of the score."""
+        super().build(input_shape)
+        self.attention_score_bias = self.add_scalar("attention_score_bias", self.score_bias_init)
 
     def scores(self, query, memory):
         scores = super().scores(query, memory)
@@ -58,7 +59,7 @@ class _Monotonic(AttentionMechanism):
 
     def get_config(self) -> dict:
         config = super().get_config()
-        config.pop("probability_fn")  # which the modes replace
+        config.pop("probability_fn", None)  # which the modes replace
         ours = ("sigmoid_noise", "sigmoid_noise_seed", "score_bias_init", "mode")
         return {**config, **{name: getattr(self, name) for name in ours}}
 

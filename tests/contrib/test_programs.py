@@ -210,13 +210,16 @@ def test_keys_and_values_that_a_mechanism_sets_are_those_it_uses():
     np.testing.assert_allclose(mechanism.read(expected), context, rtol=1e-5, atol=1e-6)
 
 
-def test_a_mechanism_with_a_call_of_its_own_says_that_it_takes_no_memory():
+def test_a_mechanism_with_its_own_call_sees_the_memory_that_a_step_is_given():
     mechanism = SeesWhereItLooked(U, None)
     cell = addons.AttentionWrapper(keras.layers.GRUCell(U), mechanism)
-    memory = cell.prepare_memory(normal(B, S, U))
+    values, inputs = normal(B, S, U), normal(B, U)
+    memory = cell.prepare_memory(values, LENGTHS)
     state = cell.get_initial_state(batch_size=B, memory=memory)
-    with pytest.raises(ValueError, match="bind the memory with setup_memory"):
-        cell(normal(B, U), state, memory=memory)
+    found, _ = cell(inputs, state, memory=memory)
+    assert not mechanism.memory_initialized
+    mechanism.setup_memory(values, LENGTHS)
+    np.testing.assert_array_equal(found, cell(inputs, state)[0])
 
 
 # -- GNMT: the attention of the lowest cell goes into every cell above

@@ -285,7 +285,7 @@ def test_lengths_beside_a_memory_that_has_its_own_are_refused(way):
         answer(memory=prepared, memory_sequence_length=[1] * BATCH)
     with pytest.raises(ValueError, match="no memory"):
         answer(memory_sequence_length=[1] * BATCH)
-    with pytest.raises(ValueError, match="what prepare_memory gave"):
+    with pytest.raises(ValueError, match="result of prepare_memory"):
         answer(memory=[[[1.0] * UNITS] * SOURCE] * BATCH)
     with pytest.raises(ValueError, match=r"memory_mask must be \[B, S\]"):
         answer(memory=normal(BATCH, SOURCE, UNITS), memory_mask=np.ones([1, SOURCE], bool))

@@ -1,0 +1,57 @@
+"""The contract of an attention that looks at a memory: project it once, then attend step by step.
+
+`AttentionWrapper` drives it in an RNN decoder, with K hypotheses of a beam search per source.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.functional.attend import Memory
+
+
+class MemoryAttention:
+    """Mixin of the layers that can be the attention of an RNN decoder.
+
+    A layer with this contract is given to `seq2seq.AttentionWrapper(cell, attention)`. It has
+
+        build(query_shape [B, K, D], memory_shape [B, S, D'])
+        project_memory(memory [B, S, D'], mask [B, S] = None) -> Memory       once per source
+        attend(query [B, K, D], memory, state) -> (context [B, K, D''], weights [B, K, S], state)
+
+    with K queries per source, one for each hypothesis of a beam search, which share its memory. An
+    attention that carries nothing from step to step keeps the state `()`; others also have
+
+        initial_state(batch_size N = B*K, dtype, memory) -> nest of [N, ...]
+        state_size: the same nest of widths, `TensorShape([None])` for S
+
+    `attend` gets and gives the state as a nest of [B, K, ...].
+    """
+
+    def project_memory(self, memory: Any, mask: Any = None) -> Memory:
+        """Keys and values once per source, what is masked set to 0.  [B, S, D'], [B, S] bool."""
+        raise NotImplementedError(f"{type(self).__name__} must define project_memory(memory, mask)")
+
+    def attend(
+        self, query: Any, memory: Memory, state: Any = (), training: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """One step.  [B, K, D], state -> context [B, K, D''], weights [B, K, S], next state."""
+        raise NotImplementedError(f"{type(self).__name__} must define attend(query, memory, state)")
+
+    def context_width(self, query_width: int, memory_width: int) -> int:
+        """D'' for queries of D and a memory of D'; here D'."""
+        return memory_width
+
+    @property
+    def memory_width(self) -> int | None:
+        """D' of the memory that the layer is built for, None before."""
+        return None
+
+    @property
+    def state_size(self) -> Any:
+        """Widths of the state; here `()`, no state."""
+        return ()
+
+    def initial_state(self, batch_size: Any, dtype: Any, memory: Memory) -> Any:
+        """The state before the first step, a nest of [N, ...]; here `()`, no state."""
+        return ()
