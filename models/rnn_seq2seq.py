@@ -259,8 +259,7 @@ class RNNSeq2Seq(EncoderDecoder):
             self.inner_cell,
             self.cell.attention_mechanism,
             alignment_history=True,
-            # A cell that attends was made with one.
-            attention_layer=self.cell._attention_layers[0],  # pyright: ignore[reportOptionalSubscript]
+            attention_layer=self.cell.attention_layer,
             dtype=self.dtype_policy,
         )
         empty = cell.get_initial_state(batch_size=tf.shape(state.attention)[0], memory=memory)

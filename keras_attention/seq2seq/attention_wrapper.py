@@ -1,6 +1,5 @@
 """`AttentionWrapper`: any RNN cell, made to look at a memory at every step."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -41,14 +40,11 @@ from keras_attention.decoding import histories
 from keras_attention.functional import monotonic_attention, safe_cumprod
 from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq._memory import (
-    as_memory,
-    check_not_symbolic,
-    is_raw,
     resolve_memory_mask,
 )
+from keras_attention.seq2seq.attention_group import AttentionGroup
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 from keras_attention.seq2seq.attention_state import AttentionWrapperState
-from keras_attention.seq2seq.bound_attention import bound
 from keras_attention.seq2seq.mechanisms import BahdanauAttention, LuongAttention, hardmax
 from keras_attention.seq2seq.monotonic import (
     BahdanauMonotonicAttention,
@@ -128,8 +124,6 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
     ):
         # Of its parents the checker sees the constructor of the first, which has none.
         super().__init__(name=name, **kwargs)  # pyright: ignore[reportCallIssue]
-        self._is_multi = isinstance(attention_mechanism, (list, tuple))
-        mechanisms = list(attention_mechanism) if self._is_multi else [attention_mechanism]
         check_cell(cell, needs_state_size=True)
         for argument, value in (
             ("cell_input_fn", cell_input_fn),
@@ -138,12 +132,15 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             if value is not None and not callable(value):
                 raise TypeError(f"{argument} must be callable. Received: {value!r}")
         self.cell = cell
-        self._mechanisms = [bound(mechanism) for mechanism in mechanisms]
-        self._attention_layer_size = attention_layer_size
-        self._attention_layers = self._make_layers(attention_layer_size, attention_layer)
+        self._group = AttentionGroup(
+            cell, attention_mechanism, attention_layer_size, attention_layer
+        )
+        # Weights are saved under these names.
+        self._mechanisms, self._attention_layers = self._group.mechanisms, self._group.layers
         track(self, "cell", listed_cells(cell))
         track(self, "_mechanism", self._mechanisms)
         track(self, "_attention_layer", self._attention_layers or ())
+        self._attention_layer_size = attention_layer_size
         self._given_layers = attention_layer is not None
         self._alignment_history = alignment_history
         self._cell_input_fn = cell_input_fn
@@ -152,119 +149,44 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         self._initial_cell_state = initial_cell_state
         self._memory_widths: list | None = None  # of the memories that the weights are made for
 
-    def _make_layers(self, sizes, layers) -> list | None:
-        if sizes is not None and layers is not None:
-            raise ValueError(
-                "Only one of attention_layer_size and attention_layer should be set. Received: "
-                f"attention_layer_size={sizes}, attention_layer={layers}"
-            )
-        argument = "attention_layer_size" if layers is None else "attention_layer"
-        given = sizes if layers is None else layers
-        if given is None:
-            return None
-        given = list(given) if isinstance(given, (list, tuple)) else [given]
-        if len(given) != len(self._mechanisms):
-            raise ValueError(
-                f"If provided, {argument} must contain exactly one entry per attention_mechanism. "
-                f"Received: {len(given)} entries, {len(self._mechanisms)} mechanisms"
-            )
-        if layers is not None:
-            return given
-        return [
-            keras.layers.Dense(
-                size, use_bias=False, name="attention_layer", dtype=mechanism.dtype_policy
-            )
-            for size, mechanism in zip(given, self._mechanisms)
-        ]
-
-    # -- memory
-
     @property
     def attention_mechanism(self):
         """The attention, or the list of them."""
-        given = [getattr(mechanism, "attention", mechanism) for mechanism in self._mechanisms]
-        return given if self._is_multi else given[0]
+        attentions = self._group.attentions
+        return attentions if self._group.is_multi else attentions[0]
+
+    @property
+    def attention_layer(self):
+        """The layer on the context, or the list of them, or None."""
+        layers = self._attention_layers
+        return layers if layers is None or self._group.is_multi else layers[0]
+
+    # -- memory
 
     def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
         """Mask and project a memory [B, S, D'] for every attention: to pass as `memory=`.
 
         -> a `Memory`, or a list of them with several attentions.
         """
-        memories = self._memories(memory, memory_sequence_length, memory_mask)
-        return memories if self._is_multi else memories[0]
-
-    def _memories(self, memory, lengths=None, mask=None) -> list:
-        """The projected memory of each attention; the bound ones if None is passed."""
-        projected = []
-        for mechanism, part in zip(self._mechanisms, self._parts(memory)):
-            if part is not None and is_raw(part):
-                check_not_symbolic(part, lengths, mask)
-                part = tf.convert_to_tensor(part)
-                if part.shape.rank == 3:  # else refused below
-                    self._build_attention(mechanism, part.shape[-1])
-            projected.append(mechanism.memory_of_call(part, lengths, mask))
-        return projected
-
-    def _parts(self, memory) -> list:
-        """What was passed for each attention: one raw memory is for all of them."""
-        if memory is None or is_raw(memory):
-            return [memory] * len(self._mechanisms)
-        return list(memory) if self._is_multi else [memory]
+        memories = self._group.memories(memory, memory_sequence_length, memory_mask)
+        return memories if self._group.is_multi else memories[0]
 
     def bound_to(self, memory, memory_sequence_length=None, memory_mask=None):
         """Within: calls of this thread without memory= look at this one.
 
         For loops that pass no memory, such as that of `keras.layers.RNN`.
         """
-        bindings = contextlib.ExitStack()
-        if memory is not None:
-            memories = self._memories(memory, memory_sequence_length, memory_mask)
-            for mechanism, known in zip(self._mechanisms, memories):
-                bindings.enter_context(mechanism.bound_to(known))
-        return bindings
-
-    def _pack(self, items):
-        return tuple(items) if self._is_multi else items[0]
-
-    def _unpack(self, items):
-        return list(items) if self._is_multi else [items]
+        return self._group.bound_to(memory, memory_sequence_length, memory_mask)
 
     # -- sizes
 
     def _widths_of(self, memory) -> list:
-        """D' of each memory, be it raw, projected or bound; None where there is none."""
-
-        def width(mechanism, part):
-            if part is not None and is_raw(part):
-                return part.shape[-1]
-            values = getattr(as_memory(part), "values", None) if part is not None else None
-            known = mechanism.memory_width
-            return values.shape[-1] if known is None and values is not None else known
-
-        if memory is None and self._memory_widths is not None:
-            return list(self._memory_widths)
-        return [width(*pair) for pair in zip(self._mechanisms, self._parts(memory))]
+        known = self._memory_widths if memory is None else None
+        return self._group.memory_widths(memory) if known is None else list(known)
 
     def _attention_width(self, memory_widths: list | None = None) -> int | None:
-        """A: that of the attention layers, or of the contexts; None while it is not known."""
-        inner = output_width(self.cell)
-        memory_widths = self._widths_of(None) if memory_widths is None else memory_widths
-        widths: list[Any] = self._context_widths(memory_widths)
-        if self._attention_layers is not None:
-            widths = [
-                getattr(layer, "units", None)  # a Dense layer knows, whatever its input
-                if width is None
-                else layer.compute_output_shape((None, inner + width))[-1]
-                for layer, width in zip(self._attention_layers, widths)
-            ]
-        return None if None in widths else int(sum(widths))
-
-    def _context_widths(self, memory_widths: list) -> list:
-        inner = output_width(self.cell)
-        return [
-            None if width is None else mechanism.context_width(inner, width)
-            for mechanism, width in zip(self._mechanisms, memory_widths)
-        ]
+        known = self._widths_of(None) if memory_widths is None else memory_widths
+        return self._group.attention_width(known)
 
     @property
     def output_size(self) -> int | None:
@@ -274,7 +196,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
     @property
     def state_size(self) -> AttentionWrapperState:
         """Widths of the state's fields; None where they depend on a memory not yet seen."""
-        alignments = self._pack([state_width(m.alignments_size) for m in self._mechanisms])
+        alignments = self._group.pack([state_width(m.alignments_size) for m in self._mechanisms])
         states = [state_width(mechanism.state_size) for mechanism in self._mechanisms]
         return AttentionWrapperState(
             cell_state=self.cell.state_size,
@@ -282,8 +204,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             alignments=alignments,
             alignment_history=alignments
             if self._alignment_history
-            else self._pack([()] * len(self._mechanisms)),
-            attention_state=self._pack(states),
+            else self._group.pack([()] * len(self._mechanisms)),
+            attention_state=self._group.pack(states),
         )
 
     def compute_output_shape(self, input_shape, state_shape=None, memory_shape=None, **_) -> Any:
@@ -300,7 +222,9 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             steps = [mechanism.alignments_size for mechanism in self._mechanisms]
             if memory_shape is not None:
                 steps = [memory_shape[1]] * count
-            alignments = self._pack([(rows, s if isinstance(s, int) else None) for s in steps])
+            alignments = self._group.pack(
+                [(rows, s if isinstance(s, int) else None) for s in steps]
+            )
             state_shape = AttentionWrapperState(
                 cell_state=tf.nest.map_structure(
                     lambda x: (rows, *x.shape[1:]), zero_state(self.cell, 1, self.compute_dtype)
@@ -308,12 +232,14 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 attention=(rows, attention),
                 alignments=alignments,
                 alignment_history=(
-                    alignments if self._alignment_history else self._pack([()] * count)
+                    alignments if self._alignment_history else self._group.pack([()] * count)
                 ),
-                attention_state=self._pack(
+                attention_state=self._group.pack(
                     [
                         () if mechanism.state_size == () else shape
-                        for mechanism, shape in zip(self._mechanisms, self._unpack(alignments))
+                        for mechanism, shape in zip(
+                            self._mechanisms, self._group.unpack(alignments)
+                        )
                     ]
                 ),
             )
@@ -339,7 +265,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 batch_size = tf.shape(tf.nest.flatten(cell_state)[0])[0]
         if batch_size is None:
             raise ValueError("get_initial_state needs batch_size (or inputs). Received: neither.")
-        memories = self._memories(memory)
+        memories = self._group.memories(memory)
         self._check_rows(batch_size, memories)
         if self._initial_cell_state is None:
             cell_state = zero_state(self.cell, batch_size, dtype)
@@ -350,9 +276,9 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         return AttentionWrapperState(
             cell_state=cell_state,
             attention=_zeros(batch_size, self._attention_width(self._widths_of(memory)), dtype),
-            alignments=self._pack(alignments),
-            alignment_history=self._pack(history),
-            attention_state=self._pack(
+            alignments=self._group.pack(alignments),
+            alignment_history=self._group.pack(history),
+            attention_state=self._group.pack(
                 [m.initial_state(batch_size, dtype, known) for m, known in pairs]
             ),
         )
@@ -438,42 +364,30 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
                 f"has width {output_width(self.cell)}. Received: output of shape "
                 f"{cell_output.shape}. Give {type(self.cell).__name__} an output_size."
             )
-        answers = [
-            self._attend(mechanism, cell_output, state, layer, memory, beam_width, training)
-            for mechanism, state, layer, memory in zip(
-                self._mechanisms,
-                self._unpack(state.attention_state),
-                self._attention_layers or [None] * len(self._mechanisms),
-                self._memories(memory, memory_sequence_length, memory_mask),
-            )
-        ]
-        attentions, alignments, attention_states = zip(*answers)
+        attentions, alignments, attention_states = self._group.attend(
+            cell_output,
+            self._group.memories(memory, memory_sequence_length, memory_mask),
+            self._group.unpack(state.attention_state),
+            beam_width,
+            training,
+            self._attention_fn,
+        )
         attention = tf.concat(attentions, 1)
         next_state = AttentionWrapperState(
             cell_state=same_structure(state.cell_state, cell_state),
             attention=attention,
-            alignments=self._pack(alignments),
+            alignments=self._group.pack(alignments),
             alignment_history=self._write(state.alignment_history, alignments),
-            attention_state=self._pack(attention_states),
+            attention_state=self._group.pack(attention_states),
         )
         return (attention if self._output_attention else cell_output), to_containers(next_state)
 
-    def _attend(self, mechanism, cell_output, state, layer, memory, beam_width, training):
-        """-> attention [N, A], alignments [N, S], next state of one attention."""
-        if self._attention_fn is not None:
-            with mechanism.bound_to(memory, beam_width):
-                return self._attention_fn(mechanism, cell_output, state, layer)
-        context, alignments, state = mechanism.attend_rows(
-            cell_output, memory, state, beam_width, training
-        )
-        if layer is None:
-            return context, alignments, state
-        return layer(tf.concat([cell_output, context], 1)), alignments, state
-
     def _write(self, history, alignments):
         if not self._alignment_history:
-            return self._pack([()] * len(alignments))
-        return self._pack(list(map(histories.append, self._unpack(history), alignments)))
+            return self._group.pack([()] * len(alignments))
+        return self._group.pack(
+            list(map(histories.append, self._group.unpack(history), alignments))
+        )
 
     # -- building and saving
 
@@ -503,17 +417,9 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             parts.append(tf.zeros([1, attention], self.compute_dtype))
             cell_shape = (None, self._cell_input_fn(*parts).shape[-1])
         build(self.cell, cell_shape)
-        for mechanism, width in zip(self._mechanisms, widths):
-            self._build_attention(mechanism, width)
-        inner = output_width(self.cell)
-        for layer, width in zip(self._attention_layers or (), self._context_widths(widths)):
-            build(layer, (None, inner + width))
+        self._group.build(widths)
         self._memory_widths = widths
         super().build(input_shape)
-
-    def _build_attention(self, mechanism, memory_width) -> None:
-        query = (None, output_width(self.cell))
-        mechanism.build_parts(query, (None, None, memory_width))
 
     def get_build_config(self) -> dict:
         if not self.built:
@@ -535,8 +441,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         return {
             **super().get_config(),
             "cell": serialize(self.cell),
-            "attention_mechanism": [serialize(m) for m in self._unpack(self.attention_mechanism)],
-            "is_multi": self._is_multi,
+            "attention_mechanism": [serialize(m) for m in self._group.attentions],
+            "is_multi": self._group.is_multi,
             "attention_layer_size": list(sizes) if isinstance(sizes, (list, tuple)) else sizes,
             "alignment_history": self._alignment_history,
             "cell_input_fn": serialize(self._cell_input_fn),

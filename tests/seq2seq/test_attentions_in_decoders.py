@@ -139,9 +139,7 @@ def test_every_weight_learns_and_a_beam_search_gives_the_same_eager_and_in_a_gra
     assert not expected[2].numpy()[1][..., ~MASK[1]].any()
 
 
-@pytest.mark.parametrize(
-    "name", [*NAMES[3:5], *full(*NAMES[:3], *NAMES[5:])]
-)
+@pytest.mark.parametrize("name", [*NAMES[3:5], *full(*NAMES[:3], *NAMES[5:])])
 def test_a_model_is_saved_loaded_and_exported(name, tmp_path):
     inputs, memory = keras.Input([None, INPUT]), keras.Input([None, WIDTH])
     cell = AttentionWrapper(keras.layers.GRUCell(UNITS), ATTENTIONS[name](), 7)
