@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_attention.decoding.search_step import gnmt_length_penalty
+from keras_attention.decoding.penalties import gnmt_length_penalty
 
 
 class Finished(NamedTuple):

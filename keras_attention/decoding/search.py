@@ -10,18 +10,16 @@ from keras_attention.decoding import finished as answers
 from keras_attention.decoding.beams import gather_beams, trace_back
 from keras_attention.decoding.finished import Finished
 from keras_attention.decoding.loop import Decoder
+from keras_attention.decoding.penalties import gnmt_length_penalty, penalized_scores
+from keras_attention.decoding.search_state import Hypotheses, SearchState, first_hypotheses
 from keras_attention.decoding.search_step import (
-    Hypotheses,
-    SearchState,
     attention_probs,
-    gnmt_length_penalty,
-    penalized_scores,
     repeated_token,
     search_step,
     walkable,
 )
 from keras_attention.decoding.strategies import Continuations, Strategy, beam
-from keras_attention.functional import log_normalizer, widen
+from keras_attention.functional import log_normalizer
 
 __all__ = ["Answers", "AnswerSearch", "StepOutput"]
 
@@ -125,25 +123,16 @@ class AnswerSearch(Decoder):
             raise ValueError("AnswerSearch.initialize needs start=. Received: start=None")
         tokens, cell_state = self._start
         batch_size, width = tf.shape(tokens)[0], self._beam_width
-        floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
-        dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
-        live = tf.broadcast_to(tf.constant(self._strategy.live(width)), [batch_size, width])
-        coverage = ()
+        attention = None
         if self._covers or self._return_alignments:
             attention = self._attention(cell_state)
             self._source_steps, self._alignment_dtype = attention.shape[-1:], attention.dtype
-            coverage = tf.zeros_like(attention, dtype) if self._covers else ()
-        beams = Hypotheses(
-            cell_state=cell_state,
-            log_probs=tf.where(live, tf.zeros([], dtype), tf.constant(-float("inf"), dtype)),
-            finished=~live,
-            lengths=tf.zeros([batch_size, width], tf.int64),
-            accumulated_attention_probs=coverage,
-        )
-        choice = self._strategy.init(batch_size, width)
-        finished = Finished.empty(batch_size, width, dtype) if self._keeps_finished else ()
-        state = SearchState(beams, tf.zeros_like(live), choice, finished)
-        return ~live, tf.repeat(tokens[:, None], width, axis=1), state
+        covered = attention if self._covers else None
+        state = first_hypotheses(cell_state, self._strategy, batch_size, width, covered)
+        if self._keeps_finished:
+            empty = Finished.empty(batch_size, width, state.beams.log_probs.dtype)
+            state = state._replace(finished=empty)
+        return state.beams.finished, tf.repeat(tokens[:, None], width, axis=1), state
 
     def step(self, time, inputs, state, training=None, name=None):
         """Extend every hypothesis by every token, and let the strategy choose."""

@@ -1,45 +1,14 @@
 """One step of a search, on tensors alone: score the continuations, go on with the chosen."""
 
 import functools
-from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from keras_attention.decoding.beams import gather_beams
+from keras_attention.decoding.penalties import penalized_scores
+from keras_attention.decoding.search_state import StepChoice
 from keras_attention.decoding.strategies import Continuations
 from keras_attention.functional import log_normalizer, widen
-
-
-class Hypotheses(NamedTuple):
-    """The K hypotheses of every source."""
-
-    cell_state: Any  # a nest of [B, K, ...], or what a cell that reorders it makes of it
-    log_probs: Any  # [B, K], without penalties; -inf: there is none
-    finished: Any  # [B, K] bool
-    lengths: Any  # [B, K] int64, the end token counted
-    accumulated_attention_probs: Any  # [B, K, S], or () without a coverage penalty
-
-
-class StepChoice(NamedTuple):
-    """What a step chose."""
-
-    scores: Any  # [B, K], or [B, K, V] of all continuations, with penalties
-    predicted_ids: Any  # [B, K]
-    parent_ids: Any  # [B, K]
-
-
-class SearchState(NamedTuple):
-    """What a search carries beside its hypotheses."""
-
-    beams: Hypotheses
-    stuck: Any  # [B, K] bool: ended because the processors left it nothing to say
-    choice: Any  # the strategy's own
-    finished: Any = ()  # the answers that are kept apart, in a search that does so
-
-    @property
-    def lengths(self):
-        return self.beams.lengths
-
 
 # What a stuck hypothesis is behind any that is not; not more, or float32 could not rank the stuck.
 _HANDICAP = 1e4
@@ -171,42 +140,6 @@ def _follow(leaf, parents):
     if isinstance(leaf, tf.TensorArray) or leaf.shape.rank is not None and leaf.shape.rank < 2:
         return leaf
     return gather_beams(leaf, parents)
-
-
-def penalized_scores(
-    log_probs,
-    sequence_lengths,
-    length_penalty_weight,
-    coverage_penalty_weight,
-    finished,
-    accumulated_attention_probs,
-):
-    """log p with both penalties.  [B, K, C], lengths [B, K, C], coverage [B, K, S] -> [B, K, C]."""
-    scores = log_probs / tf.cast(
-        gnmt_length_penalty(sequence_lengths, length_penalty_weight), log_probs.dtype
-    )
-    weight = tf.convert_to_tensor(coverage_penalty_weight)
-    if weight.shape.rank != 0:
-        raise ValueError(
-            f"coverage_penalty_weight should be a scalar. Received: shape {weight.shape}"
-        )
-    if tf.get_static_value(weight) == 0.0:
-        return scores
-    seen = tf.cast(accumulated_attention_probs, log_probs.dtype)
-    seen = tf.where(seen == 0.0, tf.ones([], seen.dtype), seen)  # zero is padding
-    penalty = tf.reduce_sum(tf.math.log(tf.minimum(seen, 1.0)), axis=2)  # [B, K]
-    penalty *= tf.cast(finished, penalty.dtype) * tf.cast(weight, penalty.dtype)
-    return scores + penalty[..., None]
-
-
-def gnmt_length_penalty(sequence_lengths, penalty_factor):
-    """((5 + length) / 6)^w (Wu et al., 2016); 1 where w is 0."""
-    factor = tf.convert_to_tensor(penalty_factor, tf.float32)
-    if factor.shape.rank != 0:
-        raise ValueError(f"penalty_factor should be a scalar. Received: shape {factor.shape}")
-    if tf.get_static_value(factor) == 0.0:
-        return 1.0
-    return ((5.0 + tf.cast(sequence_lengths, tf.float32)) / 6.0) ** factor
 
 
 def attention_probs(state) -> tf.Tensor | None:

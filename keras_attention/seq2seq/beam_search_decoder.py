@@ -28,18 +28,11 @@ from keras_attention.decoding.beams import (
     tile_batch,
 )
 from keras_attention.decoding.initial_state import check_initial_state
+from keras_attention.decoding.penalties import cannot_be_overtaken
 from keras_attention.decoding.projector import projector_of
-from keras_attention.decoding.search_step import (
-    Hypotheses,
-    SearchState,
-    StepChoice,
-    attention_probs,
-    penalized_scores,
-    search_step,
-    walkable,
-)
+from keras_attention.decoding.search_state import SearchState, first_hypotheses
+from keras_attention.decoding.search_step import attention_probs, search_step, walkable
 from keras_attention.decoding.strategies import Strategy, beam
-from keras_attention.functional import widen
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
     build_output_layer,
@@ -49,6 +42,19 @@ from keras_attention.seq2seq.basic_decoder import (
     output_shape,
     prepare,
 )
+from keras_attention.seq2seq.beam_search_functions import (
+    BeamSearchDecoderOutput,
+    BeamSearchDecoderState,
+)
+
+# tfa has these functions here.
+from keras_attention.seq2seq.beam_search_functions import _beam_search_step as _beam_search_step
+from keras_attention.seq2seq.beam_search_functions import _check_batch_beam as _check_batch_beam
+from keras_attention.seq2seq.beam_search_functions import (
+    _check_static_batch_beam_maybe as _check_static_batch_beam_maybe,
+)
+from keras_attention.seq2seq.beam_search_functions import _get_scores as _get_scores
+from keras_attention.seq2seq.beam_search_functions import _mask_probs as _mask_probs
 from keras_attention.seq2seq.decoder import BaseDecoder
 
 __all__ = [
@@ -61,18 +67,6 @@ __all__ = [
     "gather_tree_from_array",
     "tile_batch",
 ]
-
-
-class BeamSearchDecoderState(Hypotheses):
-    """The hypotheses of a search, under tf.contrib's name."""
-
-    __slots__ = ()
-
-
-class BeamSearchDecoderOutput(StepChoice):
-    """One step of the search: scores [B, K] with penalties, ids [B, K], parents [B, K]."""
-
-    __slots__ = ()
 
 
 class AlignedBeamSearchDecoderOutput(
@@ -302,7 +296,7 @@ class BeamSearchDecoder(BaseDecoder):
         self._project = projector_of(self.output_layer)
         state = self._initial_search_state(initial_state)
         finished = state.beams.finished
-        return finished, inputs, state.beams if self._is_plain else state
+        return finished, inputs, state.beams if self._has_tfa_state else state
 
     def build_parts(self) -> None:
         """See `BaseDecoder`."""
@@ -310,31 +304,20 @@ class BeamSearchDecoder(BaseDecoder):
             build_output_layer(self.output_layer, self._cell_output)
 
     def _initial_search_state(self, cell_state) -> SearchState:
-        floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
-        self._score_dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
-        live = tf.constant(self.strategy.live(self.beam_width))
-        first = tf.broadcast_to(live, [self._batch_size, self.beam_width])
         cell_state = self._split_state(cell_state)
-        coverage = tf.get_static_value(self.coverage_penalty_weight) != 0.0
-        needed = coverage or self.output_alignments
-        attention: Any = self._attention(cell_state) if needed else None
-        if needed:
+        covers = tf.get_static_value(self.coverage_penalty_weight) != 0.0
+        attention: Any = self._attention(cell_state) if covers or self.output_alignments else None
+        if attention is not None:
             self._alignment_steps, self._alignment_dtype = attention.shape[-1:], attention.dtype
-        beams = BeamSearchDecoderState(
-            cell_state=cell_state,
-            log_probs=tf.where(
-                first,
-                tf.zeros([], self._score_dtype),
-                tf.constant(-float("inf"), self._score_dtype),
-            ),
-            finished=~first,
-            lengths=tf.zeros([self._batch_size, self.beam_width], tf.int64),
-            accumulated_attention_probs=(
-                tf.zeros_like(attention, self._score_dtype) if coverage else ()
-            ),
+        state = first_hypotheses(
+            cell_state,
+            self.strategy,
+            self._batch_size,
+            self.beam_width,
+            attention if covers else None,
         )
-        choice = self.strategy.init(self._batch_size, self.beam_width)
-        return SearchState(beams, tf.zeros_like(first), choice)
+        self._score_dtype = state.beams.log_probs.dtype
+        return state._replace(beams=BeamSearchDecoderState(*state.beams))
 
     def _attention(self, cell_state) -> tf.Tensor:
         """What every hypothesis has just looked at.  [B, K, S]."""
@@ -355,8 +338,8 @@ class BeamSearchDecoder(BaseDecoder):
         return tf.nest.map_structure(self._split, cell_state)
 
     @property
-    def _is_plain(self) -> bool:
-        """Whether the state of the search is that of tf.contrib's, hypotheses and no more."""
+    def _has_tfa_state(self) -> bool:
+        """Whether the loop carries tfa's BeamSearchDecoderState, which has no strategy in it."""
         return self.normalize and not self._chooses
 
     @property
@@ -366,7 +349,7 @@ class BeamSearchDecoder(BaseDecoder):
     def step(self, time, inputs, state, training=None, name=None):
         """Extend every hypothesis by every token and keep the best K."""
         with tf.name_scope(name or "BeamSearchDecoderStep"):
-            if self._is_plain:
+            if self._has_tfa_state:
                 state = SearchState(state, tf.zeros_like(state.finished), ())
             cell_state = state.beams.cell_state
             if self._reorder is None:
@@ -398,40 +381,19 @@ class BeamSearchDecoder(BaseDecoder):
                 outputs = BeamSearchDecoderOutput(*outputs)
             finished = state.beams.finished
             if self.n_best is not None and self.strategy.choose_unfinished is not None:
-                finished |= self._certain(state)[:, None]
-            state = state.beams if self._is_plain else state
+                finished |= cannot_be_overtaken(
+                    state,
+                    self.n_best,
+                    self.maximum_iterations,
+                    self.length_penalty_weight,
+                    self.coverage_penalty_weight,
+                )[:, None]
+            state = state.beams if self._has_tfa_state else state
             return outputs, state, self._embed(outputs.predicted_ids), finished
-
-    def _certain(self, state) -> tf.Tensor:
-        """Whether the n best hypotheses have finished and nothing can overtake them.  [B].
-
-        A hypothesis only loses log p. Under a length penalty its score may rise as it grows: at
-        most to that of its log p now at the greatest length.
-        """
-        beams = state.beams
-        lengths = beams.lengths[..., None]
-        weights = (self.length_penalty_weight, self.coverage_penalty_weight)
-        coverage = beams.accumulated_attention_probs
-
-        def scores(lengths, whole, length_weight, coverage_weight):
-            total, weights = beams.log_probs[..., None], (length_weight, coverage_weight)
-            return penalized_scores(total, lengths, *weights, whole, coverage)[..., 0]
-
-        never = tf.constant(-float("inf"), beams.log_probs.dtype)
-        whole = beams.finished & ~state.stuck
-        reached = tf.where(whole, scores(lengths, whole, *weights), never)
-        limit = tf.int64.max if self.maximum_iterations is None else self.maximum_iterations
-        longest = tf.maximum(lengths, tf.cast(limit, lengths.dtype))
-        bound = tf.maximum(
-            scores(lengths, whole, weights[0], 0.0), scores(longest, whole, weights[0], 0.0)
-        )
-        bound = tf.where(beams.finished, never, bound)
-        worst = tf.math.top_k(reached, self.n_best)[0][:, -1]
-        return (worst > never) & (worst >= tf.reduce_max(bound, 1))
 
     def finalize(self, outputs, final_state, sequence_lengths):
         """Trace the hypotheses back, and what was recorded along them."""
-        if not self._is_plain:
+        if not self._has_tfa_state:
             stuck, final_state = final_state.stuck, final_state.beams
             final_state = final_state._replace(finished=final_state.finished & ~stuck)
         parents = walkable(outputs.predicted_ids, outputs.parent_ids)
@@ -511,73 +473,3 @@ class BeamSearchDecoder(BaseDecoder):
         config["strategy"] = strategies.deserialize(config.get("strategy"))
         parts = ("cell", "embedding_fn", "output_layer")
         return cls(**{k: deserialize(v) if k in parts else v for k, v in config.items()})
-
-
-_get_scores = penalized_scores
-
-
-def _beam_search_step(
-    time,
-    logits,
-    next_cell_state,
-    beam_state,
-    batch_size,
-    beam_width,
-    end_token,
-    length_penalty_weight,
-    coverage_penalty_weight,
-    output_all_scores=False,
-):
-    """Choose the K best continuations.  logits [B, K, V] -> output, state."""
-    state = SearchState(beam_state, tf.zeros_like(beam_state.finished), ())
-    output, state = search_step(
-        time,
-        logits,
-        next_cell_state,
-        state,
-        beam(),
-        end_token,
-        length_penalty_weight,
-        coverage_penalty_weight,
-        output_all_scores,
-    )
-    return BeamSearchDecoderOutput(*output), state.beams
-
-
-def _mask_probs(probs, eos_token, finished):
-    """Finished rows give all their mass to the end token.  [B, K, V], [B, K] -> [B, K, V]."""
-    row = tf.one_hot(
-        eos_token,
-        tf.shape(probs)[2],
-        dtype=probs.dtype,
-        on_value=tf.zeros([], probs.dtype),
-        off_value=probs.dtype.min,
-    )
-    return tf.where(finished[..., None], row, probs)
-
-
-def _check_static_batch_beam_maybe(shape, batch_size, beam_width) -> bool:
-    """Whether a static shape can be [batch, beam, ...] or [batch * beam, ...]."""
-    rows = batch_size * beam_width if None not in (batch_size, beam_width) else None
-    merged = tf.TensorShape([rows]).concatenate(shape[1:])
-    split = tf.TensorShape([batch_size, beam_width])
-    return (shape.rank or 0) >= 1 and (
-        shape.is_compatible_with(merged)
-        or (shape.rank >= 2 and shape[:2].is_compatible_with(split))
-    )
-
-
-def _check_batch_beam(t, batch_size, beam_width):
-    """Assert at run time that t is [T, batch * beam, ...] or [T, batch, beam, ...]."""
-    shape = tf.shape(t)
-    message = (
-        "TensorArray reordering expects elements to be reshapable to [batch_size, beam_size, -1]. "
-        f"Received: {t.shape}. Pass reorder_tensor_arrays=False to leave them as they are."
-    )
-    if t.shape.rank == 2:
-        good = shape[1] == batch_size * beam_width
-    else:
-        good = (shape[1] == batch_size * beam_width) | (
-            (shape[1] == batch_size) & (shape[2] == beam_width)
-        )
-    return tf.debugging.assert_equal(good, True, message=message)

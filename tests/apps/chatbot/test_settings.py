@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from apps.chatbot import settings, table
-from keras_attention.decoding.search_step import gnmt_length_penalty
+from keras_attention.decoding.penalties import gnmt_length_penalty
 from keras_attention.training import InverseSquareRoot
 
 

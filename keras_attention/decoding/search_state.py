@@ -1,0 +1,59 @@
+"""The state of a search: its hypotheses, and what they begin with."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_attention.functional import widen
+
+
+class Hypotheses(NamedTuple):
+    """The K hypotheses of every source."""
+
+    cell_state: Any  # a nest of [B, K, ...], or what a cell that reorders it makes of it
+    log_probs: Any  # [B, K], without penalties; -inf: there is none
+    finished: Any  # [B, K] bool
+    lengths: Any  # [B, K] int64, the end token counted
+    accumulated_attention_probs: Any  # [B, K, S], or () without a coverage penalty
+
+
+class StepChoice(NamedTuple):
+    """What a step chose."""
+
+    scores: Any  # [B, K], or [B, K, V] of all continuations, with penalties
+    predicted_ids: Any  # [B, K]
+    parent_ids: Any  # [B, K]
+
+
+class SearchState(NamedTuple):
+    """What a search carries beside its hypotheses."""
+
+    beams: Hypotheses
+    stuck: Any  # [B, K] bool: ended because the processors left it nothing to say
+    choice: Any  # the strategy's own
+    finished: Any = ()  # the answers that are kept apart, in a search that does so
+
+    @property
+    def lengths(self):
+        return self.beams.lengths
+
+
+def first_hypotheses(
+    cell_state: Any, strategy: Any, batch_size: Any, beam_width: int, attention: Any = None
+) -> SearchState:
+    """One live hypothesis for each source, group or draw; the others have log p = -inf.
+
+    attention [B, K, S]: the alignments in `cell_state` if a coverage penalty sums them, else None.
+    Scores are float32, or float64 if the cell's state is.
+    """
+    floats = [leaf.dtype for leaf in tf.nest.flatten(cell_state) if leaf.dtype.is_floating]
+    dtype = widen(tf.zeros([], floats[0] if floats else tf.float32)).dtype
+    live = tf.broadcast_to(tf.constant(strategy.live(beam_width)), [batch_size, beam_width])
+    hypotheses = Hypotheses(
+        cell_state=cell_state,
+        log_probs=tf.where(live, tf.zeros([], dtype), tf.constant(-float("inf"), dtype)),
+        finished=~live,
+        lengths=tf.zeros([batch_size, beam_width], tf.int64),
+        accumulated_attention_probs=() if attention is None else tf.zeros_like(attention, dtype),
+    )
+    return SearchState(hypotheses, tf.zeros_like(live), strategy.init(batch_size, beam_width))
