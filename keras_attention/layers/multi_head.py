@@ -15,6 +15,7 @@ from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_head_shapes
 from keras_attention.layers.cores import CacheSlots, Core, Full
 from keras_attention.layers.cores.checks import check_call, check_dropout
+from keras_attention.layers.memory_attention import MemoryAttention
 
 
 class Cache(NamedTuple):
@@ -31,7 +32,7 @@ class Cache(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(BuiltWithMemory, Layer):
+class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
     """H attentions side by side, each in a space of its own.
 
         head_h = softmax(x W^Q_h (y W^K_h)^T / sqrt(Dk) + bias) y W^V_h
@@ -234,6 +235,28 @@ class MultiHeadAttention(BuiltWithMemory, Layer):
     def join(self, contexts) -> tf.Tensor:
         """W^O of the heads side by side.  [B, H, T, Dv] -> [B, T, D]."""
         return self.output_layer(tf.cast(join_heads(contexts), self.compute_dtype))
+
+    # -- one step of an RNN decoder, see `MemoryAttention`
+
+    def attend(self, query, memory: Memory, state=(), training=None):
+        """One step of K hypotheses.  -> output [B, K, D], mean weights of the heads [B, K, S]."""
+        if not (self.core.takes_memory and self.core.returns_weights):
+            raise ValueError(
+                "The attention of an RNN decoder looks at a memory and gives its weights: use a "
+                "core with takes_memory and returns_weights, such as Full(). Received: "
+                f"core={self.core}"
+            )
+        output, weights = self(query, memory, return_weights=True, training=training)
+        return output, tf.reduce_mean(weights, 1), state
+
+    def context_width(self, query_width, memory_width) -> int:
+        """`output_width`, or the width of the query."""
+        return self.output_width or query_width
+
+    @property
+    def memory_width(self) -> int | None:
+        """D' that W^K and W^V are built for."""
+        return self._widths[1] if self.built else None
 
     # -- decoding step by step
 

@@ -341,7 +341,10 @@ class AdaptedAttention(BoundAttention):
             self.build()
 
     def project_memory(self, memory, mask=None) -> Memory:
-        return self.attention.project_memory(memory, mask)
+        projected = self.attention.project_memory(memory, mask)
+        if projected.mask is not None:
+            return projected
+        return projected._replace(mask=tf.ones(tf.shape(memory)[:2], tf.bool))
 
     def weigh_rows(self, query, memory, state, beam_width):
         _, weights, state = self._attend(query, memory, state, beam_width, None)

@@ -282,3 +282,12 @@ def test_a_score_of_ones_own_is_trained_saved_loaded_and_exported(make, tmp_path
     model.export(str(tmp_path / "export"), verbose=False)
     served = tf.saved_model.load(str(tmp_path / "export"))
     np.testing.assert_allclose(served.serve(given), expected, atol=1e-6)
+
+
+def test_a_core_without_weights_is_refused_by_its_facts():
+    attention = layers.MultiHeadAttention(2, key_width=2, core=layers.cores.Linear())
+    wrapper = AttentionWrapper(keras.layers.GRUCell(UNITS), attention)
+    memory = wrapper.prepare_memory(normal(BATCH, SOURCE, WIDTH))
+    state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
+    with pytest.raises(ValueError, match="returns_weights, such as Full.*Linear"):
+        wrapper(normal(BATCH, INPUT), state, memory=memory)
