@@ -23,7 +23,12 @@ FAMILIES = {
     "Normalisers": ("functional.normalizers", "functional.monotonic"),
     "Masks": ("functional.masks",),
     "Positions": ("functional.positions", "functional.relative", "layers.embeddings"),
-    "Attention, composed": ("functional.attend", "layers.attention", "layers.local"),
+    "Attention, composed": (
+        "functional.attend",
+        "layers.attention",
+        "layers.local",
+        "layers.memory_attention",
+    ),
     "Hard attention and selection": ("functional.reinforce", "layers.hard", "layers.selection"),
     "Heads": (
         "layers.multi_head",
@@ -81,6 +86,8 @@ FAMILIES = {
 }
 
 NO_PAPER = {
+    "functional.with_initial_state": "the first state of a normaliser",
+    "layers.MemoryAttention": "the contract with RNN decoders",
     "functional.Memory": "what all attentions look at",
     "functional.as_ids": "a check of types",
     "functional.attend": "the sum that ends all attentions",

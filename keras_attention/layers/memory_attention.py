@@ -26,6 +26,27 @@ class MemoryAttention:
         state_size: the same nest of widths, `TensorShape([None])` for S
 
     `attend` gets and gives the state as a nest of [B, K, ...].
+
+    >>> import keras
+    >>> from keras_attention.functional import Memory, attend
+    >>> from keras_attention.layers import MemoryAttention
+    >>> class Uniform(MemoryAttention, keras.layers.Layer):
+    ...     def build(self, query_shape, memory_shape):
+    ...         self.built = True
+    ...     def project_memory(self, memory, mask=None):
+    ...         mask = tf.ones(tf.shape(memory)[:2], tf.bool) if mask is None else mask
+    ...         return Memory(memory, memory, mask)
+    ...     def attend(self, query, memory, state=(), training=None):
+    ...         scores = tf.zeros([tf.shape(query)[0], tf.shape(query)[1], memory.mask.shape[1]])
+    ...         context, weights = attend(scores, memory.values, memory.mask[:, None])
+    ...         return context, weights, state
+    >>> from keras_attention.seq2seq import AttentionWrapper
+    >>> wrapper = AttentionWrapper(keras.layers.GRUCell(4), Uniform())
+    >>> memory = wrapper.prepare_memory(tf.ones([2, 3, 5]))
+    >>> state = wrapper.get_initial_state(batch_size=2, memory=memory)
+    >>> output, state = wrapper(tf.ones([2, 7]), state, memory=memory)
+    >>> output.shape, state.alignments.shape
+    (TensorShape([2, 5]), TensorShape([2, 3]))
     """
 
     def project_memory(self, memory: Any, mask: Any = None) -> Memory:

@@ -330,7 +330,9 @@ class AdaptedAttention(BoundAttention):
     """Any attention with the contract of `MemoryAttention`, for an `AttentionWrapper`."""
 
     def __init__(self, attention: Any):
-        super().__init__(dtype=attention.dtype_policy, name=f"bound_{attention.name}")
+        # Of its parents the checker sees the constructor of the first, which has none.
+        name, policy = f"bound_{attention.name}", attention.dtype_policy
+        super().__init__(dtype=policy, name=name)  # pyright: ignore[reportCallIssue]
         self.attention = attention
 
     def build_parts(self, query_shape, memory_shape) -> None:
