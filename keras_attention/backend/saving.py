@@ -88,6 +88,11 @@ class BuiltWithMemory:
                     self.build(tuple(x.shape), None if memory is None else tuple(memory.shape))
         return super().__call__(*args, **kwargs)
 
+    @property
+    def input_width(self) -> int:
+        """D of x, once the layer is built."""
+        return self._widths[0]
+
     def get_build_config(self) -> dict:
         return {"widths": self._widths} if self.built else {}
 

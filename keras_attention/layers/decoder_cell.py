@@ -86,7 +86,7 @@ class TransformerCell(Layer):
     @property
     def output_size(self) -> int:
         """D."""
-        return self.stack._widths[0]
+        return self.stack.input_width
 
     def build(self, input_shape) -> None:
         """The stack's weights."""

@@ -66,7 +66,7 @@ class BasicDecoder(BaseDecoder):
 
     _step_cell = PerThread()  # with the memory of the call
     _cell_dtype = PerThread(None)
-    _cell_output = PerThread(None)  # the shape of one row
+    cell_output_shape = PerThread(None)  # the shape of one row
 
     def __init__(self, cell: Any, sampler: Any, output_layer: Any = None, **kwargs):
         kwargs.setdefault("dtype", getattr(cell, "dtype_policy", None))  # states are the cell's
@@ -124,12 +124,12 @@ class BasicDecoder(BaseDecoder):
         floating = [leaf.dtype for leaf in leaves if leaf.dtype.is_floating]
         self._cell_dtype = floating[0] if floating else self.compute_dtype
         build_cell(self.cell, first, memory)
-        self._cell_output = measure(self.cell, self._step_cell, first, initial_state)
+        self.cell_output_shape = measure(self.cell, self._step_cell, first, initial_state)
         return finished, first, initial_state
 
     def build_parts(self) -> None:
         """See `BaseDecoder`."""
-        build_output_layer(self.output_layer, self._cell_output)
+        build_output_layer(self.output_layer, self.cell_output_shape)
 
     def step(self, time, inputs, state, training=None):
         """One step of cell, output layer and sampler."""
@@ -201,7 +201,7 @@ def measure(cell, step_cell, inputs, state) -> tf.TensorShape:
 
 def output_shape(decoder) -> tf.TensorShape:
     """The shape of one row of the output of a decoder's cell."""
-    measured = decoder._cell_output
+    measured = decoder.cell_output_shape
     return tf.TensorShape(output_width(decoder.cell)) if measured is None else measured
 
 

@@ -136,7 +136,7 @@ class BeamSearchDecoder(BaseDecoder):
     _embed = PerThread()
     _project = PerThread()
     _step_cell = PerThread()  # with the memory of the call
-    _cell_output = PerThread(None)  # the shape of one row
+    cell_output_shape = PerThread(None)  # the shape of one row
     _score_dtype = PerThread()
     _alignment_steps = PerThread(None)
     _alignment_dtype = PerThread(None)
@@ -292,7 +292,7 @@ class BeamSearchDecoder(BaseDecoder):
         build_cell(self.cell, inputs[:, 0], memory)
         if self.output_all_scores or self.output_layer is not None:
             rows = tf.nest.map_structure(self._merge, inputs)
-            self._cell_output = measure(self.cell, self._step_cell, rows, initial_state)
+            self.cell_output_shape = measure(self.cell, self._step_cell, rows, initial_state)
         self._project = projector_of(self.output_layer)
         state = self._initial_search_state(initial_state)
         finished = state.beams.finished
@@ -301,7 +301,7 @@ class BeamSearchDecoder(BaseDecoder):
     def build_parts(self) -> None:
         """See `BaseDecoder`."""
         if self.output_layer is not None:
-            build_output_layer(self.output_layer, self._cell_output)
+            build_output_layer(self.output_layer, self.cell_output_shape)
 
     def _initial_search_state(self, cell_state) -> SearchState:
         cell_state = self._split_state(cell_state)

@@ -213,7 +213,8 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
                 f"{len(inputs) if isinstance(inputs, (list, tuple)) else type(inputs).__name__}"
             )
         query, state = inputs[0], inputs[1]
-        beam_width = beam_width or (1 if memory is not None else self._bound_width)
+        if beam_width is None:
+            beam_width = 1 if memory is not None else self._bound_width
         memory = self.memory_of_call(memory, memory_sequence_length, memory_mask)
         weights, state = self.weigh_rows(query, memory, state, beam_width)
         alignments = by_row(tf.cast(weights, self.compute_dtype), query)
@@ -261,7 +262,8 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
         self, alignments: tf.Tensor, memory: Memory | None = None, beam_width: Any = None
     ) -> tf.Tensor:
         """The context: values summed by their weights.  [B*K, S] -> [B*K, D]."""
-        beam_width = beam_width or (1 if memory is not None else self._bound_width)
+        if beam_width is None:
+            beam_width = 1 if memory is not None else self._bound_width
         memory = self.memory_of_call(memory)
         weights = by_source(tf.cast(alignments, memory.values.dtype), memory, beam_width)
         return by_row(tf.matmul(weights, memory.values), alignments)

@@ -62,7 +62,9 @@ class Shown:
 
 def shows_weights(name):
     layer = ROWS[name].make("float32")
-    return "return_weights" in inspect.signature(layer.call).parameters
+    core = getattr(layer, "core", None)
+    takes_it = "return_weights" in inspect.signature(layer.call).parameters
+    return takes_it and (core is None or core.returns_weights)
 
 
 NO_SHARES = {
