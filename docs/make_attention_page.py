@@ -76,13 +76,7 @@ FAMILIES = {
         "layers.decoder_cell",
         "layers.bridge",
     ),
-    "Tools": (
-        "functional.dtypes",
-        "functional.ids",
-        "functional.likelihood",
-        "functional.top_k",
-        "functional.noise",
-    ),
+    "Tools": ("functional.ids",),
 }
 
 NO_PAPER = {
@@ -94,15 +88,11 @@ NO_PAPER = {
     "functional.block": "a mask of blocks, in use since before attention",
     "functional.flatten_places": "a reshape",
     "functional.hardmax": "a one at the largest",
-    "functional.log_normalizer": "an identity",
     "functional.padding": "what every padded batch needs",
     "functional.pool_places": "max-pooling under a mask",
     "functional.softmax": "older than attention",
     "functional.taken_before": "what was chosen is known",
-    "functional.top_k": "a partial sort",
     "functional.safe_cumprod": "numerics of monotonic attention",
-    "functional.uniform": "a hash of a place",
-    "functional.widen": "a rule about precision",
     "functional.LinearState": "the state of `linear_step`",
     "cores.CacheSlots": "the steps of a `Cache`",
     "cores.Core": "what `MultiHeadAttention` asks of a core",

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.backend.keras import in_xla
-from keras_attention.functional import widen
+from keras_attention.functional.dtypes import widen
 
 _WIDTH = 2048
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_attention.decoding.loop import Decoder, dynamic_decode
 from keras_attention.decoding.token_cell import TokenCell, start_search
-from keras_attention.functional import cross_entropy
+from keras_attention.functional.likelihood import cross_entropy
 
 __all__ = ["token_log_probs"]
 

@@ -19,7 +19,7 @@ from keras_attention.decoding.search_step import (
     walkable,
 )
 from keras_attention.decoding.strategies import Continuations, Strategy, beam
-from keras_attention.functional import log_normalizer
+from keras_attention.functional.likelihood import log_normalizer
 
 __all__ = ["Answers", "AnswerSearch", "StepOutput"]
 

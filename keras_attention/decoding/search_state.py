@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_attention.functional import widen
+from keras_attention.functional.dtypes import widen
 
 
 class Hypotheses(NamedTuple):

@@ -8,7 +8,8 @@ from keras_attention.decoding.beams import gather_beams
 from keras_attention.decoding.penalties import penalized_scores
 from keras_attention.decoding.search_state import StepChoice
 from keras_attention.decoding.strategies import Continuations
-from keras_attention.functional import log_normalizer, widen
+from keras_attention.functional.dtypes import widen
+from keras_attention.functional.likelihood import log_normalizer
 
 # What a stuck hypothesis is behind any that is not; not more, or float32 could not rank the stuck.
 _HANDICAP = 1e4

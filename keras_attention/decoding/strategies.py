@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from keras_attention.backend.saving import renamed
 from keras_attention.decoding.processors._rows import check_value, static_value
-from keras_attention.functional import gumbel, top_k
+from keras_attention.functional.noise import gumbel
+from keras_attention.functional.top_k import top_k
 
 __all__ = [
     "NextHypotheses",

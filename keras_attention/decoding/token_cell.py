@@ -10,7 +10,7 @@ from keras_attention.decoding.beams import gather_beams, tile_batch
 from keras_attention.decoding.initial_state import check_initial_state
 from keras_attention.decoding.processors import LogitsProcessor, SearchInfo, check, combine
 from keras_attention.decoding.prompt import after_prompt, prompt_of
-from keras_attention.functional import widen
+from keras_attention.functional.dtypes import widen
 
 
 class TokenState(NamedTuple):

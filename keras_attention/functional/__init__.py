@@ -13,11 +13,9 @@ from keras_attention.functional.attend import Memory, attend
 from keras_attention.functional.banded import banded_attention
 from keras_attention.functional.chunked import chunked_attention
 from keras_attention.functional.dilations import receptive_field, tc_dilations
-from keras_attention.functional.dtypes import widen
 from keras_attention.functional.gates import gated_tanh, glu
 from keras_attention.functional.glimpse import glimpse
 from keras_attention.functional.ids import as_ids
-from keras_attention.functional.likelihood import cross_entropy, log_normalizer
 from keras_attention.functional.linear import LinearState, linear_attention, linear_step
 from keras_attention.functional.masks import (
     atrous,
@@ -37,7 +35,6 @@ from keras_attention.functional.monotonic import (
     monotonic_recursive,
     safe_cumprod,
 )
-from keras_attention.functional.noise import gumbel, uniform
 from keras_attention.functional.normalizers import (
     entmax15,
     hardmax,
@@ -71,7 +68,6 @@ from keras_attention.functional.scores import (
 )
 from keras_attention.functional.sparse import fixed_attention, strided_attention
 from keras_attention.functional.temporal import temporal_softmax
-from keras_attention.functional.top_k import top_k
 from keras_attention.functional.windows import (
     cyclic_shift,
     relative_position_index,
@@ -101,7 +97,6 @@ __all__ = [
     "content_weights",
     "copy_mixture",
     "cosine",
-    "cross_entropy",
     "cyclic_shift",
     "directional",
     "distance_decay",
@@ -115,13 +110,11 @@ __all__ = [
     "general",
     "glimpse",
     "glu",
-    "gumbel",
     "hardmax",
     "interpolate",
     "linear_attention",
     "linear_step",
     "location",
-    "log_normalizer",
     "log_prob_of_choice",
     "monotonic_attention",
     "monotonic_hard",
@@ -152,9 +145,6 @@ __all__ = [
     "taken_before",
     "tc_dilations",
     "temporal_softmax",
-    "top_k",
-    "uniform",
-    "widen",
     "window",
     "window_merge",
     "window_partition",

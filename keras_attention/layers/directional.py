@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import directional, softmax, widen
+from keras_attention.functional import directional, softmax
+from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import finite_padding, zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_shapes

@@ -14,8 +14,8 @@ from keras_attention.functional import (
     log_prob_of_choice,
     reinforce,
     sampled,
-    widen,
 )
+from keras_attention.functional.dtypes import widen
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
 from keras_attention.layers._shapes import check_shapes

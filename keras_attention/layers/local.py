@@ -7,7 +7,8 @@ import keras
 import tensorflow as tf
 
 from keras_attention.backend.saving import deserialize
-from keras_attention.functional import Memory, widen
+from keras_attention.functional import Memory
+from keras_attention.functional.dtypes import widen
 from keras_attention.layers._base import Layer
 from keras_attention.layers._inner import inner
 from keras_attention.layers._shapes import check_shapes

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from keras_attention.backend import cells
 from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
-from keras_attention.functional import addressing, widen
+from keras_attention.functional import addressing
+from keras_attention.functional.dtypes import widen
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_shapes
 

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_attention.backend.saving import deserialize, serialize
-from keras_attention.functional import Memory, additive, copy_mixture, softmax, widen
+from keras_attention.functional import Memory, additive, copy_mixture, softmax
+from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_shapes

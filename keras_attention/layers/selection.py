@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import widen
+from keras_attention.functional.dtypes import widen
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_shapes
 

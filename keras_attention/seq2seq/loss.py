@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from keras_attention.backend.keras import deserialize, register, serialize
-from keras_attention.functional import cross_entropy, widen
-from keras_attention.functional.likelihood import as_ids
+from keras_attention.functional.dtypes import widen
+from keras_attention.functional.likelihood import as_ids, cross_entropy
 from keras_attention.functional.replicas import mean_over_replicas
 from keras_attention.functional.shapes import check_same_sizes
 

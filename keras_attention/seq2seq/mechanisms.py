@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from keras_attention.backend.keras import register
-from keras_attention.functional import additive, dot, widen
+from keras_attention.functional import additive, dot
+from keras_attention.functional.dtypes import widen
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 
 

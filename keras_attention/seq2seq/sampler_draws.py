@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.functional import widen
+from keras_attention.functional.dtypes import widen
 
 
 def categorical_sample(

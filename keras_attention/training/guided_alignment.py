@@ -23,7 +23,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import widen
+from keras_attention.functional.dtypes import widen
 from keras_attention.functional.shapes import check_same_sizes, check_shapes
 from keras_attention.training.token_means import token_mean, token_weights
 

@@ -3,8 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_attention.functional import cross_entropy
-from keras_attention.functional.likelihood import as_ids
+from keras_attention.functional.likelihood import as_ids, cross_entropy
 from keras_attention.training.token_means import (
     TokenMean,
     ids_and_logits,

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.functional import Memory, attend, hardmax, padding, widen
+from keras_attention.functional import Memory, attend, hardmax, padding
+from keras_attention.functional.dtypes import widen
 from tests import oracles
 
 

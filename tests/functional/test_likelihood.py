@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.functional import cross_entropy, log_normalizer
+from keras_attention.functional.likelihood import cross_entropy, log_normalizer
 
 
 def random_logits(rows, columns, scale=3.0):

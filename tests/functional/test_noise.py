@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.functional import gumbel, uniform
-from keras_attention.functional.noise import _open_unit
+from keras_attention.functional.noise import _open_unit, gumbel, uniform
 from tests.sampled import full
 
 # Of this stream number 21 has all of its 24 highest bits set.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.functional import top_k
+from keras_attention.functional.top_k import top_k
 
 LARGE = [(1, 2048), (3, 1999), (4, 5000)]  # shapes for which the blocks come in, with k = 3
 

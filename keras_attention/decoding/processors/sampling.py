@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_attention import functional
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._rows import check_number, describe_call, keep_allowed
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor
+from keras_attention.functional.likelihood import log_normalizer
+from keras_attention.functional.top_k import top_k as best_k
 
 
 @no_autograph
@@ -61,7 +62,7 @@ def top_k(k: Any) -> LogitsProcessor:
     def apply(log_probs):
         columns = log_probs.shape[-1]
         if known is not None and columns is not None:
-            least = functional.top_k(log_probs, min(int(known), columns))[0][:, -1:]
+            least = best_k(log_probs, min(int(known), columns))[0][:, -1:]
         else:
             falling = tf.sort(log_probs, direction="DESCENDING")
             last = tf.minimum(tf.cast(k, tf.int32), tf.shape(log_probs)[-1]) - 1
@@ -210,7 +211,7 @@ def _last_needed(goodness: tf.Tensor, probs: tf.Tensor, mass: tf.Tensor) -> tf.T
 
     if columns is None or columns <= _FEW:
         return among_all()
-    last, reached = among(functional.top_k(goodness, _FEW))
+    last, reached = among(best_k(goodness, _FEW))
     nothing_left = tf.reduce_max(probs, 1, keepdims=True) <= 0
     enough = tf.reduce_all((reached >= mass) | nothing_left) & (mass < 1)
     return tf.cond(enough, lambda: last, among_all)
@@ -228,7 +229,7 @@ def _stateless(change: Callable, name: str, scope: str = "tail", order: int = 0)
 def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
     """log p whose p sum to 1; a row where everything is struck out stays so.  [N, V]."""
     alive = tf.reduce_max(log_probs, 1, keepdims=True) > -float("inf")
-    return tf.where(alive, log_probs - functional.log_normalizer(log_probs), log_probs)
+    return tf.where(alive, log_probs - log_normalizer(log_probs), log_probs)
 
 
 def _check_share(p: Any, name: str) -> None:
