@@ -1,5 +1,6 @@
 """Cores of multi-head attention: what they declare is what they do, and they decode beams."""
 
+import concurrent.futures
 import dataclasses
 import itertools
 
@@ -180,6 +181,15 @@ def test_a_core_is_a_value():
 def test_sizes_out_of_range_are_refused(make, received):
     with pytest.raises(ValueError, match=f"Received: {received}"):
         make()
+
+
+def test_threads_share_a_layer_without_sharing_the_arguments_of_a_call():
+    layer, x = MultiHeadAttention(H, core=cores.Relative(2)), tf.constant(drawn(B, T, D))
+    expected = {causal: layer(x, causal=causal).numpy() for causal in (True, False)}
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        calls = [True, False] * 20
+        for causal, found in zip(calls, pool.map(lambda c: layer(x, causal=c), calls)):
+            np.testing.assert_allclose(found, expected[causal], atol=1e-6)
 
 
 # -- cores of users

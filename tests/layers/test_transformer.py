@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_attention.functional import Memory
 from keras_attention.layers import (
     DistanceAttention,
     FixedAttention,
@@ -12,6 +13,7 @@ from keras_attention.layers import (
     PositionEmbedding,
     RelativeAttention,
     RestrictedAttention,
+    StackMemory,
     StridedAttention,
     TransformerBlock,
     TransformerStack,
@@ -160,6 +162,30 @@ def test_a_projected_memory_keeps_its_mask_under_a_mask_of_the_call():
     np.testing.assert_allclose(decoder(x, once, memory_mask=more), expected, atol=1e-6)
     once = decoder.project_memory(memory)
     np.testing.assert_allclose(decoder(x, once, memory_mask=MASK & more), expected, atol=1e-6)
+
+
+class Projected(keras.layers.Layer):
+    """A layer that returns the memory of a decoder."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder, self.supports_masking = decoder, True
+
+    def call(self, x, mask=None):
+        return self.decoder.project_memory(x, mask)
+
+    def compute_mask(self, x, mask=None):
+        return None
+
+
+def test_a_projected_memory_goes_through_a_functional_model():
+    decoder, embed = stack_of(causal=True, cross=True), keras.layers.Embedding(9, D, mask_zero=True)
+    source, target = (keras.Input((None,), dtype="int32") for _ in range(2))
+    memory = Projected(decoder)(embed(source))
+    assert isinstance(memory, StackMemory) and isinstance(memory.blocks[0], Memory)
+    model = keras.Model([source, target], decoder(embed(target), memory=memory))
+    short, padded, ids = np.array([[3, 4]]), np.array([[3, 4, 0]]), np.array([[1, 2, 3]])
+    np.testing.assert_allclose(model([padded, ids]), model([short, ids]), atol=1e-6)
 
 
 def test_a_stack_that_does_not_look_across_refuses_a_memory():
