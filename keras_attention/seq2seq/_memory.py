@@ -102,8 +102,8 @@ def length_mask(lengths: Any, memory: tf.Tensor) -> tf.Tensor:
         return tf.sequence_mask(tf.identity(lengths), steps)
 
 
-def by_source(x: tf.Tensor, memory: Memory, beam_width: Any) -> tf.Tensor:
-    """The K rows of each source side by side.  [B*K, ...] -> [B, K, ...]."""
+def check_rows(x: tf.Tensor, memory: Memory, beam_width: Any) -> None:
+    """ValueError where x has not K rows for each source."""
     rows, sources = x.shape[0], memory.keys.shape[0]
     beams = tf.get_static_value(beam_width)
     if None not in (rows, sources, beams) and rows != sources * beams:
@@ -112,12 +112,25 @@ def by_source(x: tf.Tensor, memory: Memory, beam_width: Any) -> tf.Tensor:
             f"with {rows} rows, memory with {sources}, beam_width={beam_width}. With beam "
             "search, pass the memory as memory=, or tile it with tile_batch."
         )
-    batch = tf.shape(memory.keys)[0]
-    return tf.reshape(x, tf.concat([[batch, beam_width], tf.shape(x)[1:]], 0))
+
+
+def by_source(x: tf.Tensor, memory: Memory, beam_width: Any) -> tf.Tensor:
+    """The K rows of each source side by side.  [B*K, ...] -> [B, K, ...]."""
+    check_rows(x, memory, beam_width)
+    batch = memory.keys.shape[0] or tf.shape(memory.keys)[0]
+    return _grouped(x, [batch, beam_width], 1)
 
 
 def by_row(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """One row for each hypothesis, as many as `like` [B*K, ...] has.  [B, K, ...] -> [B*K, ...]."""
-    rows = tf.reshape(x, tf.concat([tf.shape(like)[:1], tf.shape(x)[2:]], 0))
+    rows = _grouped(x, [like.shape[0] or tf.shape(like)[0]], 2)
     rows.set_shape([like.shape[0], *x.shape[2:]])
     return rows
+
+
+def _grouped(x, first, axes):
+    """x with its first axes replaced by others."""
+    rest = x.shape[axes:]
+    if rest.is_fully_defined():
+        return tf.reshape(x, [*first, *rest])
+    return tf.reshape(x, tf.concat([first, tf.shape(x)[axes:]], 0))

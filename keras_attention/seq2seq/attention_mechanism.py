@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_attention import functional
 from keras_attention.backend.keras import build, building, deserialize, serialize, static_shape
 from keras_attention.functional import Memory, softmax
-from keras_attention.seq2seq._memory import by_source
+from keras_attention.seq2seq._memory import by_source, check_rows
 from keras_attention.seq2seq.bound_attention import BoundAttention
 
 _NORMALIZERS = {"softmax": softmax, "hardmax": functional.hardmax}
@@ -112,7 +112,7 @@ class AttentionMechanism(BoundAttention):
         return Memory(tf.cast(keys, self.compute_dtype), memory, mask)
 
     def weigh_rows(self, query, memory, state, beam_width):
-        by_source(query, memory, beam_width)  # refuses a wrong number of rows
+        check_rows(query, memory, beam_width)
         if self.query_layer is not None:
             query = self.query_layer(query)
         query = tf.cast(query, self.compute_dtype)  # a layer that was given may be of another type
