@@ -96,87 +96,73 @@ class RNNSeq2Seq(EncoderDecoder):
     ):
         super().__init__(**kwargs)
         target_vocab_size = target_vocab_size or vocab_size
-        width = embedding_width or units
-        if cell not in CELLS or attention not in MECHANISMS:
-            raise ValueError(
-                f"cell must be one of {list(CELLS)}, attention one of {list(MECHANISMS)}. "
-                f"Received: cell={cell!r}, attention={attention!r}"
-            )
-        if min(vocab_size, target_vocab_size, units, layers) < 1:
-            raise ValueError(
-                "vocab_size, units and layers must be at least 1. Received: "
-                f"vocab_size={vocab_size}, units={units}, layers={layers}"
-            )
-        if bridge == "pass" and bidirectional:
-            raise ValueError(
-                "bridge='pass' needs a one-way encoder, a two-way one has twice the states. "
-                "Received: bidirectional=True. Use bridge='dense'."
-            )
-        if share_embeddings and vocab_size != target_vocab_size:
-            raise ValueError(
-                "share_embeddings needs one vocabulary. Received: "
-                f"vocab_size={vocab_size}, target_vocab_size={target_vocab_size}"
-            )
-        if tie_output and width != units:
-            raise ValueError(
-                "tie_output needs embeddings as wide as the output. Received: "
-                f"embedding_width={width}, units={units}"
-            )
-        self._config = dict(
+        self._config = _checked(
             vocab_size=vocab_size, target_vocab_size=target_vocab_size, units=units, layers=layers,
             cell=cell, bidirectional=bidirectional, bridge=bridge, attention=attention,
-            embedding_width=width, share_embeddings=share_embeddings, tie_output=tie_output,
-            dropout=dropout,
+            embedding_width=embedding_width or units, share_embeddings=share_embeddings,
+            tie_output=tie_output, dropout=dropout,
         )  # fmt: skip
-        policy = self.dtype_policy
         self.target_vocab_size = self.logits_width = target_vocab_size
-
-        def embedding(size, values, name):
-            # Keras' default, +-0.05, leaves the cells almost blind for the first epochs. Tied to
-            # the output it has to stay small, or the first logits are large.
-            initializer = keras.initializers.RandomNormal(stddev=width**-0.5 if tie_output else 0.3)
-            if values is not None:
-                initializer = keras.initializers.Constant(values)
-            return keras.layers.Embedding(size, width, initializer, dtype=policy, name=name)
-
-        def recurrent():
-            layer = keras.layers.RNN(
-                cells(1), return_sequences=True, return_state=True, dtype=policy
-            )
-            return keras.layers.Bidirectional(layer, dtype=policy) if bidirectional else layer
-
-        def cells(count):
-            stack = [CELLS[cell](units, dropout=dropout, dtype=policy) for _ in range(count)]
-            return stack[0] if count == 1 else keras.layers.StackedRNNCells(stack, dtype=policy)
-
-        self.source_embedding = embedding(vocab_size, source_embeddings, "source_embedding")
+        self.source_embedding = self._embedding(vocab_size, source_embeddings, "source_embedding")
         self.target_embedding = self.source_embedding
         if not share_embeddings:
-            self.target_embedding = embedding(
+            self.target_embedding = self._embedding(
                 target_vocab_size, target_embeddings, "target_embedding"
             )
-        self.encoder = [recurrent() for _ in range(layers)]
+        self.encoder = [self._encoder_layer() for _ in range(layers)]
         track(self, "encoder", self.encoder)
-        self.bridge = Bridge(bridge, dtype=policy)
-        self.inner_cell = self.cell = cells(layers)
+        self.bridge = Bridge(bridge, dtype=self.dtype_policy)
+        self.inner_cell = self.cell = self._cells(layers)
         track(self, "inner_cell", listed_cells(self.inner_cell))
         if attention is not None:
-            attend = keras.layers.Dense(units, "tanh", use_bias=False, dtype=policy)
-            mechanism = MECHANISMS[attention](units, dtype=policy)
-            self.cell = AttentionWrapper(
-                self.inner_cell, mechanism, attention_layer=attend, dtype=policy
-            )
-        self.dropout = keras.layers.Dropout(dropout, dtype=policy)
-        counts = np.zeros(target_vocab_size) if target_counts is None else np.asarray(target_counts)
+            self.cell = self._attending_cell()
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.output_layer = None
+        self._make_output(target_counts)
+
+    # -- its layers
+
+    def _embedding(self, size, values, name):
+        # Keras' default, +-0.05, leaves the cells almost blind for the first epochs. Tied to the
+        # output it has to stay small, or the first logits are large.
+        width = self._config["embedding_width"]
+        deviation = width**-0.5 if self._config["tie_output"] else 0.3
+        initializer = keras.initializers.RandomNormal(stddev=deviation)
+        if values is not None:
+            initializer = keras.initializers.Constant(values)
+        return keras.layers.Embedding(size, width, initializer, dtype=self.dtype_policy, name=name)
+
+    def _cells(self, count):
+        units, dropout = self._config["units"], self._config["dropout"]
+        kind, policy = CELLS[self._config["cell"]], self.dtype_policy
+        stack = [kind(units, dropout=dropout, dtype=policy) for _ in range(count)]
+        return stack[0] if count == 1 else keras.layers.StackedRNNCells(stack, dtype=policy)
+
+    def _encoder_layer(self):
+        policy = self.dtype_policy
+        layer = keras.layers.RNN(
+            self._cells(1), return_sequences=True, return_state=True, dtype=policy
+        )
+        both = self._config["bidirectional"]
+        return keras.layers.Bidirectional(layer, dtype=policy) if both else layer
+
+    def _attending_cell(self):
+        units, policy = self._config["units"], self.dtype_policy
+        join = keras.layers.Dense(units, "tanh", use_bias=False, dtype=policy)
+        mechanism = MECHANISMS[self._config["attention"]](units, dtype=policy)
+        return AttentionWrapper(self.inner_cell, mechanism, attention_layer=join, dtype=policy)
+
+    def _make_output(self, counts):
+        size = self.target_vocab_size
+        counts = np.zeros(size) if counts is None else np.asarray(counts)
         frequencies = keras.initializers.Constant(np.log((counts + 1) / np.sum(counts + 1)))
-        if tie_output:
-            self.output_layer = None
+        if self._config["tie_output"]:
             self.output_bias = self.add_weight(
-                shape=(target_vocab_size,), initializer=frequencies, name="output_bias"
+                shape=(size,), initializer=frequencies, name="output_bias"
             )
         else:
             self.output_layer = keras.layers.Dense(
-                target_vocab_size, bias_initializer=frequencies, dtype=policy, name="output"
+                size, bias_initializer=frequencies, dtype=self.dtype_policy, name="output"
             )
 
     # -- the model: encode, decode, and the parts `generate` steps through
@@ -288,6 +274,39 @@ class RNNSeq2Seq(EncoderDecoder):
     def _build_parts(self):
         memory, state = self._encode(tf.fill([1, 2], self.start_id))
         self.decode(tf.fill([1, 2], self.start_id), memory, state)
+
+
+def _checked(**config) -> dict:
+    """The arguments of a model, of combinations that can be; ValueError for any other."""
+    cell, attention = config["cell"], config["attention"]
+    vocab_size, target_vocab_size = config["vocab_size"], config["target_vocab_size"]
+    units, layers, width = config["units"], config["layers"], config["embedding_width"]
+    if cell not in CELLS or attention not in MECHANISMS:
+        raise ValueError(
+            f"cell must be one of {list(CELLS)}, attention one of {list(MECHANISMS)}. "
+            f"Received: cell={cell!r}, attention={attention!r}"
+        )
+    if min(vocab_size, target_vocab_size, units, layers) < 1:
+        raise ValueError(
+            "vocab_size, units and layers must be at least 1. Received: "
+            f"vocab_size={vocab_size}, units={units}, layers={layers}"
+        )
+    if config["bridge"] == "pass" and config["bidirectional"]:
+        raise ValueError(
+            "bridge='pass' needs a one-way encoder, a two-way one has twice the states. "
+            "Received: bidirectional=True. Use bridge='dense'."
+        )
+    if config["share_embeddings"] and vocab_size != target_vocab_size:
+        raise ValueError(
+            "share_embeddings needs one vocabulary. Received: "
+            f"vocab_size={vocab_size}, target_vocab_size={target_vocab_size}"
+        )
+    if config["tie_output"] and width != units:
+        raise ValueError(
+            "tie_output needs embeddings as wide as the output. Received: "
+            f"embedding_width={width}, units={units}"
+        )
+    return config
 
 
 def main() -> None:
