@@ -375,34 +375,36 @@ SHOWN = {
         (loss_from_config, True, TypeError),
     ],
     "Wrappers and decoders can be saved.": [(decoder_from_config, 4, TypeError)],
-    "Every decoding draws its own dropout.": [(two_dropouts, 3, INVALID)],
-    "`CustomSampler` follows the batch.": [(custom_batches, [2, 5], [2, 2])],
-    "A row that may see nothing gets no weights.": [(nothing_to_see, [[0.0, 0.0]], [[0.5, 0.5]])],
-    "Lengths win over a Keras mask.": [
+    "Every decoding draws new dropout masks.": [(two_dropouts, 3, INVALID)],
+    "`CustomSampler` uses the batch size of each call.": [(custom_batches, [2, 5], [2, 2])],
+    "A row without visible slots gets weights of zero.": [
+        (nothing_to_see, [[0.0, 0.0]], [[0.5, 0.5]])
+    ],
+    "Lengths take precedence over a Keras mask.": [
         (masked_and_measured, [[True, True, True, False]], ValueError)
     ],
-    "Lengths fit the memory.": [(too_long, INVALID, 2)],
+    "Lengths must fit the memory.": [(too_long, INVALID, 2)],
     "A history under XLA needs `maximum_iterations`.": [
         (compiled_history, ValueError, ValueError),
         (lambda library: compiled_history(library, 3), True, INVALID),
     ],
-    "A history inside of `keras.layers.RNN` is refused.": [
+    "A history inside `keras.layers.RNN` is a `ValueError`.": [
         (history_in_rnn, ValueError if KERAS_3 else 2, 2)
     ],
-    "`impute_finished` in a beam search is refused.": [(imputed_search, ValueError, INVALID)],
-    "A mechanism of your own says `scores(query, memory)`.": [
+    "`impute_finished` in a beam search is an error.": [(imputed_search, ValueError, INVALID)],
+    "A custom mechanism overrides `scores(query, memory)`.": [
         (own_scores, [[0.0, 0.0, 1.0]], None),
         (wants_calculate_attention, False, True),
     ],
-    "`SequenceLoss` heeds masks and replicas.": [(masked_loss, True, False)],
-    "`SequenceLoss` and `sequence_loss` check what they are given.": [
+    "`SequenceLoss` uses masks and counts tokens of all replicas.": [(masked_loss, True, False)],
+    "`SequenceLoss` and `sequence_loss` check their arguments.": [
         (misfit_loss, ValueError, 1.3863)
     ],
     "`probability_fn` may be a function.": [(own_probability, [[0.5, 0.5]], TypeError)],
-    "Custom objects are told to Keras.": [(names_of_a_config, False, True)],
+    "Custom objects are registered with Keras.": [(names_of_a_config, False, True)],
     "Weights belong to objects.": [(reused_cell, ValueError, None)],
-    "`LSTMCell` is Keras'.": [(peepholes, ValueError, None)],
-    "Devices are chosen around the call.": [(device, NotImplementedError, None)],
+    "`LSTMCell` is that of Keras.": [(peepholes, ValueError, None)],
+    "Devices are selected around the call.": [(device, NotImplementedError, None)],
     "`maximum_iterations` is positive.": [(no_steps, INVALID, INVALID)],
 }
 CLAIMS = re.findall(r"^- \*\*(.*?)\*\*", section("What differs on purpose"), re.MULTILINE)

@@ -1,8 +1,8 @@
-"""Decoding: one loop, its search, strategies and logits processors, for any model.
+"""Decoding: one loop, beam search, sampling strategies and logits processors, for any model.
 
 A model has `encode(source) -> (memory, state)`, a `cell`, an embedding, a projection, and the ids
-of its start, end and padding: see `Model`. This package knows RNNs and Transformers alike, and
-nothing of tfa.seq2seq, whose names are in `keras_attention.seq2seq`.
+of its start, end and padding: see `Model`. This package works with RNNs and Transformers. It does
+not depend on the names of tfa.seq2seq, which are in `keras_attention.seq2seq`.
 """
 
 from keras_attention.decoding import processors, strategies

@@ -1,6 +1,6 @@
-"""Beam search without a decoder: how beams are laid out, traced back and tiled.
+"""Operations on beams: tile, gather, trace back.
 
-N = B*K rows lie beams-inside-batch: row b*K + k is hypothesis k of source b.
+The N = B*K rows of a search are ordered by source: row b*K + k is hypothesis k of source b.
 """
 
 from typing import Any
@@ -41,14 +41,14 @@ def gather_beams(x: tf.Tensor, beams: tf.Tensor) -> tf.Tensor:
 
 
 def trace_back(parent_ids: tf.Tensor, last: Any, places: Any = None) -> tf.Tensor:
-    """The beam that each final beam came from, at every step.  [T, B, K], [B, n] -> [T, B, n].
+    """The index of each final beam at every step.  [T, B, K], [B, n] -> [T, B, n].
 
-    `last` [B, n]: the index of the last real step, in which hypothesis n was in `places` [B, n];
-    default: n itself. Above it a hypothesis stays in its place. [B, 1] is the same for all.
+    `last` [B, n]: the index of the last real step, at which hypothesis n had the index `places`
+    [B, n]; default: n itself. After it the index stays the same. [B, 1] is the same for all.
     """
     steps = tf.shape(parent_ids)[0]
     own: tf.Tensor = tf.broadcast_to(tf.range(tf.shape(parent_ids)[2]), tf.shape(parent_ids)[1:])
-    # One step too many, in which a beam stands for itself: an array of none cannot be stacked.
+    # With one extra step, the identity: an array without entries cannot be stacked.
     parent_ids = tf.concat([parent_ids, own[None]], 0)
     places = own if places is None else places
     beams = tf.TensorArray(tf.int32, size=steps + 1, element_shape=places.shape)
@@ -68,13 +68,13 @@ def trace_back(parent_ids: tf.Tensor, last: Any, places: Any = None) -> tf.Tenso
 
 
 def _checked_parents(parent_ids: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """Parents that can be followed: outside of the valid steps anything may stand."""
+    """Parents that are safe to follow: those outside of the valid steps may have any value."""
     beam_width = tf.shape(parent_ids)[2]
     inside = (parent_ids >= 0) & (parent_ids < beam_width)
     check = tf.debugging.assert_equal(
         tf.reduce_all(inside | ~valid),
         True,
-        message="gather_tree saw an invalid parent id: within the sequence lengths, a parent id "
+        message="gather_tree found an invalid parent id: within the sequence lengths, parent ids "
         "must be in [0, beam_width).",
     )
     with tf.control_dependencies([] if check is None else [check]):
@@ -84,10 +84,10 @@ def _checked_parents(parent_ids: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
 def gather_tree(
     step_ids: Any, parent_ids: Any, max_sequence_lengths: Any, end_token: Any
 ) -> tf.Tensor:
-    """Follow the back-pointers: from what was chosen at each step to whole hypotheses.
+    """Follow the parent ids from the last step back, to get whole hypotheses.
 
     step_ids, parent_ids [T, B, K] int32, max_sequence_lengths [B] -> [T, B, K]; after its first
-    end token, and beyond the length, a hypothesis is all `end_token`.
+    end token, and beyond the length, a hypothesis is filled with `end_token`.
 
     Raises InvalidArgumentError for a parent id outside [0, K) within the length.
 
@@ -114,7 +114,7 @@ def gather_tree(
 
 
 def gather_tree_from_array(t: Any, parent_ids: Any, sequence_length: Any) -> tf.Tensor:
-    """Reorder what was recorded at every step, so that beam k holds the history of hypothesis k.
+    """Reorder values recorded at every step, so that beam k has the history of hypothesis k.
 
     t [T, B, K, ...] or [T, B*K, ...], parent_ids [T, B, K], sequence_length [B, K] -> like t.
     Steps beyond a hypothesis' length keep their place.

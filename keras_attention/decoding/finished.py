@@ -1,8 +1,8 @@
-"""Finished answers of a beam search, kept beside the hypotheses that go on.
+"""Finished answers of a beam search, kept beside the live hypotheses.
 
 A beam of K has K live hypotheses and, apart from them, the K best answers that have finished. An
-answer is stored as its score and its origin: the hypothesis whose end it was. Its tokens are those
-on the way back from there. B sources; the beam may consist of G groups of K' = K / G.
+answer is stored as its score and its origin, the hypothesis that ended. Its tokens are found by
+tracing back from there. B sources; the beam may consist of G groups of K' = K / G.
 """
 
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from keras_attention.decoding.penalties import gnmt_length_penalty
 
 
 class Finished(NamedTuple):
-    """The best answers of every group, best first; stuck ones behind the others."""
+    """The best answers of every group, best first; those of stuck hypotheses last."""
 
-    scores: tf.Tensor  # [B, K], -inf: an empty place
-    # [B, K] int32, 2 * (time * K + place) + 1: hypothesis `place` before step `time` said its end
-    # token at this step; the same without 1: it ended as it was
+    scores: tf.Tensor  # [B, K], -inf: no answer
+    # [B, K] int32, 2 * (time * K + place) + 1: hypothesis `place` before step `time` ended with
+    # the end token at this step; the same without + 1: it ended without an end token
     origins: tf.Tensor
 
     @classmethod
@@ -32,12 +32,12 @@ class Finished(NamedTuple):
 
     @property
     def times(self) -> tf.Tensor:
-        """The step at which an answer ended: how many tokens it has before its end token."""
+        """The step at which an answer ended: its number of tokens without the end token."""
         return self.origins // 2 // self.origins.shape[1]
 
     @property
     def places(self) -> tf.Tensor:
-        """The hypothesis that an answer is, before the step at which it ended."""
+        """The index of the hypothesis before the step at which it ended."""
         return self.origins // 2 % self.origins.shape[1]
 
 
@@ -49,11 +49,11 @@ def add(
     groups: int = 1,
     stuck: tf.Tensor | None = None,
 ) -> Finished:
-    """Offer the answers that end at this step, one of each hypothesis: the best K' of a group stay.
+    """Add the answers that end at this step, one per hypothesis, and keep the best K' of a group.
 
-    scores [B, K], -inf: none; has_end [B, K] bool, or one for all. `stuck` [B, K]: those that ended
-    as processors left them nothing to say. They come behind all others; None if there are none.
-    """  # noqa: E501
+    scores [B, K], -inf: none; has_end [B, K] bool, or one for all. `stuck` [B, K]: hypotheses that
+    ended because processors forbid all tokens. They rank after all others; None if there are none.
+    """
     beam_width = scores.shape[1]
     width = beam_width // groups
     own = 2 * tf.range(beam_width) + tf.cast(has_end, tf.int32)
@@ -86,13 +86,13 @@ def certain(
     groups: int = 1,
     may_be_stuck: bool = False,
 ) -> tf.Tensor:
-    """Whether a live hypothesis cannot become one of the best answers.  -> [B, K] or [B, 1] bool.
+    """Whether no live hypothesis can become one of the best answers.  -> [B, K] or [B, 1] bool.
 
-    log_probs [B, K] of live hypotheses of `length` tokens; an answer has `limit` tokens at most.
-    A hypothesis only loses log p. When it ends it has one token more at least, unless it is cut off
-    here. From that length to the limit its penalty rises or falls, so that its score is at most
-    that of its log p now at one of the two. A coverage penalty only lowers a score, unless its
-    weight is negative: then nothing is certain before the end.
+    log_probs [B, K] of live hypotheses of `length` tokens; an answer has at most `limit` tokens.
+    The log p of a hypothesis only decreases. When it ends it has at least one more token, unless it
+    is cut off here. Between that length and the limit its penalty is monotonic, so its score is at
+    most that of its current log p at one of the two lengths. A coverage penalty only lowers a
+    score, unless its weight is negative: then nothing is certain before the end.
     """
     beam_width = log_probs.shape[1]
     width = beam_width // groups
@@ -107,7 +107,7 @@ def certain(
     scores = finished.scores
     if may_be_stuck:
         scores = tf.where(finished.has_end, scores, -float("inf"))
-    if groups == 1:  # stuck ones come last
+    if groups == 1:  # stuck hypotheses are last
         return (scores[:, n_best - 1] >= bound)[:, None]
     found = by_group(scores, width)[:, -1] >= bound  # [B*G]
     found = tf.repeat(tf.reshape(found, [-1, groups]), width, axis=1)  # [B, K]
@@ -119,7 +119,7 @@ def certain(
 
 
 def best_first(scores: tf.Tensor, stuck: tf.Tensor) -> tf.Tensor:
-    """The places of a row by falling score: stuck answers behind the others, empty places last.
+    """Indices by falling score: stuck answers after the others, missing answers last.
 
     [B, K], [B, K] bool -> [B, K].
     """

@@ -1,4 +1,4 @@
-"""`generate`: the best answers of any model that can `encode` and has a `cell`."""
+"""`generate`: search for the best answers of any model with `encode` and a `cell`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -20,15 +20,15 @@ __all__ = ["Model", "SearchResult", "alternatives", "generate"]
 
 
 class Model(Protocol):
-    """What `generate` asks of a model."""
+    """The attributes of a model that `generate` needs."""
 
     start_id: int
     end_id: int  # outside of the vocabulary, such as -1: no answer ends before `max_length`
     pad_id: int
 
     def encode(self, source: Any) -> tuple[Any, Any]:
-        """-> (memory, state): what every step may look at (or None), and the first state; None for
-        a cell that begins with `get_initial_state(batch_size, max_length, beam_width, memory)`.
+        """-> (memory, state): the memory that all steps attend to (or None), and the initial state;
+        None for a cell with `get_initial_state(batch_size, max_length, beam_width, memory)`.
         """
         ...
 
@@ -40,28 +40,27 @@ class Model(Protocol):
         """Outputs of the cell [..., D'] -> logits [..., V]."""
         ...
 
-    # (inputs, state, memory=, beam_width=) -> (output, state); and perhaps
-    # reorder(state, parents [B, K]) -> state, if it need not be gathered
+    # (inputs, state, memory=, beam_width=) -> (output, state); optionally with
+    # reorder(state, parents [B, K]) -> state, which replaces a gather of the state's tensors
     cell: Callable
 
-    # A model may also have
-    # - `projection() -> project`, which does before the loop what can be done before it;
-    # - `prompt(source) -> ids [B, P]`, `pad_id` on the right: how its answers begin, which count it
-    #   in their ids, lengths and scores. A decoder alone has nothing else of its source;
-    # - `target_vocab_size`, V: processors of tokens that it does not have are then refused at once.
+    # Optional attributes:
+    # - `projection() -> project`: does the part of `project` that can be done before the loop;
+    # - `prompt(source) -> ids [B, P]`, padded with `pad_id` on the right: the beginning of each
+    #   answer, included in ids, lengths and scores. For decoder-only models it is the source;
+    # - `target_vocab_size`, V: processors with ids of V or more are then refused at once.
 
 
 class SearchResult(NamedTuple):
-    """The n best answers of every source, best first; draws come in the order drawn."""
+    """The n best answers of every source, best first; draws in the order drawn."""
 
     ids: tf.Tensor  # [B, K, T] int32, the pad id after the end token
-    lengths: tf.Tensor  # [B, K] int32, the end token counted
-    # [B, K] float32: log p / length penalty + coverage; -inf: no such answer
+    lengths: tf.Tensor  # [B, K] int32, including the end token
+    # [B, K] float32: log p / length penalty + coverage; -inf: missing answer
     scores: tf.Tensor
-    alignments: Any  # [B, K, T, S], zeros after the end token; None if not asked for
-    finished: Any = (
-        None  # [B, K] bool: it says its end token; False: cut off, or stuck in processors
-    )
+    alignments: Any  # [B, K, T, S], zeros after the end token; None if not requested
+    # [B, K] bool: has its end token; False: cut off, or all tokens were forbidden by processors
+    finished: Any = None
 
 
 @no_autograph
@@ -79,44 +78,45 @@ def generate(
     strategy: Strategy | None = None,
     pad_to_max_length: bool = False,
 ) -> SearchResult:
-    """Search for the answers that a model finds best, or draw from those it could give.
+    """Search for the best answers of a model, or draw samples from it.
 
     score = log p(answer | source) / ((5 + T) / 6)^length_penalty + coverage_penalty *
-    sum_s log min(sum_t alignment_ts, 1), where T counts the end token (Wu et al., 2016, eq. 14).
+    sum_s log min(sum_t alignment_ts, 1), where T includes the end token (Wu et al., 2016, eq. 14).
 
-    A beam search goes on with the K best hypotheses that have not ended. An answer that ends among
-    the K best continuations of its step is kept beside them, if it is one of the K best by score.
-    The search of a source stops when no hypothesis can become one of its n best answers, whatever
+    A beam search continues with the K best unfinished hypotheses. An answer that ends among the K
+    best continuations of its step is kept beside them, if it is one of the K best by score. The
+    search of a source stops when no hypothesis can become one of its n best answers, whatever
     length up to `max_length` it reaches. With a beam width of 1 an answer ends as soon as its end
-    token is the likeliest.
+    token is the likeliest token.
 
     Args:
         model: see `Model`.
         source: what `model.encode` takes, for B sources: ids [B, S], or a nest of such tensors.
-        beam_width: K hypotheses per source; 1 is greedy. There may be fewer answers than K: then
-            the places of those missing are empty, their length is 0 and their score -inf.
-        max_length: the longest answer in tokens, the end token counted; an int or a scalar.
-        length_penalty, coverage_penalty: 0 is none; numbers or scalars.
+        beam_width: K hypotheses per source; 1 is greedy search. If there are fewer answers than K,
+            missing ones are returned with length 0 and score -inf.
+        max_length: maximum number of tokens of an answer, including the end token; an int or a
+            scalar.
+        length_penalty, coverage_penalty: 0 is off; numbers or scalars.
         n_best: how many answers to return, at most (and by default) K. A beam search ends as soon
-            as these are certain. Of draws they are the first n.
-        return_alignments: also return what each token looked at.
-        processors: what may be said, and how likely: see `processors`.
-        strategy: who picks the next tokens: `beam()` (the default: beam search), `sample()`,
+            as these are certain. Of draws, the first n are returned.
+        return_alignments: whether to return the attention weights of each token.
+        processors: logits processors: see `decoding.processors`.
+        strategy: how the next tokens are selected: `beam()` (the default), `sample()`,
             `stochastic_beam()`, `diverse_beam()`.
-        pad_to_max_length: in a graph, T is max_length however short the answers are, as it always
-            is under XLA. A graph that LiteRT or XLA is to compile later needs it.
+        pad_to_max_length: in a graph, pad T to max_length, as is always done under XLA. Needed for
+            a graph that LiteRT or XLA will compile later.
 
-    Returns a `SearchResult`. An answer cut off at `max_length` has no end token; where processors
-    leave nothing to say an answer stops, comes after all others, and is no more `finished`.
+    Returns a `SearchResult`. An answer cut off at `max_length` has no end token. A hypothesis for
+    which processors forbid all tokens stops, ranks after all others, and is not `finished`.
 
-    If the model has a `prompt`, an answer begins with it: `max_length`, T, the score, and what
-    processors count (lengths, positions, repetitions, n-grams) include its tokens, as `max_length`,
-    `min_length`, `repetition_penalty` and `no_repeat_ngram_size` of Hugging Face's `generate` do
-    for decoders. `min_new_tokens` and `max_new_tokens` are processors that count what follows it.
+    If the model has a `prompt`, answers begin with it: `max_length`, T, the score, and the counts
+    of processors (lengths, positions, repetitions, n-grams) include its tokens, like `max_length`,
+    `min_length`, `repetition_penalty` and `no_repeat_ngram_size` of Hugging Face's `generate` for
+    decoders. The processors `min_new_tokens` and `max_new_tokens` count the tokens after it.
 
     Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, penalties
-    that are not finite, and for processors that contradict each other, naming both; TypeError for a
-    strategy that is none.
+    that are not finite, and processors that contradict each other, naming both; TypeError for a
+    strategy that is not a `Strategy`.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2], [7, 2, 0]])
@@ -129,7 +129,7 @@ def generate(
     check_penalties(length_penalty, coverage_penalty)
     if not isinstance(strategy, Strategy | None):
         raise TypeError(
-            "strategy must be a Strategy, such as sample() gives, or None. Received: "
+            "strategy must be a Strategy, such as sample() returns, or None. Received: "
             f"strategy={strategy}"
         )
     processor, source = combine_processors(model, processors, max_length), tensors_of(source)
@@ -208,7 +208,7 @@ def check_sizes(beam_width, max_length, n_best) -> None:
     whole = (int, np.integer)
     if not isinstance(beam_width, whole) or beam_width < 1:
         raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width!r}")
-    rule = "max_length must be at least 1 and whole."
+    rule = "max_length must be a whole number of at least 1."
     check_number(max_length, lambda x: (x >= 1) & (x == np.floor(x)), rule)
     if not isinstance(n_best, whole) or not 1 <= n_best <= beam_width:
         raise ValueError(
@@ -223,7 +223,7 @@ def check_penalties(length_penalty, coverage_penalty) -> None:
 
 
 def _result(found: Answers, pad_id: int) -> SearchResult:
-    """The answers, with padding and zeros after their ends."""
+    """The result, with padding and zeros after the ends."""
     real = tf.sequence_mask(found.lengths, tf.shape(found.ids)[2])
     ids, alignments = tf.where(real, found.ids, pad_id), None
     if tf.is_tensor(found.alignments):

@@ -1,4 +1,4 @@
-"""Arrays that a cell grows by one entry a step, also where arrays cannot grow."""
+"""Arrays that grow by one entry at each step, with a fixed size where XLA needs one."""
 
 import contextlib
 import contextvars
@@ -19,21 +19,21 @@ def new(dtype: Any, shape: Any) -> tf.TensorArray:
 
 
 def append(array: tf.TensorArray, entry: tf.Tensor) -> tf.TensorArray:
-    """Write behind the last entry. XLA's arrays have no last entry: there the loop says where."""
+    """Append an entry. In XLA an array does not know its length: the loop sets the index."""
     if not in_xla():
         return array.write(array.size(), entry)
     if _step.get() is None:
         raise ValueError(
-            "alignment_history=True grows an array at every step, which XLA cannot do outside of "
-            "dynamic_decode. Decode with a decoder and maximum_iterations, read the alignments of "
-            "every state, or do without jit_compile. Received: a call of the cell in XLA."
+            "alignment_history=True grows an array at every step, which XLA supports only in "
+            "dynamic_decode. Use a decoder with maximum_iterations, read the alignments of every "
+            "state, or leave out jit_compile. Received: a call of the cell in XLA."
         )
     return array.write(_step.get(), entry)
 
 
 @contextlib.contextmanager
 def at_step(time: tf.Tensor):
-    """Within: what is appended belongs to this step of a loop."""
+    """Within: entries are written at this step of a loop."""
     token = _step.set(time)
     try:
         yield
@@ -42,13 +42,13 @@ def at_step(time: tf.Tensor):
 
 
 def stacked(state: Any) -> Any:
-    """The state with its arrays as tensors [T, ...]: what Keras can hand on."""
+    """The state with its arrays as tensors [T, ...], which Keras can return."""
     is_array = lambda leaf: isinstance(leaf, tf.TensorArray)  # noqa: E731
     return tf.nest.map_structure(lambda leaf: leaf.stack() if is_array(leaf) else leaf, state)
 
 
 def with_room(state: Any, steps: tf.Tensor) -> Any:
-    """The state with its (empty) arrays as large as they will get."""
+    """The state with its (empty) arrays allocated for all steps."""
 
     def enlarge(leaf):
         if not isinstance(leaf, tf.TensorArray):

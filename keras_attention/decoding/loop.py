@@ -1,4 +1,4 @@
-"""`dynamic_decode`: the one loop in which everything here decodes."""
+"""`dynamic_decode`: the loop of all decoding."""
 
 import abc
 import contextlib
@@ -16,7 +16,7 @@ __all__ = ["Decoder", "Steps", "dynamic_decode", "transpose_batch_time"]
 
 
 class Steps:
-    """What the loop asks of every decoder beside its steps."""
+    """The properties of a decoder that the loop needs besides its steps."""
 
     @property
     def batch_size(self):
@@ -38,16 +38,16 @@ class Steps:
         raise NotImplementedError
 
     def build_parts(self) -> None:
-        """Make the weights of what a step uses beside the cell, before the loop; default: none."""
+        """Make the weights that a step uses besides the cell's, before the loop; default: none."""
 
     @property
     def tracks_own_finished(self) -> bool:
-        """True if `finished` of a step may turn a row back on (beams change places)."""
+        """True if a step may set `finished` of a row back to False (beams change places)."""
         return False
 
 
 class Decoder(Steps, abc.ABC):
-    """What `dynamic_decode` runs: begin somewhere, make a step, say who has finished."""
+    """A decoder for `dynamic_decode`: an initial step, a step, and which rows have finished."""
 
     @abc.abstractmethod
     def initialize(self, name=None) -> tuple[Any, Any, Any]:
@@ -71,29 +71,29 @@ def dynamic_decode(
     enable_tflite_convertible: bool = False,
     **kwargs,
 ):
-    """Step a decoder until every row has finished, or `maximum_iterations` have passed.
+    """Run a decoder until every row has finished, or for `maximum_iterations` steps.
 
     Args:
-        decoder: a `Decoder`, or a layer that is one, as `BaseDecoder` of tfa.seq2seq.
+        decoder: a `Decoder`, or a layer with its methods, such as `BaseDecoder` of tfa.seq2seq.
         output_time_major: outputs [T, N, ...] instead of [N, T, ...].
-        impute_finished: outputs of finished rows are zeros, and their state is carried along,
-            so that the final state is that of each row's last real step. Not for beam search
-            (ValueError), which carries finished hypotheses along by itself.
+        impute_finished: set the outputs of finished rows to zeros and keep their state, so that
+            the final state is that of each row's last real step. Not for beam search (ValueError),
+            which keeps finished hypotheses by itself.
         maximum_iterations: scalar > 0; required under XLA, where the outputs then have exactly
             that many steps.
         parallel_iterations, swap_memory: as in `tf.while_loop`.
-        training: handed to every step.
+        training: passed to every step.
         scope: name of the ops, default "decoder".
         enable_tflite_convertible: in a graph, outputs have exactly `maximum_iterations` steps,
-            with zeros behind the last one, as they always have under XLA. LiteRT, and XLA of a
-            graph that was not traced for it, know no array that grows. (LiteRT wants a batch and
-            sources of known size besides.)
-        decoder_init_input, decoder_init_kwargs: for `decoder.initialize`.
+            padded with zeros, as they always have under XLA. LiteRT, and XLA for a graph that was
+            traced without it, need arrays of fixed size. (LiteRT also needs a fixed batch size and
+            fixed source lengths.)
+        decoder_init_input, decoder_init_kwargs: arguments of `decoder.initialize`.
 
     Returns:
         (outputs, final_state, sequence_lengths). A length is the number of steps up to and
-        including the one in which the row finished, 0 if it was finished at the start; a decoder
-        whose state has `lengths` gives those.
+        including the one in which the row finished, 0 if it was finished at the start. For a
+        decoder whose state has `lengths`, these are returned.
     """
     with tf.name_scope(scope or "decoder"):
         if maximum_iterations is not None:
@@ -180,7 +180,7 @@ def _loop(
     def more(time, arrays, state, inputs, finished, lengths):
         if not fixed_size:
             return ~tf.reduce_all(finished)
-        # The step of an empty batch tells arrays of fixed size how large their zeros are.
+        # Arrays of fixed size learn the shape of their entries by a step, also of an empty batch.
         return ~tf.reduce_all(finished) | (tf.size(finished) + time == 0)
 
     def body(time, arrays, state, inputs, finished, lengths):
@@ -222,7 +222,7 @@ def _loop(
 
 
 def _stack(finished, array, shape):
-    """[T, N, ...], also where no step was taken and only the graph knows N."""
+    """[T, N, ...], also after no steps with N unknown while tracing."""
     if finished.shape.is_fully_defined() or tf.executing_eagerly():
         return array.stack()
     inner = [width or 0 for width in tf.TensorShape(shape)]
@@ -231,28 +231,28 @@ def _stack(finished, array, shape):
 
 
 def _keep_shapes(before, after) -> None:
-    """A loop variable keeps what was known of its shape."""
+    """Keep the static shapes of the loop variables."""
     for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after)):
         if tf.is_tensor(new) and not isinstance(new, tf.TensorArray):
             new.set_shape(old.shape)
 
 
 def _carry(finished, old, new):
-    """Finished rows keep their state; what has no rows passes through."""
+    """Keep the old state of finished rows; tensors without rows take the new one."""
     if isinstance(old, tf.TensorArray) or new.shape.rank == 0:
         return new
     return _where_rows(finished, old, new)
 
 
 def _where_rows(rows, x, y):
-    """x where the row is chosen, y elsewhere.  [N] or [N, K] bool, [N, ...], [N, ...]."""
+    """x in the selected rows, y elsewhere.  [N] or [N, K] bool, [N, ...], [N, ...]."""
     extra = y.shape.rank - rows.shape.rank
     shape = tf.concat([tf.shape(rows), tf.ones([extra], tf.int32)], 0)
     return tf.where(tf.reshape(rows, shape), x, y)
 
 
 def _batch_major(x):
-    """[T, N, ...] -> [N, T, ...]; what has no time stays."""
+    """[T, N, ...] -> [N, T, ...]; tensors without a time axis are unchanged."""
     has_time = tf.is_tensor(x) and (x.shape.rank is None or x.shape.rank >= 2)
     return transpose_batch_time(x) if has_time else x
 

@@ -1,4 +1,4 @@
-"""The prompt of a language model: the beginning that a source itself gives its answers."""
+"""The prompt of a language model: the beginning of its answers, given by the source."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from keras_attention.decoding.processors import LogitsProcessor, SearchInfo
 from keras_attention.decoding.processors._rows import (
     Progress,
     force_token,
+    gather_at,
     padded,
-    row_of,
     static_value,
 )
 from keras_attention.functional import as_ids
@@ -25,10 +25,10 @@ def prompt_of(model: Any, source: Any, max_length: Any) -> tf.Tensor | None:
 
 
 def after_prompt(processor: LogitsProcessor | None) -> LogitsProcessor:
-    """The prompt of the search is said whatever the rules are; these hold for what follows it.
+    """Force the tokens of the prompt, and apply the processor to the tokens after it.
 
-    The processor is told of its tokens, so that lengths, positions and repetitions count from the
-    first of them. An end token of the prompt does not end it.
+    The processor receives the prompt's tokens, so lengths, positions and repetitions count from the
+    first of them. An end token inside of the prompt does not end it.
     """
 
     def init(search: SearchInfo) -> Progress:
@@ -37,7 +37,7 @@ def after_prompt(processor: LogitsProcessor | None) -> LogitsProcessor:
 
     def given(state: Progress) -> tf.Tensor:
         """[N], -1: the prompt is over."""
-        return row_of(state.extra[0], state.length)
+        return gather_at(state.extra[0], state.length)
 
     def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
         token, rest = given(state), state.extra[1]

@@ -25,48 +25,47 @@ __all__ = ["Answers", "AnswerSearch", "StepOutput"]
 
 
 class StepOutput(NamedTuple):
-    """What a step of the search leaves behind, and the shapes and types of that."""
+    """The output of a step of the search, or its shapes and dtypes."""
 
     ids: Any  # [B, K]
     parents: Any  # [B, K]
-    alignments: Any  # [B, K, S]: what each hypothesis looked at before the step chose; or ()
+    alignments: Any  # [B, K, S]: attention weights of each hypothesis before the selection; or ()
 
 
 class Answers(NamedTuple):
-    """The n best answers of every source, best first; draws are in the order drawn."""
+    """The n best answers of every source, best first; draws in the order drawn."""
 
-    ids: tf.Tensor  # [B, n, T] int32, anything after an answer's end
-    lengths: tf.Tensor  # [B, n] int32, the end token counted; 0 where there is no answer
-    scores: tf.Tensor  # [B, n], -inf where there is no answer
-    alignments: Any  # [B, n, T, S], anything after an answer's end; or ()
+    ids: tf.Tensor  # [B, n, T] int32, arbitrary after an answer's end
+    lengths: tf.Tensor  # [B, n] int32, including the end token; 0: missing answer
+    scores: tf.Tensor  # [B, n], -inf: missing answer
+    alignments: Any  # [B, n, T, S], arbitrary after an answer's end; or ()
     finished: tf.Tensor  # [B, n] bool: it has its end token
 
 
 class AnswerSearch(Decoder):
-    """K hypotheses of every source, and beside them its finished answers.
+    """Search with K hypotheses per source, and its finished answers beside them.
 
-    A beam search (a strategy with `choose_unfinished`) goes on with the K best hypotheses that
-    have not ended. Answers that end among the K best continuations of a step are kept beside them,
-    the K best of all, and the search of a source ends when no live hypothesis can still become one
-    of its best answers.
-    With one hypothesis for each group, and with other strategies, finished hypotheses keep their
-    places: one hypothesis alone is greedy, and draws are those that were drawn.
+    A beam search (a strategy with `choose_unfinished`) continues with the K best unfinished
+    hypotheses. Answers that end among the K best continuations of a step are kept beside them, the
+    K best of all, and the search of a source ends when no live hypothesis can still become one of
+    its best answers. With one hypothesis per group, and with other strategies, finished hypotheses
+    keep their places: a single hypothesis is greedy, and draws stay draws.
 
-    Scores are those of `generate`, where T counts the end token: so all continuations of a step
+    Scores are those of `generate`, where T includes the end token: so all continuations of a step
     have the same length.
 
     Args:
         cell: (tokens [N], state, training=) -> (logits [N, V], state), states of N = B*K rows. It
-            may have `reorder(state, parents [B, K])`, and `in_prompt(state) -> [N] bool`: whose
-            next token is given, so that an end token there ends nothing.
+            may have `reorder(state, parents [B, K])`, and `in_prompt(state) -> [N] bool`: rows
+            whose next token is given, so that an end token there ends nothing.
         beam_width, n_best, strategy, length_penalty, coverage_penalty, max_length,
             return_alignments: of `generate`.
         end_id: an id outside of the vocabulary means that no answer ends.
-        normalize: False for a cell that gives log-probabilities, of which some may be -inf.
-        padded: whether T is max_length however short the answers are.
+        normalize: False if the cell returns log-probabilities, some of which may be -inf.
+        padded: whether to pad T to max_length.
         scores_rise: whether the log p of a token may be above 0: then no answer is certain before
             `max_length`.
-        start: (tokens [B], first state) for `initialize`.
+        start: (tokens [B], initial state) for `initialize`.
     """
 
     batch_size: Any = None
@@ -98,7 +97,7 @@ class AnswerSearch(Decoder):
         self._scores_rise = scores_rise
         self._return_alignments = return_alignments
         self._covers = tf.get_static_value(coverage_penalty) != 0.0
-        self._in_beginning = getattr(cell, "in_prompt", None)
+        self._in_prompt = getattr(cell, "in_prompt", None)
         apart = beam_width > self._strategy.groups
         self._choose_unfinished = self._strategy.choose_unfinished if apart else None
         self._keeps_finished = self._choose_unfinished is not None
@@ -118,7 +117,7 @@ class AnswerSearch(Decoder):
         )
 
     def initialize(self, name=None):
-        """Every source begins with one live hypothesis, one in each group, or one for each draw."""
+        """Every source starts with one live hypothesis, one per group, or one per draw."""
         if self._start is None:
             raise ValueError("AnswerSearch.initialize needs start=. Received: start=None")
         tokens, cell_state = self._start
@@ -135,14 +134,14 @@ class AnswerSearch(Decoder):
         return state.beams.finished, tf.repeat(tokens[:, None], width, axis=1), state
 
     def step(self, time, inputs, state, training=None, name=None):
-        """Extend every hypothesis by every token, and let the strategy choose."""
+        """Extend every hypothesis by every token, and let the strategy select."""
         before = state.beams.cell_state
         logits, cell_state = self._cell(tf.reshape(inputs, [-1]), before, training=False)
         cell_state = same_structure(before, cell_state)
         logits = tf.cast(self._split(logits), state.beams.log_probs.dtype)
         given = None
-        if self._in_beginning is not None:
-            given = self._split(self._in_beginning(cell_state))
+        if self._in_prompt is not None:
+            given = self._split(self._in_prompt(cell_state))
         if self._choose_unfinished is not None:
             choose = self._choose_unfinished
             choice, state = self._beam_step(choose, time, logits, cell_state, state, given)
@@ -167,7 +166,7 @@ class AnswerSearch(Decoder):
         return StepOutput(ids, parents, alignments), state, ids, state.beams.finished
 
     def _beam_step(self, choose, time, logits, cell_state, state, given):
-        """One step of a beam search that keeps its finished answers apart."""
+        """One step of a beam search that keeps finished answers beside the live hypotheses."""
         beams, groups = state.beams, self._strategy.groups
         never = tf.constant(-float("inf"), logits.dtype)
         coverage = beams.accumulated_attention_probs
@@ -188,7 +187,7 @@ class AnswerSearch(Decoder):
         )
         live, ends, choice_state = choose(continuations, state.choice)
         scores, has_end, stuck = self._scores(ends, time + 1, coverage), True, None
-        if not self._normalize:  # a row may have nothing left to say
+        if not self._normalize:  # all tokens of a row may be forbidden
             stuck = (tf.reduce_max(logits, -1) == never) & ~beams.finished
             as_it_is = self._scores(beams.log_probs, time, beams.accumulated_attention_probs)
             scores, has_end = tf.where(stuck, as_it_is, scores), ~stuck
@@ -211,7 +210,7 @@ class AnswerSearch(Decoder):
             cell_state=self._reorder(cell_state, live.parents),
             log_probs=log_probs,
             finished=log_probs == never,
-            lengths=beams.lengths,  # all that go on have as many tokens as there were steps
+            lengths=beams.lengths,  # live hypotheses have one token per step
             accumulated_attention_probs=gather_beams(coverage, live.parents)
             if self._covers
             else (),
@@ -221,7 +220,7 @@ class AnswerSearch(Decoder):
     # -- the end
 
     def finalize(self, outputs, final_state, sequence_lengths):
-        """The answers that were found, followed back from their ends.  -> `Answers`, state."""
+        """The answers, traced back from their ends.  -> `Answers`, state."""
         found, lengths = self._found(outputs, final_state)
         stuck = ~found.has_end & (lengths < tf.shape(outputs.ids)[0])
         scores = found.scores
@@ -239,11 +238,11 @@ class AnswerSearch(Decoder):
         if not self._keeps_finished:
             parents = walkable(outputs.ids, parents)
         ids, alignments = self._follow_back(outputs._replace(parents=parents), times, places)
-        # Transposed last: OpenVINO cannot read a gather in a batch of what was transposed.
+        # Transpose last: OpenVINO cannot read a batched gather of a transposed tensor.
         ids = tf.transpose(ids, [1, 2, 0])  # [B, n, T]
         if self._return_alignments:
             alignments = tf.transpose(alignments, [1, 2, 0, 3])
-        if self._keeps_finished and not (self._padded or in_xla()):  # it may outlast its answers
+        if self._keeps_finished and not (self._padded or in_xla()):  # T may exceed all lengths
             longest = tf.maximum(tf.reduce_max(lengths), 1)
             ids = ids[:, :, :longest]
             alignments = alignments[:, :, :longest] if self._return_alignments else ()
@@ -253,9 +252,9 @@ class AnswerSearch(Decoder):
         """All answers, K for each source, and their lengths [B, K]."""
         beams, steps = state.beams, tf.shape(outputs.ids)[0]
         coverage = beams.accumulated_attention_probs
-        if self._keeps_finished:  # what goes on at the limit is cut off there, and has no end token
+        if self._keeps_finished:  # live hypotheses are cut off at the limit, without an end token
             scores = self._scores(beams.log_probs, steps, coverage)
-            # As good as any, whether or not there are processors: what is stuck lies there already.
+            # Not stuck, with or without processors: stuck hypotheses are already in `finished`.
             stuck = None if self._normalize else tf.zeros_like(beams.finished)
             found = answers.add(state.finished, scores, steps, False, self._strategy.groups, stuck)
             return found, found.times + tf.cast(found.has_end, tf.int32)
@@ -266,7 +265,7 @@ class AnswerSearch(Decoder):
         return Finished(scores, origins), lengths
 
     def _follow_back(self, outputs, times, places) -> tuple[tf.Tensor, Any]:
-        """The way to answers that ended at these steps in these places.
+        """The tokens of answers that ended at these steps and places.
 
         times, places [B, n] -> ids [T, B, n], alignments [T, B, n, S] or ().
         """
@@ -277,7 +276,7 @@ class AnswerSearch(Decoder):
         ids = tf.where(over, self._end_token, ids)
         if not self._return_alignments:
             return ids, ()
-        # A step chose after it had looked: what a token looked at is what its parent did.
+        # A step attends before it selects: the alignment of a token is that of its parent.
         looked = tf.gather(outputs.parents, came_from, batch_dims=2)
         looked = tf.where(over, places, looked)
         return ids, tf.gather(outputs.alignments, looked, batch_dims=2)
@@ -297,7 +296,7 @@ class AnswerSearch(Decoder):
             lengths,
             self._length_penalty,
             self._coverage_penalty,
-            tf.ones_like(log_probs),  # an answer that was cut off has looked at as much, too
+            tf.ones_like(log_probs),  # the coverage of an answer that was cut off counts, too
             coverage,
         )[..., 0]
 
@@ -306,8 +305,8 @@ class AnswerSearch(Decoder):
         attention = attention_probs(cell_state)
         if attention is None:
             raise ValueError(
-                "coverage_penalty and return_alignments need a cell that attends: an "
-                "AttentionWrapper, or one whose state has `alignments`. Received: a cell whose "
+                "coverage_penalty and return_alignments need a cell with attention: an "
+                "AttentionWrapper, or a cell whose state has `alignments`. Received: a cell whose "
                 "state has none."
             )
         return self._split(attention) if attention.shape.rank == 2 else attention

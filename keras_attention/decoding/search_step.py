@@ -1,4 +1,4 @@
-"""One step of a search, on tensors alone: score the continuations, go on with the chosen."""
+"""One step of a search on tensors: score the continuations and select K hypotheses."""
 
 import functools
 
@@ -11,7 +11,7 @@ from keras_attention.decoding.strategies import Continuations
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.likelihood import log_normalizer
 
-# What a stuck hypothesis is behind any that is not; not more, or float32 could not rank the stuck.
+# Score penalty that ranks dead-end hypotheses last; float32 still distinguishes their scores.
 _HANDICAP = 1e4
 
 
@@ -30,20 +30,19 @@ def search_step(
     in_prompt=None,
     end_counts=False,
 ):
-    """Let the strategy choose which hypotheses go on.  logits [B, K, V] -> output, state.
+    """Let the strategy select the next hypotheses.  logits [B, K, V] -> output, state.
 
-    `normalize`: whether these are logits, or log-probabilities already. `reorder(cell_state,
-    parents)`: how the cell's state follows, if not by a gather of its leaves [B, K, ...].
-    `in_prompt` [B, K] bool: whose next token is given; an end token there ends nothing.
-    `end_counts`: whether a continuation by the end token is weighed by its full length; in tfa by
-    the length without it.
+    `normalize`: False if `logits` are log-probabilities already. `reorder(cell_state, parents)`:
+    reorders the cell's state, instead of a gather of its leaves [B, K, ...]. `in_prompt` [B, K]
+    bool: rows whose next token is given; an end token there ends nothing. `end_counts`: whether
+    the length of a continuation by the end token includes that token; in tfa it does not.
     """
     beams = state.beams
     end_token = tf.convert_to_tensor(end_token, tf.int32)
     logits = tf.cast(logits, beams.log_probs.dtype)
     never = tf.constant(-float("inf"), logits.dtype)
     finished, stuck = beams.finished, state.stuck
-    if not normalize:  # under processors a row may have nothing left to say: it ends here
+    if not normalize:  # a row whose tokens are all forbidden ends here
         silent = tf.reduce_max(logits, -1) == never
         stuck |= silent & ~finished
     coverage = ()
@@ -119,19 +118,19 @@ def search_step(
 
 
 def repeated_token(end_token, logits):
-    """What finished hypotheses repeat: the end token, or 0 if it is outside of the vocabulary.
+    """The token that finished hypotheses repeat: the end token, or 0 if it is no id below V.
 
-    Such an end token means that no hypothesis ends.
+    An end token outside of the vocabulary means that no hypothesis ends.
     """
     known = (end_token >= 0) & (end_token < tf.shape(logits)[-1])
     return tf.where(known, end_token, tf.zeros_like(end_token))
 
 
 def walkable(ids, parent_ids):
-    """The parents of every step taken; a step that was not taken is walked straight through.
+    """The parents, with the identity for steps that were not taken.  [T, B, K].
 
-    XLA's outputs are as long as the limit and zero beyond the last step. In a step that was taken
-    the K chosen ones differ, so that they are not all token 0 of parent 0.  [T, B, K].
+    XLA's outputs always have the maximum length, with zeros after the last step. In a step that was
+    taken the K selected hypotheses differ, so they are not all token 0 of parent 0.
     """
     taken = tf.reduce_any((ids != 0) | (parent_ids != 0), axis=[1, 2], keepdims=True)
     return tf.where(taken, parent_ids, tf.range(tf.shape(parent_ids)[2]))
@@ -153,8 +152,8 @@ def attention_probs(state) -> tf.Tensor | None:
     lengths = {alignments.shape[-1] for alignments in found} - {None}
     if len(lengths) > 1:
         raise ValueError(
-            "Coverage penalty and output_alignments need mechanisms that look at memories of one "
-            f"length, for they take the mean of the alignments. Received: lengths {sorted(lengths)}"
+            "Coverage penalty and output_alignments average the alignments of all mechanisms, so "
+            f"their memories must have the same length. Received: lengths {sorted(lengths)}"
         )
     return tf.add_n([widen(alignments) for alignments in found]) / len(found)
 

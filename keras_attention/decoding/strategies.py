@@ -1,6 +1,7 @@
-"""Who picks the next token: the one part in which greedy, beam and sampled decoding differ.
+"""Decoding strategies: how the next tokens are selected.
 
-A strategy sees what every hypothesis could say next (`Continuations`) and says which K go on
+This is the only part in which greedy search, beam search and sampling differ. A strategy receives
+all next tokens of every hypothesis (`Continuations`) and returns the K hypotheses that continue
 (`NextHypotheses`). B sources, K hypotheses each, V tokens.
 """
 
@@ -27,25 +28,25 @@ __all__ = [
 
 
 class Continuations(NamedTuple):
-    """What every hypothesis of every source could say next."""
+    """All possible next tokens of every hypothesis."""
 
     time: tf.Tensor  # scalar int32
-    logits: tf.Tensor  # [B, K, V]: logits, or log p under processors, where -inf is forbidden
-    # what makes `logits - norm()` the log p that is scored, [B, K, 1]; cheaper for whom has the
-    # likeliest id of each row, [B, K, 1]
+    logits: tf.Tensor  # [B, K, V]: logits, or with processors log p, where -inf is forbidden
+    # `logits - norm()` is the log p that is scored, [B, K, 1]; faster if the argmax id of each row
+    # [B, K, 1] is passed
     norm: Callable[..., tf.Tensor]
     log_probs: tf.Tensor  # [B, K]: of the hypotheses so far
-    finished: tf.Tensor  # [B, K] bool: has one continuation, `repeated`, at no cost
-    end_token: tf.Tensor  # scalar; outside of the vocabulary: nothing ends
-    repeated: tf.Tensor  # scalar: the end token, or an id of the vocabulary that stands for it
-    # ids [B, K, C], log p of them [B, K, C] -> log p of the hypotheses with them, their scores.
+    finished: tf.Tensor  # [B, K] bool: its only continuation is `repeated`, with log p 0
+    end_token: tf.Tensor  # scalar; outside of the vocabulary: no hypothesis ends
+    repeated: tf.Tensor  # scalar: the end token, or an id of the vocabulary in its place
+    # ids [B, K, C], their log p [B, K, C] -> log p of the extended hypotheses, their scores.
     # None for `choose_unfinished`, where all continuations have the same length
     scored: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
-    in_prompt: Any = None  # [B, K] bool: the next token is given and ends nothing; None: of none
+    in_prompt: Any = None  # [B, K] bool: the next token is given and ends nothing; None: no prompt
 
 
 class NextHypotheses(NamedTuple):
-    """The K that go on: which token, behind which parent, with which total log p and score."""
+    """The K selected hypotheses: token, parent, total log p and score."""
 
     ids: tf.Tensor  # [B, K]
     parents: tf.Tensor  # [B, K]
@@ -54,12 +55,12 @@ class NextHypotheses(NamedTuple):
 
 
 class Strategy(NamedTuple):
-    """Three functions, and a fourth for beams.
+    """Functions that select the next hypotheses of a search.
 
-    `live(K)`: [K] bool, which hypotheses a source begins with. `init(B, K)`: the strategy's state,
-    a nest. `choose(continuations, state)`: the `NextHypotheses`, and the next state. With
-    `choose_unfinished(continuations, state)` a search keeps finished answers beside the K
-    hypotheses: it returns the `NextHypotheses` of those that continue, log p [B, K] of the
+    `live(K)`: [K] bool, which hypotheses are live at the start of a search. `init(B, K)`: the state
+    of the strategy, a nest. `choose(continuations, state)`: the `NextHypotheses`, and the next
+    state. With `choose_unfinished(continuations, state)` a search keeps finished answers beside the
+    K hypotheses: it returns the `NextHypotheses` of those that continue, log p [B, K] of the
     hypotheses that end at this step (-inf: this one does not), and the next state.
     """
 
@@ -70,8 +71,8 @@ class Strategy(NamedTuple):
         Callable[[Continuations, Any], tuple[NextHypotheses, tf.Tensor, Any]] | None
     ) = None
     groups: int = 1
-    made_by: tuple[str, dict] | None = None  # a function here and its arguments, for saving
-    ranked: bool = True  # whether a result has the best first; else as the K stand in the search
+    made_by: tuple[str, dict] | None = None  # a function of this module and its arguments, to save
+    ranked: bool = True  # whether to sort the result by score; else keep the order of the search
 
 
 def serialize(strategy: Strategy | None) -> dict | None:
@@ -100,10 +101,10 @@ def deserialize(config: dict | None) -> Strategy | None:
 
 
 def beam() -> Strategy:
-    """The K best of all continuations: beam search, and with K = 1 greedy search.
+    """Beam search: the K best of all continuations; with K = 1 greedy search.
 
-    In `generate` the K best continuations are looked through at each step: what ends there is kept
-    apart, and the K best that do not end go on.
+    In `generate`, answers that end among the K best continuations of a step are kept apart, and
+    the K best unfinished continuations become the next hypotheses.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -126,14 +127,14 @@ def beam() -> Strategy:
 
 
 def sample(seed: Any = None, best_first: bool = False) -> Strategy:
-    """K independent draws from what the model says, each token by its probability.
+    """K independent samples, each token drawn with its probability.
 
-    What processors forbid or reshape is drawn from as they leave it, renormalised. A result has the
-    answers in the order drawn, so that the first of them, and those of `n_best`, are draws like
-    all; with `best_first` they are sorted, and the first is the likeliest of K draws.
+    Tokens are drawn from the renormalised distribution that the processors leave. A result has the
+    answers in the order drawn, so its first n, those of `n_best`, are unbiased samples; with
+    `best_first` the answers are sorted, and the first is the likeliest of K draws.
 
-    `seed`: an int or two, for the same draws again; None for new ones at every call. What is drawn
-    for a source depends on its place in the batch, too. Raises ValueError for another seed.
+    `seed`: one or two ints to repeat the same draws; None for new draws at every call. The draws
+    of a source also depend on its place in the batch. Raises ValueError for another seed.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -163,11 +164,11 @@ def sample(seed: Any = None, best_first: bool = False) -> Strategy:
 
 
 def stochastic_beam(seed: Any = None, best_first: bool = False) -> Strategy:
-    """K draws without replacement from all answers (Kool et al., 2019, algorithm 1).
+    """K samples without replacement (Kool et al., 2019, algorithm 1).
 
-    Beam search over log-probabilities that carry Gumbel noise: a hypothesis hands its noise to the
-    best of its continuations, and smaller ones to the others. A result has the answers in the order
-    drawn, the largest noisy log p first. `seed` and `best_first` as in `sample`.
+    A beam search over log-probabilities with Gumbel noise: the best continuation of a hypothesis
+    inherits its noise, the others get smaller values. A result has the answers in the order drawn,
+    the largest noisy log p first. `seed` and `best_first` as in `sample`.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -187,7 +188,7 @@ def stochastic_beam(seed: Any = None, best_first: bool = False) -> Strategy:
         total, scores = continuations.scored(everything, logits - continuations.norm())  # [B, K, V]
         noise = _noise(seed, continuations)
         noisy = _truncated(total + noise, perturbed[..., None])
-        # A finished hypothesis has one continuation, which keeps what it has.
+        # A finished hypothesis has one continuation, whose noisy log p does not change.
         noisy = tf.where(finished & (total > -float("inf")), perturbed[..., None], noisy)
         values, flat = top_k(_rows(noisy), logits.shape[1])
         width = tf.shape(logits)[2]
@@ -203,15 +204,15 @@ def stochastic_beam(seed: Any = None, best_first: bool = False) -> Strategy:
 
 
 def diverse_beam(groups: int, strength: Any = 1.0, at: Any = None) -> Strategy:
-    """Diverse beam search (Vijayakumar et al., 2018): K hypotheses in `groups` beams of their own.
+    """Diverse beam search (Vijayakumar et al., 2018): K hypotheses in `groups` separate beams.
 
-    The beams choose one after the other; a token costs `strength`, taken from its log p, for every
-    time that a beam before has chosen it at this step. It counts in the choice alone, not in the
-    score. A hypothesis that has finished before this step chooses nothing, and costs nobody
-    anything. With `at`, a step (a scalar or [B]), it costs at that step alone.
+    The groups select one after the other. For each earlier group that has selected a token at this
+    step, `strength` is subtracted from the log p of that token. This affects the selection only,
+    not the score. A hypothesis that finished before this step selects no token, so it has no
+    effect on other groups. With `at`, a step (a scalar or [B]), it applies at that step only.
 
-    Raises ValueError for no groups, or a strength below 0 or NaN; the search, for groups that do
-    not divide K.
+    Raises ValueError for groups below 1, or a strength below 0 or NaN; the search raises it for
+    groups that do not divide K.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -223,7 +224,7 @@ def diverse_beam(groups: int, strength: Any = 1.0, at: Any = None) -> Strategy:
     wrong = known is not None and not (known.dtype.kind in "biufV" and np.all(known >= 0))
     if not isinstance(groups, int) or groups < 1 or wrong:
         raise ValueError(
-            "groups must be at least 1 and strength not negative. Received: "
+            "groups must be at least 1 and strength must be at least 0. Received: "
             f"groups={groups}, strength={strength}"
         )
 
@@ -246,7 +247,7 @@ def diverse_beam(groups: int, strength: Any = 1.0, at: Any = None) -> Strategy:
         said, values, choices = None, scores, []
         for group in range(groups):
             mine = slice(group * width, (group + 1) * width)
-            if said is not None:  # what has finished says nothing new, at no cost
+            if said is not None:  # finished hypotheses repeat their token without a penalty
                 values = scored(_cost(ids, said, weight))[1]
             picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, values[:, mine])
             picked = picked._replace(parents=picked.parents + group * width)
@@ -282,9 +283,9 @@ def _first(beam_width):
 def _candidates(continuations):
     """The K+1 likeliest tokens of each row, and the end token: ids [B, K, C], and a function.
 
-    `scored(cost)` gives total log p and scores [B, K, C]; the cost is taken from the log p of the
-    tokens. The best of a row in logits are its best in probability, so V is never scored as a
-    whole; the end token is scored for another length.
+    `scored(cost)` returns total log p and scores [B, K, C] after subtracting the cost from log p.
+    The order of a row is the same by logits and by probability, so scores are not computed for all
+    V tokens. The end token has another length, so it is always scored.
     """
     logits, repeated = continuations.logits, continuations.repeated
     never = tf.constant(-float("inf"), logits.dtype)
@@ -295,7 +296,7 @@ def _candidates(continuations):
     norm, twice = continuations.norm(ids[..., :1]), None
     if ids.shape[2] < vocabulary:  # else the end token is among them
         end = tf.gather(logits, repeated, axis=2)[..., None]  # [B, K, 1]
-        # An end token that is among the best as well is no other continuation.
+        # An end token that is among the best already is not a second continuation.
         twice = tf.concat([ids == repeated, tf.zeros_like(end, tf.bool)], 2)
         ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + repeated], 2)
         values = tf.concat([values, end], 2)
@@ -309,11 +310,11 @@ def _candidates(continuations):
 
 
 def _choose_unfinished(continuations, groups=1, weight=0.0):
-    """The K best continuations that do not end, and the hypotheses that end among the K best of all.
+    """The K best unfinished continuations, and the hypotheses that end among the K best of all.
 
-    -> `NextHypotheses`, log p of those that end [B, K]. The groups choose one after the other; a token costs
-    `weight` for every time that a group before has chosen it.
-    """  # noqa: E501
+    -> `NextHypotheses`, log p of those that end [B, K]. The groups select one after the other;
+    `weight` is subtracted for each earlier group that has selected the same token.
+    """
     logits, end_token = continuations.logits, continuations.end_token
     never = tf.constant(-float("inf"), logits.dtype)
     vocabulary, beam_width = logits.shape[-1], logits.shape[1]
@@ -350,12 +351,12 @@ def _choose_unfinished(continuations, groups=1, weight=0.0):
 
 
 def _go_on(ids, total, count, cost=None) -> tuple[NextHypotheses, tf.Tensor]:
-    """The best `count` of [B, K, C], and what they were chosen by: with the cost, [B, count]."""
+    """The best `count` of [B, K, C], and the values they were selected by (minus the cost)."""
     values, chosen = tf.math.top_k(_rows(total if cost is None else total - cost), count)
     values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
     log_probs = values
     if cost is not None:
-        # What an infinite cost forbids is no continuation, even where there is no other.
+        # A token with an infinite cost is excluded, even if no other is left.
         log_probs = tf.gather(_rows(total), chosen, batch_dims=1)
         log_probs = tf.where(values == -float("inf"), values, log_probs)
     ids_chosen = tf.gather(_rows(ids), chosen, batch_dims=1)
@@ -363,16 +364,16 @@ def _go_on(ids, total, count, cost=None) -> tuple[NextHypotheses, tf.Tensor]:
 
 
 def _among_best(rivals, values):
-    """Which rivals [B, K] are among the K best of themselves and these values [B, K]."""
+    """Which of the rivals [B, K] are among the K best of rivals and values [B, K]."""
     worst = tf.math.top_k(tf.concat([values, rivals], 1), values.shape[1])[0][:, -1:]
     return (rivals >= worst) & (rivals > -float("inf"))
 
 
 def _cost(ids, said, weight):
-    """ids [B, K, C], those chosen before [B, M] -> what each costs, [B, K, C]."""
+    """ids [B, K, C], tokens selected earlier [B, M] -> the cost of each id, [B, K, C]."""
     repeats = ids[..., None] == said[:, None, None]
     cost = tf.reduce_sum(tf.cast(repeats, weight.dtype), -1)
-    return tf.where(cost > 0, cost * weight, 0.0)  # an infinite strength is none here
+    return tf.where(cost > 0, cost * weight, 0.0)  # also for an infinite weight: 0 * inf is NaN
 
 
 def _join(some, more):
@@ -388,7 +389,7 @@ def _pick(ids, total, scores, count, values=None) -> NextHypotheses:
     def of_chosen(x):
         return tf.gather(_rows(x), chosen, batch_dims=1)
 
-    # What an infinite cost forbids is no continuation, even where there is no other.
+    # A token with an infinite cost is excluded, even if no other is left.
     forbidden = values == -float("inf")
     total, scores = (
         tf.where(forbidden, tf.constant(-float("inf"), x.dtype), of_chosen(x))
@@ -403,13 +404,13 @@ def _rows(x):
 
 
 def _truncated(noisy, limit):
-    """Gumbels, given that the largest of a row is `limit`: Kool et al., 2019, appendix B.3.
+    """Gumbels with `limit` as the maximum of each row: Kool et al., 2019, appendix B.3.
 
     [B, K, V], [B, K, 1] -> [B, K, V].
     """
     largest = tf.reduce_max(noisy, -1, keepdims=True)
     alive = (noisy > -float("inf")) & (limit > -float("inf"))
-    # What is dead gets numbers that can be computed with, and -inf in the end.
+    # Dead continuations get finite numbers for the computation, and -inf at the end.
     noisy, limit, largest = (
         tf.where(alive, x, tf.zeros([], x.dtype)) for x in (noisy, limit, largest)
     )
@@ -421,17 +422,17 @@ def _truncated(noisy, limit):
 
 
 def _check_seed(seed):
-    """ValueError for what is known to be neither None nor one or two whole numbers of int32."""
+    """ValueError unless the seed is None, or one or two whole numbers of int32, as far as known."""
     if seed is not None:
         check_value(
             seed,
             lambda x: (x.shape in ((), (2,))) & (x == np.floor(x)) & (abs(x) < 2**31),
-            "seed must be a whole number that fits into int32, or two.",
+            "seed must be one or two whole numbers that fit into int32.",
         )
 
 
 def _seed(seed):
-    """Two numbers, [2]."""
+    """The seed as two numbers, [2]."""
     if seed is None:
         return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
     seed = tf.cast(seed, tf.int32)
@@ -439,6 +440,6 @@ def _seed(seed):
 
 
 def _noise(seed, continuations):
-    """Gumbel noise for every continuation, its own at every step.  [B, K, V]."""
+    """Gumbel noise for every continuation, different at every step.  [B, K, V]."""
     logits = continuations.logits
     return tf.cast(gumbel(seed, continuations.time, tf.shape(logits)), logits.dtype)

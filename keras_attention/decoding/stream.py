@@ -1,4 +1,4 @@
-"""`stream`: the answer token by token, as it is decoded."""
+"""`stream`: an answer token by token, while it is decoded."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,10 +18,10 @@ __all__ = ["Stream", "stream"]
 
 
 def stream(model: Model, source: Any, **settings: Any) -> Iterator:
-    """The tokens of one answer to each of B sources, each as soon as it is decoded.
+    """Yield the tokens of one answer to each of B sources, each as soon as it is decoded.
 
-    Settings: those of `Stream`. Each call traces the step anew: for one source after the other make
-    a `Stream` once.
+    Settings: those of `Stream`. Each call traces the step again: for several sources, create a
+    `Stream` once.
 
     >>> from models import RNNSeq2Seq
     >>> model = RNNSeq2Seq(vocab_size=20, units=8)
@@ -34,24 +34,24 @@ def stream(model: Model, source: Any, **settings: Any) -> Iterator:
 
 
 class Stream:
-    """A model that answers token by token.
+    """Decode a model token by token.
 
-    What is said is what `generate` says with beam_width=1 and the same settings: the search's own
-    step, run once for each token.
+    The tokens are those of `generate` with beam_width=1 and the same settings: the step of the same
+    search, run once for each token.
 
     Args:
         model: see `generate.Model`.
-        max_length: the longest answer in tokens, the end token counted; an int.
-        length_penalty, coverage_penalty: of `generate`. They do not change what one hypothesis
-            says, for all its continuations have the same length.
+        max_length: maximum number of tokens of an answer, including the end token; an int.
+        length_penalty, coverage_penalty: of `generate`. They do not change the tokens of a single
+            hypothesis, because all its continuations have the same length.
         processors: logits processors, see `decoding.processors`. A setting that is given for each
             source, [B], binds the stream to this batch size.
         strategy: `beam()` (the default: greedy) or `sample(seed)`.
-        return_alignments: also say what each token looked at.
+        return_alignments: whether to yield the attention weights of each token, too.
 
     Call: `stream(source)` -> an iterator of tokens [B], int32 arrays, or of pairs (tokens [B],
-    alignments [B, S]). A row that has ended gives the pad id; when all have, the iterator ends.
-    The first call traces the step; the others, and sources of other shapes, mostly do not.
+    alignments [B, S]). A finished row yields the pad id; the iterator ends when all have finished.
+    The first call traces the step; later calls, also with other shapes, mostly do not.
 
     Raises ValueError for a max_length below 1, and for processors that contradict each other.
     """
@@ -87,7 +87,7 @@ class Stream:
     def __call__(self, source: Any) -> Iterator:
         """See the class."""
         source = tensors_of(source)
-        prompt_of(self._model, source, self._max_length)  # refused here, and not when a graph runs
+        prompt_of(self._model, source, self._max_length)  # raise here, not when a graph runs
         return self._tokens(source)
 
     def _tokens(self, source):
@@ -121,7 +121,7 @@ class Stream:
     def _search(self, memory, start=None):
         model, processor = self._model, self._processor
         return AnswerSearch(
-            # What `model.projection` prepares would here be prepared for every token.
+            # `model.projection` would repeat its preparation for every token.
             TokenCell(model, memory, 1, processor, project=model.project),
             1,
             model.end_id,

@@ -1,4 +1,4 @@
-"""A model's step as the search takes it: from a token to the log p of the next one."""
+"""A model's step as the search uses it: from a token to the log p of the next one."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from keras_attention.functional.dtypes import widen
 
 
 class TokenState(NamedTuple):
-    """The states of a model's cell and of the processor, one row for each hypothesis."""
+    """The states of the model's cell and of the processor, one row for each hypothesis."""
 
     cell: Any
     processor: Any
 
 
 def combine_processors(model: Any, processors: Any, max_length: Any) -> LogitsProcessor | None:
-    """One or several processors, checked, as one; of what follows the prompt, if there is one."""
+    """Check the processors and combine them into one, which acts after the prompt, if any."""
     if isinstance(processors, LogitsProcessor):
         processors = [processors]
     if not isinstance(processors, Sequence) or not all(
@@ -37,7 +37,7 @@ def combine_processors(model: Any, processors: Any, max_length: Any) -> LogitsPr
 
 
 def start_search(model, source, beam_width, max_length, processor):
-    """-> memory, `TokenState`: what the first step looks at and begins with."""
+    """Encode the source.  -> memory, `TokenState`: the state before the first step."""
     memory, state = model.encode(source)
     batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
     if state is None:
@@ -74,9 +74,9 @@ def _source_ids(model, source):
 class TokenCell:
     """A model's step from token to next token's log p:  [N], state -> [N, V], state.
 
-    With a processor the step begins by telling it the token, so that its state lies with the
-    cell's and follows the hypotheses. What is forbidden is struck out of the probabilities
-    without raising the others: a score stays the model's own log p.
+    A processor receives the token first; its state is kept beside the cell's and is reordered with
+    the hypotheses. Forbidden tokens are set to -inf without renormalising: a score is the model's
+    own log p.
     """
 
     dtype_policy = None
@@ -104,7 +104,7 @@ class TokenCell:
         return log_probs, TokenState(cell_state, processor_state)
 
     def _reorder(self, state, parents):
-        """The cell's own way for its state; a gather for the processor's [N, ...]."""
+        """`reorder` of the cell for its state; a gather for the processor's [N, ...]."""
 
         def follow(leaf):
             rows = tf.reshape(leaf, tf.concat([[-1, self._beam_width], tf.shape(leaf)[1:]], 0))

@@ -1,4 +1,4 @@
-"""Several processors as one: in which order they act, and what they tell each other."""
+"""Combine several processors: their order, and facts that one needs of the others."""
 
 import functools
 import itertools
@@ -9,30 +9,30 @@ import tensorflow as tf
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors.contradictions import check, flat
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
-from keras_attention.decoding.processors.needed import met_together
+from keras_attention.decoding.processors.needed import merge_needed
 
 
 @no_autograph
 def combine(*processors: LogitsProcessor) -> LogitsProcessor:
-    """Several processors, one after the other, as one.
+    """Apply several processors one after the other.
 
-    They act in the order of Hugging Face's `generate`, in whatever order they are given:
+    They act in the order of Hugging Face's `generate`, whatever the order of the arguments:
 
-    1. what changes the scores of single tokens: `sequence_bias`, `encoder_repetition_penalty`,
+    1. changes of single scores: `sequence_bias`, `encoder_repetition_penalty`,
        `repetition_penalty`, `exponential_decay_length_penalty`;
-    2. what rules out single tokens, and `temperature`, in the order given: a draw is the same in
-       either order, but a temperature raises the scores of what is left by what was ruled out
-       before it;
-    3. what cuts off a tail, from what is left, so that something is left that may be said: `top_k`,
-       `top_p`, `min_p`, `typical`, `epsilon_cutoff`, `eta_cutoff`, then those of one's own in the
-       order given.
+    2. rules about single tokens, and `temperature`, in the given order. Draws are the same in
+       either order, but a temperature raises the scores of the remaining tokens by the mass of
+       those forbidden before it;
+    3. truncation of the remaining tokens, at least one of which is kept: `top_k`, `top_p`,
+       `min_p`, `typical`, `epsilon_cutoff`, `eta_cutoff`, then user-defined ones in the given
+       order.
 
-    Several `must_contain` are one, which makes room in time for what the others force, by ways that
-    they do not ban, before they let an answer end. Apart from that none knows of the others: where
-    together they leave nothing to say, the search ends that hypothesis.
+    Several `must_contain` become one, which takes into account the tokens that the others force and
+    ban. Apart from that, processors do not know of each other: if together they forbid all tokens,
+    the search ends that hypothesis.
 
-    Raises ValueError for processors that contradict each other (see `check`), and in `init` where
-    one bans the end token and another needs it in time.
+    Raises ValueError for processors that contradict each other (see `check`), and in `init` if one
+    bans the end token and another requires it.
 
     >>> from keras_attention.seq2seq import ban, top_k
     >>> processor = combine(top_k(1), ban([1]))
@@ -43,7 +43,7 @@ def combine(*processors: LogitsProcessor) -> LogitsProcessor:
     """
     given = _in_order(flat(processors))
     check(given)
-    parts = met_together(given)
+    parts = merge_needed(given)
 
     def ends_by(search: SearchInfo) -> Any:
         limits = [search.ends_by, *(part.ends_by(search) for part in parts if part.ends_by)]
@@ -82,19 +82,19 @@ def _in_order(parts: tuple) -> tuple:
 
 
 def _check_end_token(parts: tuple, search: SearchInfo) -> None:
-    """Which token is the end is known in a search only."""
+    """Raise ValueError if a processor needs an end token that is banned or does not exist."""
     size = search.vocab_size
     if search.end_id < 0 or (size is not None and search.end_id >= size):
         for part in parts:
             if part.ends_by is not None and part.ends_by(search) is not None:
                 raise ValueError(
-                    f"{part.name} needs an end token, and that of the model is outside of its "
-                    f"vocabulary. Received: end_id={search.end_id}, vocab_size={size}"
+                    f"{part.name} needs an end token inside of the model's vocabulary. "
+                    f"Received: end_id={search.end_id}, vocab_size={size}"
                 )
     for one, other in itertools.product(parts, parts):
         ends = other.ends_by is not None and other.ends_by(search) is not None
         if ends and one.ends_by is None and (search.end_id,) in one.banned:
             raise ValueError(
-                f"{other.name} needs the end token, which {one.name} bans: no answer satisfies "
+                f"{other.name} requires the end token, but {one.name} bans it: no answer satisfies "
                 f"both. Received: end_id={search.end_id}"
             )

@@ -1,4 +1,4 @@
-"""Logits processors of how long an answer is, the end token counted."""
+"""Logits processors that limit the length of an answer, including the end token."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ import tensorflow as tf
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._rows import (
     Progress,
+    as_number,
     check_all,
     check_lengths,
     check_number,
     check_value,
     describe_call,
-    fact,
     keep_allowed,
     mask_tokens,
     per_row,
@@ -25,14 +25,14 @@ from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 
 @no_autograph
 def length_between(minimum: Any = 0, maximum: Any = None) -> LogitsProcessor:
-    """Answers of at least `minimum` and at most `maximum` tokens, the end token counted.
+    """Allow answers of at least `minimum` and at most `maximum` tokens, including the end token.
 
-    Each is a number, a scalar or [B], one for each source; no maximum: None. At the last token
-    allowed the end token alone is left, so an answer is ended, and not cut off. The tokens of a
-    prompt count: see `min_new_tokens` and `max_new_tokens` for what follows it.
+    Each limit is a number, a scalar or [B], one for each source; `maximum=None` is no limit. As the
+    last allowed token only the end token is possible, so an answer is ended and not cut off. The
+    tokens of a prompt count; `min_new_tokens` and `max_new_tokens` count those after it.
 
-    Raises ValueError for what is no whole number, for a minimum below 0 or above the maximum, for
-    a maximum below 1, and in `init` for a maximum that a prompt leaves no room in.
+    Raises ValueError for a limit that is not a whole number, a minimum below 0 or above the
+    maximum, a maximum below 1, and in `init` for a maximum that leaves no room after the prompt.
 
     >>> processor = length_between(minimum=2, maximum=2)
     >>> state = processor.init(SearchInfo(1, 1, max_length=9, end_id=0, vocab_size=2))
@@ -58,20 +58,20 @@ def length_between(minimum: Any = 0, maximum: Any = None) -> LogitsProcessor:
     return _between(
         lambda search: (minimum, maximum),
         name=name,
-        shortest=None if minimum is None else fact(least),
-        longest=fact(most),
+        shortest=None if minimum is None else as_number(least),
+        longest=as_number(most),
     )
 
 
 @no_autograph
 def relative_length(low: float, high: float, extra: Any = 0) -> LogitsProcessor:
-    """Answers of `low` to `high` times the tokens of their source, and `extra` more at most.
+    """Allow answers of `low` to `high` times the tokens of their source, plus at most `extra`.
 
-    With L tokens in a source: ceil(low L) <= tokens of the answer <= floor(high L + extra), the end
-    tokens of both not counted. Where no whole number lies between, it is ceil(low L).
+    For a source of L tokens: ceil(low L) <= tokens of the answer <= floor(high L + extra), both
+    without their end tokens. If no whole number lies between, the length is ceil(low L).
 
     Raises ValueError unless 0 <= low <= high and extra >= 0, all finite, and in `init` if the
-    search cannot tell how long the sources are.
+    lengths of the sources are unknown.
 
     >>> processor = relative_length(0.5, 1.0)
     >>> processor.ends_by(SearchInfo(2, 1, 9, 0, 5, source_lengths=[4, 2])).numpy().tolist()
@@ -88,11 +88,11 @@ def relative_length(low: float, high: float, extra: Any = 0) -> LogitsProcessor:
     def limits(search: SearchInfo) -> tuple[tf.Tensor, tf.Tensor]:
         if search.source_lengths is None:
             raise ValueError(
-                f"{name} must know how long the sources are: let the model tell, or use "
-                "length_between. Received: source_lengths=None"
+                f"{name} needs the lengths of the sources: use a model whose source is ids [B, S], "
+                "or use length_between. Received: source_lengths=None"
             )
         source = tf.cast(search.source_lengths, tf.float32)
-        slack = 1e-4  # what a product that should be whole may be off
+        slack = 1e-4  # tolerance for rounding errors of a product that should be whole
         least = tf.math.ceil(tf.cast(low, tf.float32) * source - slack)
         most = tf.floor(tf.cast(high, tf.float32) * source + tf.cast(extra, tf.float32) + slack)
         return tf.cast(least, tf.int32) + 1, tf.cast(tf.maximum(least, most), tf.int32) + 1
@@ -120,7 +120,7 @@ def min_new_tokens(n: Any) -> LogitsProcessor:
     def limits(search: SearchInfo) -> tuple:
         return prompt_lengths(search) + tf.cast(n, tf.int32) + 1, None
 
-    shortest = None if known is None else fact(known + 1)
+    shortest = None if known is None else as_number(known + 1)
     return _between(limits, name=describe_call("min_new_tokens", n), shortest=shortest)
 
 
@@ -263,9 +263,9 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> LogitsProc
         unusable = np.flatnonzero(known < 1).tolist()
         facts["banned"] = frozenset((token,) for token in unusable if token != end_token)
         if asked is not None:
-            facts["shortest"] = fact(-(-asked // known.max()) + 1)
+            facts["shortest"] = as_number(-(-asked // known.max()) + 1)
     if asked is not None:
-        facts["longest"] = fact(asked + 1)
+        facts["longest"] = as_number(asked + 1)
 
     def check_vocab_size(size: int | None) -> None:
         if None not in (adds.shape[0], size) and adds.shape[0] != size:

@@ -1,4 +1,4 @@
-"""The processor of what must be said."""
+"""The logits processor of required phrases."""
 
 import functools
 import itertools
@@ -12,19 +12,19 @@ from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._automaton import (
     Phrases,
     automaton,
-    needful,
+    minimal_phrases,
     tokens_needed,
 )
 from keras_attention.decoding.processors._rows import (
     Progress,
     check_in_vocabulary,
     describe_call,
-    fill,
     keep_allowed,
-    marked,
     mask_tokens,
     one_of,
+    per_hypothesis,
     per_row,
+    selected_ids,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 from keras_attention.decoding.processors.phrases import check_phrases, ids_of
@@ -35,24 +35,24 @@ _MOST_TOKENS = 1000  # and a row for each token
 
 @no_autograph
 def must_contain(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
-    """Each of these phrases occurs, with whatever before, between and after them.
+    """Require each of these phrases to occur, with any tokens before, between and after them.
 
-    Phrases may overlap, in their own text and in the answer; one that is given twice, or lies in
-    another, is said where it occurs once. The end is closed until all are said. When the tokens
-    left just suffice, those alone are left which lead there on a shortest way; before, everything
-    may be said, so that no answer which holds them all is lost.
+    Phrases may overlap. A phrase that is given twice, or is part of another, needs to occur once.
+    The end token is forbidden until all phrases have occurred. While enough tokens are left, every
+    token is allowed; when the remaining tokens are just sufficient, only those on a shortest way to
+    the missing phrases are. So no answer that contains all phrases is excluded.
 
-    An answer cut off at `max_length` may hold them without an end.
+    An answer that is cut off at `max_length` may contain them without an end token.
 
-    In `combine` several are one, with the phrases of all, and the shortest way is one that says
-    nothing banned (`ban`, `ban_phrases`), that has what is forced at its place (`force`; `prefix`),
-    and that ends in time (processors of length). Of what else may stand in the way nothing is known
-    beforehand: `no_repeat_ngram`, `repetition_pattern`, `allowed_at`, what tokens add in
-    `exact_length`, a prefix with holes for each source. With these a narrow beam may miss answers
-    that there are: it returns what it has, and `finished` is False; at full width none is missed.
+    `combine` merges several into one. The shortest way then avoids banned tokens (`ban`,
+    `ban_phrases`), includes forced ones (`force`; `prefix`), and ends in time (limits of length).
+    Other processors are not taken into account: `no_repeat_ngram`, `repetition_pattern`,
+    `allowed_at`, the token lengths of `exact_length`, prefixes with gaps that differ per source.
+    With these a narrow beam may miss existing answers: it returns what it has found, with
+    `finished` False; a beam of full width misses none.
 
-    Raises ValueError for an empty phrase, for ids below 0, for more than ten different phrases or
-    a thousand tokens, and in `init` for ids that the vocabulary does not have and the end token.
+    Raises ValueError for an empty phrase, ids below 0, more than ten different phrases or a
+    thousand tokens, and in `init` for ids outside of the vocabulary and for the end token.
 
     >>> processor = must_contain([[1, 2], [2, 1]])
     >>> state = processor.init(SearchInfo(1, 1, max_length=3, end_id=0, vocab_size=4))
@@ -61,18 +61,18 @@ def must_contain(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
     [[-inf, 0.0, 0.0, -inf]]
     """
     given = check_phrases(phrases, "must_contain")
-    return saying(given, describe_call("must_contain", [list(phrase) for phrase in given]))
+    return contain_phrases(given, describe_call("must_contain", [list(phrase) for phrase in given]))
 
 
-def saying(
+def contain_phrases(
     given: Phrases, name: str, banned: Phrases = (), forced: Sequence[int] = ()
 ) -> LogitsProcessor:
-    """`must_contain`, where one may not say some phrases, and must say some tokens: -1 for none."""
-    phrases = needful(given)
+    """`must_contain` with banned phrases and forced tokens; -1 forces none."""
+    phrases = minimal_phrases(given)
     size = sum(map(len, phrases))
     if len(phrases) > _MOST_PHRASES or size > _MOST_TOKENS:
         raise ValueError(
-            f"must_contain takes {_MOST_PHRASES} different phrases at most, with {_MOST_TOKENS} "
+            f"must_contain takes at most {_MOST_PHRASES} different phrases with {_MOST_TOKENS} "
             f"tokens. Received: {len(phrases)} phrases of {size} tokens"
         )
     ids = ids_of(phrases)
@@ -89,34 +89,36 @@ def saying(
         check_in_vocabulary(ids, search.vocab_size, name)
         if search.end_id in ids:
             raise ValueError(
-                f"{name} must not hold the end token: an answer has nothing after it. "
+                f"{name} must not hold the end token: nothing follows it in an answer. "
                 f"Received: end_id={search.end_id}"
             )
         room = per_row(search.max_length, search, name)
         if search.ends_by is not None:
             room = tf.minimum(room, per_row(search.ends_by, search, name) - 1)
-        return Progress.first(search, _Saying(fill(search, 0), fill(search, 0), room))
+        return Progress.first(
+            search, _PhraseState(per_hypothesis(search, 0), per_hypothesis(search, 0), room)
+        )
 
     def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
         check_in_vocabulary(ids, log_probs.shape[-1], name)
-        node, said, room = state.extra
+        node, seen, room = state.extra
         after = tf.gather(machine.step, node)  # [N, A + 1]
-        then = said[:, None] | tf.gather(machine.said, after)
+        then = seen[:, None] | tf.gather(machine.ended, after)
         at = tf.zeros_like(after) + tf.minimum(state.length + 1, len(need) - 1)[:, None]
         still = tf.gather_nd(need, tf.stack([at, after, then], 2))
         left = tf.maximum(room - state.length - 1, 0)  # after this token
         late = still > left[:, None]  # [N, A + 1]
         named = tf.zeros_like(after[:, 1:]) + machine.tokens
-        log_probs = keep_allowed(log_probs, ~marked(log_probs, named, late[:, 1:]))
+        log_probs = keep_allowed(log_probs, ~selected_ids(log_probs, named, late[:, 1:]))
         log_probs = mask_tokens(log_probs, late[:, 0], ~one_of(log_probs, machine.tokens))
-        return mask_tokens(log_probs, said != everything, state.is_end(log_probs))
+        return mask_tokens(log_probs, seen != everything, state.is_end(log_probs))
 
     def advance(state: Progress, tokens: tf.Tensor) -> Progress:
-        node, said, room = state.extra
+        node, seen, room = state.extra
         node = tf.gather_nd(machine.step, tf.stack([node, symbols(tokens)], 1))
-        node = tf.where(state.length < 0, 0, node)  # the start token is no part of a phrase
-        said |= tf.gather(machine.said, node)
-        return state.step(tokens)._replace(extra=_Saying(node, said, room))
+        node = tf.where(state.length < 0, 0, node)  # the start token is not part of a phrase
+        seen |= tf.gather(machine.ended, node)
+        return state.step(tokens)._replace(extra=_PhraseState(node, seen, room))
 
     fewest = int(need[0, 0, 0])
     return LogitsProcessor(
@@ -124,8 +126,8 @@ def saying(
     )
 
 
-def met_together(parts: Sequence[LogitsProcessor]) -> tuple:
-    """All that must be said as one processor, which reckons with what the others ban and force."""
+def merge_needed(parts: Sequence[LogitsProcessor]) -> tuple:
+    """Merge all `must_contain`, given what the other processors ban and force."""
     wanted = [part for part in parts if part.needed]
     if not wanted:
         return tuple(parts)
@@ -134,7 +136,7 @@ def met_together(parts: Sequence[LogitsProcessor]) -> tuple:
     tables = [np.atleast_2d(part.forced) for part in parts if part.forced is not None]
     shared = [table[0].tolist() for table in tables if len(table) == 1]  # the same for each source
     forced = [max(tokens) for tokens in itertools.zip_longest(*shared, fillvalue=-1)]
-    whole = saying(phrases, " + ".join(part.name for part in wanted), banned, forced)
+    whole = contain_phrases(phrases, " + ".join(part.name for part in wanted), banned, forced)
     return tuple(
         whole if part is wanted[0] else part
         for part in parts
@@ -142,10 +144,10 @@ def met_together(parts: Sequence[LogitsProcessor]) -> tuple:
     )
 
 
-class _Saying(NamedTuple):
+class _PhraseState(NamedTuple):
     node: tf.Tensor  # [N] int32
-    said: tf.Tensor  # [N] int32: a bit for each phrase
-    room: tf.Tensor  # [N] int32: how many tokens there are room for before the end
+    seen: tf.Tensor  # [N] int32: a bit for each phrase
+    room: tf.Tensor  # [N] int32: maximum number of tokens before the end token
 
 
 @functools.lru_cache(maxsize=16)

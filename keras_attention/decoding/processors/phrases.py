@@ -1,4 +1,4 @@
-"""Logits processors of phrases: never said, or more or less likely."""
+"""Logits processors of phrases: forbidden, or more or less likely."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,11 +16,11 @@ from keras_attention.decoding.processors._rows import (
     check_in_vocabulary,
     check_value,
     describe_call,
-    fill,
     keep_allowed,
-    marked,
     mask_tokens,
     one_of,
+    per_hypothesis,
+    selected_ids,
     sum_at,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
@@ -28,9 +28,9 @@ from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 
 @no_autograph
 def ban(tokens: Iterable[int]) -> LogitsProcessor:
-    """Never any of these ids.
+    """Forbid these ids.
 
-    Raises ValueError for ids below 0, and in `init` for ids that the vocabulary does not have.
+    Raises ValueError for ids below 0, and in `init` for ids outside of the vocabulary.
 
     >>> ban([0, 2]).apply(tf.zeros([1, 3]), ()).numpy().tolist()
     [[-inf, 0.0, -inf]]
@@ -54,10 +54,10 @@ def ban(tokens: Iterable[int]) -> LogitsProcessor:
 
 @no_autograph
 def ban_phrases(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
-    """Never any of these ids one after the other; the end token may be the last of a phrase.
+    """Forbid these sequences of ids; the end token may be the last of a phrase.
 
-    Raises ValueError for an empty phrase and for ids below 0, and in `init` for ids that the
-    vocabulary does not have.
+    Raises ValueError for an empty phrase and for ids below 0, and in `init` for ids outside of the
+    vocabulary.
 
     >>> processor = ban_phrases([[1, 2], [0]])
     >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=3, vocab_size=4))
@@ -71,7 +71,7 @@ def ban_phrases(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
     init, completions, advance = _phrases(phrases, name)
 
     def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
-        return keep_allowed(log_probs, ~marked(log_probs, *completions(log_probs, state)))
+        return keep_allowed(log_probs, ~selected_ids(log_probs, *completions(log_probs, state)))
 
     return LogitsProcessor(init, apply, advance, name, banned=frozenset(phrases))
 
@@ -126,7 +126,9 @@ def _phrases(phrases: Phrases, name: str) -> tuple:
 
     def init(search: SearchInfo) -> Progress:
         check_in_vocabulary(ids_of(phrases), search.vocab_size, name)
-        return Progress.first(search, tf.repeat(fill(search, -1)[:, None], before, axis=1))
+        return Progress.first(
+            search, tf.repeat(per_hypothesis(search, -1)[:, None], before, axis=1)
+        )
 
     def completions(log_probs: tf.Tensor, state: Progress) -> tuple[tf.Tensor, tf.Tensor]:
         check_in_vocabulary(ids_of(phrases), log_probs.shape[-1], name)
@@ -135,7 +137,7 @@ def _phrases(phrases: Phrases, name: str) -> tuple:
         return tf.zeros_like(begun, tf.int32) + last, begun
 
     def advance(state: Progress, tokens: tf.Tensor) -> Progress:
-        token = tf.where(state.length < 0, -1, tokens)  # the start token is no part of a phrase
+        token = tf.where(state.length < 0, -1, tokens)  # the start token is not part of a phrase
         recent = tf.concat([state.extra, token[:, None]], 1)[:, 1:]
         return state.step(tokens)._replace(extra=recent)
 
@@ -145,7 +147,7 @@ def _phrases(phrases: Phrases, name: str) -> tuple:
 def check_phrases(phrases: Any, name: str) -> list[tuple[int, ...]]:
     phrases = list(phrases)
     if not all(np.ndim(phrase) == 1 for phrase in phrases) or not all(map(len, phrases)):
-        raise ValueError(f"{name} needs lists of ids, each of one id at least. Received: {phrases}")
+        raise ValueError(f"{name} needs lists of at least one id. Received: {phrases}")
     return [check_ids(phrase, name) for phrase in phrases]
 
 

@@ -1,7 +1,7 @@
-"""Logits processors of single positions; the first token of an answer stands at position 0.
+"""Logits processors of single positions; the first token of an answer has position 0.
 
-An answer of a model with prompts begins with its prompt, so that position 0 is that of the prompt's
-first token, and P the first after a prompt of P tokens.
+With a prompt, position 0 is that of the prompt's first token, and P is the first position after a
+prompt of P tokens.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,22 +14,22 @@ from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._rows import (
     History,
     Progress,
-    beside,
+    align_tables,
+    as_number,
     check_all,
     check_ids,
     check_in_vocabulary,
     check_sources,
     check_value,
     describe_call,
-    fact,
     force_token,
+    gather_at,
     keep_allowed,
     mask_tokens,
     one_of,
     padded,
     per_row,
     prompt_lengths,
-    row_of,
     static_value,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
@@ -37,11 +37,11 @@ from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 
 @no_autograph
 def force(tokens: Mapping[int, int]) -> LogitsProcessor:
-    """{position: id}: what must be said there. No answer ends before the last of them.
+    """Force tokens: {position: id}. No answer ends before the last of them.
 
-    Raises ValueError for positions or ids below 0, and in `init` for ids that the vocabulary does
-    not have, for the end token (`length_between` says where an answer ends), and for positions in
-    a prompt, which says what stands there (InvalidArgumentError for a prompt given at run time).
+    Raises ValueError for positions or ids below 0, and in `init` for ids outside of the vocabulary,
+    for the end token (use `length_between`), and for positions inside of a prompt
+    (InvalidArgumentError for a prompt given at run time).
 
     >>> processor = force({0: 2})
     >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
@@ -59,15 +59,15 @@ def force(tokens: Mapping[int, int]) -> LogitsProcessor:
 
 @no_autograph
 def prefix(ids: Any, pad_id: int = 0) -> LogitsProcessor:
-    """How every answer begins: ids [P], or [B, P] for each source its own.
+    """Force how every answer begins: ids [P], or [B, P] for each source.
 
-    Rows may have different lengths, filled up with `pad_id`, where anything may be said; a row of
-    it alone is free. No answer ends within its prefix. After a prompt it holds for the whole
-    answer: it begins with the tokens of the prompt, or does not reach beyond them.
+    Shorter rows are padded with `pad_id`, where any token is allowed; a row of padding alone forces
+    nothing. No answer ends within its prefix. With a prompt, the prefix includes the tokens of the
+    prompt, or ends before they do.
 
-    Raises ValueError for negative ids, and in `init` as `force` does, and for another token than
-    the prompt's. Of ids given at run time
-    nothing is checked: one that the vocabulary does not have leaves nothing to say.
+    Raises ValueError for negative ids, and in `init` as `force` does, and for a token that differs
+    from the prompt's. Ids given at run time are not checked: with one outside of the vocabulary the
+    search finds no token.
 
     >>> processor = prefix([[2], [0]])
     >>> state = processor.init(SearchInfo(2, 1, max_length=4, end_id=1, vocab_size=3))
@@ -90,19 +90,19 @@ def prefix(ids: Any, pad_id: int = 0) -> LogitsProcessor:
 
 
 def _forced(table: Any, name: str, agrees: bool = True) -> LogitsProcessor:
-    """Tokens by their position, -1 where any will do: [P] or [B, P].
+    """Tokens by position, -1 for any: [P] or [B, P].
 
-    `agrees`: whether those of a prompt may be among them.
+    `agrees`: whether they may include those of a prompt.
     """
     known = static_value(table)
     facts = {}
     if known is not None:
         until = np.max(np.where(known >= 0, np.arange(1, known.shape[-1] + 1), 0), -1, initial=0)
-        facts["shortest"], facts["cut_off"] = fact(until + 1), fact(until)
+        facts["shortest"], facts["cut_off"] = as_number(until + 1), as_number(until)
         facts["forced"] = known
 
         def forbids(table):
-            own, table = beside(known, table, name)
+            own, table = align_tables(known, table, name)
             return (own >= 0) & (table >= 0) & (own != table)
 
         facts["forbids"] = forbids
@@ -126,7 +126,7 @@ def _forced(table: Any, name: str, agrees: bool = True) -> LogitsProcessor:
         if known is not None:
             check_in_vocabulary(known, log_probs.shape[-1], name)
         rows, until = state.extra
-        token = row_of(rows, state.length)
+        token = gather_at(rows, state.length)
         too_early = (token < 0) & (state.length < until)
         return force_token(mask_tokens(log_probs, too_early, state.is_end(log_probs)), token)
 
@@ -134,7 +134,7 @@ def _forced(table: Any, name: str, agrees: bool = True) -> LogitsProcessor:
 
 
 def _after_prompt(table: np.ndarray, prompt: Any) -> np.ndarray:
-    """The tokens [P] or [B, P] that stand after a prompt, -1 elsewhere."""
+    """The tokens [P] or [B, P] after a prompt, -1 elsewhere."""
     prompt = static_value(prompt)
     if prompt is None:
         return table
@@ -143,7 +143,7 @@ def _after_prompt(table: np.ndarray, prompt: Any) -> np.ndarray:
 
 
 def _prompt_checks(rows: tf.Tensor, search: SearchInfo, name: str, agrees: bool) -> list:
-    """That a prompt does not say something else [N, P + 1], or anything, where one is forced."""
+    """Checks that forced tokens [N, P + 1] do not contradict the prompt, or do not overlap it."""
     if search.prompt is None:
         return []
     said = padded(search.prompt, search, "the prompt")
@@ -159,12 +159,13 @@ def _prompt_checks(rows: tf.Tensor, search: SearchInfo, name: str, agrees: bool)
 
 @no_autograph
 def allowed_at(mask: Any) -> LogitsProcessor:
-    """Which tokens each position may have: [T, V] bool, or [B, T, V] for each source its own.
+    """Set the allowed tokens of each position: [T, V] bool, or [B, T, V] for each source.
 
-    The end token is one of them: it may come where the mask says so, and after T it alone may.
+    The end token is one of the tokens: it is allowed where the mask says so, and is the only one
+    allowed after T.
 
-    Raises ValueError for a mask of another rank or without positions, and in `init` for one of
-    another vocabulary.
+    Raises ValueError for a mask of another rank or without positions, and in `init` for a mask of
+    another vocabulary size.
 
     >>> processor = allowed_at([[False, True, True], [True, True, False]])
     >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
@@ -184,7 +185,7 @@ def allowed_at(mask: Any) -> LogitsProcessor:
 
         def forbids(table):
             masks = known.reshape(-1, *shape[-2:])
-            rows, table = beside(np.zeros([len(masks), shape[-2]], int), table, name)
+            rows, table = align_tables(np.zeros([len(masks), shape[-2]], int), table, name)
             source = np.arange(len(rows))[:, None] % len(masks)
             held = np.clip(table, 0, shape[-1] - 1)
             return (table >= 0) & ~masks[source, np.arange(table.shape[1]), held]
@@ -195,7 +196,7 @@ def allowed_at(mask: Any) -> LogitsProcessor:
     def check_vocab_size(size: int | None) -> None:
         if None not in (shape[-1], size) and shape[-1] != size:
             raise ValueError(
-                f"{name} must say something of each of the V = {size} tokens. "
+                f"{name} needs one column for each of the V = {size} tokens. "
                 f"Received: shape {shape}"
             )
 
@@ -204,7 +205,7 @@ def allowed_at(mask: Any) -> LogitsProcessor:
         if len(shape) == 2:
             return Progress.first(search)
         check_sources(mask.shape, search, name)
-        # The mask itself stays where it is: it follows no hypothesis.
+        # The mask itself is not part of the state: it is the same for all hypotheses.
         return Progress.first(search, per_row(tf.range(search.batch_size), search, name))
 
     def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Logits processors of what is said again."""
+"""Logits processors of repeated tokens."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ import tensorflow as tf
 from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._rows import (
     History,
-    beside,
+    align_tables,
     check_number,
     check_value,
     describe_call,
     force_token,
+    gather_at,
     keep_allowed,
-    marked,
     padded,
     penalized,
-    row_of,
+    selected_ids,
     static_value,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
@@ -25,11 +25,11 @@ from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 
 @no_autograph
 def repetition_penalty(w: Any) -> LogitsProcessor:
-    """log p of what the answer already says, times w (Keskar et al., 2019, in log p).
+    """Multiply the log p of tokens already in the answer by w (Keskar et al., 2019, on log p).
 
-    w > 1 makes it less likely, w < 1 likelier. The start token is no part of the answer; a prompt
-    is. In `combine` it acts before `temperature`, as in Hugging Face's `generate`. w is a number or
-    a scalar. Raises ValueError unless it is finite and above 0.
+    w > 1 makes them less likely, w < 1 more likely. A prompt counts as part of the answer, the
+    start token does not. In `combine` it acts before `temperature`, as in Hugging Face's
+    `generate`. w is a number or a scalar. Raises ValueError unless it is finite and above 0.
 
     >>> processor = repetition_penalty(2.0)
     >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
@@ -43,7 +43,7 @@ def repetition_penalty(w: Any) -> LogitsProcessor:
     )
 
     def apply(log_probs: tf.Tensor, said: History) -> tf.Tensor:
-        again = marked(log_probs, said.tokens, _filled(said))
+        again = selected_ids(log_probs, said.tokens, _filled(said))
         return tf.where(again, penalized(log_probs, tf.cast(w, log_probs.dtype)), log_probs)
 
     name = describe_call("repetition_penalty", w)
@@ -56,9 +56,9 @@ def _begin(search: SearchInfo) -> History:
 
 @no_autograph
 def no_repeat_ngram(n: int) -> LogitsProcessor:
-    """No n tokens in a row that the answer already says (Paulus et al., 2018).
+    """Forbid n-grams that the answer already contains (Paulus et al., 2018).
 
-    With n = 1 every token is said at most once. Raises ValueError unless n is a whole number >= 1.
+    With n = 1 every token occurs at most once. Raises ValueError unless n is a whole number >= 1.
 
     >>> processor = no_repeat_ngram(2)
     >>> state = processor.init(SearchInfo(1, 1, max_length=4, end_id=0, vocab_size=3))
@@ -79,11 +79,11 @@ def no_repeat_ngram(n: int) -> LogitsProcessor:
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
         said, alike = state
         return keep_allowed(
-            log_probs, ~marked(log_probs, said.tokens, _filled(said) & (alike >= n - 1))
+            log_probs, ~selected_ids(log_probs, said.tokens, _filled(said) & (alike >= n - 1))
         )
 
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
-        said, alike = state  # [N, T]: how many tokens before a position are the last ones, too
+        said, alike = state  # [N, T]: length of the match between this position and the end
         same = _filled(said) & (said.tokens == tokens[:, None])
         alike = tf.pad(tf.where(same, alike + 1, 0)[:, :-1], [[0, 0], [1, 0]])
         return said.append(tokens), alike
@@ -100,10 +100,10 @@ def _filled(said: History) -> tf.Tensor:
 
 @no_autograph
 def repetition_pattern(pattern: Any) -> LogitsProcessor:
-    """Where a token must be said again: pattern[t] is the position of the first, or -1 if free.
+    """Repeat tokens at given positions: pattern[t] is the position to copy, or -1 for any token.
 
-    `pattern` is [T], or [B, T] for each source its own. Positions after T are free; so is the end,
-    at every free position.
+    `pattern` is [T], or [B, T] for each source. After T any token is allowed; the end token is
+    allowed wherever any token is.
 
     Raises ValueError unless -1 <= pattern[t] < t.
 
@@ -124,7 +124,7 @@ def repetition_pattern(pattern: Any) -> LogitsProcessor:
     known = static_value(pattern)
 
     def forbids(table: np.ndarray) -> np.ndarray:
-        first, token = beside(known, table, name)
+        first, token = align_tables(known, table, name)
         again = np.take_along_axis(token, np.maximum(first, 0), 1)
         return (first >= 0) & (token >= 0) & (again >= 0) & (token != again)
 
@@ -134,8 +134,8 @@ def repetition_pattern(pattern: Any) -> LogitsProcessor:
 
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
         said, first = state
-        place = row_of(first, said.length)
-        return force_token(log_probs, tf.where(place >= 0, row_of(said.tokens, place), -1))
+        place = gather_at(first, said.length)
+        return force_token(log_probs, tf.where(place >= 0, gather_at(said.tokens, place), -1))
 
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
         return state[0].append(tokens), state[1]

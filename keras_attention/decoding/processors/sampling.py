@@ -1,11 +1,11 @@
-"""Logits processors of how daring a search is: temperature, and which tail of log p is cut off.
+"""Logits processors that processor randomness: temperature and truncation.
 
 `combine`, and so `generate`, applies them in the order of Hugging Face's `generate`: the repetition
-penalty, then the temperature, then the tails, in the order in which they stand here.
+penalty, then the temperature, then truncation, in the order of this file.
 
-All cut off without raising what is left: a sampler draws from it renormalised, a score stays the
-model's own log p. Settings are numbers, or scalar tensors that are known at run time alone. In
-`combine` a tail is that of what the other processors leave.
+Truncation does not change the log p of the remaining tokens: a sampler renormalises, and a score is
+the model's own log p. Settings are numbers, or scalar tensors that may be known at run time only.
+In `combine` truncation acts on the tokens that the other processors leave.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from keras_attention.functional.top_k import top_k as best_k
 
 @no_autograph
 def temperature(t: Any) -> LogitsProcessor:
-    """log softmax(logits / t): below 1 the likely becomes likelier, above 1 all more alike.
+    """Return log softmax(logits / t): t < 1 sharpens the distribution, t > 1 flattens it.
 
-    Unlike the other processors here it changes log p itself, and normalises it: what is struck out
-    before it raises the rest.
+    Unlike truncation it changes log p and normalises it: the mass of tokens that were forbidden
+    before is distributed over the rest.
 
     Raises ValueError unless t is a finite number above 0.
 
@@ -37,7 +37,7 @@ def temperature(t: Any) -> LogitsProcessor:
     check_number(t, lambda t: t > 0, "temperature needs one number above 0, and finite.")
 
     def apply(log_probs):
-        # The best is 0 before it is divided, so that not even the smallest t leaves nothing.
+        # Subtract the maximum before the division, so that even the smallest t does not overflow.
         best = tf.reduce_max(log_probs, 1, keepdims=True)
         below = log_probs - tf.where(best > -float("inf"), best, tf.zeros([], best.dtype))
         smallest = log_probs.dtype.as_numpy_dtype(np.finfo(np.float32).tiny)
@@ -48,9 +48,9 @@ def temperature(t: Any) -> LogitsProcessor:
 
 @no_autograph
 def top_k(k: Any) -> LogitsProcessor:
-    """The k likeliest tokens (Fan et al., 2018), all of them where V < k.
+    """Keep the k likeliest tokens (Fan et al., 2018), or all if V < k.
 
-    What is as likely as the k-th stays, too. Raises ValueError unless k is a whole number >= 1.
+    Ties with the k-th are kept, too. Raises ValueError unless k is a whole number >= 1.
 
     >>> top_k(1).apply(tf.constant([[-1.0, -2.0]]), ()).numpy().tolist()
     [[-1.0, -inf]]
@@ -74,9 +74,9 @@ def top_k(k: Any) -> LogitsProcessor:
 
 @no_autograph
 def top_p(p: Any) -> LogitsProcessor:
-    """The nucleus: the likeliest tokens, as few as have a mass of p (Holtzman et al., 2020).
+    """Keep the smallest set of likeliest tokens with a mass of p (Holtzman et al., 2020).
 
-    The mass is that of what is not yet struck out. What is as likely as the last of them stays,
+    The mass is relative to the tokens that are still allowed. Ties with the last token are kept,
     too. Raises ValueError unless 0 < p <= 1.
 
     >>> log_p = tf.math.log([[0.5, 0.1, 0.4]])
@@ -95,7 +95,7 @@ def top_p(p: Any) -> LogitsProcessor:
 
 @no_autograph
 def min_p(p: Any) -> LogitsProcessor:
-    """What is at least p times as likely as the likeliest token (Nguyen et al., 2024).
+    """Keep tokens at least p times as likely as the likeliest one (Nguyen et al., 2024).
 
     Raises ValueError unless 0 < p <= 1.
 
@@ -114,11 +114,11 @@ def min_p(p: Any) -> LogitsProcessor:
 
 @no_autograph
 def typical(p: Any) -> LogitsProcessor:
-    """The tokens about as surprising as one expects: those whose -log p is nearest to the entropy,
-    as few as have a mass of p (Meister et al., 2023).
+    """Keep the tokens whose -log p is nearest to the entropy, with a mass of p.
 
-    The mass is that of what is not yet struck out. What is as near as the last of them stays, too.
-    Raises ValueError unless 0 < p <= 1.
+    Locally typical sampling (Meister et al., 2023): the smallest such set. The mass is relative to
+    the tokens that are still allowed. Ties with the last token are kept, too. Raises ValueError
+    unless 0 < p <= 1.
 
     >>> log_p = tf.math.log([[0.5, 0.1, 0.2, 0.2]])  # entropy 1.2; -log p: 0.7, 2.3, 1.6, 1.6
     >>> [f"{p:.1f}" for p in tf.exp(typical(0.3).apply(log_p, ()))[0]]
@@ -194,7 +194,7 @@ _FEW = 64  # tokens which mostly have the mass; a whole vocabulary takes long to
 
 
 def _last_needed(goodness: tf.Tensor, probs: tf.Tensor, mass: tf.Tensor) -> tf.Tensor:
-    """The goodness of the last token that the best need for a mass.  [N, V], [N, V] -> [N, 1]."""
+    """The value of the last token needed to reach a mass.  [N, V], [N, V] -> [N, 1]."""
 
     def among(best):
         values, ids = best
@@ -227,7 +227,7 @@ def _stateless(change: Callable, name: str, scope: str = "tail", order: int = 0)
 
 
 def _normalized(log_probs: tf.Tensor) -> tf.Tensor:
-    """log p whose p sum to 1; a row where everything is struck out stays so.  [N, V]."""
+    """Normalised log p; rows in which all tokens are forbidden stay unchanged.  [N, V]."""
     alive = tf.reduce_max(log_probs, 1, keepdims=True) > -float("inf")
     return tf.where(alive, log_probs - log_normalizer(log_probs), log_probs)
 

@@ -13,11 +13,11 @@ from keras_attention.decoding.processors._rows import (
     Progress,
     check_number,
     describe_call,
-    fill,
     keep_allowed,
-    marked,
     penalized,
+    per_hypothesis,
     per_row,
+    selected_ids,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 
@@ -46,7 +46,9 @@ def encoder_no_repeat_ngram(n: int) -> LogitsProcessor:
     name = describe_call("encoder_no_repeat_ngram", n)
 
     def init(search: SearchInfo) -> Progress:
-        nothing = tf.repeat(fill(search, -2)[:, None], n - 1, axis=1)  # no token of a source
+        nothing = tf.repeat(
+            per_hypothesis(search, -2)[:, None], n - 1, axis=1
+        )  # no token of a source
         return Progress.first(search, (_source(search, name), nothing))
 
     def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
@@ -111,4 +113,4 @@ def _mark_source(log_probs: tf.Tensor, source: tf.Tensor, which: tf.Tensor) -> t
     """The tokens that the source has at `which` of its steps.  [N, V], [N, S] twice -> [N, V]."""
     size = tf.shape(log_probs)[1]
     which &= (source >= 0) & (source < size)
-    return marked(log_probs, tf.clip_by_value(source, 0, size - 1), which)
+    return selected_ids(log_probs, tf.clip_by_value(source, 0, size - 1), which)

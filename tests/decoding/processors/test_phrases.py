@@ -42,9 +42,9 @@ def says_none(text, phrases):
 @pytest.mark.parametrize(
     "phrases, message",
     [
-        ([[]], "one id at least"),
-        ([[1], []], "one id at least"),
-        ([1, 2], "lists of ids"),
+        ([[]], "at least one id"),
+        ([[1], []], "at least one id"),
+        ([1, 2], "lists of at least one id"),
         ([[1, -2]], "not be negative"),
         ([[1.5]], "whole numbers"),
     ],
