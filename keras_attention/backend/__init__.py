@@ -1,1 +1,1 @@
-"""What Keras 3, Keras 2.15 and TensorFlow do differently, or do not offer: in one place."""
+"""Differences between Keras 3, Keras 2.15 and TensorFlow, and what they do not offer."""

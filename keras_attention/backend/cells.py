@@ -1,4 +1,4 @@
-"""What the cells that hold a cell share, and what is asked of any cell."""
+"""Helpers for RNN cells: checks, widths, initial states, one step."""
 
 import inspect
 from collections.abc import Callable
@@ -9,9 +9,9 @@ import tensorflow as tf
 
 
 def without_dropout(cell: Any, name: str = "cell") -> Any:
-    """The cell, if its step is the same at every step.
+    """The cell, if it has no dropout.
 
-    Keras draws a cell's dropout mask at its first step, which here lies inside of a loop.
+    Keras draws a cell's dropout mask at its first step, which here is inside of a loop.
     """
     cells = getattr(cell, "cells", None) or [cell]
     if any(getattr(c, "dropout", 0) or getattr(c, "recurrent_dropout", 0) for c in cells):
@@ -27,7 +27,7 @@ def without_dropout(cell: Any, name: str = "cell") -> Any:
 
 
 def check_cell(cell: Any, needs_state_size: bool = False) -> None:
-    """TypeError for what cannot be a cell."""
+    """Raise TypeError for an object that cannot be a cell."""
     of_sequences = isinstance(cell, keras.layers.RNN)
     kind = type(cell)
     has_size = any(hasattr(kind, n) or hasattr(cell, n) for n in ("state_size", "output_size"))
@@ -46,8 +46,8 @@ def check_cell(cell: Any, needs_state_size: bool = False) -> None:
 def output_width(cell: Any) -> Any:
     """The width of a cell's output: its `output_size`, or else the width of its first state.
 
-    That is how `keras.layers.RNN` of Keras 2 reads a cell without `output_size`; None where the
-    cell has no `state_size`, either.
+    `keras.layers.RNN` of Keras 2 does the same for a cell without `output_size`. None if the cell
+    has no `state_size`, either.
     """
     size = getattr(cell, "output_size", None)
     if size is None:
@@ -59,10 +59,10 @@ def output_width(cell: Any) -> Any:
 
 
 def zero_state(cell: Any, batch_size: Any, dtype: Any) -> Any:
-    """The state of a cell before its first step, for N rows.
+    """The initial state of a cell, for N rows.
 
-    Floating states are of one type; integers and booleans keep theirs. A cell without
-    `get_initial_state` begins with zeros of its `state_size`, in a list if that is one number, as
+    Floating states have one dtype; integers and booleans keep theirs. A cell without
+    `get_initial_state` starts with zeros of its `state_size`, in a list if that is one number, as
     in `keras.layers.RNN`.
     """
     begin = getattr(cell, "get_initial_state", None)
@@ -88,7 +88,7 @@ def _zeros(batch_size, size, dtype):
 
 
 def step(cell: Any, inputs: Any, state: Any, training: Any = None, **memory) -> Any:
-    """One step of any cell: a layer, an object or a function, which need not know of training."""
+    """One step of any cell: a layer, an object or a function, with or without `training`."""
     is_layer = isinstance(cell, keras.layers.Layer)
     keras_sorts_it_out = is_layer and hasattr(keras, "Operation")  # Keras 3
     told = keras_sorts_it_out or takes(cell.call if is_layer else cell, "training")
@@ -98,14 +98,14 @@ def step(cell: Any, inputs: Any, state: Any, training: Any = None, **memory) -> 
 
 
 def takes(function: Callable, name: str) -> bool:
-    """Whether a function has an argument of this name, or takes any."""
+    """Whether a function has an argument of this name, or **kwargs."""
     try:
         parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # of a function that is not written in Python
+    except (TypeError, ValueError):  # a function that is not written in Python
         return False
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def push(tape: tf.Tensor, newest: tf.Tensor) -> tf.Tensor:
-    """The tape one step on: its oldest slot goes, the newest comes last.  [N, M, ...], [N, ...]."""
+    """Remove the oldest slot of a tape and append the newest.  [N, M, ...], [N, ...]."""
     return tf.concat([tape[:, 1:], tf.cast(tf.expand_dims(newest, 1), tape.dtype)], 1)

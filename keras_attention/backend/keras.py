@@ -1,4 +1,4 @@
-"""What Keras asks of a decoder and does not offer: one place for each of its corners."""
+"""Functions that decoders need and Keras does not offer."""
 
 import contextlib
 import threading
@@ -23,7 +23,7 @@ from keras_attention.backend.states import check_structure
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3  # else the legacy stack's Keras 2.15
 
-# RNN takes care of the dropout masks of cells of this type alone, which has no public name.
+# RNN handles the dropout masks only of cells of this type, which has no public name.
 if KERAS_3:
     from keras import KerasTensor
     from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell as DrawsMasks  # noqa: F401
@@ -38,10 +38,10 @@ register = keras.saving.register_keras_serializable("keras_attention")
 
 
 class Opaque:
-    """A state that Keras must not look into.
+    """A state that Keras must treat as one opaque argument.
 
-    Keras refuses a call argument that mixes tensors with anything else, and a TensorArray is
-    something else. A box is one single argument, and no tensor.
+    Keras rejects a call argument that mixes tensors with other objects, and a TensorArray is such
+    an object. A box is a single argument that is not a tensor.
     """
 
     def __init__(self, content: Any):
@@ -49,18 +49,18 @@ class Opaque:
 
 
 def to_containers(state: Any) -> Any:
-    """The state as Keras may see it: boxed if it holds a TensorArray, itself if not."""
+    """The state as an argument for Keras: boxed if it holds a TensorArray, else unchanged."""
     holds_array = any(isinstance(leaf, tf.TensorArray) for leaf in tf.nest.flatten(state))
     return Opaque(state) if holds_array else state
 
 
 def from_containers(state: Any) -> Any:
-    """The inverse of `hide`."""
+    """The inverse of `to_containers`."""
     return state.content if isinstance(state, Opaque) else state
 
 
 def as_tensors(nest: Any) -> Any:
-    """NumPy arrays, numbers and variables as tensors; what else an argument may be, as it is."""
+    """NumPy arrays, numbers and variables as tensors; other arguments unchanged."""
 
     def convert(leaf):
         keep = isinstance(leaf, (KerasTensor, tf.TensorArray)) or callable(leaf) or leaf is None
@@ -86,7 +86,7 @@ def state_width(size: Any) -> Any:
     return None if KERAS_3 else tf.TensorShape([None])
 
 
-# One for all layers: a layer builds the layers in it, and two may hold the same one.
+# One lock for all layers: a layer builds the layers inside of it, and two may share one.
 _building = threading.RLock()
 
 
@@ -94,10 +94,10 @@ _building = threading.RLock()
 def building(layer: Any):
     """Within: weights are made as in a call of the layer, by one thread at a time.
 
-    They bear the layer's name, which tells them apart in an .h5 file of Keras 2, and lie outside of
-    the graph that is being traced. Threads that make the first call of a layer together all wait
-    for the first of them; each asks again inside whether there is still something to build. (The
-    replicas of a tf.distribute strategy take turns by themselves.)
+    Their names contain the layer's name, which distinguishes them in an .h5 file of Keras 2, and
+    they are made outside of the graph that is being traced. Threads that make the first call of a
+    layer together wait for the first of them; each must check inside whether the layer is built
+    already. (The replicas of a tf.distribute strategy take turns by themselves.)
     """
     alone = contextlib.nullcontext() if tf.distribute.has_strategy() else _building
     with alone, tf.init_scope(), tf.name_scope(layer.name):
@@ -105,7 +105,7 @@ def building(layer: Any):
 
 
 def build(layer: Any, *shapes: Any) -> None:
-    """Build a layer before its first call, once. A plain function needs no building."""
+    """Build a layer before its first call, once. A plain function is not built."""
     if not getattr(layer, "built", True):
         with building(layer):
             if not layer.built:
@@ -114,7 +114,7 @@ def build(layer: Any, *shapes: Any) -> None:
 
 @contextlib.contextmanager
 def open_for_layers(layer: Any):
-    """Within: a layer that is built takes further layers as attributes, which Keras 3 refuses."""
+    """Within: a built layer accepts new layers as attributes, which Keras 3 rejects."""
     tracker = getattr(layer, "_tracker", None)
     if tracker is None or not getattr(tracker, "locked", False):
         yield
@@ -127,9 +127,9 @@ def open_for_layers(layer: Any):
 
 
 def build_part(layer: Any, shape: Any) -> None:
-    """Build what a decoder was given, if its shape is all that is needed for that.
+    """Build a part of a decoder, if its input shape is all that it needs.
 
-    A model, or a layer without a `build` of its own, makes its weights when it is called.
+    A model, or a layer without its own `build`, makes its weights when it is called.
     """
     has_build = getattr(type(layer), "build", None) is not keras.layers.Layer.build
     if isinstance(layer, keras.layers.Layer) and has_build and not isinstance(layer, keras.Model):
@@ -137,7 +137,7 @@ def build_part(layer: Any, shape: Any) -> None:
 
 
 def static_shape(x: Any) -> tuple:
-    """[None, 3] of a tensor whose batch is unknown, as a tuple of int and None."""
+    """The static shape as a tuple of int and None, such as (None, 3)."""
     return tuple(tf.TensorShape(x.shape).as_list())
 
 
@@ -145,31 +145,31 @@ def in_xla() -> bool:
     """Whether this code is being traced for XLA, where arrays have a fixed size."""
     if tf.executing_eagerly():
         return False
-    from tensorflow.python.ops import control_flow_util  # no public name tells
+    from tensorflow.python.ops import control_flow_util  # there is no public function
 
     graph = tf.compat.v1.get_default_graph()
     return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
 
 
 def same_structure(template: Any, value: Any) -> Any:
-    """`value` in the containers of `template`: Keras hands tuples back as lists."""
+    """`value` in the containers of `template`: Keras returns tuples as lists."""
     if len(tf.nest.flatten(value)) != len(tf.nest.flatten(template)):
         check_structure(template, value, "A state")
     return tf.nest.pack_sequence_as(template, tf.nest.flatten(value))
 
 
 class DropoutMasks(NamedTuple):
-    """The dropout masks of a decoding, drawn before its loop and dropped after it.
+    """The dropout masks of a decoding, drawn before its loop and removed after it.
 
-    Keras' cells draw their mask at the first step and keep it; inside a loop that first step
-    is the loop's body, and what was drawn there must not be used outside.
+    Keras' cells draw their mask at the first step and keep it. In a loop the first step is in the
+    loop's body, and a tensor made there must not be used outside.
     """
 
     cells: tuple
 
     @classmethod
     def of(cls, cell: Any) -> "DropoutMasks":
-        """Every cell below `cell` that draws masks: `.cell` and `.cells` are followed."""
+        """All cells inside of `cell` that draw masks; follows `.cell` and `.cells`."""
         inner = [getattr(cell, "cell", None), *(getattr(cell, "cells", None) or ())]
         found = [leaf for part in inner if part is not None for leaf in cls.of(part).cells]
         draws = hasattr(cell, "kernel") and hasattr(cell, "reset_dropout_mask")
@@ -181,7 +181,7 @@ class DropoutMasks(NamedTuple):
         """One mask per cell for the whole sequence, as `keras.layers.RNN` draws them."""
         self.drop()
         for cell in self.cells:
-            if hasattr(cell, "draw_masks"):  # not one of Keras': it knows its masks
+            if hasattr(cell, "draw_masks"):  # not one of Keras': it manages its masks
                 cell.draw_masks(batch_size)
                 continue
             for getter, width in zip(_MASK_GETTERS, (cell.kernel.shape[0], cell.units)):
@@ -192,7 +192,7 @@ class DropoutMasks(NamedTuple):
                     _pin_mask(cell, getter, ones)
 
     def drop(self) -> None:
-        """Forget the masks, so that the next sequence gets its own."""
+        """Remove the masks, so that the next sequence draws new ones."""
         for cell in self.cells:
             if hasattr(cell, "drop_masks"):
                 cell.drop_masks()
@@ -209,7 +209,7 @@ if not KERAS_3:
 
 
 def _pin_mask(cell: Any, getter: str, ones: tf.Tensor) -> None:
-    """Keras 2 keeps a mask per graph, and the body of a loop is a graph: answer from here."""
+    """Keras 2 keeps a mask per graph, and a loop body is a graph: return this mask in both."""
     gates = cell.kernel.shape[1] // cell.units
     mask = getattr(cell, getter)(ones, training=True, count=gates)
     quiet = tf.nest.map_structure(lambda _: ones, mask)

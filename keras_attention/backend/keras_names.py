@@ -1,4 +1,4 @@
-"""Errors for arguments in the spelling of Keras' own attention layers, which name ours."""
+"""Errors for arguments with the names of Keras' attention layers, which state our names."""
 
 import inspect
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# Keras' spelling -> ours, of which the first that the layer has is named.
+# Name in Keras -> ours; the message states the first one that the layer has.
 _SETTINGS = {
     "key_dim": ("key_width",),
     "value_dim": ("value_width",),
@@ -31,18 +31,18 @@ _ARGUMENTS = {
 }
 _NOTES = {
     "key": "Keys and values are two projections of one memory.",
-    "use_causal_mask": "A causal mask is causal=True, or else mask=functional.causal(T).",
+    "use_causal_mask": "For a causal mask use causal=True, or mask=functional.causal(T).",
     "score_mode": "A score is a function or a layer: Attention(dot), Attention(AdditiveScore()).",
     "use_scale": "Attention(scaled_dot) is scaled; Attention(GeneralScore()) learns a matrix.",
 }
 
 
 def check_settings(layer: Any, settings: dict) -> None:
-    """Refuse what the constructor of a layer does not know, but Keras' layers do."""
+    """Raise ValueError for constructor arguments that Keras' layers have and this one does not."""
     if settings.keys() & _SETTINGS.keys():
         parameters = {
             name
-            for parent in type(layer).__mro__  # a variant hands its **kwargs on to them
+            for parent in type(layer).__mro__  # a variant passes its **kwargs to them
             if parent.__module__.startswith("keras_attention.") and "__init__" in vars(parent)
             for name in inspect.signature(parent.__init__).parameters
         }
@@ -50,7 +50,7 @@ def check_settings(layer: Any, settings: dict) -> None:
 
 
 def check_call(layer: Any, args: Sequence, kwargs: dict) -> None:
-    """Refuse a call of a layer that is meant for Keras' own: `layer([q, v])`, `layer(q, v, k)`."""
+    """Raise ValueError for a call in the way of Keras: `layer([q, v])`, `layer(q, v, k)`."""
     if kwargs.keys() & _ARGUMENTS.keys():
         parameters = set(inspect.signature(layer.call).parameters)
         _refuse(layer, kwargs, _ARGUMENTS, parameters, "The call of this layer")
@@ -91,7 +91,7 @@ def _refuse(layer, given, table, parameters, owner):
             continue
         note = f" {_NOTES[name]}" if name in _NOTES else ""
         raise ValueError(
-            f"{owner} has no argument {name!r}, which is the spelling of Keras: it is {ours!r} in "
+            f"{owner} has no argument {name!r}, the name in Keras: use {ours!r} of "
             f"{type(layer).__name__}.{note} Received: {name}={_short(given[name])}"
         )
 

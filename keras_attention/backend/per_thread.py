@@ -1,4 +1,4 @@
-"""Attributes that hold what a call was given: each thread has its own."""
+"""Attributes that hold the arguments of a call, separately for each thread."""
 
 import contextlib
 import threading
@@ -9,13 +9,13 @@ _NOTHING = object()
 
 
 class PerThread:
-    """An attribute that each thread sets for itself.
+    """An attribute with a value for each thread.
 
-    The interfaces of tfa.seq2seq leave what a call is given on the object: `setup_memory`, and
-    then the call; `initialize`, and then `step`. A layer, decoder or sampler that several threads
-    use at once would answer one thread from what another one gave it. So a thread reads what it
-    set last itself. A thread that never set the attribute reads what any thread set last: a memory
-    that the main thread has bound is there for its workers.
+    The interfaces of tfa.seq2seq store arguments on the object: `setup_memory` before a call,
+    `initialize` before `step`. If several threads use such an object at once, they must not see
+    each other's values. So a thread reads the value that it set last itself. A thread that never
+    set the attribute reads the value that any thread set last: workers can use a memory that the
+    main thread has bound.
 
     >>> class Box:
     ...     content = PerThread()
@@ -50,7 +50,7 @@ class PerThread:
 
     @contextlib.contextmanager
     def within(self, instance: Any, value: Any) -> Iterator[None]:
-        """Within: this thread reads `value`; the other threads notice nothing."""
+        """Within: this thread reads `value`; other threads are not affected."""
         own = self._values(instance).own
         before = vars(own).copy()
         own.value = value
@@ -62,7 +62,7 @@ class PerThread:
 
 
 class _Values:
-    """The value of each thread, and the latest of them all."""
+    """The value of each thread, and the latest value of all."""
 
     def __init__(self, latest):
         self.latest, self.own = latest, threading.local()
@@ -73,12 +73,12 @@ class _Values:
     def set(self, value):
         self.own.value = self.latest = value
 
-    def __reduce__(self):  # a copy begins with what the thread that copies sees
+    def __reduce__(self):  # a copy starts with the value of the thread that copies
         return _Values, (self.get(),)
 
 
 class HasPerThread:
-    """Before `keras.layers.Layer`, which would not set an attribute to the value it already has."""
+    """Before `keras.layers.Layer`, which skips setting an attribute to the value it has."""
 
     def __setattr__(self, name, value):
         field = getattr(type(self), name, None)

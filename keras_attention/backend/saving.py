@@ -1,4 +1,4 @@
-"""How layers that hold layers, or depend on two widths, are saved."""
+"""How to save layers that contain layers, or that are built from two shapes."""
 
 import inspect
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_attention.backend.keras_names import check_call
 
-# What release 0.1.0 called the keys and names that it saved -> what they are called now.
+# Keys and names in files of release 0.1.0 -> their current names.
 _RENAMED = {
     "chooser": "strategy",
     "best": "beam",
@@ -19,14 +19,14 @@ _RENAMED = {
 
 
 def renamed(name: str) -> str:
-    """Today's name for a key or name in a saved configuration."""
+    """The current name for a key or name in a saved configuration."""
     return _RENAMED.get(name, name)
 
 
 def serialize(thing: Any) -> Any:
-    """A layer, cell or function as JSON, without the shapes of its weights, which the owner keeps.
+    """The JSON of a layer, cell or function, without its build config, which the owner saves.
 
-    None and names are what they are.
+    None and strings are returned unchanged.
     """
     if thing is None or isinstance(thing, str):
         return thing
@@ -37,9 +37,9 @@ def serialize(thing: Any) -> Any:
 
 
 def deserialize(config: Any) -> Any:
-    """The inverse of `serialize`; the configuration stays as it is.
+    """The inverse of `serialize`; the configuration is not modified.
 
-    `from_config` of some layers of Keras takes entries out of it.
+    `from_config` of some Keras layers removes entries of it.
     """
     if not isinstance(config, dict):
         return config
@@ -48,17 +48,17 @@ def deserialize(config: Any) -> Any:
 
 
 def track(owner: keras.layers.Layer, name: str, layers: Iterable) -> None:
-    """Give each layer an attribute of the owner: `tf.train.Checkpoint` does not see into lists.
+    """Set each layer as an attribute of the owner, because `tf.train.Checkpoint` ignores lists.
 
-    `name` is that of the list. `save_weights` sees into lists and goes by the alphabet, so that it
-    still finds the layers in the list first, and old files fit.
+    `name` is that of the list. `save_weights` finds the layers in the list first, in alphabetical
+    order, so old files still fit.
     """
     for place, layer in enumerate(layers):
         setattr(owner, f"{name}_{place}", layer)
 
 
 def listed_cells(layer: Any) -> list:
-    """The cells that a layer holds in the lists of `StackedRNNCells`, at any depth: to `track`."""
+    """The cells in the lists of `StackedRNNCells` inside a layer, at any depth: to `track`."""
     if not isinstance(layer, keras.layers.Layer):
         return []
     stacks = [part for part in layer._flatten_layers() if hasattr(part, "cells")]
@@ -66,10 +66,10 @@ def listed_cells(layer: Any) -> list:
 
 
 class BuiltWithMemory:
-    """Before `keras.layers.Layer`: built from the widths of what is given and of a memory.
+    """Before `keras.layers.Layer`: build from the widths of the inputs and of a memory.
 
-    Such a layer has `build(shape, memory_shape=None)`, which notes both as `_widths`, and is called
-    as `(x, memory=None, ...)`. A memory that was projected already, a tuple, has no width to tell.
+    Such a layer has `build(shape, memory_shape=None)`, which stores both in `_widths`, and is
+    called as `(x, memory=None, ...)`. A projected memory, a tuple, does not define a width.
     """
 
     @tf.autograph.experimental.do_not_convert

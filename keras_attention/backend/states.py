@@ -1,4 +1,4 @@
-"""Structure, shapes and dtypes of a state: what a cell expects, and the error for another one."""
+"""Check structure, shapes and dtypes of a state against those that a cell expects."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from keras_attention.backend.cells import takes, zero_state
 def check_state(
     cell: Any, state: Any, name: str = "initial_state", rows: Any = None, beam_width: Any = None
 ) -> None:
-    """ValueError where a state differs from a cell's `state_size` in structure or static shape.
+    """ValueError if a state differs from a cell's `state_size` in structure or static shape.
 
     rows: N, if it is a number; beam_width: K of a beam search, which N includes.
     """
@@ -26,7 +26,7 @@ def check_state(
 def check_shapes(
     sizes: Any, state: Any, name: str, rows: Any = None, beam_width: Any = None
 ) -> None:
-    """ValueError where a tensor of a state is not [rows, *size]; unknown sizes fit any."""
+    """ValueError if a tensor of a state is not [rows, *size]; unknown sizes fit any."""
     rows = rows if isinstance(rows, int) else None
     for size, leaf in _leaves(sizes, state):
         shape = _shape(leaf)
@@ -37,13 +37,13 @@ def check_shapes(
         if counter or (shape.rank > 0 and shape.is_compatible_with([rows, *size])):
             continue
         expected = [rows or "N", *(size if size.rank is not None else ["..."])]
-        advice = "Is it the state of another cell? Its get_initial_state(batch_size=N) makes one."
+        advice = "Is it the state of another cell? get_initial_state(batch_size=N) creates one."
         if shape.rank > 0 and shape[1:].is_compatible_with(size):
             advice = "A state has one row for each sequence of the batch."
             if beam_width is not None:
                 advice = (
-                    f"A beam search has beam_width={beam_width} rows for each source: tile the "
-                    "state with tile_batch(state, beam_width)."
+                    f"A beam search has beam_width={beam_width} rows for each source: apply "
+                    "tile_batch(state, beam_width)."
                 )
         raise ValueError(
             f"{name} must have the shape [{', '.join(str(n or '?') for n in expected)}]"
@@ -52,7 +52,7 @@ def check_shapes(
 
 
 def check_dtypes(cell: Any, state: Any, name: str = "initial_state") -> None:
-    """ValueError where a state is integer and the cell's is floating, or the other way round.
+    """ValueError if a state is integer and the cell's is floating, or the reverse.
 
     Floats of another width are cast by the layers, as everywhere in Keras.
     """
@@ -66,7 +66,7 @@ def check_dtypes(cell: Any, state: Any, name: str = "initial_state") -> None:
 
 
 def check_dtype(expected: Any, leaf: Any, name: str, within: str = "") -> None:
-    """ValueError where a tensor is not of a type, or of another floating one."""
+    """ValueError if a tensor is neither of the dtype nor, for a floating dtype, floating."""
     expected, given = tf.as_dtype(expected), tf.as_dtype(leaf.dtype)
     if given != expected and not (given.is_floating and expected.is_floating):
         raise ValueError(
@@ -82,11 +82,11 @@ def is_floating(state: Any) -> bool:
 
 
 def count_rows(state: Any, rows: Any, name: str, beam_width: Any = None) -> Any:
-    """The same state; a graph counts its rows once where they are unknown while it is traced."""
+    """The same state; in a graph with an unknown number of rows, assert it once."""
     message = f"{name} must have one row for each sequence of the batch."
     if beam_width is not None:
         message = (
-            f"{name} must have beam_width rows for each source: tile it with tile_batch(state, "
+            f"{name} must have beam_width rows for each source: apply tile_batch(state, "
             "beam_width)."
         )
 
@@ -95,7 +95,7 @@ def count_rows(state: Any, rows: Any, name: str, beam_width: Any = None) -> Any:
         if not shape.rank or (shape[0] is not None and isinstance(rows, int)):
             return leaf  # see `check_shapes`
         if not tf.is_tensor(leaf):
-            return leaf  # of a functional model that is being made
+            return leaf  # in a functional model under construction
         same = tf.debugging.assert_equal(tf.shape(leaf)[0], rows, message=message)
         with tf.control_dependencies([] if same is None else [same]):
             return tf.identity(leaf)
@@ -104,9 +104,9 @@ def count_rows(state: Any, rows: Any, name: str, beam_width: Any = None) -> Any:
 
 
 def row_count(nest: Any) -> Any:
-    """N of a nest of tensors [N, ...]: a number, or a tensor where it is unknown yet.
+    """N of a nest of tensors [N, ...]: a number, or a tensor if it is not static.
 
-    None where a functional model is being made, which has no tensors yet.
+    None for the symbolic tensors of a functional model under construction.
     """
     first = tf.nest.flatten(nest)[0]
     known = tf.TensorShape(first.shape)[0]
@@ -114,9 +114,9 @@ def row_count(nest: Any) -> Any:
 
 
 def _initial_dtypes(cell: Any) -> list[tf.DType] | None:
-    """The dtypes of a cell's initial state, or None where it cannot tell without a memory.
+    """The dtypes of a cell's initial state, or None if it cannot be made without a memory.
 
-    Traced, not run: an initial state may be drawn, and a draw moves a seed.
+    Traced, not run: an initial state may be random, and a draw advances a seed.
     """
     if not hasattr(cell, "state_size") or takes(getattr(cell, "get_initial_state", id), "memory"):
         return None
@@ -130,7 +130,7 @@ def _initial_dtypes(cell: Any) -> list[tf.DType] | None:
 
 
 def _leaves(sizes: Any, state: Any) -> Iterator[tuple[Any, Any]]:
-    """Pairs of (size, tensor) of two nests that fit, see `fits`."""
+    """Pairs of (size, tensor) of two nests of the same structure, see `fits`."""
     if _is_nested(sizes) and _is_nested(state):
         for size, part in zip(sizes, state):
             yield from _leaves(size, part)
@@ -149,33 +149,33 @@ def _is_size(size: Any) -> bool:
 
 
 def _shape(leaf: Any) -> tf.TensorShape:
-    """The static shape of a tensor; of anything else, an unknown one."""
+    """The static shape of a tensor; an unknown shape for anything else."""
     known = hasattr(leaf, "dtype") and not isinstance(leaf, tf.TensorArray)
     return tf.TensorShape(leaf.shape if known else None)
 
 
 def _within(nest: Any) -> str:
-    """`, a part of [[N, 4], [N, 4]]`; nothing for a nest of one."""
+    """`, a part of [[N, 4], [N, 4]]`; nothing for a single tensor."""
     return f", a part of {describe(nest)}" if len(tf.nest.flatten(nest)) > 1 else ""
 
 
 def check_structure(expected: Any, given: Any, name: str, cell: Any = None) -> None:
-    """ValueError where `given` has not the structure of `expected`, a nest of tensors or widths.
+    """ValueError if `given` has another structure than `expected`, a nest of tensors or widths.
 
-    Lists and tuples are the same, and so are one tensor and a list of it. A named tuple must be one
-    of the same fields: libraries differ in their order.
+    Lists and tuples are equivalent, and so are a tensor and a list of one. A named tuple must have
+    the same fields, because libraries differ in their order.
     """
     if fits(expected, given):
         return
     advice = []
     if named := _named(expected):
         fields = ", ".join(f"{field}=..." for field in named._fields)
-        advice.append(f"Give the parts by name, {type(named).__name__}({fields}).")
+        advice.append(f"Pass the parts by name, {type(named).__name__}({fields}).")
         if {"c", "h"} <= set(named._fields):
             advice.append("An LSTM of Keras returns them in the order h, c.")
     elif isinstance(cell, keras.layers.LSTMCell):
         advice.append("The state of an LSTM is [h, c].")
-    advice.append("get_initial_state(batch_size=N) of the cell makes one.")
+    advice.append("get_initial_state(batch_size=N) of the cell creates one.")
     raise ValueError(
         f"{name} must have the structure {describe(expected)}. Received: {describe(given)}. "
         + " ".join(advice)
@@ -183,7 +183,7 @@ def check_structure(expected: Any, given: Any, name: str, cell: Any = None) -> N
 
 
 def fits(expected: Any, given: Any) -> bool:
-    """Whether two nests have one structure; see `check_structure`."""
+    """Whether two nests have the same structure; see `check_structure`."""
     if _is_named(expected) or _is_named(given):
         if not (_is_named(expected) and _is_named(given)) or expected._fields != given._fields:
             return False
@@ -198,7 +198,7 @@ def fits(expected: Any, given: Any) -> bool:
 
 
 def describe(nest: Any) -> str:
-    """A structure in words: `LSTMStateTuple(c=[2, 4], h=[2, 4])`, `[[N, 4], [N, 4]]`.
+    """A structure as text: `LSTMStateTuple(c=[2, 4], h=[2, 4])`, `[[N, 4], [N, 4]]`.
 
     >>> describe([4, tf.zeros([2, 3])])
     '[[N, 4], [2, 3]]'
@@ -231,7 +231,7 @@ def _is_named(x) -> bool:
 
 
 def _named(nest):
-    """The innermost named tuple that comes first, or None."""
+    """The first innermost named tuple, or None."""
     if not _is_nested(nest):
         return None
     inner = [found for found in map(_named, nest) if found is not None]

@@ -1,4 +1,4 @@
-"""The names of tf.contrib.seq2seq and tfa.seq2seq, alive on Keras 3, and the decoding loop."""
+"""The names of tf.contrib.seq2seq and tfa.seq2seq for Keras 3, and those of `decoding`."""
 
 from keras_attention.decoding import processors, strategies
 from keras_attention.decoding.beams import (

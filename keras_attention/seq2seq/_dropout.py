@@ -9,7 +9,7 @@ from keras_attention.backend.per_thread import PerThread
 
 
 class _PerThreadDropout:
-    """Each thread has its own dropout rate and its own masks: Keras keeps one of each on a cell."""
+    """Each thread has its own dropout rate and masks; Keras stores one of each on the cell."""
 
     dropout = PerThread()
     recurrent_dropout = PerThread()
@@ -17,7 +17,7 @@ class _PerThreadDropout:
     _recurrent_dropout_mask = PerThread(None)
 
 
-# The names are those of Keras, since the paths of the weights are made of them.
+# The names are those of Keras, because the paths of the weights contain them.
 
 
 @keras.saving.register_keras_serializable("keras_attention.dropout")
@@ -37,10 +37,10 @@ class SimpleRNNCell(_PerThreadDropout, keras.layers.SimpleRNNCell):
 
 @contextlib.contextmanager
 def without_dropout(cells: Iterable[_PerThreadDropout]) -> Iterator[None]:
-    """Within: the cells of this file drop nothing in this thread, and draw no masks.
+    """Within: the cells of this file apply no dropout in this thread, and draw no masks.
 
-    Keras' RNN draws the masks of its cell even where it does not apply them, and moves the seed:
-    evaluating would change the training that follows.
+    Keras' RNN draws the masks of its cell even if it does not apply them, which advances the seed:
+    evaluation would change the training after it.
     """
     with contextlib.ExitStack() as stack:
         for cell in cells:

@@ -1,4 +1,4 @@
-"""`BasicDecoder`: a cell, a sampler, and perhaps a layer on top, one row per sequence."""
+"""`BasicDecoder`: decode with a cell, a sampler and an optional output layer."""
 
 import collections
 import functools
@@ -32,27 +32,27 @@ __all__ = ["BasicDecoder", "BasicDecoderOutput"]
 
 
 class BasicDecoderOutput(collections.namedtuple("BasicDecoderOutput", ("rnn_output", "sample_id"))):
-    """rnn_output [N, T, V]: what the output layer gave; sample_id [N, T]: what was chosen."""
+    """rnn_output [N, T, V]: the output of the output layer; sample_id [N, T]: the chosen ids."""
 
     __slots__ = ()
 
 
 @register
 class BasicDecoder(BaseDecoder):
-    """Decode with a cell and a sampler: teacher forcing, greedy and sampled decoding.
+    """Decode with a cell and a sampler: teacher forcing, greedy search or sampling.
 
     Args:
         cell: an RNN cell, `(inputs [N, D], state) -> (output [N, D'], state)`: a layer, or any
-            function. Without `output_size`, the width of its output is that of a first step, which
-            is made once more before the loop.
+            function. Without `output_size`, the width of its output is found by an extra step
+            before the loop.
         sampler: a `Sampler`.
         output_layer: a layer from the cell's output to logits, or None.
 
     Call: `decoder(inputs, initial_state=None, memory=None, **sampler_arguments)` ->
-    `(BasicDecoderOutput, final_state, lengths [N])`. `memory` goes to every step of the cell: what
-    `cell.prepare_memory` gave, or a tensor [B, S, D] that is prepared before the loop, with
-    `memory_sequence_length=` or `memory_mask=`. Without `initial_state` the cell begins with zeros,
-    or its inner cell with `initial_cell_state=`.
+    `(BasicDecoderOutput, final_state, lengths [N])`. `memory` is passed to every step of the cell:
+    the result of `cell.prepare_memory`, or a tensor [B, S, D] that is prepared before the loop,
+    with `memory_sequence_length=` or `memory_mask=`. Without `initial_state` the cell starts with
+    zeros, and its inner cell with `initial_cell_state=` if given.
 
     >>> import keras
     >>> from keras_attention.seq2seq import TrainingSampler
@@ -158,7 +158,7 @@ class BasicDecoder(BaseDecoder):
 
 
 def prepare(cell, memory, lengths, mask):
-    """What every step looks at, made once before the loop: a raw memory is masked and projected."""
+    """The memory of all steps, prepared before the loop: a raw memory is masked and projected."""
     if memory is None:
         return None
     if isinstance(cell, AttentionWrapper) or is_raw(memory):
@@ -167,20 +167,20 @@ def prepare(cell, memory, lengths, mask):
 
 
 def only_one_state(initial_state, initial_cell_state) -> None:
-    """An initial state has a cell state in it."""
+    """Raise ValueError if both are given: an initial state contains a cell state."""
     if initial_state is not None and initial_cell_state is not None:
         raise ValueError(
-            "Give initial_state or initial_cell_state: the one is a part of the other. Received: "
+            "Pass either initial_state or initial_cell_state, which is a part of it. Received: "
             "both; initial_state.clone(cell_state=...) joins them."
         )
 
 
 def first_state(cell, rows, memory, cell_state):
-    """What a decoder begins with if it is not told: zeros, with the given state inside."""
+    """The default initial state of a decoder: zeros, with the given cell state, if any."""
     if getattr(cell, "get_initial_state", None) is None and not hasattr(cell, "state_size"):
         raise ValueError(
-            f"initial_state is needed: {type(cell).__name__} has no get_initial_state or "
-            "state_size to begin with. Received: initial_state=None"
+            f"initial_state is required: {type(cell).__name__} has no get_initial_state or "
+            "state_size. Received: initial_state=None"
         )
     if hasattr(cell, "prepare_memory"):
         state = cell.get_initial_state(batch_size=rows, memory=memory)
@@ -190,10 +190,10 @@ def first_state(cell, rows, memory, cell_state):
 
 
 def measure(cell, step_cell, inputs, state) -> tf.TensorShape:
-    """The shape of one row of a cell's output: what it says, or else what a step gives."""
+    """The shape of one row of a cell's output: as declared, or else that of a step's output."""
     size = getattr(cell, "output_size", None)
     if size is None and any(isinstance(leaf, tf.TensorArray) for leaf in tf.nest.flatten(state)):
-        size = output_width(cell)  # a step would write into the arrays
+        size = output_width(cell)  # a step would write into the arrays of the state
     if size is None:
         return step_cell(inputs, state, training=False)[0].shape[1:]
     return tf.TensorShape(size)
@@ -206,11 +206,11 @@ def output_shape(decoder) -> tf.TensorShape:
 
 
 def build_cell(cell, inputs, memory) -> None:
-    """Make the cell's weights before the loop, in whose body nothing should be born."""
+    """Make the cell's weights before the loop, because a loop body must not create any."""
     if getattr(cell, "built", True) or not tf.is_tensor(inputs):
         return
     if type(cell).build is keras.layers.Layer.build:
-        cell.built = True  # the layers in it are built by its call, as a `build` of Keras would say
+        cell.built = True  # its call builds the layers in it, as a `build` of Keras would report
         return
     if isinstance(cell, AttentionWrapper):
         cell.build_for(inputs.shape.as_list(), memory)
@@ -219,6 +219,6 @@ def build_cell(cell, inputs, memory) -> None:
 
 
 def build_output_layer(layer, shape) -> None:
-    """Make the weights of a decoder's output layer before the loop, too."""
+    """Make the weights of a decoder's output layer before the loop."""
     if layer is not None and shape.rank is not None:
         build_part(layer, (None, *shape))

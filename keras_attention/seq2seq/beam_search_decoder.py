@@ -1,4 +1,4 @@
-"""`BeamSearchDecoder`: the K best continuations of every source, step by step."""
+"""`BeamSearchDecoder`: the beam search of TFA, with its names."""
 
 import collections
 import functools
@@ -74,7 +74,7 @@ class AlignedBeamSearchDecoderOutput(
         "AlignedBeamSearchDecoderOutput", ("scores", "predicted_ids", "parent_ids", "alignments")
     )
 ):
-    """A `BeamSearchDecoderOutput` with the step's alignments [B, K, S], of the chosen parents."""
+    """A `BeamSearchDecoderOutput` with the alignments [B, K, S] of the selected parents."""
 
     __slots__ = ()
 
@@ -84,40 +84,40 @@ class FinalBeamSearchDecoderOutput(
         "FinalBeamSearchDecoderOutput", ("predicted_ids", "beam_search_decoder_output")
     )
 ):
-    """predicted_ids [B, T, K], traced back and best first; and what every step gave."""
+    """predicted_ids [B, T, K], traced back and best first; and the output of every step."""
 
     __slots__ = ()
 
 
 @register
 class BeamSearchDecoder(BaseDecoder):
-    """Keep the `beam_width` best hypotheses of every source.
+    """Beam search: keep the `beam_width` best hypotheses of every source.
 
     score = log p / ((5 + length) / 6)^w + c * sum_s log min(sum_t alignment_ts, 1), with w the
-    length and c the coverage penalty weight (the latter counted for finished hypotheses).
+    length and c the coverage penalty weight (the latter applies to finished hypotheses).
     Source: Wu et al., 2016 (GNMT), eq. 14.
 
     Args:
-        cell: an RNN cell. Its state is given for B*K rows: `tile_batch` an encoder's.
+        cell: an RNN cell. Its state has B*K rows: apply `tile_batch` to an encoder's state.
         beam_width: K.
-        embedding_fn: ids -> inputs, unless the call is given an embedding matrix.
+        embedding_fn: ids -> inputs, unless the call gets an embedding matrix.
         output_layer: a layer from the cell's output to logits, or None.
-        length_penalty_weight, coverage_penalty_weight: w and c; 0 is none.
-        reorder_tensor_arrays: put alignment histories in the order of the final hypotheses.
-        output_all_scores: scores of all continuations, [B, K, V], instead of the chosen ones.
-        output_alignments: steps also give alignments, and the final ones follow the beams.
-        normalize: whether the cell gives logits; False if it gives log-probabilities already, of
-            which some may be -inf.
-        strategy: which hypotheses go on: see `strategies`; default the K best.
-        n_best: how many hypotheses are wanted. A source whose n best have finished, and cannot be
-            overtaken by what is still being said, is done; default K, all of them.
+        length_penalty_weight, coverage_penalty_weight: w and c; 0 is off.
+        reorder_tensor_arrays: reorder alignment histories like the final hypotheses.
+        output_all_scores: return scores of all continuations, [B, K, V], not of the selected ones.
+        output_alignments: steps also return alignments, and the final ones are reordered.
+        normalize: whether the cell returns logits; False if it returns log-probabilities, of which
+            some may be -inf.
+        strategy: how hypotheses are selected: see `decoding.strategies`; default `beam()`.
+        n_best: how many hypotheses are needed. The search of a source ends when its n best have
+            finished and no live hypothesis can overtake them; default K.
 
     Call: `decoder(embedding, start_tokens=[B], end_token=e, initial_state=None, memory=None)` ->
     `(FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths [B, K])`. `memory`, as in
     `BasicDecoder`, is not tiled: the K hypotheses of a source share it. Without `initial_state` the
-    cell begins with zeros, or its inner cell with `initial_cell_state=`, a row for each source.
-    An `end_token` outside of the vocabulary, such as -1, means that no hypothesis ends. The places
-    of hypotheses that do not exist have log p = -inf and length 0.
+    cell starts with zeros, and its inner cell with `initial_cell_state=`, one row per source.
+    An `end_token` outside of the vocabulary, such as -1, means that no hypothesis ends. Missing
+    hypotheses have log p = -inf and length 0.
 
     >>> import keras
     >>> cell = keras.layers.GRUCell(8)
@@ -130,7 +130,7 @@ class BeamSearchDecoder(BaseDecoder):
     (TensorShape([2, 3]), TensorShape([2, 3]))
     """
 
-    # What a call was given.
+    # The arguments of a call.
     end_token = PerThread()
     _batch_size = PerThread()
     _embed = PerThread()
@@ -167,7 +167,7 @@ class BeamSearchDecoder(BaseDecoder):
                 raise TypeError(f"{argument} must be callable or None. Received: {value!r}")
         if not isinstance(strategy, Strategy | None):
             raise TypeError(
-                "strategy must be a Strategy, such as sample() gives, or None. Received: "
+                "strategy must be a Strategy, such as sample() returns, or None. Received: "
                 f"strategy={strategy}"
             )
         self.cell = cell
@@ -224,7 +224,7 @@ class BeamSearchDecoder(BaseDecoder):
         """Beams change places, and with them whether they have finished."""
         return True
 
-    # -- the three acts
+    # -- initialize, step, finalize
 
     def call(
         self,
@@ -251,7 +251,7 @@ class BeamSearchDecoder(BaseDecoder):
         memory_mask=None,
         initial_cell_state=None,
     ):
-        """Every source begins with one live hypothesis; the others wait at log p = -inf."""
+        """Every source starts with one live hypothesis; the others have log p = -inf."""
         if start_tokens is None or end_token is None:
             raise ValueError(
                 "BeamSearchDecoder needs start_tokens and end_token. Received: "
@@ -262,7 +262,7 @@ class BeamSearchDecoder(BaseDecoder):
             embed = lambda ids: tf.nn.embedding_lookup(embedding, ids)  # noqa: E731
         if embed is None:
             raise ValueError(
-                "BeamSearchDecoder needs an embedding matrix at the call, or embedding_fn in the "
+                "BeamSearchDecoder needs an embedding matrix in the call, or embedding_fn in the "
                 "constructor. Received: neither."
             )
         start_tokens = tf.convert_to_tensor(start_tokens, tf.int32)
@@ -320,19 +320,19 @@ class BeamSearchDecoder(BaseDecoder):
         return state._replace(beams=BeamSearchDecoderState(*state.beams))
 
     def _attention(self, cell_state) -> tf.Tensor:
-        """What every hypothesis has just looked at.  [B, K, S]."""
+        """The alignments of the current step for every hypothesis.  [B, K, S]."""
         attention = attention_probs(cell_state)
         if attention is None:
             raise ValueError(
-                "Coverage penalty and output_alignments need a cell that attends: an "
-                "AttentionWrapper, or one whose state has `alignments`. Received: "
+                "Coverage penalty and output_alignments need a cell with attention: an "
+                "AttentionWrapper, or a cell whose state has `alignments`. Received: "
                 f"{type(self.cell).__name__}"
             )
-        # Of rank 2: that of a cell that keeps its state to itself.
+        # Rank 2 if the cell reorders its own state.
         return self._split(attention) if attention.shape.rank == 2 else attention
 
     def _split_state(self, cell_state):
-        """[B*K, ...] -> [B, K, ...], unless the cell reorders its state by itself."""
+        """[B*K, ...] -> [B, K, ...], unless the cell reorders its own state."""
         if self._reorder is not None:
             return cell_state
         return tf.nest.map_structure(self._split, cell_state)
@@ -374,7 +374,7 @@ class BeamSearchDecoder(BaseDecoder):
                 self._reorder,
             )
             if self.output_alignments:
-                # What a token looked at is what the parent of its hypothesis has just looked at.
+                # The alignment of a token is that of its parent hypothesis.
                 alignments = gather_beams(self._attention(cell_state), outputs.parent_ids)
                 outputs = AlignedBeamSearchDecoderOutput(*outputs, alignments)
             else:
@@ -398,7 +398,7 @@ class BeamSearchDecoder(BaseDecoder):
             final_state = final_state._replace(finished=final_state.finished & ~stuck)
         parents = walkable(outputs.predicted_ids, outputs.parent_ids)
         steps, batch, beams = tf.unstack(tf.shape(parents))
-        # Finished hypotheses may still change places: the way back begins at the last step.
+        # Finished hypotheses may still change places: trace back from the last step.
         ids = gather_tree(outputs.predicted_ids, parents, tf.fill([batch], steps), self.end_token)
         whole = tf.fill([batch, beams], steps)
         if self.reorder_tensor_arrays:
@@ -419,7 +419,7 @@ class BeamSearchDecoder(BaseDecoder):
             return leaf
         recorded = leaf.stack()  # [T, B*K, ...]
         rows = tf.reshape(recorded, tf.concat([tf.shape(parent_ids), [-1]], 0))
-        # The cell wrote before the step chose: an entry stands under the parent of its beam.
+        # The cell wrote before the step selected: an entry is at the place of the parent.
         chosen = tf.gather(rows, parent_ids, batch_dims=2)
         chosen = tf.ensure_shape(tf.reshape(chosen, tf.shape(recorded)), recorded.shape)
         return gather_tree_from_array(chosen, parent_ids, lengths)
@@ -432,8 +432,8 @@ class BeamSearchDecoder(BaseDecoder):
         rows = x.shape[0]
         if rows is not None and isinstance(self.beam_width, int) and rows % self.beam_width:
             raise ValueError(
-                "The state of a beam search has beam_width rows for each source; tile_batch an "
-                f"encoder's state. Received: {rows} rows, beam_width={self.beam_width}"
+                "The state of a beam search has beam_width rows for each source: apply tile_batch "
+                f"to the encoder's state. Received: {rows} rows, beam_width={self.beam_width}"
             )
         split = tf.reshape(x, tf.concat([[self._batch_size, self.beam_width], tf.shape(x)[1:]], 0))
         split.set_shape([None, self.beam_width, *x.shape[1:]])

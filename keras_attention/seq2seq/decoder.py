@@ -1,4 +1,4 @@
-"""`BaseDecoder`: a decoder that is a Keras layer, and runs the loop when it is called."""
+"""`BaseDecoder`: a decoder that is a Keras layer; calling it runs the loop."""
 
 import inspect
 from typing import Any
@@ -24,14 +24,14 @@ __all__ = ["BaseDecoder", "Decoder", "dynamic_decode"]
 
 
 class BaseDecoder(InfersOutputShape, KeepsActivations, HasPerThread, Steps, keras.layers.Layer):
-    """A `Decoder` that is a Keras layer: calling it runs `dynamic_decode` over itself.
+    """A `Decoder` that is a Keras layer: calling it runs `dynamic_decode`.
 
-    Args are those of `dynamic_decode`. `decoder(inputs, initial_state=..., memory=..., **kwargs)`
-    hands everything to `initialize`. In a functional model, which knows tensors alone, an array in
-    the final state, such as the `alignment_history` of an `AttentionWrapper`, is its `stack()`.
+    The arguments are those of `dynamic_decode`. `decoder(inputs, initial_state=..., memory=...,
+    **kwargs)` passes everything to `initialize`. A functional model supports tensors only, so there
+    arrays in the final state, such as `alignment_history` of an `AttentionWrapper`, are stacked.
 
-    `step` needs what `initialize` was given, and its state has no place for it. Decoders here keep
-    it in attributes of the thread that called `initialize`, so that threads may share a decoder.
+    `step` needs arguments of `initialize` that its state cannot hold. Decoders here keep them in
+    attributes of the thread that called `initialize`, so that threads may share a decoder.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class BaseDecoder(InfersOutputShape, KeepsActivations, HasPerThread, Steps, kera
         self.parallel_iterations = parallel_iterations
         self.swap_memory = swap_memory
         self.enable_tflite_convertible = enable_tflite_convertible
-        self.supports_masking = True  # a mask is no surprise, and it ends here
-        # On a machine with an accelerator Keras compiles with XLA whatever says it can.
+        self.supports_masking = True  # a mask is accepted, and not forwarded
+        # With an accelerator Keras compiles with XLA whatever declares support.
         self.supports_jit = maximum_iterations is not None
 
     @no_autograph
@@ -60,20 +60,20 @@ class BaseDecoder(InfersOutputShape, KeepsActivations, HasPerThread, Steps, kera
         first, *names = inspect.signature(self.call).parameters
         arguments = resolve_memory_mask({**dict(zip([first, *names], args)), **kwargs})
         inputs, training = arguments.pop(first, None), arguments.pop("training", None)
-        # Noted in the node of a functional model, and so said again when the model is called.
+        # Stored in the node of a functional model, and so passed again when the model is called.
         stack = arguments.pop("stack_arrays", False) or _any_symbolic(inputs, arguments)
-        # Keras wants each argument to be all tensors: lists of lengths, ids and flags become so.
+        # Keras needs arguments that consist of tensors: convert lists of lengths, ids and flags.
         state = arguments.pop("initial_state", None)
         given = as_tensors({name: v for name, v in arguments.items() if v is not None})
         if state is not None:
             given["initial_state"] = to_containers(as_tensors(state))
-        if stack and "stack_arrays" in names:  # a subclass may have a `call` of its own
+        if stack and "stack_arrays" in names:  # a subclass may define its own `call`
             given["stack_arrays"] = True
         outputs, state, lengths = super().__call__(inputs, training=training, **given)
         return outputs, from_containers(state), lengths
 
     def build(self, input_shape=None) -> None:
-        """Nothing of its own: the cell is built at the first step."""
+        """No weights: the cell is built at the first step."""
         self.built = True
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -83,7 +83,7 @@ class BaseDecoder(InfersOutputShape, KeepsActivations, HasPerThread, Steps, kera
     def call(self, inputs, initial_state=None, training=None, stack_arrays=False, **kwargs):
         """-> (outputs, final state, sequence lengths): see `dynamic_decode`.
 
-        `stack_arrays`: the final state has tensors [T, ...] in the place of its arrays.
+        `stack_arrays`: whether to replace the arrays of the final state by tensors [T, ...].
         """
         if initial_state is not None:
             kwargs["initial_state"] = from_containers(initial_state)

@@ -1,4 +1,4 @@
-"""Cross-entropy over steps, with every denominator said: a function, and a loss for `compile`."""
+"""Cross-entropy over steps with a choice of denominators: a function, and a loss for `compile`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,24 +28,24 @@ def sequence_loss(
 ) -> tf.Tensor:
     """Weighted cross-entropy of a batch of sequences.
 
-    With both averages: sum(w * ce) / sum(w), the mean over real tokens. Averaging over one axis
-    divides by the weights summed over it; summing divides by the number of non-zero weights. An
-    empty denominator gives 0. What lies at a weight of 0 has no effect on the loss or its
-    gradient: targets of -1 or -100, logits of -inf.
+    With both averages: sum(w * ce) / sum(w), the mean over real tokens. An average over one axis
+    divides by the sum of the weights over it; a sum divides by the number of non-zero weights. An
+    empty denominator gives 0. Positions with a weight of 0 have no effect on the loss or its
+    gradient, even with targets of -1 or -100, or logits of -inf.
 
     Args:
         logits: [B, T, V].
         targets: [B, T] ids from 0 to V - 1, or [B, T, V] one-hot.
-        weights: [B, T], 0 on padding; [B, 1] weighs whole rows, [1, T] steps.
-        average_across_timesteps, sum_over_timesteps: what becomes of T (not both).
-        average_across_batch, sum_over_batch: what becomes of B (not both).
+        weights: [B, T], 0 for padding; [B, 1] weights whole rows, [1, T] steps.
+        average_across_timesteps, sum_over_timesteps: how to reduce T (not both).
+        average_across_batch, sum_over_batch: how to reduce B (not both).
         softmax_loss_function: `(labels=, logits=) -> [B*T]` instead of the softmax loss.
 
-    Returns a scalar, [T] or [B] if one axis is left alone, [B, T] if both are.
+    Returns a scalar, [T] or [B] if one axis is not reduced, [B, T] if neither is.
 
-    Raises ValueError for shapes that do not fit, for an id out of range at a weight that is not 0,
-    and for axes that are both averaged and summed. What only the graph knows is an
-    InvalidArgumentError with the same words there.
+    Raises ValueError for shapes that do not fit, for an id out of range at a weight other than 0,
+    and for an axis that is both averaged and summed; InvalidArgumentError with the same message if
+    only the graph knows the values.
 
     >>> logits, targets = tf.zeros([1, 2, 4]), tf.constant([[1, 2]])
     >>> round(float(sequence_loss(logits, targets, weights=tf.constant([[1.0, 0.0]]))), 4)
@@ -63,7 +63,7 @@ def sequence_loss(
 
 
 def _total_and_count(logits, targets, weights, settings, softmax_loss_function, mask=None):
-    """The losses summed as the settings say, and what they are divided by, or None."""
+    """The sum of the losses along the chosen axes, and the denominator, or None."""
     _check_settings(settings)
     logits, targets, weights = map(tf.convert_to_tensor, (logits, targets, weights))
     checks = _check_shapes(logits, targets, weights, mask)
@@ -93,20 +93,20 @@ def _axes(settings, kind):
 
 @register
 class SequenceLoss(keras.losses.Loss):
-    """`sequence_loss` as a Keras loss: `compile(loss=SequenceLoss())`, or called by hand.
+    """`sequence_loss` as a Keras loss: for `compile(loss=SequenceLoss())`, or to call directly.
 
-    The arguments are those of `sequence_loss`, but by default both axes are summed and divided by
-    the number of real tokens:
+    The arguments are those of `sequence_loss`, but by default both axes are summed and the sum is
+    divided by the number of real tokens:
 
         sum(w * ce) / |{w != 0}|
 
     Call: `loss(y_true, y_pred, sample_weight=None)`, with y_true [B, T] ids or [B, T, V] one-hot,
     y_pred [B, T, V] logits, sample_weight [B, T], by default all ones. As in Keras' own losses,
-    steps that the Keras mask of y_pred hides weigh nothing. Under `tf.distribute` what is reduced
-    over the batch counts the tokens of all replicas and is divided by the number of replicas,
-    whose gradients are summed: training equals that on one device.
+    steps hidden by the Keras mask of y_pred have weight 0. Under `tf.distribute` a reduction over
+    the batch counts the tokens of all replicas and divides by the number of replicas, because
+    gradients are summed over replicas: training equals that on one device.
 
-    Raises ValueError, when called, for the settings and shapes that `sequence_loss` refuses.
+    Raises ValueError, when called, for settings and shapes that `sequence_loss` rejects.
 
     >>> loss = SequenceLoss()
     >>> round(float(loss([[1, 2]], tf.zeros([1, 2, 4]), [[1.0, 0.0]])), 4)
@@ -168,7 +168,7 @@ class SequenceLoss(keras.losses.Loss):
 
 
 def _check_shapes(logits, targets, weights, mask) -> list:
-    """ValueError, or assertions on what only the graph knows."""
+    """ValueError for static shapes, or assertions for those known at run time."""
     if logits.shape.rank != 3:
         raise ValueError(
             "Logits must be a [batch_size x sequence_length x logits] tensor. Received: shape "
@@ -186,13 +186,13 @@ def _check_shapes(logits, targets, weights, mask) -> list:
             f"{weights.shape}"
         )
     checks = [
-        *check_same_sizes(targets, logits, 2, "Targets must be [B, T], as the logits [B, T, V]."),
+        *check_same_sizes(targets, logits, 2, "Targets must be [B, T], like the logits [B, T, V]."),
         *check_same_sizes(
-            weights, logits, 2, "Weights must be [B, T], as the logits [B, T, V].", True
+            weights, logits, 2, "Weights must be [B, T], like the logits [B, T, V].", True
         ),
     ]
     if mask is not None:
-        words = "The Keras mask must be [B, T], as the logits [B, T, V]."
+        words = "The Keras mask must be [B, T], like the logits [B, T, V]."
         checks += check_same_sizes(tf.convert_to_tensor(mask), logits, 2, words, True)
     return checks
 
@@ -212,14 +212,14 @@ def _check_settings(given) -> None:
 
 
 def _cross_entropy(logits, targets, counted, softmax_loss_function):
-    """-log p of every target, 0 where it does not count.  -> [B, T]."""
+    """-log p of every target, 0 where it is not counted.  -> [B, T]."""
     shape = tf.shape(logits)
     flat = tf.reshape(logits, [-1, logits.shape[2] or shape[2]])
     counted = tf.reshape(counted, [-1])
     if targets.shape.rank == 2 and softmax_loss_function is None:
         losses = cross_entropy(tf.reshape(targets, [-1]), flat, counted=counted)
         return tf.reshape(losses, shape[:2])
-    # Of what does not count, such a function gets zeros: their loss and gradient are finite.
+    # Positions that are not counted are passed as zeros: their loss and gradient are finite.
     flat = tf.where(counted[:, None], flat, tf.zeros_like(flat))
     if targets.shape.rank == 3:
         labels = tf.reshape(targets, [-1, shape[2]])
@@ -228,7 +228,7 @@ def _cross_entropy(logits, targets, counted, softmax_loss_function):
         labels = as_ids(tf.reshape(targets, [-1]), logits.shape[2], counted)
         labels = tf.where(counted, labels, tf.zeros_like(labels))
     if softmax_loss_function is None:
-        labels = tf.cast(labels, flat.dtype)  # one-hot ones
+        labels = tf.cast(labels, flat.dtype)  # one-hot labels
         softmax_loss_function = tf.nn.softmax_cross_entropy_with_logits
     losses = softmax_loss_function(labels=labels, logits=flat)
     losses = tf.where(counted, losses, tf.zeros_like(losses))

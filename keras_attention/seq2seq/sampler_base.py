@@ -1,4 +1,4 @@
-"""What a sampler is, and what several of them share."""
+"""The base class of samplers, and helpers that several share."""
 
 import abc
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from keras_attention.backend.per_thread import PerThread
 
 
 class Sampler(abc.ABC):
-    """Chooses ids from a step's outputs, and from them the next step's inputs.
+    """Chooses ids from the outputs of a step, and the inputs of the next step from the ids.
 
-    `BasicDecoder` calls `initialize` once, then `sample` and `next_inputs` at every step. What
-    `initialize` was given is kept until the next `initialize` of the same thread, so that threads
-    may share a sampler. A sampler of your own, which keeps it in plain attributes, serves one
-    thread at a time, unless it has only what `state` and `inputs` can carry.
+    `BasicDecoder` calls `initialize` once, then `sample` and `next_inputs` at every step. The
+    samplers here keep the arguments of `initialize` until the next `initialize` of the same thread,
+    so threads may share a sampler. A custom sampler that stores them in plain attributes can be
+    used by one thread at a time.
     """
 
     _batch_size = PerThread(None)
@@ -27,7 +27,7 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, time: tf.Tensor, outputs: Any, state: Any) -> tf.Tensor:
-        """-> sample_ids, of `sample_ids_shape` and `sample_ids_dtype`, a row each."""
+        """-> sample_ids, of `sample_ids_shape` and `sample_ids_dtype` for each row."""
 
     @abc.abstractmethod
     def next_inputs(
@@ -37,7 +37,7 @@ class Sampler(abc.ABC):
 
     @property
     def batch_size(self) -> tf.Tensor:
-        """N, a scalar: that of the last `initialize`, and a ValueError before the first."""
+        """N, a scalar, of the last `initialize`; a ValueError before the first."""
         if self._batch_size is None:
             raise ValueError("batch_size accessed before initialize was called.")
         return self._batch_size
@@ -53,7 +53,7 @@ class Sampler(abc.ABC):
         return tf.int32
 
     def get_config(self) -> dict:
-        """The constructor's arguments, for a decoder that is saved."""
+        """The constructor's arguments, to save a decoder."""
         return {}
 
     @classmethod
@@ -62,13 +62,13 @@ class Sampler(abc.ABC):
 
 
 def check_callable(function: Any, name: str, signature: str) -> None:
-    """A ValueError for what cannot be called, say a matrix instead of a layer."""
+    """Raise ValueError unless callable, for instance for a matrix instead of a layer."""
     if not callable(function):
         raise ValueError(f"{name} must be callable: {signature}. Received: {function!r}")
 
 
 def as_finished(finished: Any, rows: Any, function: str) -> tf.Tensor:
-    """Which rows have ended, [N] bool, as a function of the caller said; a scalar is all of `rows`.
+    """The finished rows [N] bool returned by a user's function; a scalar is for all `rows`.
 
     Raises ValueError for another type or rank.
     """
@@ -76,26 +76,26 @@ def as_finished(finished: Any, rows: Any, function: str) -> tf.Tensor:
     ranks = (None, 1) if rows is None else (None, 0, 1)
     if finished.dtype != tf.bool or finished.shape.rank not in ranks:
         raise ValueError(
-            f"{function} must say of each row whether it has finished, [N] bool. Received: "
+            f"{function} must return for each row whether it has finished, [N] bool. Received: "
             f"shape {finished.shape} {finished.dtype.name}"
         )
     return tf.fill([rows], finished) if finished.shape.rank == 0 else finished
 
 
 def embedder(embedding_fn: Callable | None, embedding: Any, sampler: Sampler) -> Callable:
-    """ids -> inputs: the sampler's own function, or rows of the matrix of this very call."""
+    """ids -> inputs: the sampler's function, or a lookup in the matrix of this call."""
     if embedding_fn is not None:
         return embedding_fn
     if embedding is None:
         raise ValueError(
-            f"embedding is required as an argument of {type(sampler).__name__}.initialize where "
+            f"embedding is required as an argument of {type(sampler).__name__}.initialize if "
             "the constructor got no embedding_fn. Received: embedding=None"
         )
     return lambda ids: tf.nn.embedding_lookup(embedding, ids)
 
 
 def number(value: Any) -> Any:
-    """What a number, tensor or variable holds now, for a config."""
+    """The current value of a number, tensor or variable, for a config."""
     if value is None or isinstance(value, (int, float)):
         return value
     return tf.convert_to_tensor(value).numpy().tolist()

@@ -1,7 +1,7 @@
-"""Random ids: the two distributions that samplers draw from.
+"""Random ids: the two distributions that samplers use.
 
-With a seed, or after `tf.random.set_seed`, the draws come again in eager code and in a new
-`tf.function`. Code compiled by XLA draws from a stream of its own, which no seed repeats.
+With a seed, or after `tf.random.set_seed`, draws are repeated in eager mode and in a new
+`tf.function`. Code compiled by XLA uses another random generator, which no seed repeats.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Samplers for inference: the next input is made of what was decoded."""
+"""Samplers for inference: the next input depends on the decoded output."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,11 +22,11 @@ from keras_attention.seq2seq.sampler_draws import categorical_sample
 
 @register
 class GreedyEmbeddingSampler(Sampler):
-    """The most likely id is taken, and its embedding fed to the next step.
+    """Take the most likely id, and feed its embedding to the next step.
 
-    `initialize(embedding, start_tokens, end_token)`: the embedding matrix [V, D] (used when no
-    `embedding_fn` was given), start tokens [N], one end token. A row ends with the end token,
-    which is itself emitted.
+    `initialize(embedding, start_tokens, end_token)`: the embedding matrix [V, D] (used if there is
+    no `embedding_fn`), start tokens [N], one end token. A row ends with the end token, which is
+    part of the output.
 
     >>> sampler = GreedyEmbeddingSampler()
     >>> finished, first = sampler.initialize(tf.eye(3), start_tokens=[1], end_token=2)
@@ -78,14 +78,14 @@ class GreedyEmbeddingSampler(Sampler):
 
 @register
 class SampleEmbeddingSampler(GreedyEmbeddingSampler):
-    """An id is drawn, and its embedding fed to the next step.
+    """Draw an id, and feed its embedding to the next step.
 
         id ~ softmax(outputs / softmax_temperature)
 
     Args:
-        embedding_fn: ids [N] -> inputs. None: rows of the matrix that `initialize` was given.
-        softmax_temperature: > 0, default 1: below it, likely ids get likelier, and above it they
-            get rarer. A variable is read anew in every step.
+        embedding_fn: ids [N] -> inputs. None: a lookup in the matrix passed to `initialize`.
+        softmax_temperature: > 0, default 1: lower values make likely ids more likely, higher
+            values less likely. A variable is read at every step.
         seed: of the draws.
 
     `initialize` is that of `GreedyEmbeddingSampler`. Raises ValueError for a temperature that is
@@ -108,7 +108,7 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
             check_number(
                 softmax_temperature,
                 lambda t: (t > 0) & np.isfinite(t),
-                "softmax_temperature must be > 0 and finite; for the likeliest ids take "
+                "softmax_temperature must be > 0 and finite; for the likeliest ids use "
                 "GreedyEmbeddingSampler.",
             )
         self.softmax_temperature = softmax_temperature
@@ -131,14 +131,14 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
 
 @register
 class InferenceSampler(Sampler):
-    """A function chooses from the outputs, and what it chose is the next input.
+    """A function chooses from the outputs, and its choice is the next input.
 
     Args:
         sample_fn: outputs -> sample_ids [N, *sample_shape].
-        sample_shape: of the samples of one row.
-        sample_dtype: type of the samples.
-        end_fn: sample_ids -> [N] bool, True where the row ends with this sample; a scalar holds
-            for all rows.
+        sample_shape: shape of the sample of one row.
+        sample_dtype: dtype of the samples.
+        end_fn: sample_ids -> [N] bool, True where the row ends with this sample; a scalar is for
+            all rows.
         next_inputs_fn: sample_ids -> inputs. None: the samples themselves.
 
     `initialize(start_inputs)`: the first inputs [N, ...]. A step raises ValueError if `end_fn`
@@ -207,17 +207,16 @@ class InferenceSampler(Sampler):
 
 @register
 class CustomSampler(Sampler):
-    """Three functions are the sampler.
+    """A sampler made of three functions.
 
     Args:
         initialize_fn: (inputs, **kwargs) -> (finished [N] bool, first inputs).
         sample_fn: (time, outputs, state) -> sample_ids [N, *sample_ids_shape].
         next_inputs_fn: (time, outputs, state, sample_ids) -> (finished [N] bool, inputs, state).
-        sample_ids_shape: of the ids of one row, default a scalar.
-        sample_ids_dtype: type of the ids, default int32.
+        sample_ids_shape: shape of the ids of one row, default a scalar.
+        sample_ids_dtype: dtype of the ids, default int32.
 
-    The arguments are handed over by their names, those of `initialize_fn` but the first too. Inputs
-    may be a nest.
+    Arguments are passed by these names, except the first of `initialize_fn`. Inputs may be a nest.
 
     >>> sampler = CustomSampler(
     ...     initialize_fn=lambda inputs: (tf.equal(inputs, 0), inputs),

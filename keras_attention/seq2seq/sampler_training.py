@@ -1,4 +1,4 @@
-"""Samplers for training: the next input is a given one, or now and then the model's own."""
+"""Samplers for training: the next input is given, or in scheduled sampling the model's own."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from keras_attention.seq2seq.sampler_draws import bernoulli_sample, categorical_
 
 @register
 class TrainingSampler(Sampler):
-    """Teacher forcing: the next input is the given one, whatever was decoded.
+    """Teacher forcing: the next input is the given one, whatever the output is.
 
     `initialize(inputs, sequence_length=None, mask=None)`: inputs [B, T, ...] (a nest of them;
     [T, B, ...] with `time_major`), lengths [B], or a right-padded boolean mask [B, T]
@@ -29,8 +29,8 @@ class TrainingSampler(Sampler):
 
     Raises ValueError for a mask that is not 2-D bool, lengths that are not a vector of integers,
     both at once, inputs of a nest that differ in B or T, and lengths that are not B numbers from 0
-    to T. What only the graph can know is an InvalidArgumentError; XLA, which raises none, decodes T
-    steps.
+    to T. What is known at run time only is an InvalidArgumentError; XLA cannot raise one and
+    decodes T steps.
 
     >>> sampler = TrainingSampler()
     >>> finished, first = sampler.initialize(tf.reshape(tf.range(6.0), [2, 3, 1]), [3, 0])
@@ -63,8 +63,8 @@ class TrainingSampler(Sampler):
     def _lengths(self, sequence_length, mask, steps):
         if sequence_length is not None and mask is not None:
             raise ValueError(
-                "sequence_length and mask can't be provided at the same time: they say the same "
-                "thing. Received both; drop one."
+                "sequence_length and mask can't be provided at the same time: both define the "
+                "lengths. Received: both; leave one out."
             )
         if mask is not None:
             mask = tf.convert_to_tensor(mask)
@@ -100,28 +100,29 @@ class TrainingSampler(Sampler):
 
 @register
 class ScheduledEmbeddingTrainingSampler(TrainingSampler):
-    """Scheduled sampling of ids: now and then the model reads a word of its own.
+    """Scheduled sampling of ids: with some probability the next input is the model's own id.
 
-    Bengio et al., 2015. In every step each row tosses a coin of its own, and with
+    Bengio et al., 2015. At every step each row makes its own random choice. With probability
     `sampling_probability` p its next input is
 
         embedding(id), id ~ softmax(outputs)
 
-    and the given one otherwise. `sample_ids` are those ids, and -1 where the coin said no.
+    and otherwise the given one. `sample_ids` are those ids, and -1 where the given input is used.
 
     Args:
-        sampling_probability: p, a scalar, or [B] for each row. A variable is read anew in every
-            step, so that a callback may raise p while training goes on.
+        sampling_probability: p, a scalar, or [B] for each row. A variable is read at every step,
+            so that a callback may raise p during training.
         embedding_fn: ids [B] -> inputs [B, ...]; it is called for all rows, with 0 for -1. None:
-            rows of the matrix that `initialize` was given.
+            a lookup in the matrix passed to `initialize`.
         time_major: inputs are [T, B, ...].
         seed: of the ids.
-        scheduling_seed: of the coins.
+        scheduling_seed: of the choices.
 
-    `initialize(inputs, sequence_length=None, mask=None, embedding=None)`: as `TrainingSampler`'s,
-    and the embedding matrix [V, D]. What is fed back is cast to the type of the inputs.
+    `initialize(inputs, sequence_length=None, mask=None, embedding=None)`: like that of
+    `TrainingSampler`, and the embedding matrix [V, D]. Fed back inputs are cast to the dtype of the
+    given inputs.
 
-    Raises ValueError for p of another rank, and where there is no embedding.
+    Raises ValueError for p of another rank, and if there is no embedding.
 
     >>> sampler = ScheduledEmbeddingTrainingSampler(sampling_probability=1.0)
     >>> finished, first = sampler.initialize(tf.zeros([1, 2, 3]), embedding=tf.eye(3))
@@ -181,28 +182,27 @@ class ScheduledEmbeddingTrainingSampler(TrainingSampler):
 
 @register
 class ScheduledOutputTrainingSampler(TrainingSampler):
-    """Scheduled sampling of outputs: now and then the model reads what it has just put out.
+    """Scheduled sampling of outputs: with some probability the next input is the model's output.
 
-    Bengio et al., 2015, for outputs that are no ids. In every step each row tosses a coin of its
-    own, and with `sampling_probability` p its next input is
+    Bengio et al., 2015, for outputs that are not ids. At every step each row makes its own random
+    choice. With probability `sampling_probability` p its next input is
 
         [next_inputs_fn(outputs); auxiliary_inputs]
 
-    and the given one otherwise. `sample_ids` are the coins, int32: 1 where the output is fed back.
+    and otherwise the given one. `sample_ids` are the choices, int32: 1 if the output is fed back.
 
     Args:
-        sampling_probability: p, a scalar, or [B] for each row. A variable is read anew in every
-            step.
+        sampling_probability: p, a scalar, or [B] for each row. A variable is read at every step.
         time_major: inputs are [T, B, ...].
-        seed: of the coins.
+        seed: of the choices.
         next_inputs_fn: outputs [B, ...] -> inputs [B, ...], called for all rows. None: the outputs
             themselves.
 
-    `initialize(inputs, sequence_length=None, mask=None, auxiliary_inputs=None)`: as
-    `TrainingSampler`'s, and what is appended to the last axis of every input, given or fed back
-    [B, T, ...].
+    `initialize(inputs, sequence_length=None, mask=None, auxiliary_inputs=None)`: like that of
+    `TrainingSampler`; `auxiliary_inputs` [B, T, ...] are appended to the last axis of every input,
+    given or fed back.
 
-    Raises ValueError for p of another rank, and if what is fed back has not the shape of an input.
+    Raises ValueError for p of another rank, and if fed back inputs do not have the given shape.
 
     >>> sampler = ScheduledOutputTrainingSampler(sampling_probability=1.0)
     >>> finished, first = sampler.initialize(tf.zeros([1, 2, 3]))
@@ -261,10 +261,10 @@ class ScheduledOutputTrainingSampler(TrainingSampler):
 
 
 class _Steps(NamedTuple):
-    """Inputs [T, B, ...] that are read step by step."""
+    """Inputs [T, B, ...], read step by step."""
 
     arrays: Any  # a nest of TensorArray
-    zeros: Any  # [B, ...]: what is read when every row has ended, also of no steps at all
+    zeros: Any  # [B, ...]: returned when every row has finished, also if there are no steps
 
     @classmethod
     def of(cls, inputs):
@@ -293,7 +293,7 @@ class _Steps(NamedTuple):
 
 
 def _check_same_size(inputs):
-    """ValueError where the inputs of a nest, each [T, B, ...], are known to differ in T or B."""
+    """ValueError if the inputs of a nest, each [T, B, ...], have different static T or B."""
     sizes = [x.shape[:2] for x in tf.nest.flatten(inputs)]
     if not all(size.is_compatible_with(sizes[0]) for size in sizes):
         raise ValueError(
@@ -303,11 +303,11 @@ def _check_same_size(inputs):
 
 
 def _within(lengths, static_steps, static_rows, steps, rows):
-    """Lengths that are one for each row, and from 0 to T; an error where they are not."""
+    """Check that there is one length for each row, from 0 to T."""
     values, known = tf.get_static_value(lengths), lengths.shape[0]
     if None not in (known, static_rows) and known != static_rows:
         raise ValueError(
-            "There must be one length for each row of the inputs. Received: "
+            "sequence_length must have one length for each row of the inputs. Received: "
             f"{known} lengths, {static_rows} rows"
         )
     if values is not None and values.size:
@@ -327,31 +327,31 @@ def _within(lengths, static_steps, static_rows, steps, rows):
         tf.debugging.assert_less_equal(lengths, steps, message=message),
     ]
     with tf.control_dependencies([check for check in checks if check is not None]):
-        # XLA checks nothing, but refuses a reshape to another number of rows.
+        # XLA has no assertions, but rejects a reshape to another number of rows.
         return tf.reshape(tf.clip_by_value(lengths, 0, steps), [rows])
 
 
 def _probability(value):
-    """A variable as it is, to be read when it is needed; anything else as a tensor."""
+    """A variable unchanged, to be read at every step; anything else as a tensor."""
     value = value if hasattr(value, "assign") else tf.convert_to_tensor(value)
     if tf.TensorShape(value.shape).rank not in (0, 1):
         raise ValueError(
-            "sampling_probability must be either a scalar or a vector, with a number for each "
+            "sampling_probability must be either a scalar or a vector, with one number for each "
             f"row. Received: shape {value.shape}"
         )
     return value
 
 
 def _in_turn(outputs):
-    """No coin before this step's outputs: a loop runs ahead with what needs nothing else.
+    """Make the random choices depend on this step's outputs, so that a loop runs them in order.
 
-    Its steps would then take their coins in any order, and no seed could repeat a decoding.
+    Otherwise the loop could run them for several steps in any order, and no seed could repeat them.
     """
     return tf.control_dependencies([x for x in tf.nest.flatten(outputs) if tf.is_tensor(x)])
 
 
 def _toss(probability, rows, dtype, seed):
-    """A coin for each of the rows [B].  -> [B]."""
+    """A random choice for each of the rows [B].  -> [B]."""
     probabilities = tf.broadcast_to(tf.convert_to_tensor(probability), tf.shape(rows))
     return bernoulli_sample(probabilities, dtype=dtype, seed=seed)
 
@@ -361,15 +361,15 @@ def _append(x, auxiliary):
 
 
 def _mix(chosen, own, given, finished):
-    """Rows of `own` where they are chosen, of `given` elsewhere.  [B] bool, nests of [B, ...]."""
-    chosen &= ~tf.reduce_all(finished)  # nobody reads on: the zeros that were given
+    """`own` in the chosen rows, `given` elsewhere.  [B] bool, nests of [B, ...]."""
+    chosen &= ~tf.reduce_all(finished)  # if all rows have finished, the zeros that were given
 
     def mix(given, own):
         own = tf.cast(own, given.dtype)
         if not own.shape.is_compatible_with(given.shape):
             raise ValueError(
-                f"What is fed back must have the shape of an input, {given.shape}. Received: "
-                f"shape {own.shape}. Let embedding_fn or next_inputs_fn make it so."
+                f"Fed back inputs must have the shape of the given ones, {given.shape}. Received: "
+                f"shape {own.shape}. Change embedding_fn or next_inputs_fn."
             )
         rows = tf.reshape(chosen, [-1] + [1] * (given.shape.rank - 1))
         mixed = tf.where(rows, own, given)
@@ -380,7 +380,7 @@ def _mix(chosen, own, given, finished):
 
 
 def _check_sequence_is_right_padded(mask: tf.Tensor, time_major: bool) -> None:
-    """A mask of steps is a length only if no real step follows a padded one."""
+    """Check a mask [B, T]: it defines lengths only if no real step follows a padded one."""
     if time_major:
         mask = tf.transpose(mask)
     lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)

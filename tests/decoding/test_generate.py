@@ -87,8 +87,8 @@ def test_an_answer_of_one_token_and_a_limit_that_is_a_tensor():
         ({"processors": [top_k(2), None]}, "must be a LogitsProcessor"),
         ({"beam_width": 2, "n_best": 3}, "n_best"),
         ({"n_best": 0}, "n_best"),
-        ({"coverage_penalty": 0.1}, "cell that attends"),
-        ({"return_alignments": True}, "cell that attends"),
+        ({"coverage_penalty": 0.1}, "cell with attention"),
+        ({"return_alignments": True}, "cell with attention"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(settings, message):

@@ -364,7 +364,7 @@ def test_groups_and_strengths_that_cannot_be_are_refused(bad):
 @pytest.mark.parametrize("seed", [1.5, [1, 2, 3], "a", 2**31, float("nan")])
 def test_seeds_that_cannot_be_are_refused(seed):
     for strategy in (sample, stochastic_beam):
-        with pytest.raises(ValueError, match="seed must be a whole number"):
+        with pytest.raises(ValueError, match="seed must be one or two whole numbers"):
             strategy(seed)
 
 

@@ -90,7 +90,7 @@ def test_it_ends_when_all_rows_have_ended():
     end[2] = 50.0
     model.output_layer.bias.assign(end)
     assert [tokens.tolist() for tokens in stream(model, SOURCES)] == [[2, 2, 2]]
-    with pytest.raises(ValueError, match="cell that attends"):
+    with pytest.raises(ValueError, match="cell with attention"):
         next(stream(model, SOURCES, return_alignments=True))
 
 
@@ -109,7 +109,7 @@ def test_draws_without_a_seed_differ_from_call_to_call(model):
 
 
 def test_what_cannot_be_asked_is_refused(model):
-    with pytest.raises(ValueError, match="max_length must be at least 1"):
+    with pytest.raises(ValueError, match="max_length must be a whole number"):
         Stream(model, max_length=0)
     with pytest.raises(ValueError, match="minimum=5.*max_length=4"):
         Stream(model, max_length=4, processors=length_between(5))

@@ -35,7 +35,7 @@ MASK = np.ones([2, 5], bool)
     ],
 )
 def test_a_setting_of_keras_names_ours(make, ours):
-    with pytest.raises(ValueError, match=f"spelling of Keras.*{ours}.*Received"):
+    with pytest.raises(ValueError, match=f"the name in Keras.*{ours}.*Received"):
         make()
 
 

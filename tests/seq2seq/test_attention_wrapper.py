@@ -223,7 +223,7 @@ def test_a_history_under_xla_is_refused_not_wrong():
         state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
         return wrapper(inputs, state, memory=memory)[0]
 
-    with pytest.raises(ValueError, match="outside of dynamic_decode"):
+    with pytest.raises(ValueError, match="only in dynamic_decode"):
         step(normal(BATCH, INPUT))
 
 

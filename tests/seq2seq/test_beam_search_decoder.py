@@ -504,9 +504,9 @@ def test_what_cannot_be_searched_is_refused():
         BeamSearchDecoder(table, 0)
     with pytest.raises(TypeError, match="embedding_fn"):
         BeamSearchDecoder(table, 2, embedding_fn=3)
-    with pytest.raises(ValueError, match="cell that attends"):
+    with pytest.raises(ValueError, match="cell with attention"):
         search(table, 2, coverage_penalty_weight=0.1)
-    with pytest.raises(ValueError, match="cell that attends"):
+    with pytest.raises(ValueError, match="cell with attention"):
         search(table, 2, output_alignments=True)
     with pytest.raises(ValueError, match="scalar"):
         search(table, 2, length_penalty_weight=[0.1])
@@ -518,7 +518,7 @@ def test_what_cannot_be_searched_is_refused():
         ({"start_tokens": 1}, "start_tokens must be a vector"),
         ({"end_token": [0]}, "end_token must be a scalar"),
         ({"start_tokens": None}, "needs start_tokens and end_token"),
-        ({"initial_state": None}, "initial_state is needed"),
+        ({"initial_state": None}, "initial_state is required"),
     ):
         with pytest.raises(ValueError, match=message):
             decoder(tf.eye(4), **{**good, **wrong})

@@ -95,7 +95,7 @@ def test_a_plain_function_is_a_cell(graph):
     run = tf.function(decoder) if graph else decoder
     found = run(x, initial_state=start)[0].rnn_output
     np.testing.assert_allclose(found, np.cumsum(x, 1), atol=1e-6)
-    with pytest.raises(ValueError, match="initial_state is needed"):
+    with pytest.raises(ValueError, match="initial_state is required"):
         decoder(x)
 
 

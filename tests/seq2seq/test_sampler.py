@@ -650,7 +650,7 @@ def test_scheduled_needs_an_embedding_from_somewhere():
 def test_what_is_fed_back_must_look_like_an_input():
     scheduled = ScheduledOutputTrainingSampler(0.5)
     scheduled.initialize(INPUTS)
-    with pytest.raises(ValueError, match="shape of an input"):
+    with pytest.raises(ValueError, match="shape of the given ones"):
         scheduled.next_inputs(0, tf.ones([2, 1]), None, tf.constant([1, 0]))
 
 
