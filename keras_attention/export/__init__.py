@@ -1,4 +1,4 @@
-"""A SavedModel that any TensorFlow can serve, and the proof that it does."""
+"""Export a model with its search as a SavedModel, and check that servers can run it."""
 
 from keras_attention.export.audit import Audit, audit, check_servable
 from keras_attention.export.endpoints import Endpoints

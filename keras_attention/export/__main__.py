@@ -5,7 +5,7 @@ import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: it can. 1: it cannot, or there is none, and a message says why."""
+    """Return 0 if it can; 1, with a message, if it cannot or there is no SavedModel."""
     parser = argparse.ArgumentParser("python -m keras_attention.export", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="audit")
     command = commands.add_parser("audit", help="list the ops, and the servers that have them")

@@ -1,4 +1,4 @@
-"""What is in a SavedModel: can a server that knows only TensorFlow, and TF-Text, run it?"""
+"""List the ops of a SavedModel: can a server with only TensorFlow, and TF-Text, run it?"""
 
 import os
 from collections.abc import Iterator
@@ -8,38 +8,38 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_attention.export.op_ages import in_order, op_ages
 
-# Ops of the core that call back the Python process which made them.
+# Core ops that call back into the Python process which made them.
 _PYTHON = ("EagerPyFunc", "PyFunc", "PyFuncStateless")
 
-# Attributes that change no value. (A TensorFlow that does not know an attribute ignores it.)
+# Attributes that do not change values. (A TensorFlow without an attribute ignores it.)
 _HARMLESS = ("VarHandleOp.debug_name",)
 
 
 class Audit(NamedTuple):
-    """Each of the first three: op -> the nodes that are it, those of functions "function:node"."""
+    """The first three map an op to its nodes; those in functions are "function:node"."""
 
     ops: dict[str, list[str]]
-    outside: dict[str, list[str]]  # of no TensorFlow, but of a TF-Text that TF Serving has
-    forbidden: dict[str, list[str]]  # Python, and ops of no release that is known
-    producer: int  # the version of graphs of the TensorFlow that wrote it
-    min_consumer: int  # the least that a reader must have
-    oldest_serving: str | None  # "2.13"; None: no server will
+    outside: dict[str, list[str]]  # not in TensorFlow, but in the TF-Text of TF Serving
+    forbidden: dict[str, list[str]]  # Python ops, and ops of no known release
+    producer: int  # graph version of the TensorFlow that wrote it
+    min_consumer: int  # minimum graph version of a reader
+    oldest_serving: str | None  # "2.13"; None: no TF Serving
     reason: str
 
 
 def audit(directory: str) -> Audit:
     """Read every node of a SavedModel, in its graphs and in all of their functions.
 
-    TensorFlow is asked nothing, so that no library which registered its ops in this process makes
-    them look like TensorFlow's: what each release has is in `op_ages`.
+    The ops of each release are in `op_ages`. The running TensorFlow is not asked, because other
+    libraries may have registered ops in this process.
 
-    Raises ValueError if there is no saved_model.pb that can be read.
+    Raises ValueError if there is no readable saved_model.pb.
     """
     graphs = [meta_graph.graph_def for meta_graph in meta_graphs(directory)]
     functions = {f.signature.name for graph in graphs for f in graph.library.function}
     ages, ops, needed = op_ages(), {}, {}
     for place, node in (found for graph in graphs for found in _nodes(graph)):
-        if node.op not in functions:  # a function may be called by its own name
+        if node.op not in functions:  # the op may be the name of a function
             ops.setdefault(node.op, []).append(place)
             attributes = [f"{node.op}.{name}" for name in node.attr]
             needed.update(dict.fromkeys([node.op, *attributes]))
@@ -49,7 +49,7 @@ def audit(directory: str) -> Audit:
     allowed = (ages.core.keys() | outside.keys()) - set(_PYTHON)
     forbidden = {op: ops[op] for op in sorted(ops.keys() - allowed)}
     min_consumer = max((graph.versions.min_consumer for graph in graphs), default=0)
-    oldest, reason = None, f"{', '.join(forbidden)}: no TF Serving has them"
+    oldest, reason = None, f"{', '.join(forbidden)}: not in any TF Serving"
     if not forbidden:
         oldest, reason = _oldest(needed, min_consumer)
     return Audit(
@@ -64,10 +64,10 @@ def audit(directory: str) -> Audit:
 
 
 def check_servable(directory: str) -> None:
-    """Raise ValueError, naming ops and nodes, if a SavedModel needs what TF Serving does not have.
+    """Raise ValueError, naming ops and nodes, if TF Serving cannot run a SavedModel.
 
-    What it has are TensorFlow's own ops, without those that call Python, and the ops of TF-Text's
-    oldest known release: servers kept that one for years.
+    TF Serving has TensorFlow's own ops, except those that call Python, and the ops of TF-Text's
+    oldest known release, which servers kept for years.
     """
     forbidden = audit(directory).forbidden
     if forbidden:
@@ -76,7 +76,7 @@ def check_servable(directory: str) -> None:
             for op, nodes in forbidden.items()
         )
         raise ValueError(
-            "Expected ops of TensorFlow itself, or of TF-Text as TF Serving has it. Received: "
+            "Expected ops of TensorFlow itself, or of the TF-Text in TF Serving. Received: "
             f"{found}. Compute this outside of the exported functions, or with TensorFlow's ops."
         )
 
@@ -95,13 +95,13 @@ def report(found: Audit) -> str:
 
 
 def meta_graphs(directory: str) -> list:
-    """What saved_model.pb holds, at least one; ValueError if it cannot be read."""
+    """The graphs in saved_model.pb, at least one; ValueError if it cannot be read."""
     path = os.path.join(directory, "saved_model.pb")
     try:
         with open(path, "rb") as file:
             content = file.read()
         saved = saved_model_pb2.SavedModel.FromString(content)
-    except Exception as error:  # a protobuf's own DecodeError is of no common kind
+    except Exception as error:  # the DecodeError of protobuf has no public base class
         raise ValueError(
             f"Expected a SavedModel's directory. Received: {directory!r}, whose saved_model.pb "
             f"cannot be read ({type(error).__name__}: {error})."
@@ -112,7 +112,7 @@ def meta_graphs(directory: str) -> list:
 
 
 def _nodes(graph) -> Iterator[tuple]:
-    """-> (where, node) of all of a graph."""
+    """-> (where, node) of all nodes of a graph and its functions."""
     yield from ((node.name, node) for node in graph.node)
     for function in graph.library.function:
         name = function.signature.name
@@ -120,21 +120,21 @@ def _nodes(graph) -> Iterator[tuple]:
 
 
 def _oldest(needed, min_consumer) -> tuple[str | None, str]:
-    """-> (TF Serving "2.13", why): it has all ops and attributes, and reads such graphs.
+    """-> (TF Serving "2.13", reason): the oldest with all ops, attributes and the graph version.
 
-    TF Serving's releases are called after the TensorFlow that they are built on.
+    TF Serving's releases have the numbers of the TensorFlow that they contain.
     """
     ages = op_ages()
     releases = in_order(ages.graphs)
     readers = [release for release in releases if ages.graphs[release] >= min_consumer]
     if not readers:
-        return None, f"TensorFlow {releases[-1]}, the newest that is known, reads no such graphs"
+        return None, f"the newest known TensorFlow, {releases[-1]}, cannot read such graphs"
     since = {name: ages.core[name] for name in needed if name in ages.core}
     since = {name: release for name, release in since.items() if name not in _HARMLESS}
     newest = in_order([readers[0], *since.values()])[-1]
     oldest = ".".join(newest.split(".")[:2])
     if newest == releases[0]:
-        return oldest, f"TensorFlow {newest} has all of it; older ones were not looked at"
+        return oldest, f"TensorFlow {newest} has all of it; older ones were not checked"
     came = [name for name, release in since.items() if release == newest]
     what = f"{', '.join(came)} came" if came else f"graphs of version {min_consumer} came"
     before = releases[releases.index(newest) - 1]

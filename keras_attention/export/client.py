@@ -1,6 +1,6 @@
-"""Ask a model server over TF Serving's REST API: ours, or TF Serving itself.
+"""A client for TF Serving's REST API: for our server and for TF Serving itself.
 
-Only the standard library is used; the file works when it is copied elsewhere.
+It needs the standard library only, so the file also works when it is copied elsewhere.
 """
 
 import base64
@@ -16,7 +16,7 @@ __all__ = ["Client", "ServerError"]
 
 
 class ServerError(RuntimeError):
-    """The server's own error; `status` is its HTTP status code."""
+    """An error reply of the server; `status` is its HTTP status code."""
 
     def __init__(self, status: int, message: str):
         super().__init__(f"{message} (HTTP {status})")
@@ -26,17 +26,17 @@ class ServerError(RuntimeError):
 class Client:
     """A model on a server.
 
-    Values are nested lists of str, bytes, numbers or bool, or arrays that have a `tolist`. A reply
-    is nested lists, with bytes for strings that the server sends as base64.
+    Values are nested lists of str, bytes, numbers or bool, or arrays with a `tolist`. A reply is
+    nested lists, with bytes for strings that the server sends as base64.
 
     Args:
         url: of the server, http or https.
         name: of the model.
         version: one of its versions; None is the newest.
-        timeout: seconds without a word from the server after which it counts as gone.
+        timeout: seconds without any data from the server before it counts as gone.
 
-    Raises ValueError for another url. Its methods raise `ServerError` for an error that the server
-    tells, and OSError if there is none, or something else that answers.
+    Raises ValueError for another url. The methods raise `ServerError` for an error reply of the
+    server, and OSError if there is no server, or something that is not a model server.
 
         client = Client("http://127.0.0.1:8501", "chatbot")
         client.predict({"text": ["Hello!"]})["replies"][0]
@@ -59,21 +59,21 @@ class Client:
     def predict(
         self, inputs: Mapping[str, Any] | Any, *, signature_name: str = "serving_default"
     ) -> Any:
-        """Inputs by name, each with its batch axis -> outputs by name; a single one has no name."""
+        """Inputs by name, with batch axes -> outputs by name; a single output without a name."""
         return self._predict("inputs", "outputs", inputs, signature_name)
 
     def predict_rows(
         self, instances: Sequence, *, signature_name: str = "serving_default"
     ) -> list[Any]:
-        """A list of rows, each of inputs by name or of the only input -> as many rows."""
+        """A list of rows, each a dict of inputs or the single input -> as many rows."""
         return self._predict("instances", "predictions", instances, signature_name)
 
     def status(self) -> list[dict[str, Any]]:
-        """Which versions there are, and their states."""
+        """The versions of the model and their states."""
         return self._ask("")["model_version_status"]
 
     def metadata(self) -> dict[str, Any]:
-        """The signatures, as TF Serving shows them."""
+        """The signatures, in the format of TF Serving."""
         return self._ask("/metadata")["metadata"]["signature_def"]["signature_def"]
 
     def _predict(self, given, wanted, value, signature_name) -> Any:
@@ -90,7 +90,7 @@ class Client:
             with error:
                 raise ServerError(error.code, _message(error.read())) from None
         except http.client.HTTPException as error:
-            raise ConnectionError(f"The server broke off: {error!r}") from error
+            raise ConnectionError(f"The server closed the connection: {error!r}") from error
         except (ValueError, RecursionError) as error:
             raise ConnectionError(
                 f"Expected JSON of a model server at {self._model}. Received: something else"
@@ -98,7 +98,7 @@ class Client:
 
 
 def _plain(value) -> Any:
-    """What JSON does not know."""
+    """Values that `json` cannot write."""
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
     if hasattr(value, "tolist"):

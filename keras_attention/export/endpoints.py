@@ -1,4 +1,4 @@
-"""A model and its whole search as the functions that a server runs."""
+"""A model and its whole search as functions that a server runs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,48 +21,49 @@ _TEXT, _SOURCE, _TARGET = (
 
 
 class Endpoints(tf.Module):
-    """Strings in, strings out: text -> ids -> search -> ids -> text, in one graph.
+    """Map strings to strings in one graph: text -> ids -> search -> ids -> text.
 
     | function                 | takes                                     | gives                 |
     |--------------------------|-------------------------------------------|-----------------------|
     | `serving_default`        | `text` string [B]                         | `replies` string [B, K], `scores` float32 [B, K], `lengths` int32 [B, K], `tokens` string [B, K, T], `source_tokens` string [B, S], `alignments` float32 [B, K, T, S] |
-    | `generate`               | `ids` int32 [B, S], as `source_ids` gives | `ids` int32 [B, K, T], T the longest that may be said, `scores`, `lengths`, `alignments` |
+    | `generate`               | `ids` int32 [B, S], as `source_ids` gives | `ids` int32 [B, K, T], T the maximum length, `scores`, `lengths`, `alignments` |
     | `score`                  | `source`, `target` string [B]             | `log_probability` float32 [B], `token_log_probabilities` float32 [B, T] |
-    | `generate_with_settings` | `text` and each of `Settings`, a scalar   | what `serving_default` gives |
+    | `generate_with_settings` | `text` and each of `Settings`, a scalar   | like `serving_default` |
 
     In Python the last takes a text and a `Settings`. B is free, K fixed. `scores`, `lengths` and
-    the order are those of `seq2seq.generate`; the end token counts in a score's T, with zeros
-    behind it. A line that cannot be answered gets "" K times, of length 0 and score -inf, and
-    changes nothing for the lines beside it: see `read`.
+    the order are those of `decoding.generate`; in `score` T includes the end token, with zeros
+    after it. A line that cannot be answered (see `read`) gets K times "", with length 0 and score
+    -inf, and does not affect the other lines.
 
     Args:
-        model: see `seq2seq.generate.Model`: any object, a Keras model, a `tf.Module`. If it has a
-            `prompt`, a reply begins with its line, and counts it in `lengths`, `scores` and
+        model: see `decoding.Model`: any object, a Keras model, a `tf.Module`. If it has a `prompt`,
+            a reply begins with its line, which is included in `lengths`, `scores` and
             `max_length`; a `target` is such a whole reply.
-        tokenizer: of `keras_attention.text`; None leaves `generate`, as `serving_default` too.
-        beam_width, n_best, strategy, processors: of `seq2seq.generate`.
-        return_alignments: False for a model that has none.
-        settings: what `generate_with_settings` may change, as the others use it. A `seed` of 0 or
-            more lets them draw, and takes the strategy's place.
-        max_source_length: tokens of a line that are read; the rest is cut off. `generate` takes no
-            more ids, and the end token. Of a model with a `prompt` no more than the `max_length`
-            of the settings, and a smaller one of `generate_with_settings` is an error.
-        max_target_length: tokens that a `target` of `score` may have, without the end token.
-            Default: the longer of `max_source_length` and the `max_length` of the settings.
-        read: text [B] -> (what is encoded [B], which lines are answered, bool [B]). Default: those
-            that are UTF-8, not blank, and have something in them that the model knows.
+        tokenizer: of `keras_attention.text`; None exports `generate` only, also as
+            `serving_default`.
+        beam_width, n_best, strategy, processors: of `decoding.generate`.
+        return_alignments: False for a model without attention.
+        settings: the values that `generate_with_settings` may change. A `seed` of 0 or more draws
+            samples instead of using the strategy.
+        max_source_length: maximum tokens of a line; the rest is cut off. `generate` accepts at most
+            as many ids and the end token. For a model with a `prompt` it is at most the
+            `max_length` of the settings, and a smaller one in `generate_with_settings` is an error.
+        max_target_length: maximum tokens of a `target` of `score`, without the end token. Default:
+            the larger of `max_source_length` and the `max_length` of the settings.
+        read: text [B] -> (text to encode [B], which lines are answered, bool [B]). Default: lines
+            that are UTF-8, not blank, and contain a token of the vocabulary.
         line_processors: (source ids [B, S], text [B] or None) -> list of logits processors that
             depend on the lines.
-        never_copied: words that do not take an unknown word's place (`text.Words` only, where the
-            source's word that an unknown one looks at is written for it).
+        never_copied: words that are not copied from the source in place of an unknown word
+            (`text.Words` only, which copies the source word with the largest alignment).
 
     Settings must be finite, with temperature > 0, top_k >= 0, 0 < top_p <= 1, 1 <= max_length <= the
     exported one, and no coverage penalty without alignments: ValueError here, InvalidArgumentError
-    for those of a request. Weights are the model's own: what changes them later
-    changes the answers, until they are saved.
+    for those of a request. The weights are shared with the model: changes affect the answers until
+    the endpoints are saved.
 
-    Raises ValueError for a model that lacks something which a search needs, or does not know all of
-    the tokenizer's tokens.
+    Raises ValueError for a model without a required attribute, or with fewer tokens than the
+    tokenizer.
 
     >>> from models import RNNSeq2Seq
     >>> tokenizer = texts.Characters.train(["hello you"])
@@ -134,14 +135,14 @@ class Endpoints(tf.Module):
         )
 
     def _of_ids(self, ids):
-        # One request must not hold a server for minutes: the time grows with the square of S.
+        # A long request must not block a server: the time grows with the square of S.
         longest, columns = self._max_source_length + (not self._prompted), tf.shape(ids)[1]
         wanted = f"Expected at most {longest} ids in a row, as exported. Received: "
         ids = _checked(ids, columns <= longest, wanted, columns)
         some = self._prompted | (tf.shape(ids)[1] > 0)
         wanted = "Expected ids of 0 or more, at least one in a row. Received: "
         ids = _checked(ids, tf.reduce_all(ids >= 0) & some, wanted, ids)
-        # As long for every answer: else LiteRT and XLA could not compile what was exported.
+        # A fixed length for all answers: else LiteRT and XLA could not compile the export.
         return self._search(ids, None, self.settings, pad_to_max_length=True)
 
     def _as_exported(self, text):
@@ -160,12 +161,12 @@ class Endpoints(tf.Module):
         if self.tokenizer is None:
             raise ValueError(
                 "Texts need a tokenizer: Endpoints(model, tokenizer). Received: tokenizer=None; "
-                "without one there is only `generate`, of ids."
+                "without one there is only `generate`, which takes ids."
             )
         return self.tokenizer
 
     def source_ids(self, text: tf.Tensor) -> tf.Tensor:
-        """What the model encodes: string [B] -> ids [B, S], padded; ended, if it is no prompt."""
+        """The ids to encode: string [B] -> [B, S], padded; with an end token unless a prompt."""
         ids = self._spelling().encode(text)[:, : self._max_source_length]
         return ids.to_tensor(self.pad_id) if self._prompted else self._ended(ids)
 
@@ -183,7 +184,7 @@ class Endpoints(tf.Module):
         return {name: value[:count] for name, value in answer.items()}
 
     def spell(self, text, source, ids, alignments=None) -> dict[str, tf.Tensor]:
-        """The strings of an answer: text [B], source [B, S], ids [B, K, T] -> what is served."""
+        """Decode answers: text [B], source [B, S], ids [B, K, T] -> dict of string tensors."""
         tokenizer = self._spelling()
         answer = {
             "replies": tokenizer.decode(ids),
@@ -197,13 +198,13 @@ class Endpoints(tf.Module):
         return answer
 
     def _known(self, text, answer) -> dict[str, tf.Tensor]:
-        """Words the model does not know, replaced by the source's word they look at."""
+        """Replace unknown words by the source word with the largest alignment."""
         words = texts.split(text)[:, : self._max_source_length]
         ends = tf.fill([tf.shape(text)[0], 1], "")
         words = tf.concat([words, ends], 1).to_tensor("")
         folded = tf.strings.lower(words, "utf-8")[..., None]
         banned = tf.reduce_any(folded == tf.constant(self._never_copied, tf.string), -1)
-        words = tf.where(banned, "", words)  # of which nothing is copied
+        words = tf.where(banned, "", words)  # an empty word is not copied
         tokens = texts.replace_unknown(answer["tokens"], words, answer["alignments"])
         return {"tokens": tokens, "replies": texts.join(tokens)}
 
@@ -229,25 +230,25 @@ def _function(function, *signature):
 
 
 def _checked(value, holds, *message):
-    """The value, as soon as it is known that this holds."""
+    """The value, with an assertion that runs before it."""
     with tf.control_dependencies([tf.debugging.Assert(holds, message)]):
         return tf.identity(value)
 
 
 def _pad_empty_batch(text):
-    """At least one line: loops over nobody have no shape to begin with."""
+    """Add an empty line to an empty batch: a loop over no rows has unknown shapes."""
     return tf.concat([text, tf.fill([tf.maximum(1 - tf.shape(text)[0], 0)], "")], 0)
 
 
 def _cut(found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """No longer than the longest answer."""
+    """Cut the arrays to the longest answer."""
     longest = tf.maximum(1, tf.reduce_max(found["lengths"]))
     cut = {name: found[name][:, :, :longest] for name in ("ids", "alignments") if name in found}
     return {**found, **cut}
 
 
 def _mask_unanswered(found: dict[str, tf.Tensor], answered, pad_id) -> dict[str, tf.Tensor]:
-    """The answers of some rows; the others have none.  answered [B]."""
+    """Remove the answers of rows that are not answered.  answered [B]."""
     nothing = {"ids": pad_id, "scores": -float("inf"), "lengths": 0, "alignments": 0}
 
     def keep(name, value):

@@ -1,4 +1,4 @@
-"""Which lines a model can answer, asked inside the graph."""
+"""Which lines a model can answer, as part of the graph."""
 
 import tensorflow as tf
 
@@ -6,12 +6,12 @@ from keras_attention import text as texts
 
 __all__ = ["readable"]
 
-# What Python's str.isspace holds for white space.
+# The white space of Python's str.isspace.
 _BLANK = r"[\s\v\x1c-\x1f\x{85}\p{Z}]*"
 
 
 def readable(text: tf.Tensor, tokenizer: texts.Tokenizer) -> tf.Tensor:
-    r"""Whether lines are UTF-8, not blank, and have something in them that the tokenizer knows.
+    r"""Whether lines are UTF-8, not blank, and contain a token of the tokenizer.
 
     string [B] -> bool [B].
 
@@ -20,7 +20,7 @@ def readable(text: tf.Tensor, tokenizer: texts.Tokenizer) -> tf.Tensor:
     >>> readable(lines, tokenizer).numpy().tolist()
     [True, False, False, False, False]
     """
-    # Of bytes that are no UTF-8 the transcoder leaves something out.
+    # The transcoder drops bytes that are not UTF-8.
     valid = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="ignore") == text
     known = tf.reduce_any(tokenizer.encode(text) != texts.UNKNOWN, 1)
     return valid & known & ~tf.strings.regex_full_match(text, _BLANK)

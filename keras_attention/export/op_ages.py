@@ -1,8 +1,8 @@
-"""Which release of TensorFlow, or of TF-Text, brought an op, or an attribute of one.
+"""Which release of TensorFlow, or of TF-Text, added an op, or an attribute of one.
 
     python -m keras_attention.export.op_ages PYTHON [PYTHON ...]
 
-asks the libraries that these interpreters have, and writes `op_ages.json` anew.
+reads the libraries of these interpreters, and writes `op_ages.json`.
 """
 
 import functools
@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 FILE = os.path.join(os.path.dirname(__file__), "op_ages.json")
 
-# `raw_ops` is made when TensorFlow is built: it has no op of TensorFlow's own tests, and what
-# another library registers later never gets into it.
+# `raw_ops` is generated when TensorFlow is built: it contains no ops of TensorFlow's own tests, and
+# none that other libraries register later.
 _ASK = """
 import json
 import tensorflow as tf

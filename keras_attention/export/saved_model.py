@@ -1,4 +1,4 @@
-"""Write a SavedModel whole or not at all, and run it where none of our code is."""
+"""Write a SavedModel atomically, and run it in a process without this library."""
 
 import os
 import re
@@ -16,11 +16,11 @@ import tensorflow as tf
 from keras_attention.export.audit import meta_graphs
 from keras_attention.export.warm_up import FILE as WARM_UP
 
-# An export is not trained: gradient functions only make it larger, and `tf.saved_model.load` would
-# keep them, and with them the graph, for the life of the process.
+# An export is not trained. Gradient functions would make it larger, and `tf.saved_model.load` keeps
+# them, and with them the graph, until the process ends.
 _OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
-# What a server does, and `saved_model_cli run`: load the graph into a session and run a signature.
+# As a server and `saved_model_cli run` do: load the graph into a session and run a signature.
 # (`tf.saved_model.load` alone would also accept a graph whose variables a session cannot find.)
 _RUN = """
 import sys
@@ -49,16 +49,16 @@ def save(
     """Write `module` with its signatures to `directory`, replacing a SavedModel that is there.
 
     Args:
-        directory: where to; the SavedModel takes this name only when it is complete.
-        module: holds the tables and assets that the signatures use; their variables it need not.
-        signatures: name -> `tf.function` with an input signature, giving a dict of tensors.
-        check: called with the folder of the new SavedModel before it takes its name; what it
-            raises leaves all as it was. See `check_in_clean_process`.
+        directory: the path; the SavedModel gets this name only when it is complete.
+        module: holds the tables and assets of the signatures; variables are found without it.
+        signatures: name -> `tf.function` with an input signature, returning a dict of tensors.
+        check: called with the path of the new SavedModel before it gets its name; if it raises,
+            nothing is changed. See `check_in_clean_process`.
 
     Raises:
-        ValueError: `directory` is not on this machine, is a file, or holds something that is no
-            SavedModel's; or a table that a signature uses is nowhere in `module`.
-        OSError: it could not be written; what was there is as it was.
+        ValueError: `directory` is remote, is a file, or holds other files than those of a
+            SavedModel; or a table of a signature is not in `module`.
+        OSError: it could not be written; an existing SavedModel is unchanged.
 
     >>> class Double(tf.Module):
     ...     @tf.function(input_signature=[tf.TensorSpec([None], name="x")])
@@ -73,8 +73,8 @@ def save(
     """
     if not directory or "://" in directory:
         raise ValueError(
-            f"Expected a folder of this machine. Received: {directory!r}. Export to one, and copy "
-            "it to where it is to be."
+            f"Expected a local directory. Received: {directory!r}. Export to a local one, and copy "
+            "it to the target."
         )
     directory = os.path.realpath(directory)
     _refuse_to_lose(directory)
@@ -93,7 +93,7 @@ def _write(module, new, signatures, directory) -> None:
     traced = [function.get_concrete_function() for function in signatures.values()]
     whole = tf.Module()
     whole.module = module
-    # What runs a graph in a session does not look into Keras' layers, nor into any other object.
+    # A session does not search Keras' layers, or other objects, for tables.
     used = {weight.ref(): weight for function in traced for weight in function.variables}
     whole.weights = list(used.values())
     try:
@@ -103,13 +103,13 @@ def _write(module, new, signatures, directory) -> None:
         raise OSError(f"Could not write {directory}: {reason}") from error
     except AssertionError as error:
         raise ValueError(
-            "Expected tables and assets that are attributes of the module which is saved. "
+            "Expected tables and assets to be attributes of the saved module. "
             f"Received: {str(error).splitlines()[0]}"
         ) from error
 
 
 def _replace(directory, new, aside) -> None:
-    """Give `new` the name; what had it gets it back, or at least stays, if that fails."""
+    """Rename `new` to `directory`; if that fails, the old one is restored or at least kept."""
     replaces = os.path.exists(directory)
     if replaces:
         os.rename(directory, aside)
@@ -135,13 +135,13 @@ def _refuse_to_lose(directory: str) -> None:
     others = sorted(found - _own_files(directory, found))
     if others:
         raise ValueError(
-            f"{directory} holds {', '.join(others[:3])}, which would be lost. Choose another "
-            "directory, or empty this one."
+            f"{directory} holds other files that would be lost: {', '.join(others[:3])}. Choose "
+            "another directory, or empty this one."
         )
 
 
 def _own_files(directory, found) -> set[str]:
-    """Those that a SavedModel has written here."""
+    """The files that belong to the SavedModel."""
     if "saved_model.pb" not in found:
         return set()
     assets = {
@@ -159,16 +159,16 @@ def check_in_clean_process(
     expected: Mapping[str, np.ndarray],
     libraries: Sequence[str] = (),
 ) -> None:
-    """Run `serving_default` in a process without our code; compare what it returns.
+    """Run `serving_default` in a process without our code, and compare the outputs.
 
     Args:
         directory: a SavedModel, whose `serving_default` has one input.
         asked: that input: str, bytes or numbers, in lists, an array or a tensor.
-        expected: what this process answered: name -> array; floats may differ by 1e-5.
-        libraries: what has to be imported first, `tensorflow_text` for its tokenizers.
+        expected: the outputs in this process: name -> array; floats may differ by 1e-5.
+        libraries: modules to import first, `tensorflow_text` for its tokenizers.
 
     Raises:
-        RuntimeError: the process failed, or answered something else.
+        RuntimeError: the process failed, or its outputs differ.
     """
     with tempfile.TemporaryDirectory() as folder:
         question, answer = os.path.join(folder, "asked.npy"), os.path.join(folder, "answers.npz")
@@ -197,6 +197,6 @@ def _compare(name: str, expected: np.ndarray, found: np.ndarray) -> None:
         same = expected.shape == found.shape and np.allclose(expected, found, rtol=1e-5, atol=1e-5)
     if not same:
         raise RuntimeError(
-            f"The exported model gives other {name} in a clean process. Expected: "
+            f"The exported model returns other {name} in a clean process. Expected: "
             f"{expected.ravel()[:4]} {expected.shape}. Received: {found.ravel()[:4]} {found.shape}"
         )

@@ -1,4 +1,4 @@
-"""From endpoints to a directory that a server loads, shown to work before it is there."""
+"""Save endpoints as a SavedModel that is checked before it gets its name."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -20,22 +20,21 @@ def save_search(
     compare: Sequence[str] | None = None,
     warm_up: bool | None = None,
 ) -> Audit:
-    """Write `endpoints` as a SavedModel, replacing one that is there; or change nothing at all.
+    """Write `endpoints` as a SavedModel, replacing an existing one; on failure change nothing.
 
-    Before it takes its name the graph is audited, and `lines` (or ids, if there is no tokenizer)
-    are answered in a process that has none of our code, as they are here.
+    Before it gets its name, its graph is audited, and `lines` (or ids, if there is no tokenizer)
+    are run in a process without our code, which must return the same outputs.
 
     Args:
-        directory: where to.
-        endpoints: what is served.
-        lines: what is asked in that process, and by a server when it warms up.
-        compare: the outputs whose answers must be the same; default: all. Not those that are drawn
-            anew each time.
+        directory: the path.
+        endpoints: the functions to serve.
+        lines: inputs of that check, and of a server's warm-up.
+        compare: the outputs that must be equal; default: all. Leave out those of random draws.
         warm_up: write the warm-up requests; default: if tensorflow-serving-api is installed.
 
-    Returns what the audit found. Raises ValueError for a directory that holds something else, a
-    graph that no stock server runs or an output that there is not, RuntimeError for other answers,
-    ImportError for `warm_up=True` without the extra [serving], OSError for a disk that is full.
+    Returns the audit. Raises ValueError for a directory that holds other files, a graph that no
+    standard server can run, or an unknown output, RuntimeError for differing outputs, ImportError
+    for `warm_up=True` without the extra [serving], OSError if the disk is full.
     """
     if warm_up is None:
         warm_up = importlib.util.find_spec("tensorflow_serving") is not None
@@ -61,10 +60,10 @@ def save_search(
 
 
 def warm_up_requests(endpoints: Endpoints, lines: Sequence[str | bytes]) -> list[Request]:
-    """The same lines for each signature, `serving_default` first; made up ids without a tokenizer.
+    """The same lines for each signature, `serving_default` first; fixed ids without a tokenizer.
 
-    Not for `generate_with_settings`: a TF Serving that batches sends what warms it up through its
-    batches, too. These have no room for a scalar, and of a request that fails it refuses the model.
+    Not for `generate_with_settings`: a TF Serving with batching also batches its warm-up requests,
+    cannot batch a scalar, and refuses a model whose warm-up fails.
     """
     if endpoints.tokenizer is None:
         ids = tf.fill([1, 8], endpoints.start_id)

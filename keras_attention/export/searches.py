@@ -1,4 +1,4 @@
-"""A model and how it is searched, and whether it can be."""
+"""A model with its search settings, and a check of the model."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _PROTOCOL = ("start_id", "end_id", "pad_id", "encode", "embed", "project", "cell
 class Search:
     """(source [B, S], text [B] or None, settings) -> ids, scores, lengths, alignments.
 
-    Nothing that TensorFlow looks into: a module may hold it and is not saved with Keras' layers.
+    A plain object: TensorFlow does not track it, so the model's layers are not saved with it.
     """
 
     def __init__(self, model, strategy, processors, line_processors, **shape):
@@ -23,7 +23,7 @@ class Search:
         self._strategy, self._processors, self._shape = strategy, processors, shape
 
     def __call__(self, source, text, settings: Settings, **shape) -> dict[str, tf.Tensor]:
-        """What was decided, or draws where there is a seed."""
+        """The exported strategy, or draws if there is a seed."""
 
         def by(strategy):
             return lambda: self._search(source, text, settings, strategy, **self._shape, **shape)
@@ -51,35 +51,35 @@ class Search:
 
 
 def plain(value: tf.Tensor) -> tf.Tensor:
-    """float32, whatever the model computes in."""
+    """Floats as float32, whatever the model's dtype."""
     return tf.cast(value, tf.float32) if value.dtype.is_floating else value
 
 
 def check_model(model: Any, tokenizer: Any) -> None:
-    """ValueError unless it is a model, of the tokenizer's whole vocabulary.
+    """ValueError unless a model has all required attributes and the tokenizer's whole vocabulary.
 
-    One step of a search is made, which builds a Keras model.
+    Runs one step of a search, which builds a Keras model.
     """
     missing = [name for name in _PROTOCOL if not hasattr(model, name)]
     if missing:
         raise ValueError(
-            "Expected a model as `seq2seq.generate` takes it. Received: a "
+            "Expected a model for `decoding.generate`. Received: a "
             f"{type(model).__name__}, which has no {', '.join(missing)}"
         )
     if tokenizer is not None and not 0 <= model.end_id < tokenizer.vocab_size:
         raise ValueError(
-            "Expected an end_id among the tokenizer's tokens, for it ends every source and target. "
-            f"Received: end_id={model.end_id}, vocab_size={tokenizer.vocab_size}"
+            "Expected an end_id among the tokenizer's tokens, because it ends every source and "
+            f"target. Received: end_id={model.end_id}, vocab_size={tokenizer.vocab_size}"
         )
     last = tokenizer.vocab_size - 1 if tokenizer is not None else model.start_id
     known = getattr(model, "target_vocab_size", None)
-    too_few = f"one that says {known}" if known is not None and last >= known else None
+    too_few = f"one with {known}" if known is not None and last >= known else None
     try:
         generate(model, tf.constant([[last]], tf.int32), max_length=1)  # `encode` comes first
         model.embed(tf.constant([last], tf.int32))
     except tf.errors.InvalidArgumentError as error:
-        too_few = f"one that does not read the last of them ({error.message.splitlines()[0]})"
+        too_few = f"one that cannot embed the last one ({error.message.splitlines()[0]})"
     if too_few:
         raise ValueError(
-            f"Expected a model that knows the tokenizer's {last + 1} tokens. Received: {too_few}"
+            f"Expected a model with the tokenizer's {last + 1} tokens. Received: {too_few}"
         )

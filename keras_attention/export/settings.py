@@ -1,4 +1,4 @@
-"""What of a search a caller may set at run time."""
+"""The search settings that a request may change."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,20 +14,20 @@ _WHOLE = ("top_k", "max_length", "seed")  # numbers; as tensors of int32
 
 
 class Settings(NamedTuple):
-    """What of a search may vary at run time; here as it is when nobody says otherwise."""
+    """The search settings that a request may change, with their defaults."""
 
-    length_penalty: Any = 0.0  # 0 prefers short answers
+    length_penalty: Any = 0.0  # exponent of the length; higher values prefer longer answers
     coverage_penalty: Any = 0.0
     temperature: Any = 1.0
-    top_k: Any = 0  # 0: all
-    top_p: Any = 1.0  # 1: all
-    max_length: Any = 64  # tokens of an answer, the end token counted
-    seed: Any = -1  # negative: the exported search; else K draws, the same for the same seed
+    top_k: Any = 0  # 0: off
+    top_p: Any = 1.0  # 1: off
+    max_length: Any = 64  # tokens of an answer, including the end token
+    seed: Any = -1  # negative: the exported strategy; else K draws, the same for the same seed
 
     def processors(self) -> list[LogitsProcessor]:
-        """Those that are on.
+        """The processors of the settings that are not off.
 
-        Of a tensor nobody knows before it runs whether it is off: then that is asked at each step.
+        Whether a tensor is off is known at run time only: then it is checked at each step.
 
         >>> [processor.name for processor in Settings(temperature=0.8, top_k=5).processors()]
         ['temperature(0.8)', 'top_k(5)']
@@ -40,10 +40,10 @@ class Settings(NamedTuple):
         ]
 
     def check_ranges(self, has_attention: bool, longest: int | None = None) -> None:
-        """ValueError if they are outside of their ranges; of tensors InvalidArgumentError, when
-        they arrive.
+        """ValueError for values outside of their ranges; InvalidArgumentError for tensors, at run
+        time.
 
-        `looks`: whether there is an attention to penalise; `longest`: what `max_length` may be.
+        `has_attention`: whether a coverage penalty is possible; `longest`: maximum `max_length`.
         """
         length = self.max_length
         ranges = [

@@ -1,4 +1,4 @@
-"""Requests that a TF Serving answers to itself before it takes a model into service."""
+"""Requests that a TF Serving runs before it serves a model."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,40 +8,40 @@ import tensorflow as tf
 
 from keras_attention.export.audit import meta_graphs
 
-# Where TF Serving looks, beside `assets`; of more than a thousand records it refuses the model.
+# TF Serving's path, beside `assets`; it refuses a model with more than a thousand records.
 FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MOST = 1000
 
 
 class Request(NamedTuple):
-    """What one signature is asked."""
+    """A request for one signature."""
 
     signature: str
     inputs: Mapping[str, Any]  # name -> array
 
 
 def write_warm_up(directory: str, requests: Iterable[Request], name: str = "model") -> None:
-    """Write the requests into a SavedModel, in the place of those that are there.
+    """Write the requests into a SavedModel, replacing existing ones.
 
-    A server that loads the model then traces, allocates and reads tables for these requests, not
-    for the first real ones. Ask what real lines ask: as long, and as many at once.
+    A server that loads the model then traces, allocates and reads tables before the first real
+    requests. Use typical requests: as long, and with as many lines.
 
     Args:
         directory: a SavedModel.
         requests: at most 1000; each is checked against the signature that it names.
-        name: what the model is called; a server does not compare it.
+        name: the model's name; a server does not check it.
 
     Raises:
-        ValueError: no SavedModel, a signature or an input that there is not, one that is missing,
-            too many.
+        ValueError: no SavedModel, an unknown signature or input, a missing input, or too many
+            requests.
         ImportError: tensorflow-serving-api is absent.
     """
     logs = _messages()
-    # Of the file alone: a model that is loaded stays in the process, and logs what it lacks.
+    # Read the file only: a loaded model stays in the process, and logs warnings.
     signatures = {
         name: signature.inputs
         for name, signature in meta_graphs(directory)[0].signature_def.items()
-        if not name.startswith("__saved_model")  # what a loader runs first
+        if not name.startswith("__saved_model")  # for the loader
     }
     records = []
     for request in requests:
@@ -61,10 +61,10 @@ def write_warm_up(directory: str, requests: Iterable[Request], name: str = "mode
 
 
 def read_warm_up(directory: str) -> list[Request]:
-    """The requests of a SavedModel, in their order; none if it has no such file.
+    """The requests of a SavedModel, in order; none if it has no such file.
 
     Raises:
-        ValueError: the file is damaged, or logs something else than predictions.
+        ValueError: the file is damaged, or has records that are not predict requests.
         ImportError: tensorflow-serving-api is absent.
     """
     logs, path = _messages(), os.path.join(directory, FILE)
@@ -73,10 +73,10 @@ def read_warm_up(directory: str) -> list[Request]:
     try:
         records = [record.numpy() for record in tf.data.TFRecordDataset(path)]
         return [_request(logs.PredictionLog.FromString(record)) for record in records]
-    except Exception as error:  # a protobuf's own DecodeError is of no common kind
+    except Exception as error:  # the DecodeError of protobuf has no public base class
         raise ValueError(
             f"Expected records of PredictionLog, of the predict kind. Received: {path}, which "
-            f"cannot be read ({type(error).__name__}: {error}). Export the model anew."
+            f"cannot be read ({type(error).__name__}: {error}). Export the model again."
         ) from error
 
 

@@ -60,7 +60,7 @@ def test_a_link_to_an_earlier_saved_model_stays_a_link(tmp_path):
 def test_a_directory_that_holds_something_else_is_refused(name, tmp_path):
     save(tmp_path / "served")
     (tmp_path / "served" / name).write_text("kept")
-    with pytest.raises(ValueError, match=f"holds {name}, which would be lost"):
+    with pytest.raises(ValueError, match=f"would be lost: {name}"):
         save(tmp_path / "served")
     assert (tmp_path / "served" / name).read_text() == "kept"
 
@@ -81,7 +81,7 @@ def test_what_somebody_put_into_a_saved_models_folders_is_not_lost(name, tmp_pat
     save(tmp_path / "served")
     (tmp_path / "served" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "served" / name).write_text("mine")
-    with pytest.raises(ValueError, match=f"holds {name}, which would be lost"):
+    with pytest.raises(ValueError, match=f"would be lost: {name}"):
         save(tmp_path / "served")
     assert (tmp_path / "served" / name).read_text() == "mine"
 
@@ -108,7 +108,7 @@ def test_where_a_new_one_cannot_take_its_name_the_old_one_is_kept(times, tmp_pat
 @pytest.mark.parametrize("directory", ["gs://bucket/served", ""])
 def test_what_is_no_folder_of_this_machine_is_refused(directory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="Expected a folder of this machine.*Received: '"):
+    with pytest.raises(ValueError, match="Expected a local directory.*Received: '"):
         save(directory)
     assert os.listdir(tmp_path) == []
 
@@ -137,7 +137,7 @@ def test_a_table_that_nobody_holds_is_refused_in_words(tmp_path):
     def look_up(text):
         return {"found": table.lookup(text)}
 
-    with pytest.raises(ValueError, match="Expected tables.*attributes of the module"):
+    with pytest.raises(ValueError, match="Expected tables.*attributes of the saved module"):
         export.save(str(tmp_path / "served"), tf.Module(), {"serving_default": look_up})
     module = tf.Module()
     module.table = table

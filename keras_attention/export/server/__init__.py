@@ -1,7 +1,7 @@
-"""A small model server with TF Serving's REST shapes, for any SavedModel with signatures.
+"""A small model server with TF Serving's REST API, for any SavedModel with signatures.
 
-FastAPI and uvicorn are the extra `pip install 'keras-attention-seq2seq[serving]'`, loaded when a
-server is made. `keras_attention.export.client` talks to this server and to TF Serving alike.
+FastAPI and uvicorn are in the extra `pip install 'keras-attention-seq2seq[serving]'`, and imported
+when a server is created. `keras_attention.export.client` works with this server and TF Serving.
 """
 
 from keras_attention.export.server.batching import Batcher, Overloaded

@@ -1,4 +1,4 @@
-"""Requests that arrive together run as one batch."""
+"""Run requests that arrive together as one batch."""
 
 import asyncio
 import concurrent.futures
@@ -19,7 +19,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Overloaded(RuntimeError):
-    """As many requests wait as may wait, or none of the threads would come to another."""
+    """The queue is full, or all threads are blocked."""
 
 
 class _Request(NamedTuple):
@@ -30,7 +30,7 @@ class _Request(NamedTuple):
 
 
 class _Batch:
-    """Requests that will run together; others may join until it is run."""
+    """Requests that will run together; others may join until it runs."""
 
     def __init__(self, signature: Signature, key: Hashable, opened: float):
         self.signature, self.key, self.opened = signature, key, opened
@@ -40,28 +40,27 @@ class _Batch:
 
 
 class Batcher:
-    """Calls signatures in threads, for several requests at once where `can_share` allows it.
+    """Calls signatures in threads, with several requests in one batch where that is possible.
 
-    A request joins the open batch of its signature and of its inputs' shapes. A batch is run when
-    it is full, or `max_wait` after it was opened, and as soon as a thread is free; until then it
-    takes others in. Where a shared batch fails, its requests run alone: each gets its own reply or
-    its own error.
+    A request joins the open batch of its signature and input shapes. A batch runs when it is full,
+    or `max_wait` after it was opened, and a thread is free; until then it accepts more requests. If
+    a shared batch fails, its requests run alone, so each gets its own reply or error.
 
-    A request with more rows than a batch runs in several, each queued when the one before is done:
-    it takes turns with the others, and one that is given up holds a thread for a batch at most.
-    What cannot share a batch (`rows.why_alone`) cannot be split either.
+    A request with more rows than a batch runs in several batches, each queued when the previous one
+    is done: it takes turns with the others, and a cancelled one blocks a thread for one batch at
+    most. Requests that cannot share a batch (`rows.why_alone`) are not split either.
 
     Args:
         max_batch_size: rows; 1 runs each row alone.
         max_wait: seconds that the first request of a batch waits for others.
-        max_pending: requests without an answer, at most; those above are refused.
-        threads: batches that run at a time. Default: one per core, and at least two: a long one
-            does not stop the others.
-        time_limit: seconds that a request may take in all. A batch is stopped when the time of all
-            of its requests is over, if its signature can be stopped (`Signature.within`). What
-            frees the caller then is the caller's affair. None: any time.
+        max_pending: maximum number of unanswered requests; more are refused.
+        threads: batches that run at a time. Default: one per core, and at least two, so that a long
+            one does not block the others.
+        time_limit: maximum seconds of a request. A batch is stopped when the time of all of its
+            requests is over, if its signature can be stopped (`Signature.within`). The caller must
+            handle its own timeout. None: no limit.
 
-    An async context manager; it belongs to the loop that entered it.
+    An async context manager; it belongs to the event loop that entered it.
 
     >>> import asyncio, tensorflow as tf
     >>> text = {"text": tf.TensorSpec([None], tf.string)}
@@ -87,7 +86,7 @@ class Batcher:
         self._count = threads or max(2, os.cpu_count() or 1)
         self._time_limit = float("inf") if time_limit is None else time_limit
         self._open: dict[Hashable, _Batch] = {}
-        self._running: list[float] = []  # the deadlines of the batches that run
+        self._running: list[float] = []  # the deadlines of the running batches
 
     async def __aenter__(self) -> "Batcher":
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
@@ -108,7 +107,7 @@ class Batcher:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether every thread is held by a batch whose time is over."""
+        """Whether every thread runs a batch whose time is over."""
         now = time.monotonic()
         return len(self._running) == self._count and all(end < now for end in self._running)
 
@@ -168,7 +167,7 @@ class Batcher:
             finally:
                 self._running.remove(end)
             for request, answer in zip(requests, answers):
-                if request.answer.done():  # nobody waits for it any more
+                if request.answer.done():  # cancelled
                     continue
                 if isinstance(answer, Exception):
                     request.answer.set_exception(answer)
@@ -177,7 +176,7 @@ class Batcher:
 
 
 def _group(signature: Signature, inputs: Arrays) -> tuple[Hashable, int]:
-    """-> what requests of one batch have in common, None if it is to run alone; its rows."""
+    """-> the key of requests that can share a batch, None if it must run alone; its rows."""
     counts = {value.shape[0] if value.ndim else 0 for value in inputs.values()}
     rows = counts.pop() if len(counts) == 1 else 0
     if not rows or why_alone(signature):
@@ -206,7 +205,7 @@ def _call(signature, inputs, deadline) -> dict[str, np.ndarray]:
         return signature(inputs)
     seconds = deadline - time.monotonic()
     if seconds <= 0:
-        raise TimeoutError("The time of the request is over.")
+        raise TimeoutError("The time limit of the request is over.")
     return signature(inputs, seconds)
 
 

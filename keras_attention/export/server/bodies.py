@@ -5,7 +5,7 @@ from typing import Any
 
 __all__ = ["TooLarge", "read"]
 
-_DROPPED = 16  # times the limit
+_DROPPED = 16  # times the limit: how much of a too large body is read
 
 
 class TooLarge(Exception):
@@ -35,7 +35,7 @@ async def read(request: Any, limit: int) -> bytes:
 
 
 def _inflated(body, limit) -> bytes:
-    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # of gzip's own frame
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # expect a gzip header
     try:
         plain = inflate.decompress(body, limit + 1)
     except zlib.error as error:
@@ -43,5 +43,5 @@ def _inflated(body, limit) -> bytes:
     if len(plain) > limit:
         raise TooLarge(f"Expected a body of at most {limit} bytes, inflated. Received: more")
     if not inflate.eof:
-        raise ValueError("Expected a body in gzip. Received: a part of one")
+        raise ValueError("Expected a body in gzip. Received: an incomplete one")
     return plain

@@ -1,4 +1,4 @@
-"""How long and how many connections may be open: a mixin for uvicorn's HTTP protocol."""
+"""Limit the time and number of open connections: a mixin for uvicorn's HTTP protocol."""
 
 import asyncio
 import contextlib
@@ -15,18 +15,18 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def bounded(base: type, head_limit: float, time_limit: float, most: int) -> type:
-    """uvicorn's protocol, with an end to every connection.
+    """uvicorn's protocol with timeouts and a maximum number of connections.
 
-    - A head that is not complete `head_limit` seconds after the connection was opened, or after the
-      reply before, is answered with 408. A connection that said nothing is closed.
-    - A client that takes nothing of its reply for `time_limit` seconds is cut off.
-    - Beyond `most` connections, the one that has waited longest for a request is closed for a new
-      one. If each of them is being answered, the new one gets 503.
+    - If the headers are not complete `head_limit` seconds after the connection was opened, or after
+      the previous reply, the reply is 408. A connection without any data is closed.
+    - A client that does not read its reply for `time_limit` seconds is disconnected.
+    - Above `most` connections, the one that has been idle for longest is closed for a new one. If
+      none is idle, the new one gets 503.
     """
 
     class Bounded(base):
         _head_timer = _write_timer = None
-        _has_begun = False  # some of a head has come
+        _has_begun = False  # some of the headers have arrived
         _since = 0.0
 
         @property
@@ -68,7 +68,7 @@ def bounded(base: type, head_limit: float, time_limit: float, most: int) -> type
             self._head_timer = self.loop.call_later(head_limit, self._without_head)
 
         def _without_head(self):
-            if self.transport.is_closing():  # but for a reply that nobody reads
+            if self.transport.is_closing():  # the rest of a reply that nobody reads
                 if self._write_timer is None:
                     self.transport.abort()
             elif self._has_begun:
@@ -112,29 +112,29 @@ def _cancelled(timer) -> None:
 
 
 def _descriptors() -> int | None:
-    """How many files this process may have open; None where nobody counts."""
+    """The maximum number of open files of this process; None if unknown."""
     try:
         import resource
-    except ImportError:  # not on Windows
+    except ImportError:  # on Windows
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
 
 
 def most_connections(wanted: int) -> int:
-    """As many as wanted, if that leaves descriptors for the model and for those just accepted."""
+    """`wanted`, or less to leave descriptors for the model and for accepted connections."""
     limit = _descriptors()
     return wanted if limit is None else max(1, min(wanted, limit * 5 // 8))
 
 
 def backlog() -> int:
-    """Connections that are accepted at a time, and wait to be."""
+    """The number of connections that are accepted at a time, and of those that wait."""
     limit = _descriptors()
     return 128 if limit is None else min(128, max(8, limit // 8))
 
 
 def report_in_one_line(loop: asyncio.AbstractEventLoop, pause: float = 60.0) -> None:
-    """Have a loop say once in `pause` seconds, and without a traceback, that it cannot accept."""
+    """Log once in `pause` seconds, in one line, that the loop cannot accept connections."""
     told = -float("inf")
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def report_in_one_line(loop: asyncio.AbstractEventLoop, pause: float = 60.0) -> 
 
 
 class Seldom(logging.Filter):
-    """Lets the same message through once in `pause` seconds, and then tells how often it came.
+    """Passes the same message once in `pause` seconds, with the number of those it dropped.
 
     >>> seldom = Seldom(pause=60)
     >>> record = logging.LogRecord("name", logging.WARNING, "", 0, "again", None, None)
@@ -170,17 +170,17 @@ class Seldom(logging.Filter):
         if now - self._last.get(message, -float("inf")) < self._pause:
             self._left_out[message] = self._left_out.get(message, 0) + 1
             return False
-        if len(self._last) > 1000:  # messages of their own for each request
+        if len(self._last) > 1000:  # messages that differ for each request
             self._last.clear()
             self._left_out.clear()
         self._last[message] = now
         if count := self._left_out.pop(message, 0):
-            record.msg = f"{message} ({count} more since it was last said)"
+            record.msg = f"{message} ({count} more since it was last logged)"
         return True
 
     @contextlib.contextmanager
     def on(self, *names: str):
-        """Filter these loggers."""
+        """Add the filter to these loggers."""
         loggers = [logging.getLogger(name) for name in names]
         for logger in loggers:
             logger.addFilter(self)

@@ -1,4 +1,4 @@
-"""What holds for every request, whatever route it asks: its host, its origin, its size."""
+"""Checks for every request, whatever its route: host, origin, size."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ __all__ = ["Guard", "hosts_of", "within"]
 
 
 class Guard:
-    """An ASGI application before another one.
+    """An ASGI middleware.
 
     Args:
-        app: what is guarded.
-        limits: see `Limits`; of a body, and of the time that it may take.
-        is_host: name -> whether it is one of this server's; None: any is. A page of another name
-            could be led here by the DNS, and would read what is answered.
-        own: the beginning of paths whose application reads bodies within the limits itself.
+        app: the protected application.
+        limits: see `Limits`; of the body and its time.
+        is_host: name -> whether it is a name of this server; None: any name. This protects against
+            DNS rebinding, by which a page of another name could read the replies.
+        own: path prefix of routes that check the limits of their bodies themselves.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Guard:
             try:
                 async with within(self._limits.time_limit):
                     body = await read(request, self._limits.max_body)
-            except Exception as error:  # nobody answers what is raised before the routes
+            except Exception as error:  # raised before the routes, whose handlers do not see it
                 await error_reply(error)(scope, receive, send)
                 return
             receive = _again(body, receive)
         await self._app(scope, receive, send)
 
     def _refusal(self, headers) -> str | None:
-        """What is wrong with the names in a request; None if nothing is."""
+        """The problem with the names in a request; None if they are allowed."""
         if self._is_host is None:
             return None
         for header, name_of in (("host", _name), ("origin", _origin)):
@@ -63,9 +63,10 @@ class Guard:
 
 
 def hosts_of(address: str, others: Sequence[str] = ()) -> Callable[[str], bool]:
-    """name -> whether a request for this host is meant for a server that listens at `address`.
+    """name -> whether a request for this host is allowed at a server that listens at `address`.
 
-    Of a loopback address these are loopback names only; else also addresses, which no DNS gives
+    For a loopback address these are loopback names; else also addresses, which DNS rebinding cannot
+    use, and the name of this machine. `others` are allowed, too; "*" is every name.
     out, and the name of this machine. `others` are allowed as well; "*" is every name.
 
     >>> is_host = hosts_of("127.0.0.1", ["model.example"])
@@ -129,7 +130,7 @@ def _has_body(headers) -> bool:
 
 
 def _again(body: bytes, receive):
-    """A `receive` that gives a body which has been read, and then what comes after it."""
+    """A `receive` that returns a body that was already read, and then the next messages."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def from_here():

@@ -1,7 +1,7 @@
-"""Requests and replies of `:predict`, in rows or in columns, as TF Serving writes them.
+"""Requests and replies of `:predict`, in rows or in columns, in the format of TF Serving.
 
-Rows are `{"instances": [...]}` and come back as `{"predictions": [...]}`; columns are
-`{"inputs": ...}` and come back as `{"outputs": ...}`.
+Rows are `{"instances": [...]}`, answered by `{"predictions": [...]}`; columns are
+`{"inputs": ...}`, answered by `{"outputs": ...}`.
 """
 
 import json
@@ -17,11 +17,11 @@ __all__ = ["decode", "encode", "parse"]
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The object that a body holds; NaN, Infinity and -Infinity are numbers. Raises ValueError."""
+    """The JSON object of a body, which may have NaN and Infinity. Raises ValueError."""
     try:
         request = json.loads(body)
     except RecursionError:
-        raise ValueError("Expected JSON. Received: lists in lists, too deep to be read") from None
+        raise ValueError("Expected JSON. Received: lists that are nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"Expected JSON. Received: {shown(body)}, {error}") from None
     if not isinstance(request, dict):
@@ -32,10 +32,10 @@ def parse(body: bytes) -> dict[str, Any]:
 def decode(
     request: Mapping[str, Any], inputs: Mapping[str, tf.TensorSpec]
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """A request -> its arrays by name, and whether it came in rows.
+    """A request -> its arrays by name, and whether it has rows.
 
-    A single input needs no name. A scalar has no rows: it can be sent in columns only.
-    Raises ValueError for a missing or an unknown input, and for one that is not as specified.
+    A single input needs no name. A scalar can be sent in columns only.
+    Raises ValueError for missing, unknown and invalid inputs.
 
     >>> text = {"text": tf.TensorSpec([None], tf.string)}
     >>> decode({"instances": ["hello", {"text": "you"}][:1]}, text)
@@ -51,7 +51,7 @@ def decode(
         scalars = sorted(name for name, spec in inputs.items() if spec.shape.rank == 0)
         if scalars:
             raise ValueError(
-                f"Expected `inputs` (columns), for {scalars} are scalars. Received: `instances`"
+                f"Expected `inputs` (columns), because {scalars} are scalars. Received: `instances`"
             )
         columns = _columns(request["instances"], inputs)
     else:
@@ -60,9 +60,9 @@ def decode(
 
 
 def encode(outputs: Mapping[str, np.ndarray], in_rows: bool) -> Iterator[str]:
-    """Arrays by name -> the JSON of the reply, a row at a time; a single output loses its name.
+    """Arrays by name -> the JSON of the reply, row by row; a single output has no name.
 
-    Raises ValueError for rows of outputs that have not as many each.
+    Raises ValueError if outputs have different numbers of rows.
 
     >>> "".join(encode({"length": np.array([5, 1]), "ok": np.array([True, False])}, in_rows=True))
     '{"predictions": [{"length": 5, "ok": true}, {"length": 1, "ok": false}]}'
@@ -72,7 +72,7 @@ def encode(outputs: Mapping[str, np.ndarray], in_rows: bool) -> Iterator[str]:
     counts = {array.shape[:1] for array in outputs.values()}
     if in_rows and (len(counts) > 1 or () in counts):
         shapes = {name: list(array.shape) for name, array in outputs.items()}
-        raise ValueError(f"The outputs have no common rows: {shapes}. Ask with `inputs` (columns).")
+        raise ValueError(f"The outputs have no common rows: {shapes}. Use `inputs` (columns).")
     one = len(outputs) == 1
     if in_rows:
         rows = zip(*(_cells(name, array) for name, array in outputs.items()))
@@ -104,7 +104,7 @@ def _object(names, values) -> str:
 
 
 def _json(value) -> str:
-    # NaN and infinities are written as Python, TF Serving and JavaScript name them.
+    # NaN and infinities are written as in Python, TF Serving and JavaScript.
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -121,7 +121,7 @@ def _columns(rows, inputs) -> dict[str, list]:
 
 
 def _named(value, inputs) -> dict[str, Any]:
-    """The value of each input by its name."""
+    """A dict of inputs, also for a single one without a name."""
     if not _has_names(value):
         if len(inputs) != 1:
             raise ValueError(f"Expected the inputs {sorted(inputs)}. Received: {shown(value)}")

@@ -1,4 +1,4 @@
-"""A model server as a process: a socket, a loop, and an end that drops nobody."""
+"""Run a model server as a process, with a graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -32,24 +32,25 @@ def serve(
 ) -> None:
     """Serve a SavedModel, or the highest of a folder of numbered ones, until a signal ends it.
 
-    SIGTERM and Ctrl-C end it: new connections are refused, and requests in flight get their
-    answers, for `limits.time_limit` and a second at most. SIGTERM then ends the process with 0,
-    whatever still runs in it; Ctrl-C raises KeyboardInterrupt, and as ever with Python the process
-    waits for its threads, here for the batches that run.
+    SIGTERM and Ctrl-C stop it: new connections are refused, and running requests get their answers,
+    for at most `limits.time_limit` plus one second. SIGTERM then ends the process with code 0, even
+    if it still computes; Ctrl-C raises KeyboardInterrupt, and Python waits for the threads of the
+    running batches.
 
     Args:
         directory: see `Versions`.
-        host, port: where to listen; port 0 takes a free one. "0.0.0.0" is every interface.
+        host, port: the address to listen at; port 0 selects a free one. "0.0.0.0" is every
+            interface.
         name: of the model, in the paths of the requests.
         limits: see `Limits`.
-        announce: told the URL as soon as requests are taken.
-        add: given the FastAPI application and what it serves, to add its own routes.
-        allowed_hosts: names for which it may be asked, in the headers Host and Origin, beside those
-            of `hosts_of`; "*" is every name.
+        announce: called with the URL when requests are accepted.
+        add: called with the FastAPI application and the versions, to add routes.
+        allowed_hosts: allowed names in the headers Host and Origin, besides those of `hosts_of`;
+            "*" is every name.
 
-    To be called in the main thread, which is the one that hears signals. Raises what `Versions`
-    raises, ValueError for an empty host, OSError if it cannot listen there, and ImportError without
-    the extra [serving].
+    Call it in the main thread, which receives signals. Raises the errors of `Versions`, ValueError
+    for an empty host, OSError if it cannot listen there, and ImportError without the extra
+    [serving].
     """
     optional("uvicorn")
     with listen(host, port) as listener:
@@ -59,7 +60,7 @@ def serve(
         if add is not None:
             add(app, versions)
         server = server_of(app, limits)
-        signal.signal(signal.SIGTERM, _exit)  # uvicorn raises it anew when all is done
+        signal.signal(signal.SIGTERM, _exit)  # uvicorn raises it again when it is done
         listener.listen(connections.backlog())
         shown = f"[{host}]" if ":" in host else host
         announce(f"http://{shown}:{listener.getsockname()[1]}")
@@ -68,13 +69,13 @@ def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound, and not yet listening. Raises OSError, naming host and port.
+    """A bound socket that does not listen yet. Raises OSError, naming host and port.
 
-    Raises ValueError for an empty host, which the system would take for every interface.
+    Raises ValueError for an empty host, which the system takes for every interface.
     """
     if not host.strip():
         raise ValueError(
-            f"Expected a host to listen at. Received: {host!r}. 127.0.0.1 is this machine alone, "
+            f"Expected a host to listen at. Received: {host!r}. 127.0.0.1 is this machine only, "
             "0.0.0.0 every interface."
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -94,7 +95,7 @@ def listen(host: str, port: int) -> socket.socket:
 def server_of(app: Any, limits: Limits = DEFAULT) -> Any:
     """The uvicorn server of an application."""
     uvicorn = optional("uvicorn")
-    # Not httptools, which uvicorn takes where it is installed: that reads heads of any size.
+    # Not httptools, which uvicorn prefers if it is installed: it reads headers of any size.
     base = importlib.import_module("uvicorn.protocols.http.h11_impl").H11Protocol
     most = connections.most_connections(limits.max_connections)
     config = uvicorn.Config(
@@ -119,4 +120,4 @@ def server_of(app: Any, limits: Limits = DEFAULT) -> Any:
 def _exit(*_) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    os._exit(0)  # sys.exit would wait for searches that nobody waits for any more
+    os._exit(0)  # sys.exit would wait for searches that no client waits for

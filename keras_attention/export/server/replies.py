@@ -1,4 +1,4 @@
-"""Replies and errors as TF Serving's JSON."""
+"""Replies and errors in TF Serving's JSON format."""
 
 import importlib
 import json
@@ -10,18 +10,18 @@ from keras_attention.export.server.versions import NotServed
 
 __all__ = ["HUNG_UP", "answer_errors", "error_reply", "optional", "reply"]
 
-HUNG_UP = 499  # nobody reads it
+HUNG_UP = 499  # the client has closed the connection
 
 
 def reply(content: dict | str, code: int = 200, **headers: str) -> Any:
-    """A response of JSON; a str is some already."""
+    """A JSON response; a str is JSON already."""
     body = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     fastapi = optional("fastapi")
     return fastapi.Response(body.encode(), code, headers or None, media_type="application/json")
 
 
 def answer_errors(app: Any) -> None:
-    """Have an application reply `{"error": "..."}` with its status code, whatever happens."""
+    """Make an application reply to all exceptions with `{"error": "..."}` and a status code."""
     exceptions = optional("starlette.exceptions")
 
     async def answer(_, error):
@@ -55,7 +55,7 @@ def _codes() -> dict[type[Exception], int]:
 
 
 def optional(module: str) -> Any:
-    """A module of the extra [serving]."""
+    """Import a module of the extra [serving]."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""TF Serving's REST API over the versions of a model."""
+"""TF Serving's REST API for the versions of a model."""
 
 import asyncio
 import contextlib
@@ -20,9 +20,9 @@ from keras_attention.export.server.versions import NotServed, Versions
 __all__ = ["DEFAULT", "Limits", "application"]
 
 _LOG = logging.getLogger(__name__)
-_TURN = 0.002  # seconds of writing at a time
+_TURN = 0.002  # seconds of writing before other tasks run
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/([0-9]+))?"
-# TF Serving's own patterns, without what is not offered here.
+# TF Serving's own patterns, for the methods offered here.
 _ASKED = {
     "GET": re.compile(_MODEL + "(/metadata)?"),
     "POST": re.compile(_MODEL + "(:predict)"),
@@ -30,17 +30,17 @@ _ASKED = {
 
 
 class Limits(NamedTuple):
-    """What a server does at most, for one request and for all."""
+    """The limits of a server, for one request and for all."""
 
     max_batch_size: int = 32  # rows that run together; 1 runs every row alone
     max_wait: float = 0.002  # seconds that a request waits for others to share its batch
-    max_pending: int = 256  # requests without an answer; above: 503
-    max_body: int = 4 << 20  # bytes, also of one that is sent compressed; above: 413
+    max_pending: int = 256  # unanswered requests; above: 503
+    max_body: int = 4 << 20  # bytes, also after decompression; above: 413
     max_rows: int = 256  # of one request; above: 400
     time_limit: float = 30.0  # seconds for a request's body and its answer; above: 504
-    poll: float = 1.0  # seconds between two looks for another version
-    head_limit: float = 10.0  # seconds for a request's head; above: 408
-    max_connections: int = 1024  # open at a time, and no more than the descriptors allow
+    poll: float = 1.0  # seconds between two checks for another version
+    head_limit: float = 10.0  # seconds for a request's headers; above: 408
+    max_connections: int = 1024  # open at a time, and not more than file descriptors allow
 
 
 DEFAULT = Limits()
@@ -59,16 +59,16 @@ def application(
     | `GET /v1/models/NAME`            | `model_version_status`                              |
     | `GET /v1/models/NAME/metadata`   | the signatures                                      |
     | `POST /v1/models/NAME:predict`   | `predictions` of `instances`, `outputs` of `inputs` |
-    | `GET /healthz`                   | 200 while it lives                                  |
-    | `GET /readyz`                    | 200 while it would take a request, else 503         |
+    | `GET /healthz`                   | 200 while the process runs                          |
+    | `GET /readyz`                    | 200 while it accepts requests, else 503             |
 
-    HEAD asks what GET does. `NAME/versions/N` asks for a version. An error is `{"error": "..."}`:
-    400 for a request that is wrong, be it its path, 403 for a host or an origin that `is_host`
-    refuses (see `hosts_of`; None: any is fine), 404 for a model or version that there is not, 400,
-    413, 503 and 504 at the `limits`, 500 for all else. The limits of bodies hold for all routes.
+    HEAD is like GET. `NAME/versions/N` selects a version. An error is `{"error": "..."}`: 400 for
+    an invalid request or path, 403 for a host or an origin that `is_host` refuses (see `hosts_of`;
+    None: any is allowed), 404 for an unknown model or version, 400, 413, 503 and 504 at the
+    `limits`, 500 for anything else. The limits of bodies hold for all routes.
 
-    Its `state.answer(signature, inputs)` answers arrays as `:predict` does, within the same limits,
-    for what `serve` is given to `add`. Raises ValueError, Overloaded and TimeoutError.
+    Its `state.answer(signature, inputs)` answers arrays like `:predict`, within the same limits,
+    for routes added by the `add` of `serve`. Raises ValueError, Overloaded and TimeoutError.
 
     Raises ImportError without the extra [serving].
     """
@@ -118,7 +118,7 @@ def application(
     async def predict(request, model):
         async with within(limits.time_limit):
             body = await read(request, limits.max_body)
-            # In a thread, or a large request would hold up those that come meanwhile.
+            # In a thread, because a large request would block the event loop.
             signature, inputs, in_rows = await asyncio.to_thread(_asked, model, body)
             found = await _unless_hung_up(request, answer(signature, inputs))
             if found is None:
@@ -150,7 +150,7 @@ def application(
                 return reply({"status": status}, 503)
         return reply({"status": "ready"})
 
-    # No pages that describe it: they would fetch their scripts from elsewhere.
+    # No documentation pages: they would load scripts from other servers.
     app = fastapi.FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.mount("/v1", api)  # with every method and every path
     app.add_api_route("/healthz", health, methods=["GET", "HEAD"])
@@ -166,8 +166,8 @@ async def _poll(versions, seconds) -> None:
         await asyncio.sleep(seconds)
         try:
             await asyncio.to_thread(versions.refresh)
-        except OSError as error:  # the folder cannot be read now; what is loaded is served
-            _LOG.warning("No look for new versions: %s", error)
+        except OSError as error:  # the folder cannot be read now; keep the loaded version
+            _LOG.warning("Cannot check for new versions: %s", error)
 
 
 def _asked(model, body) -> tuple[Signature, Arrays, bool]:
@@ -192,7 +192,7 @@ async def _written(pieces: Iterator[str], turn: asyncio.Lock) -> str:
 async def _unless_hung_up(request, answer) -> Any:
     """What is awaited; None, and it is cancelled, when the client is gone before."""
     answer = asyncio.ensure_future(answer)
-    gone = asyncio.ensure_future(request.receive())  # nothing comes after the body but the end
+    gone = asyncio.ensure_future(request.receive())  # after the body: only a disconnect
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
         return answer.result() if answer.done() else None

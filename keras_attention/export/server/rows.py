@@ -1,10 +1,10 @@
-"""Which requests may share a batch, and each one's own part of what the batch gives.
+"""Which requests may share a batch, and each one's part of the outputs.
 
-A reply must not depend on who shared the batch. Rows are a request's own, but an axis as long as
-the longest row of the batch is not: it has to be cut to what the request itself fills. How long
-that is, a signature with the outputs of `keras_attention.export` tells: `lengths` the target steps
-T, `source_tokens` the source steps S. Of other variable axes a server cannot know it; signatures
-that have some are run for one request at a time.
+A reply must not depend on the other requests in its batch. Rows belong to one request, but an axis
+that is padded to the longest row of the batch must be cut to the length that the request itself
+needs. The outputs of `keras_attention.export` contain that length: `lengths` the target steps T,
+`source_tokens` the source steps S. For other variable axes a server cannot know it; signatures with
+such axes run one request at a time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,11 +29,11 @@ _AXES = {
 
 
 def why_alone(signature: Signature) -> str | None:
-    """What forbids that requests share a batch; None if they may.
+    """Why requests of a signature cannot share a batch; None if they can.
 
-    Every input and output needs a free batch axis, and no other axis that cannot be cut. A scalar
-    input is no such: nobody but the model knows what it means for the rows beside (a seed draws the
-    same for every first row).
+    Every input and output needs a free batch axis, and no other axis of unknown real length. A
+    scalar input has none: only the model knows its effect on the rows (a seed draws the same for
+    every first row).
     """
     for name, spec in [*signature.inputs.items(), *signature.outputs.items()]:
         if not spec.shape.rank or spec.shape[0] is not None:
@@ -42,18 +42,18 @@ def why_alone(signature: Signature) -> str | None:
     for name, spec in signature.outputs.items():
         for axis, size in enumerate(spec.shape.as_list()):
             if axis and size is None and (name not in axes or axes[name][axis] not in known):
-                return f"nothing tells how far its rows fill axis {axis} of {name!r}"
+                return f"no output gives the real length of axis {axis} of {name!r}"
     return None
 
 
 def count(signature: Signature, inputs: Arrays) -> int:
-    """How many rows are asked for: the most that an input with a free first axis has."""
+    """The number of rows of a request: the most of all inputs with a free first axis."""
     free = [n for n, spec in signature.inputs.items() if spec.shape.rank and spec.shape[0] is None]
     return max((len(inputs[name]) for name in free), default=0)
 
 
 def split(signature: Signature, inputs: Arrays, size: int) -> Iterator[Arrays]:
-    """The inputs in parts of `size` rows at most; whole, where requests run alone."""
+    """The inputs in parts of at most `size` rows; not split if requests run alone."""
     rows = count(signature, inputs)
     if rows <= size or why_alone(signature) or any(len(one) != rows for one in inputs.values()):
         yield inputs
@@ -63,7 +63,7 @@ def split(signature: Signature, inputs: Arrays, size: int) -> Iterator[Arrays]:
 
 
 def joined(parts: Sequence[Arrays]) -> Arrays:
-    """The outputs of parts, one below the other; shorter rows are filled up as a batch does it."""
+    """The concatenated outputs of parts; shorter rows are padded as in a batch."""
     if len(parts) == 1:
         return parts[0]
     return {name: _below([part[name] for part in parts]) for name in parts[0]}
@@ -80,9 +80,9 @@ def _below(arrays) -> np.ndarray:
 
 
 def own(signature: Signature, rows: Arrays) -> dict[str, np.ndarray]:
-    """A request's rows of the outputs, without the steps that they do not fill.
+    """A request's rows of the outputs, cut to the steps that they need.
 
-    This is done to what a request alone was given, too: its reply is the same in any company.
+    The outputs of a request that ran alone are cut, too, so its reply is always the same.
     """
     axes = _axes(signature)
     filled = {}
@@ -98,7 +98,7 @@ def own(signature: Signature, rows: Arrays) -> dict[str, np.ndarray]:
 
 
 def _axes(signature) -> dict[str, str]:
-    """The letters of the outputs, if these are the outputs of an export."""
+    """The letters of the outputs' axes, if these are the outputs of an export."""
     lengths = signature.outputs.get("lengths")
     if lengths is None or lengths.shape.rank != 2:
         return {}
@@ -110,7 +110,7 @@ def _axes(signature) -> dict[str, str]:
 
 
 def _lengths_known(signature) -> str:
-    """The letters whose length a request's own rows tell, or that is the same for all."""
-    # A batch is of requests with inputs of one shape: S of ids [B, S] needs no cut.
+    """The letters whose real length the outputs contain, or that is the same for all."""
+    # All inputs of a batch have the same shape: S of ids [B, S] is not cut.
     of_inputs = any(spec.shape.rank == 2 for spec in signature.inputs.values())
     return "KTS" if of_inputs or "source_tokens" in signature.outputs else "KT"

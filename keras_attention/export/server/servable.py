@@ -1,4 +1,4 @@
-"""A SavedModel in memory, and its signatures as functions of arrays."""
+"""A loaded SavedModel, and its signatures as functions of arrays."""
 
 import contextlib
 import dataclasses
@@ -16,17 +16,17 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 __all__ = ["Servable", "Signature", "is_saved_model", "load"]
 
 _FILE, _TAG = "saved_model.pb", "serve"
-_INIT = "__saved_model_init_op"  # what a session runs once; no signature to serve
+_INIT = "__saved_model_init_op"  # run once by a session; not a signature to serve
 _LOG = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # two versions of a model are two signatures
+@dataclasses.dataclass(frozen=True, eq=False)  # signatures of two versions are never equal
 class Signature:
-    """A function of named arrays, and what it takes and gives.
+    """A function of named arrays, with the specs of its inputs and outputs.
 
-    `function` is called with a tensor for each name of `inputs` and gives a dict of tensors or
-    arrays. `within(seconds)`, if it is given, is the same function with a time limit: it raises
-    TimeoutError after so many seconds, and by then computes no more.
+    `function` is called with a tensor for each name of `inputs` and returns a dict of tensors or
+    arrays. `within(seconds)`, if given, returns the same function with a time limit: it raises
+    TimeoutError and stops computing.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Signature:
     ) -> dict[str, np.ndarray]:
         """Arrays by name -> arrays by name; strings are bytes in arrays of objects.
 
-        `seconds`: how long it may take, where the signature can be stopped.
+        `seconds`: the time limit, if the signature can be stopped.
 
-        Raises ValueError for inputs that are not as specified, and for what the graph itself finds
-        wrong with them, and TimeoutError after `seconds`.
+        Raises ValueError for inputs that do not match the specs, and for assertions of the graph,
+        and TimeoutError after `seconds`.
         """
         tensors = self._tensors(inputs)
         function = self.function
@@ -80,11 +80,11 @@ class Servable(NamedTuple):
 
     version: int
     signatures: dict[str, Signature]
-    signature_def: dict[str, Any]  # as its file says it, in the JSON form of TF Serving
-    owner: Any  # the variables live as long as it does
+    signature_def: dict[str, Any]  # from its file, in the JSON format of TF Serving
+    owner: Any  # keeps the variables alive
 
     def signature(self, name: Any = None) -> Signature:
-        """That of this name, or the usual one. Raises ValueError if there is none."""
+        """The signature of this name, or the default one. Raises ValueError if there is none."""
         name = name or "serving_default"
         if not isinstance(name, str) or name not in self.signatures:
             raise ValueError(
@@ -102,7 +102,7 @@ def load(directory: str, version: int = 1) -> Servable:
     """Read a SavedModel with the tag `serve`.
 
     Raises:
-        ValueError: there is none, it has another tag, or it has no signature.
+        ValueError: there is no SavedModel, it has another tag, or no signature.
         ImportError: it needs ops of tensorflow_text, which is not installed.
         OSError: it is damaged.
         RuntimeError: it needs ops that are not in this TensorFlow.
@@ -127,7 +127,7 @@ def load(directory: str, version: int = 1) -> Servable:
     try:
         graph = _served_graph(directory)
         session = _session(directory)
-    except (message.DecodeError, tf.errors.OpError, IndexError) as error:  # of what is cut short
+    except (message.DecodeError, tf.errors.OpError, IndexError) as error:  # truncated files
         raise OSError(f"{directory!r} cannot be loaded: {_reason(error)}") from error
     signatures = {
         name: _signature(name, definition, session)
@@ -135,15 +135,15 @@ def load(directory: str, version: int = 1) -> Servable:
         if name != _INIT and _is_dense(name, definition)
     }
     if not signatures:
-        raise ValueError(f"{directory!r} has no signature that could be served. Export it anew.")
+        raise ValueError(f"{directory!r} has no signature that can be served. Export it again.")
     return Servable(version, signatures, _signature_def(graph), session)
 
 
 def _session(directory) -> tf.compat.v1.Session:
-    """A session with the graph, its variables and its tables; closed when nobody holds it.
+    """A session with the graph, its variables and its tables; closed when it is garbage collected.
 
-    `tf.saved_model.load` would make functions of it, and register their gradients for the life of
-    the process: each version that is loaded would stay in memory. Nor could a call be stopped.
+    `tf.saved_model.load` would register functions and gradients until the process ends, so each
+    loaded version would stay in memory. And a call could not be stopped.
     """
     try:
         return _opened(directory)
@@ -152,7 +152,7 @@ def _session(directory) -> tf.compat.v1.Session:
             raise
         missing = str(error).split(" in binary")[0].strip("'\"")
         try:
-            import tensorflow_text  # noqa: F401  its import registers the ops of its tokenizers
+            import tensorflow_text  # noqa: F401  the import registers the ops of its tokenizers
         except ImportError:
             raise ImportError(
                 f"{directory!r} cannot be loaded: {missing}. If it is one of tensorflow_text's, "
@@ -174,7 +174,7 @@ def _opened(directory) -> tf.compat.v1.Session:
 
 @contextlib.contextmanager
 def _without_deprecations():
-    """TensorFlow calls sessions deprecated at each load; a server has no other way to stop one."""
+    """Hide the deprecation warning of sessions, which are the only way to stop a call."""
 
     def other(record) -> bool:
         return "deprecated" not in str(record.msg)
@@ -191,7 +191,7 @@ def _is_dense(name, definition) -> bool:
     for side in (definition.inputs, definition.outputs):
         for key, info in side.items():
             if info.WhichOneof("encoding") != "name":
-                _LOG.warning("Signature %r is not served: %r is no dense tensor", name, key)
+                _LOG.warning("Signature %r is not served: %r is not a dense tensor", name, key)
                 return False
     return True
 
@@ -228,12 +228,12 @@ def _array(value) -> Any:
 
 
 def _reason(error) -> str:
-    """What the op says, without where in the graph it stands."""
+    """The message of an op's error, without its place in the graph."""
     told = getattr(error, "message", str(error))
     lines = re.split(r"\n\s*\[\[|\s\[Op:", told)[0].splitlines()
     said = lines[-1] if lines else type(error).__name__
     failed = re.fullmatch(r".*assertion failed: \[(.*)\]", said)
-    # Each of what an assertion says is in brackets of its own, texts and numbers alike.
+    # Each part of an assertion's message is in brackets, texts and numbers alike.
     return re.sub(" +", " ", failed[1].replace("] [", " ")) if failed else said
 
 

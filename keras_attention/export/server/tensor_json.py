@@ -20,7 +20,7 @@ def from_json(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
     leaves = np.array(value, dtype=object)
     flat = leaves.ravel().tolist()
     if any(isinstance(leaf, list) for leaf in flat):
-        raise ValueError(f"Expected {name!r} as lists of one length each. Received: {shown(value)}")
+        raise ValueError(f"Expected {name!r} as lists of equal length. Received: {shown(value)}")
     try:
         if spec.dtype == tf.string:
             array = _shaped([_bytes(leaf) for leaf in flat], leaves.shape)
@@ -39,8 +39,8 @@ def from_json(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
 def to_json(name: str, array: np.ndarray) -> Any:
     """An array -> nested lists, to be written as JSON.
 
-    Strings are `{"b64": "..."}` if `name` ends in `_bytes`; in others, bytes that are no UTF-8
-    become U+FFFD.
+    Strings are `{"b64": "..."}` if `name` ends in `_bytes`; in other strings, bytes that are not
+    UTF-8 become U+FFFD.
 
     >>> to_json("text", np.array([b"hello", b"\\xff"], object))
     ['hello', '\ufffd']
@@ -48,7 +48,7 @@ def to_json(name: str, array: np.ndarray) -> Any:
     if array.dtype == object:
         spell = _base64 if name.endswith("_bytes") else _text
         return _shaped([spell(value) for value in array.ravel()], array.shape).tolist()
-    if array.dtype.kind not in "biuf":  # bfloat16 and its like are no types of NumPy's own
+    if array.dtype.kind not in "biuf":  # bfloat16 and others are not dtypes of NumPy itself
         array = array.astype(np.float32)
     return array.tolist()
 
@@ -59,14 +59,14 @@ def is_bytes(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """The beginning of what came, for a message."""
+    """The beginning of a value, for a message."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _numbers(leaves, types, dtype) -> np.ndarray:
     if not (dtype.is_bool or dtype.is_floating or dtype.is_integer):
-        raise TypeError("and no JSON can be that")
+        raise TypeError("which JSON cannot represent")
     allowed = {bool} if dtype.is_bool else {int, float} if dtype.is_floating else {int}
     if types - allowed:
         raise TypeError(f"with {', '.join(sorted(other.__name__ for other in types - allowed))}")
@@ -76,13 +76,13 @@ def _numbers(leaves, types, dtype) -> np.ndarray:
     with np.errstate(over="ignore"):
         narrow = wide.astype(dtype.as_numpy_dtype)
     if np.any(np.isfinite(wide) & ~np.isfinite(narrow)):
-        raise OverflowError("a number out of its range")
+        raise OverflowError("a number out of range")
     return narrow
 
 
 def _bytes(leaf) -> bytes:
     if isinstance(leaf, str):
-        return leaf.encode()  # ValueError for half of a surrogate pair
+        return leaf.encode()  # ValueError for a lone surrogate
     if is_bytes(leaf):
         return base64.b64decode(leaf["b64"], validate=True)
     raise TypeError(f"with {type(leaf).__name__}")

@@ -1,4 +1,4 @@
-"""The versions of a model in a folder: the highest is served, a new one takes its place."""
+"""The versions of a model in a folder: the highest is served."""
 
 import gc
 import logging
@@ -19,11 +19,11 @@ class NotServed(LookupError):
 
 
 def _warm(directory: str, version: int) -> Servable:
-    """A version that has done all once that is done at the first request only."""
+    """Load a version and run its warm-up requests."""
     servable = load(directory, version)
     for signature in servable.signatures.values():
         if why := why_alone(signature):
-            _LOG.info("Requests of %r share no batch: %s", signature.name, why)
+            _LOG.info("Requests of %r are not batched: %s", signature.name, why)
     if os.path.exists(os.path.join(directory, FILE)):
         for place, request in enumerate(read_warm_up(directory), 1):
             try:
@@ -34,21 +34,21 @@ def _warm(directory: str, version: int) -> Servable:
 
 
 class Versions:
-    """What of a model is loaded now.
+    """The loaded versions of a model.
 
-    `directory` is a SavedModel, served as version 1, or a folder of them whose names are numbers.
-    The highest is served. Requests hold the version they were given to, so that one that is
-    replaced meanwhile still answers them, and is freed with the last.
+    `directory` is a SavedModel, served as version 1, or a folder of SavedModels with numbers as
+    names. The highest is served. Requests keep the version they started with, so a replaced one
+    still answers them, and is freed after the last.
 
-    Before a version is served it answers the warm-up requests that it brings along, if any.
+    A version runs its warm-up requests, if any, before it is served.
 
-    Raises what `load` and `read_warm_up` raise for the first version, and ValueError if it refuses
-    a warm-up request.
+    Raises the errors of `load` and `read_warm_up` for the first version, and ValueError if a
+    warm-up request fails.
     """
 
     def __init__(self, directory: str, load: Callable[[str, int], Servable] = _warm):
         self._directory, self._load = directory, load
-        self._failed: dict[int, tuple[object, str]] = {}  # version -> (its files, why not)
+        self._failed: dict[int, tuple[object, str]] = {}  # version -> (its files, the problem)
         found = self._found()
         if not found:
             raise ValueError(
@@ -58,20 +58,20 @@ class Versions:
         self._current = load(found[max(found)], max(found))
 
     def get(self, version: int | None = None) -> Servable:
-        """What is loaded now. Raises NotServed for a version that is not."""
+        """The loaded version. Raises NotServed for a version that is not loaded."""
         current = self._current
         if version not in (None, current.version):
             raise NotServed(
                 f"Version {version} is not loaded. Version {current.version} is: leave the "
-                "version out to ask the newest."
+                "version out to use the newest."
             )
         return current
 
     def refresh(self) -> None:
-        """Load the highest version in the folder, if it is another than the one served.
+        """Load the highest version in the folder, if it is not the one served.
 
-        One that cannot be loaded, perhaps because it is still being copied, is tried again when
-        its files have changed; the one before stays.
+        A version that cannot be loaded, perhaps because it is still being copied, is tried again
+        when its files change; until then the served one stays.
         """
         found = self._found()
         self._failed = {version: why for version, why in self._failed.items() if version in found}
@@ -83,16 +83,16 @@ class Versions:
                 continue
             try:
                 self._current = self._load(found[version], version)
-            except Exception as error:  # whatever is wrong with it, the served one goes on
+            except Exception as error:  # whatever the problem is, keep the served version
                 message = (str(error).splitlines() or [type(error).__name__])[0]
                 _LOG.warning("Version %d is not served: %s", version, message)
                 self._failed[version] = files, message
             else:
-                gc.collect()  # a graph is full of cycles: the one before would stay for long
+                gc.collect()  # a graph has reference cycles: the old one would stay for long
                 return
 
     def status(self) -> dict[int, str | None]:
-        """Version -> what is wrong with it, None if it is served; highest first."""
+        """Version -> its problem, None if it is served; highest first."""
         failed = {version: message for version, (_, message) in self._failed.items()}
         return dict(sorted({**failed, self._current.version: None}.items(), reverse=True))
 
@@ -110,14 +110,14 @@ class Versions:
 
 
 def _files(directory: str) -> list[tuple[str, int, int]]:
-    """Whatever changes when a file is written: to notice that a copy went on."""
+    """Names, sizes and times of the files, to detect that a copy has changed."""
     found = []
     for folder, _, names in os.walk(directory):
         for name in names:
             path = os.path.join(folder, name)
             try:
                 status = os.stat(path)
-            except FileNotFoundError:  # it was renamed meanwhile
+            except FileNotFoundError:  # it was renamed in between
                 continue
             found.append((path, status.st_size, status.st_mtime_ns))
     return sorted(found)

@@ -187,7 +187,7 @@ def test_what_is_said_again_and_again_is_said_seldom(caplog):
         logger.warning("Invalid HTTP request received.")
     told = [record.getMessage() for record in caplog.records]
     assert told[:2] == ["Invalid HTTP request received.", "Another"] and len(told) == 3
-    assert told[2] == "Invalid HTTP request received. (49 more since it was last said)"
+    assert told[2] == "Invalid HTTP request received. (49 more since it was last logged)"
 
 
 @pytest.mark.parametrize("host", ["", " "])

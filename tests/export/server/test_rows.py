@@ -22,7 +22,7 @@ def test_signatures_of_rows_share_a_batch(signatures):
 def test_a_scalar_or_a_length_that_nobody_tells_runs_alone(signatures):
     assert why_alone(signatures["repeat"]) == "'times' has no free batch axis"
     # Which of the two is named depends on their order, which a SavedModel does not keep.
-    assert re.search(r"fill axis 1 of '(row|padded)'", why_alone(signatures["widest"]))
+    assert re.search(r"length of axis 1 of '(row|padded)'", why_alone(signatures["widest"]))
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,6 @@ def test_a_warm_up_request_of_another_model_is_refused_in_words(parrot, tmp_path
 def test_signatures_that_share_no_batch_are_told_when_they_are_loaded(parrot, caplog):
     caplog.set_level("INFO")
     Versions(parrot)
-    told = [record.getMessage() for record in caplog.records if "share no batch" in record.msg]
-    assert any("'repeat' share no batch: 'times' has no free batch axis" in one for one in told)
+    told = [record.getMessage() for record in caplog.records if "are not batched" in record.msg]
+    assert any("'repeat' are not batched: 'times' has no free batch axis" in one for one in told)
     assert not any("serving_default" in one for one in told)
