@@ -1,4 +1,4 @@
-"""Token ids to padded batches, in an order that is a pure function of seed and epoch."""
+"""Token ids to padded batches, in an order that depends on seed and epoch only."""
 
 import itertools
 import numbers
@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 _LARGEST = np.iinfo(np.int32).max
-POOL = 50  # batches whose examples are sorted together: little padding, still a good shuffle
+POOL = 50  # batches whose examples are sorted together: little padding, still well shuffled
 
 
 def batches(
@@ -26,36 +26,36 @@ def batches(
     multiple: int = 1,
     widths: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
-    """One epoch of teacher forcing, ready for `model.fit`.
+    """One epoch of batches for teacher forcing, for `model.fit`.
 
     Each element is ((source [B, S], target_in [B, T]), target_out [B, T], weights [B, T]):
 
         source      ids end pad ...
         target_in   start ids pad ...
         target_out  ids end pad ...
-        weights     1 where target_out is a token (its end included), 0 where it is padding
+        weights     1 where target_out is a token (including the end), 0 where it is padding
 
-    ids int32, weights float32. The order is that of `epoch_batches`: for the next epoch make the
-    next dataset. B of the last batch, S and T vary; the dataset's type does not, so nothing is
-    traced again. But `compile(jit_compile=True)` compiles for every S and T anew: give `widths`.
+    ids int32, weights float32. The order is that of `epoch_batches`; create a new dataset for each
+    epoch. B of the last batch, S and T vary, but the dataset's type does not, so nothing is traced
+    again. With `compile(jit_compile=True)` every S and T is compiled again: pass `widths`.
 
     Args:
-        sources: N rows of token ids, without start and end: integer arrays or lists, or what
-            `Tokenizer.encode` gives. An empty row is allowed.
+        sources: N rows of token ids, without start and end: integer arrays or lists, or the result
+            of `Tokenizer.encode`. An empty row is allowed.
         targets: N rows, likewise.
-        batch_size: examples a batch.
+        batch_size: examples per batch.
         seed: of the shuffle; None keeps the order (evaluation).
         epoch: each epoch of a seed has its own order.
-        skip: how many of the epoch's batches to leave out at its beginning (a resumed run); they
+        skip: how many batches at the beginning of the epoch to leave out (to resume a run); they
             are not read.
-        start, end, pad: token ids; `end` is another than `pad`.
-        multiple: S and T are padded up to a multiple of it; 8, say, for few distinct shapes.
-        widths: S and T are padded up to the first of these that is wide enough, such as
-            (16, 32, 64): under XLA, at most so many sizes of each are compiled. Without `multiple`.
+        start, end, pad: token ids; `end` must differ from `pad`.
+        multiple: S and T are padded to a multiple of it, such as 8, for fewer distinct shapes.
+        widths: S and T are padded to the first of these that is large enough, such as (16, 32, 64):
+            under XLA, at most as many sizes of each are compiled. Not with `multiple`.
 
     Raises:
-        ValueError: different numbers of sources and targets, no examples, a row that is not one of
-            ids (of another type or rank, negative, beyond int32, or holding `pad`), a row longer
+        ValueError: different numbers of sources and targets, no examples, a row that is not made of
+            ids (another type or rank, negative, beyond int32, or containing `pad`), a row longer
             than the last of `widths`, or an argument out of its range.
 
     >>> for (source, target_in), target_out, weights in batches([[5, 6]], [[7]], 1):
@@ -66,23 +66,22 @@ def batches(
         _whole(name, value, 0, _LARGEST)
     if end == pad:
         raise ValueError(
-            f"end must be another id than pad, or no end can be told. Received: end={end}, "
+            f"end must differ from pad, because padding follows the end. Received: end={end}, "
             f"pad={pad}"
         )
     sources, targets = _rows("sources", sources, pad), _rows("targets", targets, pad)
     if len(sources) != len(targets):
         raise ValueError(
-            "Each source needs its target. "
+            "There must be one target for each source. "
             f"Received: {len(sources)} sources and {len(targets)} targets."
         )
     _at_least(1, multiple=multiple)
     if widths is not None and multiple != 1:
         raise ValueError(
-            "Give multiple, or the widths themselves. Received: "
-            f"multiple={multiple}, widths={widths!r}"
+            f"Pass either multiple or widths. Received: multiple={multiple}, widths={widths!r}"
         )
     widths = _widths(widths, sources, targets)
-    # By the longer side: sorted by one side alone, the other would be mostly padding.
+    # Sort by the longer side: sorted by one side, the other would be mostly padding.
     lengths = [max(len(source), len(target)) for source, target in zip(sources, targets)]
     order = epoch_batches(lengths, batch_size, seed, epoch)
     if not 0 <= skip <= len(order):
@@ -118,15 +117,15 @@ def batches(
 def epoch_batches(
     lengths: Sequence[int], batch_size: int, seed: int | None = None, epoch: int = 0
 ) -> list[np.ndarray]:
-    """Which examples make up each batch of an epoch: index arrays [B], B the last one's rest.
+    """The examples of each batch of an epoch: index arrays [B]; the last one may be smaller.
 
     With a seed: shuffle, sort by length within pools of 50 batches, cut, shuffle the batches. So
-    examples of like length meet, and each (seed, epoch) has its own order, the same every time.
-    Without: the order as given.
+    examples of similar length are together, and each (seed, epoch) has its own order, the same each
+    time. Without a seed: the given order.
 
     Args:
         lengths: [N], of the examples.
-        batch_size: examples a batch.
+        batch_size: examples per batch.
         seed: at least 0, or None.
         epoch: at least 0.
 
@@ -150,7 +149,7 @@ def epoch_batches(
 
 
 def _rows(name: str, rows: Any, pad: int) -> list[np.ndarray]:
-    """N rows of ids as int32 arrays, once each is known to be one."""
+    """N rows of ids as int32 arrays, after checking each."""
     if isinstance(rows, tf.RaggedTensor):
         if rows.shape.rank != 2:
             raise ValueError(
@@ -167,7 +166,7 @@ def _rows(name: str, rows: Any, pad: int) -> list[np.ndarray]:
 def _row(name, index, row, pad):
     row = np.asarray(row)
     if not row.size and row.ndim == 1:
-        return row.astype(np.int32)  # an empty list is one of floats for NumPy
+        return row.astype(np.int32)  # an empty list is a float array in NumPy
 
     def refuse(received):
         raise ValueError(
@@ -188,7 +187,7 @@ def _row(name, index, row, pad):
 
 
 def _widths(widths, sources, targets):
-    """Ascending; every row fits into the last, with the one id that is added to it."""
+    """Ascending widths, the last of which fits every row and its start or end id."""
     if widths is None:
         return None
     widths = [*widths] if np.iterable(widths) else [widths]
@@ -198,7 +197,7 @@ def _widths(widths, sources, targets):
     needed = 1 + max(map(len, [*sources, *targets]), default=0)
     if not widths or widths[-1] < needed:
         raise ValueError(
-            "widths must not be empty, and the last wide enough for the longest row with its end "
+            "widths must not be empty, and the last must fit the longest row with its end "
             f"or start id, {needed}. Received: widths={tuple(widths)}"
         )
     return widths
@@ -209,7 +208,7 @@ def _cut(indices, size):
 
 
 def _whole(name, value, least, most):
-    """Not a float: it would be rounded to another id."""
+    """Check a whole number; a float would be rounded to another id."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not (whole and least <= value <= most):
         raise ValueError(

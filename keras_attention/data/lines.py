@@ -1,4 +1,4 @@
-"""Lines of text files, whatever wrote them: one reader for training, evaluation and inference."""
+"""Lines of text files in any encoding: one reader for training, evaluation and inference."""
 
 import codecs
 import contextlib
@@ -14,9 +14,9 @@ from typing import BinaryIO, NamedTuple
 
 BinaryFile = BinaryIO | gzip.GzipFile
 CHUNK = 1 << 16
-WAIT = 10  # seconds for somebody to write to a named pipe
+WAIT = 10  # seconds to wait for a writer of a named pipe
 
-# Longer marks first: that of UTF-32 begins with that of UTF-16.
+# Longer marks first: the one of UTF-32 begins with that of UTF-16.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -27,7 +27,7 @@ _MARKS = {
 
 
 class Limits(NamedTuple):
-    """How much text is read; more of it is an error that names the limit.
+    """Limits of how much text is read; more is an error that names the limit.
 
     Attributes:
         max_line_bytes: bytes of a line, or of a quoted cell with its line breaks.
@@ -43,13 +43,13 @@ class Limits(NamedTuple):
 def read_lines(
     file: BinaryFile, limits: Limits | None = None, name: str = "the input"
 ) -> Iterator[bytes]:
-    """The lines of a binary stream, each as soon as it is complete, as UTF-8 without its line end.
+    """The lines of a binary stream, each as soon as it is complete, as UTF-8 without line ends.
 
-    A byte order mark is removed, also before the lines of files that were joined; with that of
-    UTF-16 or UTF-32 the text is converted. A line ends in LF or CRLF; in CR where the stream has no
-    LF at all, or where the CRs of a line separate rows of equally many columns. Other carriage
-    returns are removed beside a tab, and are a space within a text. Bytes that are no text are left
-    for `decode_line` to refuse, so that a reader can go on with the next line.
+    A byte order mark is removed, also inside of concatenated files; with that of UTF-16 or UTF-32
+    the text is converted. A line ends in LF or CRLF; or in CR if the stream has no LF at all, or
+    if the CRs of a line separate rows with the same number of columns. Other carriage returns are
+    removed next to a tab, and replaced by a space within a text. Bytes that are not text are left
+    for `decode_line` to reject, so that a reader can continue with the next line.
 
     Args:
         file: a file opened with "rb", `sys.stdin.buffer`, a `gzip.GzipFile`.
@@ -82,10 +82,10 @@ def read_lines(
 
 
 def decode_line(line: bytes) -> str:
-    """The text of a line that `read_lines` gave.
+    """The text of a line from `read_lines`.
 
-    Raises ValueError if it is not UTF-8, or has a zero byte, as binary files and UTF-16 without a
-    byte order mark do.
+    Raises ValueError if it is not UTF-8, or contains a zero byte, like binary files and UTF-16
+    without a byte order mark.
     """
     if b"\0" in line:
         raise ValueError("a zero byte")
@@ -94,9 +94,9 @@ def decode_line(line: bytes) -> str:
 
 @contextlib.contextmanager
 def open_lines(path: str) -> Iterator[BinaryFile]:
-    """A file to be given to `read_lines`, unzipped if its name ends in `.gz`.
+    """Open a file for `read_lines`, decompressed if its name ends in `.gz`.
 
-    Raises ValueError if it is missing, a directory, a pipe that nobody writes to, or unreadable.
+    Raises ValueError if it is missing, a directory, a pipe without a writer, or unreadable.
     """
     if not os.path.exists(path):
         raise ValueError(
@@ -114,7 +114,7 @@ def open_lines(path: str) -> Iterator[BinaryFile]:
 
 
 def _unreadable(name, error) -> str:
-    return f"Cannot read {name}: {error}. Is it whole, and readable?"
+    return f"Cannot read {name}: {error}. Is it complete and readable?"
 
 
 def _opened(path) -> BinaryIO:
@@ -129,7 +129,7 @@ def _opened(path) -> BinaryIO:
 
 
 def _chunks(file, limits, name) -> Iterator[bytes]:
-    """What there is to read, without waiting for more of it than one line."""
+    """The data available, without waiting for more than one line."""
     read, total = file.read1 if hasattr(file, "read1") else file.read, 0
     while True:
         try:
@@ -147,7 +147,7 @@ def _utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
     head = b""
     for chunk in chunks:
         head += chunk
-        if not any(mark.startswith(head) for mark in _MARKS):  # it cannot become a longer mark
+        if not any(mark.startswith(head) for mark in _MARKS):  # it is not part of a longer mark
             break
     mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
     head, encoding = head[len(mark) :], _MARKS.get(mark, "utf-8")
@@ -161,11 +161,11 @@ def _utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
             yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
         yield decoder.decode(b"", True).encode("utf-8", "surrogatepass")
         return
-    yield b"\xff"  # refused by `decode_line`
+    yield b"\xff"  # rejected by `decode_line`
 
 
 def _rows(line: bytes) -> list[bytes]:
-    """The line, or the rows in it, as of a file with CRs to which a line with LF was added."""
+    """The line, or its rows if a file with CRs was extended by a line with LF."""
     if b"\r" not in line:
         return [line]
     rows = [row for row in line.split(b"\r") if row]
@@ -175,7 +175,7 @@ def _rows(line: bytes) -> list[bytes]:
 
 
 def _checked(line, number, limits, name) -> bytes:
-    """The line without stray carriage returns, if it is within the limits."""
+    """The line without stray carriage returns, after checking the limits."""
     _check("max_line_bytes", len(line), limits, f"{name}, line {number}: more bytes")
     _check("max_data_lines", number, limits, f"{name} has more lines")
     line = line.removeprefix(codecs.BOM_UTF8)

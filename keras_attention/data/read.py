@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from keras_attention.data.lines import Limits, decode_line, open_lines, read_lines
 
-BETWEEN_TURNS = "\u241e"  # a visible sign that texts do not have: a token of every tokenizer
+BETWEEN_TURNS = "\u241e"  # a symbol that texts do not contain: a token of every tokenizer
 
-# First rows of a CSV file that name its columns.
+# First rows of a CSV file that are column names.
 SOURCES = {"source", "src", "input", "question", "questions", "query", "prompt", "first"}
 TARGETS = {"target", "tgt", "output", "answer", "answers", "reply", "response", "completion"}
 HEADERS = SOURCES | TARGETS | {"second", "text"}
@@ -26,7 +26,7 @@ class PairFile(NamedTuple):
         lines: lines of the file.
         form: how its columns are separated.
         ignored: lines with columns that were not read.
-        skipped: why lines were skipped -> (how many, the first one's number). A line of a
+        skipped: reason -> (number of skipped lines, number of the first one). A line of a
             conversation counts once per turn.
     """
 
@@ -37,7 +37,7 @@ class PairFile(NamedTuple):
     skipped: dict[str, tuple[int, int]]
 
     def summary(self) -> str:
-        """What was read and what was not, in one line.
+        """A one-line summary of what was read and what was skipped.
 
         >>> PairFile([("a", "b")], 3, "tab-separated", 1, {"no target": (2, 2)}).summary()
         '1 pair from 3 lines (tab-separated); further columns of 1 line ignored; 2 skipped: no \
@@ -58,16 +58,16 @@ def read_pairs(
 ) -> list[tuple[str, str]]:
     """The (source, target) pairs of a corpus, in the order of the file.
 
-    With `context_turns` N > 0 a line of more than two columns is a conversation: each turn but the
-    first is the target of a pair, whose source is `with_context` of the turn before it and of up to
-    N turns before that one.
+    With `context_turns` N > 0 a line of more than two columns is a conversation: each turn after
+    the first is the target of a pair, whose source is `with_context` of the previous turn and up to
+    N turns before that.
 
     Args:
         path: a file of lines `source TAB target` (further columns are ignored), a `.csv` file, or
-            two line-aligned files as "SOURCE,TARGET". Names that end in `.gz` are unzipped. UTF-8,
-            or UTF-16 and UTF-32 with a byte order mark; see `read_lines` for the ends of lines. An
-            existing file whose name holds a comma is read as one file. Pairs with a blank source or
-            target are skipped. Cells are unquoted where the file quotes as spreadsheets do, and a
+            two line-aligned files as "SOURCE,TARGET". Names that end in `.gz` are decompressed.
+            UTF-8, or UTF-16 and UTF-32 with a byte order mark; see `read_lines` for line ends. An
+            existing file whose name contains a comma is read as one file. Pairs with a blank source
+            or target are skipped. Cells are unquoted if the file quotes like spreadsheets, and a
             tab or line break in a quoted cell is read as a space: see `read_pair_file`.
         context_turns: N.
         limits: how much may be read; default: `Limits()`.
@@ -90,15 +90,15 @@ def read_pairs(
 def read_pair_file(
     path: str | os.PathLike, context_turns: int = 0, limits: Limits | None = None
 ) -> PairFile:
-    """What `read_pairs` gives, with a report of how the file was read.
+    """The result of `read_pairs`, with a report of how the file was read.
 
     A `.csv` file has commas, semicolons or tabs between its cells. A first row of names such as
-    `question,answer` is skipped; `id,answer,question` also says which columns are read. In other
-    files quotation marks are part of the texts, unless the
-    whole file shows that they quote cells: no mark stands anywhere but around a cell or doubled in
-    one, and either a quoted cell holds a mark, a tab or a line break, or every cell is quoted, or
-    exactly the cells with a comma are. A cell with both a tab and a line break would rather be
-    several rows, of which one begins with a mark and another ends with one.
+    `question,answer` is skipped; `id,answer,question` also selects the columns. In other files
+    quotation marks are part of the text, unless the whole file shows that they quote cells: marks
+    occur only around a cell or doubled inside one, and either a quoted cell contains a mark, a tab
+    or a line break, or every cell is quoted, or exactly the cells with a comma are. (A cell with
+    both a tab and a line break is rather read as several rows, one of which begins with a mark and
+    another ends with one.)
 
     Raises ValueError as `read_pairs`.
     """
@@ -142,7 +142,7 @@ def read_pair_file(
 
 
 def with_context(turns: Sequence[str], context_turns: int) -> str:
-    """The last turn of a conversation, after the N before it, as one source.
+    """The last turn of a conversation, after the N turns before it, as one source.
 
     >>> with_context(["Hi", "Hello!", "How are you?"], 1)
     'Hello!␞How are you?'
@@ -151,9 +151,9 @@ def with_context(turns: Sequence[str], context_turns: int) -> str:
 
 
 def file_names(path: str) -> list[str]:
-    """The one file, or the two of "SOURCE,TARGET", that `read_pairs` reads.
+    """The file, or the two files of "SOURCE,TARGET", that `read_pairs` reads.
 
-    Of several commas it is the one that separates two existing files, if there is one.
+    Of several commas, the one that separates two existing files is used.
     """
     if os.path.exists(path):
         return [path]
@@ -168,7 +168,7 @@ def _two_files(source, target, limits):
     lengths = [len(side) for side in sides]
     if lengths[0] != lengths[1]:
         raise ValueError(
-            f"{source} and {target} must have equally many lines. Received: {lengths[0]} and "
+            f"{source} and {target} must have the same number of lines. Received: {lengths[0]} and "
             f"{lengths[1]}. Line {min(lengths) + 1} has no partner; align the files line by line."
         )
     return "two files", enumerate(zip(*sides), 1), lengths[0]
@@ -216,19 +216,19 @@ def _tab_separated(lines, path) -> Iterator[tuple[int, list[str]]]:
         if number == 1 and _columns(cells) not in (None, (0, 1)):
             raise ValueError(
                 f"{path}, line 1: expected the texts in the first two columns. Received: columns "
-                f"named {_shown(', '.join(cells))}. Leave the others out, or export a .csv file, "
-                "whose names of columns say which are read."
+                f"named {_shown(', '.join(cells))}. Remove the others, or export a .csv file, in "
+                "which column names select the columns."
             )
         yield number, cells
 
 
 # -- quoted cells
 
-Row = tuple[int, list[str], list[bool]]  # number of its first line, cells, which ones were quoted
+Row = tuple[int, list[str], list[bool]]  # number of its first line, cells, which are quoted
 
 
 class _Misquoted(ValueError):
-    """A quotation mark where no cell begins or ends."""
+    """A quotation mark that is not at the beginning or end of a cell."""
 
 
 def _quoted_rows(lines, limits) -> list[tuple[int, list[str]]] | None:
@@ -253,11 +253,11 @@ def _quoted_rows(lines, limits) -> list[tuple[int, list[str]]] | None:
 
 def _csv(lines, path, limits, context_turns):
     names = {"\t": "tabs", ",": "commas", ";": "semicolons"}
-    if lines and lines[0][:4] == "sep=" and lines[0][4:] in names:  # Excel is told by it
+    if lines and lines[0][:4] == "sep=" and lines[0][4:] in names:  # a hint for Excel
         separator, lines = lines[0][4:], ["", *lines[1:]]
     else:
         fitness = {sign: _fitness(sign, lines, limits) for sign in names}
-        # Of equals the first: tabs are hardly a part of texts, and commas are usual.
+        # The first of equally good ones: tabs are rarely part of texts, commas are frequent.
         separator = max(names, key=fitness.__getitem__) if any(map(any, fitness.values())) else ","
     header = _first_rows(lines, separator, limits, 1)
     columns = _columns(header[0][0]) if header else None
@@ -268,7 +268,7 @@ def _csv(lines, path, limits, context_turns):
 
 
 def _first_rows(lines, sign, limits, count) -> list[tuple[list[str], list[bool]]]:
-    """The first rows that are not blank: cells, and which ones were quoted; [] if misquoted."""
+    """The first rows that are not blank: cells, and which are quoted; [] if misquoted."""
     try:
         rows = ((cells, quoted) for _, cells, quoted in _unquoted(lines, sign, limits))
         return list(itertools.islice((row for row in rows if not all(map(_blank, row[0]))), count))
@@ -277,10 +277,10 @@ def _first_rows(lines, sign, limits, count) -> list[tuple[list[str], list[bool]]
 
 
 def _fitness(sign, lines, limits) -> tuple[bool, ...]:
-    """How well a sign separates cells: greater is better.
+    """How well a character separates cells: greater is better.
 
-    Each of the first rows has more than one cell; all have the same number of them; no blank
-    follows the sign, as one follows the commas of a text; there are two cells in each.
+    Each of the first rows has more than one cell; all have the same number; no space follows the
+    character, as it follows the commas of a text; there are two cells in each.
     """
     rows = _first_rows(lines, sign, limits, 20)
     counts = {len(cells) for cells, _ in rows}
@@ -295,7 +295,7 @@ def _fitness(sign, lines, limits) -> tuple[bool, ...]:
 
 
 def _columns(cells) -> tuple[int, int] | None:
-    """The columns of source and target that a row of names tells; None if it is none."""
+    """The columns of source and target according to a row of names; None if it is not one."""
     names = [cell.strip().lower() for cell in cells]
     sources, targets = (
         [place for place, name in enumerate(names) if name in known] for known in (SOURCES, TARGETS)
@@ -341,9 +341,10 @@ def _csv_rows(lines, separator, columns, path, limits, context_turns):
 def _unquoted(
     lines: Iterable[str], separator: str, limits: Limits, strict: bool = False
 ) -> Iterator[Row]:
-    """Rows of cells as RFC 4180 has them; a quoted cell may go on over several lines.
+    """Rows of cells as in RFC 4180; a quoted cell may span several lines.
 
-    Strict: no unquoted cell may hold a quotation mark. Else blanks may stand around a quoted cell.
+    Strict: an unquoted cell must not contain a quotation mark. Otherwise spaces may surround a
+    quoted cell.
     """
     numbered = iter(enumerate(lines, 1))
     padded = re.compile(rf' +"([^"]*(?:""[^"]*)*)" *(?={separator}|\Z)')
@@ -382,7 +383,7 @@ def _unquoted(
 
 
 def _closing(line, begin) -> int:
-    """Where the next mark is that is not doubled; the length of the line if there is none."""
+    """The position of the next mark that is not doubled; the length of the line if none."""
     while True:
         place = line.find('"', begin)
         if place < 0:
@@ -397,7 +398,7 @@ def _one_line(cell):
 
 
 def _blank(cell) -> bool:
-    """Whether nothing of it is seen: blanks, control characters, and marks without width."""
+    """Whether a cell has only spaces, control characters, and characters without width."""
     return _BLANK.fullmatch(cell) is not None
 
 

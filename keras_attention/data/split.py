@@ -1,4 +1,4 @@
-"""A held-out part that shares no source with the rest."""
+"""Split off a held-out part that shares no source with the rest."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ Pair = tuple[str, str]
 def split_by_source(
     pairs: Sequence[Pair], fraction: float = 0.1, seed: int = 0
 ) -> tuple[list[Pair], list[Pair]]:
-    """Split pairs so that equal sources lie on one side; the order within each side is kept.
+    """Split pairs so that equal sources are on one side; the order within each side is kept.
 
-    A source's side depends on its own hash and `seed` alone, so it stays where it is when the
-    corpus grows, on any machine. The sizes are therefore only near to `fraction`; yet neither
-    side is empty when there are two distinct sources. With fewer, nothing is held out.
+    The side of a source depends on its own hash and `seed` only, so it stays the same when the
+    corpus grows, on any machine. The sizes are therefore only close to `fraction`; but neither
+    side is empty if there are two distinct sources. With fewer, nothing is held out.
 
     Args:
         pairs: (source, target).
-        fraction: of the distinct sources to hold out, between 0 and 1.
-        seed: another seed, another split.
+        fraction: share of the distinct sources to hold out, between 0 and 1.
+        seed: another seed gives another split.
 
     Returns:
         train, held_out.
@@ -45,6 +45,6 @@ def split_by_source(
 
 
 def _place(source, seed):
-    """A number in [0, 1) that looks random and is the same everywhere."""
+    """A pseudo-random number in [0, 1) that is the same on every machine."""
     key = f"{seed}:{source}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64

@@ -6,9 +6,9 @@
 | `Words`      | a word or a mark      | x folded: lower case, single spaces | core TensorFlow |
 | `Subwords`   | a SentencePiece piece | x                                   | tensorflow_text |
 
-Each docstring says exactly what is lost. All are `tf.Module`s with the same four special ids and
-the same methods: `encode`, `decode`, `tokens`, `save`, and `vocab_size`, `token_lengths`. Make them
-eagerly, use them anywhere: eager, in `tf.function`, in `Dataset.map`, in a SavedModel signature.
+Each docstring states exactly what is lost. All are `tf.Module`s with the same four special ids and
+the same methods: `encode`, `decode`, `tokens`, `save`, and `vocab_size`, `token_lengths`. Create
+them eagerly; use them in eager mode, `tf.function`, `Dataset.map`, and SavedModel signatures.
 """
 
 from keras_attention.text.characters import Characters
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def load(directory: str) -> Tokenizer:
-    """The tokenizer that `save(directory)` wrote there, of whichever kind it was.
+    """The tokenizer that `save(directory)` wrote, of any kind.
 
     Raises ValueError if a file is missing, half-written, changed since, or of another version.
 

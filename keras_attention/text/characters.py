@@ -15,17 +15,17 @@ REPLACEMENT = 0xFFFD
 class Characters(FileTokenizer):
     """One id per Unicode code point; `decode(encode(x)) == x` for characters in the vocabulary.
 
-    A character outside the vocabulary is UNKNOWN and decodes to U+FFFD, so that the number of code
-    points stays. Invalid UTF-8 is U+FFFD, too.
+    A character outside of the vocabulary is UNKNOWN and decodes to U+FFFD, so the number of code
+    points is preserved. Invalid UTF-8 is U+FFFD, too.
     Nothing is normalised: an accent written as two code points is two ids. `token_lengths` is 1 for
-    every character. Core TensorFlow ops only: a SavedModel that holds one loads anywhere.
+    every character. It uses core TensorFlow ops only, so its SavedModels load anywhere.
 
     Args:
         vocabulary_file: one code point *number* in decimal per line, so that line breaks, tabs and
-            spaces are characters like any other. Line n (from 0) is id n + 4. Read once, now.
+            spaces are characters like any other. Line n (from 0) is id n + 4. Read once.
 
     Raises:
-        ValueError: the file is missing or anything else than such numbers.
+        ValueError: the file is missing, or does not contain such numbers.
 
     >>> characters = Characters.train(["上山", "山\\n"])
     >>> characters.encode(["山上", ""]).to_list()
@@ -45,9 +45,9 @@ class Characters(FileTokenizer):
     def train(
         cls, lines: Iterable[str], vocab_size: int | None = None, min_count: int = 1
     ) -> "Characters":
-        """The characters of `lines` seen at least `min_count` times; the commonest, if too many.
+        """The characters seen at least `min_count` times in `lines`; if too many, the most frequent.
 
-        Equally common ones come in code point order. A line's own line break counts as a character.
+        Characters of equal frequency are in code point order. The line break of a line counts.
         """
         counts = Counter()
         for line in clean(lines):

@@ -1,4 +1,4 @@
-"""Subwords: SentencePiece, trained so that nothing is lost."""
+"""Subwords: SentencePiece, trained without loss of information."""
 
 import contextlib
 import io
@@ -25,28 +25,28 @@ from keras_attention.text.vocabulary import (
 )
 
 BYTE_PIECES = 256
-SPACE = "▁"  # U+2581, how a piece shows a space
-PROBE = "  a  b "  # comes back changed from a model that adds, drops or folds spaces
+SPACE = "▁"  # U+2581, which stands for a space in a piece
+PROBE = "  a  b "  # changed by a model that adds, removes or merges spaces
 
 
 class Subwords(FileTokenizer):
-    """SentencePiece unigram pieces (Kudo, 2018); `decode(encode(x)) == x` for every text but two.
+    """SentencePiece unigram pieces (Kudo, 2018); `decode(encode(x)) == x` with two exceptions.
 
-    No normalisation, no added or removed spaces, and what the corpus did not show is spelled in
-    bytes, so emoji, full-width punctuation, rare characters and spaces anywhere come back. The two:
-    U+2581, which SentencePiece keeps for itself, comes back as a space, and each byte of
-    invalid UTF-8 as U+FFFD. UNKNOWN is never encoded; a model that answers it says U+FFFD. `tokens`
-    shows a space as "▁" and a byte as "<0xE4>". `token_lengths` is known for all pieces but bytes.
+    No normalisation, no added or removed spaces. Characters that are not in the corpus are encoded
+    as bytes, so emoji, full-width punctuation, rare characters and all spaces are preserved. The
+    exceptions: U+2581, which SentencePiece reserves, decodes to a space, and each byte of invalid
+    UTF-8 to U+FFFD. UNKNOWN is never encoded and decodes to U+FFFD. `tokens` shows a space as "▁"
+    and a byte as "<0xE4>". `token_lengths` is known for all pieces except bytes.
 
     Needs tensorflow_text, also in a process that only loads a SavedModel which holds one.
 
     Args:
-        model_file: a SentencePiece model as `train` makes it. Read once, now.
+        model_file: a SentencePiece model made by `train`. Read once.
 
     Raises:
         ImportError: tensorflow_text cannot be imported.
-        ValueError: the file is missing, is no SentencePiece model, or one with other special ids
-            or other treatment of spaces.
+        ValueError: the file is missing, is not a SentencePiece model, or has other special ids or
+            treats spaces differently.
 
     >>> subwords = Subwords.train(["low lower lowest", "new newer newest"] * 9)
     >>> subwords.decode(subwords.encode(["  lowest 新 "])).numpy()[0].decode()
@@ -67,7 +67,7 @@ class Subwords(FileTokenizer):
                 self._model._model_resource = _lasting(self._model._model_resource, content)
                 size = self._model.vocab_size().numpy()
         except tf.errors.OpError as error:
-            raise ValueError(f"{file} is no SentencePiece model: {error}") from error
+            raise ValueError(f"{file} is not a SentencePiece model: {error}") from error
         pieces = [piece.decode() for piece in self._model.id_to_string(tf.range(size)).numpy()]
         if pieces[: len(SPECIAL_TOKENS)] != ["<pad>", "<s>", "</s>", "<unk>"]:
             raise ValueError(
@@ -77,8 +77,8 @@ class Subwords(FileTokenizer):
         back = self._model.detokenize(self._model.tokenize([PROBE])).numpy()[0].decode()
         if back != PROBE:
             raise ValueError(
-                f"{file} must keep spaces as they are. Received: {PROBE!r} comes back as "
-                f"{back!r}; make it with Subwords.train."
+                f"{file} must preserve spaces. Received: {PROBE!r} decodes to {back!r}; make it "
+                "with Subwords.train."
             )
         return map(_length, pieces[len(SPECIAL_TOKENS) :])
 
@@ -86,16 +86,16 @@ class Subwords(FileTokenizer):
     def train(
         cls, lines: Iterable[str], vocab_size: int = 8000, character_coverage: float = 1.0
     ) -> "Subwords":
-        """The unigram model of `lines`; the same lines make the same model, byte for byte.
+        """Train the unigram model of `lines`; the same lines give the same model, byte for byte.
 
         Args:
-            lines: the corpus. A line break inside a line parts it.
-            vocab_size: V at most; a small corpus has fewer pieces. It must hold 4 special ids, 256
-                byte pieces and one piece per distinct covered character: if it cannot, it is raised
+            lines: the corpus. A line break inside a line splits it.
+            vocab_size: maximum V; a small corpus has fewer pieces. It must hold 4 special ids, 256
+                byte pieces and one piece per distinct covered character; a smaller value is raised
                 to that, with a warning.
-            character_coverage: share of the corpus, 0.98 to 1.0, whose characters get pieces of
-                their own; the rarest are left to bytes. Lower it where thousands of characters
-                (Chinese) shall fit in a small vocabulary.
+            character_coverage: share of the corpus, 0.98 to 1.0, whose characters get their own
+                pieces; the rarest are encoded as bytes. Lower it if thousands of characters
+                (Chinese) must fit in a small vocabulary.
 
         Raises:
             ImportError: sentencepiece is not installed.
@@ -114,14 +114,14 @@ class Subwords(FileTokenizer):
         corpus = [part for line in clean(lines) for part in line.translate(_RESERVED).splitlines()]
         characters = Counter(character for part in corpus for character in part)
         if not characters.keys() - {" "}:
-            raise ValueError("lines hold no text to learn pieces from.")
+            raise ValueError("lines have no text to learn pieces from. Received: no text.")
         required = len(SPECIAL_TOKENS) + BYTE_PIECES + _covered(characters, character_coverage)
         if vocab_size < required:
             warnings.warn(
                 f"vocab_size raised from {vocab_size} to {required}, which {len(SPECIAL_TOKENS)} "
                 f"special ids, {BYTE_PIECES} byte pieces and the distinct characters of the corpus "
-                "need. Give that many, or a character_coverage below "
-                f"{character_coverage} (0.98 at least): the rarest are then spelled in bytes.",
+                "need. Pass that number, or a character_coverage below "
+                f"{character_coverage} (0.98 at least) to encode the rarest as bytes.",
                 stacklevel=2,
             )
         model = io.BytesIO()
@@ -132,7 +132,7 @@ class Subwords(FileTokenizer):
             vocab_size=max(vocab_size, required),
             hard_vocab_limit=False,
             character_coverage=character_coverage,
-            required_chars=SPACE,  # else a text without one makes spaces come back as U+2581
+            required_chars=SPACE,  # else spaces would decode to U+2581 for a corpus without any
             normalization_rule_name="identity",
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
@@ -142,8 +142,8 @@ class Subwords(FileTokenizer):
             bos_id=START,
             eos_id=END,
             unk_id=UNKNOWN,
-            max_sentence_length=2**30,  # the most it takes: longer lines would be left out silently
-            num_threads=1,  # for the same model every time
+            max_sentence_length=2**30,  # the maximum: longer lines would be ignored silently
+            num_threads=1,  # to get the same model every time
             minloglevel=2,
         )
         return cls._of_content(model.getvalue())
@@ -159,7 +159,7 @@ class Subwords(FileTokenizer):
 
 
 def _tensorflow_text():
-    """The module; ImportError with the command that brings it where there is none."""
+    """The module; ImportError with the command that installs it."""
     try:
         import tensorflow_text
     except ImportError as error:
@@ -167,15 +167,15 @@ def _tensorflow_text():
     return tensorflow_text
 
 
-# What the trainer refuses, or drops whole lines for. All of it is encoded all the same, in bytes.
+# Characters that the trainer rejects, or drops whole lines for. They are encoded as bytes.
 _RESERVED = str.maketrans("\0\t▁▅", "    ")
 
 
 def _lasting(resource, content: bytes):
-    """The same resource under a name of its own, by which it outlives the op that made it.
+    """The same resource with its own name, so that it outlives the op that made it.
 
-    Unnamed it belongs to that op, and is gone when TensorFlow clears its op cache, as it does for
-    `tf.random.set_seed` and `keras.utils.set_random_seed`. Equal models share one.
+    An unnamed one belongs to that op, and is deleted when TensorFlow clears its op cache, as
+    `tf.random.set_seed` and `keras.utils.set_random_seed` do. Equal models share a resource.
     """
     from tensorflow_text.python.ops import sentencepiece_tokenizer
 
@@ -192,15 +192,15 @@ _STDERR = threading.Lock()
 
 @contextlib.contextmanager
 def _without_note():
-    """Standard error without SentencePiece's note that it does not normalise, as it is told to.
+    """Filter SentencePiece's note that it does not normalise from standard error.
 
-    No log level keeps it back. Whatever else is written meanwhile is passed on.
+    No log level hides it. Everything else written in the meantime is passed on.
     """
     with _STDERR, contextlib.ExitStack() as undo:
         try:
             usual = os.dup(2)
             caught = undo.enter_context(tempfile.TemporaryFile())
-        except OSError:  # no standard error, or no room
+        except OSError:  # there is no standard error, or no space
             yield
             return
         os.dup2(caught.fileno(), 2)
@@ -214,7 +214,7 @@ def _without_note():
 
 
 def _covered(characters: Counter, coverage: float) -> int:
-    """How many characters the trainer will insist on; counted as it counts, in float32."""
+    """The number of characters that the trainer requires; computed in float32, as it does."""
     counts = np.array(sorted(characters.values(), reverse=True))
     before = (np.cumsum(counts) - counts) / counts.sum()
     needed = int(np.sum(before.astype(np.float32) < np.float32(coverage)))
@@ -222,6 +222,6 @@ def _covered(characters: Counter, coverage: float) -> int:
 
 
 def _length(piece: str) -> int:
-    # By name, as the byte pieces' mark is not visible here; a text piece of that name only loses
-    # its promise.
+    # By name, because the type of a piece is not available here; a text piece of that name only
+    # gets -1.
     return -1 if re.fullmatch("<0x[0-9A-F]{2}>", piece) else len(piece)

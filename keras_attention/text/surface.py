@@ -1,12 +1,12 @@
-"""Surface words: a text taken apart, put together, and copied from. Strings only, no vocabulary."""
+"""Split, join and copy surface words. Strings only, no vocabulary."""
 
 import tensorflow as tf
 
 from keras_attention.text.vocabulary import SPECIAL_TOKENS, UNKNOWN
 
-# RE2 has no look-around, so a text is split by putting a space behind each match of TOKEN.
+# RE2 has no look-around: a text is split by adding a space after each match of TOKEN.
 SPACE = r"[\p{Z}\p{Cc}\x{200B}\x{FEFF}]+"
-CJK = (  # the last range: planes 2 and 3 are ideographs, also those that RE2 has not heard of
+CJK = (  # the last range: planes 2 and 3 are ideographs, also those unknown to RE2
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\x{30FC}\x{FF70}\x{20000}-\x{3FFFF}]\p{M}*"
 )
 UNIT = r"(?:\p{Nd}(?:[.,:]\p{Nd})+|[\p{L}\p{N}])"  # a letter, or digits around . , :
@@ -25,28 +25,28 @@ CLOSING = r"[\p{Pe}\p{Pf}.,;:!?%…]"  # before
 
 
 def split(text: tf.Tensor) -> tf.RaggedTensor:
-    """The surface words of a text, in its own case: string [B] -> string, ragged [B, None].
+    """The surface words of a text, in original case: string [B] -> string, ragged [B, None].
 
-    White space, control characters and invisible separators (U+200B, U+FEFF) part words and vanish.
-    A word is letters, digits and their marks, with apostrophes and hyphens inside it, and . , :
-    inside a number. Each CJK character and each other sign is a word of its own; an emoji sequence
-    is one. Invalid UTF-8 is U+FFFD.
+    White space, control characters and invisible separators (U+200B, U+FEFF) separate words and are
+    removed. A word consists of letters, digits and their marks, with apostrophes and hyphens inside
+    of it, and . , : inside of a number. Each CJK character and each other symbol is one word; an
+    emoji sequence is one. Invalid UTF-8 is U+FFFD.
 
     >>> [word.decode() for word in split(["Don't pay 3.50€ (我们)!"])[0].numpy()]
     ["Don't", 'pay', '3.50', '€', '(', '我', '们', ')', '!']
     """
-    text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8")  # RE2 needs it valid
+    text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8")  # RE2 needs valid UTF-8
     text = tf.strings.regex_replace(text, SPACE, " ")
     text = tf.strings.regex_replace(text, CJK, r" \0 ")
     return tf.strings.split(tf.strings.regex_replace(text, TOKEN, r"\0 "))
 
 
 def join(tokens: tf.Tensor) -> tf.Tensor:
-    """The text that tokens make: string [..., T], dense or ragged -> string [...].
+    """Join tokens to a text: string [..., T], dense or ragged -> string [...].
 
-    Single spaces, but none before closing punctuation, after an opening bracket or quote, inside a
-    pair of straight double quotes, between CJK characters, around full-width punctuation. "" and
-    "<s>" count nowhere, and nothing counts from the first "</s>" on.
+    Tokens are separated by single spaces, except before closing punctuation, after an opening
+    bracket or quote, inside a pair of straight double quotes, between CJK characters, and around
+    full-width punctuation. "" and "<s>" are ignored, and so is everything from the first "</s>" on.
 
     >>> join([["say", '"', "hi", '"', "(", "now", ")", "!", "</s>", "x"]]).numpy().tolist()
     [b'say "hi" (now)!']
@@ -78,12 +78,12 @@ def replace_unknown(
 
     Args:
         tokens: string [B, T] or [B, K, T].
-        source_tokens: string [B, S'], dense padded with "" or ragged, S' <= S: of the slots behind
-            S' (those of an end token or of padding) nothing is copied, nor of "", "<s>", "</s>".
+        source_tokens: string [B, S'], dense padded with "" or ragged, S' <= S: slots after S' (of
+            an end token or padding) are never copied, nor are "", "<s>", "</s>".
         alignments: float [B, T, S] or [B, K, T, S], the weight of each source slot.
 
     Returns:
-        string, shape of `tokens`. Where the source has no word "<unk>" stays.
+        string, shape of `tokens`. "<unk>" stays if the source has no word.
 
     Raises:
         tf.errors.InvalidArgumentError: S' > S.
@@ -98,11 +98,11 @@ def replace_unknown(
     source = tf.convert_to_tensor(source_tokens, tf.string)
     tokens, weights = tf.convert_to_tensor(tokens), tf.convert_to_tensor(alignments)
     shape = tf.shape(tokens)
-    slots = tf.shape(weights)[-1] + 1  # one more, without a word, as S may be 0
+    slots = tf.shape(weights)[-1] + 1  # one extra slot without a word, because S may be 0
     tf.debugging.assert_less(
         tf.shape(source)[1],
         slots,
-        "source_tokens must have at most as many slots as alignments weigh: S' <= S.",
+        "source_tokens must not have more slots than alignments: S' <= S.",
     )
     source = tf.pad(source, [[0, 0], [0, slots - tf.shape(source)[1]]])
     wordless = tf.reduce_any(source[..., None] == SPECIAL_TOKENS[:UNKNOWN], axis=-1)  # [B, S + 1]

@@ -1,4 +1,4 @@
-"""What every tokenizer does alike: cut an answer out of ids, show tokens, save itself."""
+"""The base class of tokenizers: decode ids, show tokens, save."""
 
 import json
 import os
@@ -23,17 +23,17 @@ from keras_attention.text.vocabulary import (
 
 
 class Tokenizer(tf.Module):
-    """Strings to ids and back. Abstract: a kind says how one token is found, named and spelled.
+    """Strings to ids and back. Abstract: subclasses define how a token is found and decoded.
 
     Args:
-        content: what `save` writes into the vocabulary file.
+        content: the content of the vocabulary file that `save` writes.
         token_lengths: of the tokens that are not special.
 
     Attributes:
-        vocab_size: V, the four special ids included.
-        token_lengths: int32 [V], how many code points a token adds to the decoded string whatever
-            its neighbours are, or -1 where that cannot be promised. What a string made only of
-            promised tokens decodes to is as long as their sum.
+        vocab_size: V, including the four special ids.
+        token_lengths: int32 [V], how many code points a token adds to the decoded string,
+            independent of its neighbours, or -1 if that varies. A string of tokens with known
+            lengths decodes to the sum of their lengths.
     """
 
     KIND: str  # in tokenizer.json
@@ -53,7 +53,7 @@ class Tokenizer(tf.Module):
         """String [B] -> ids, int32 ragged [B, None], without START and END.
 
         Lone surrogates of a Python string count as U+FFFD, as in `train`. Raises ValueError for
-        what is no text.
+        values that are not text.
         """
         return self._encode(as_strings(text))
 
@@ -63,8 +63,8 @@ class Tokenizer(tf.Module):
     def decode(self, ids: tf.Tensor) -> tf.Tensor:
         """Ids [B, T] or [B, K, T], dense or ragged -> string [B] or [B, K].
 
-        From the first END on nothing counts, PAD and START count nowhere. An id that is not in
-        0 .. V - 1 is read as UNKNOWN. Raises ValueError for what is no row of ids.
+        Everything from the first END on is ignored, and so are PAD and START. An id that is not in
+        0 .. V - 1 is read as UNKNOWN. Raises ValueError unless ids are rows of ids.
         """
         ids = as_ids(ids, pad_id=PAD)
         if ids.shape.rank == 0:
@@ -78,7 +78,7 @@ class Tokenizer(tf.Module):
         return tf.reshape(self._spell(spelled), shape[:-1])
 
     def tokens(self, ids: tf.Tensor) -> tf.Tensor:
-        """The piece behind each id, same shape, dense or ragged: the labels of a heat map's axes.
+        """The text of each id, same shape, dense or ragged: labels for the axes of a heat map.
 
         PAD is "", START "<s>", END "</s>"; UNKNOWN and ids not in 0 .. V - 1 are "<unk>".
         """
@@ -89,8 +89,8 @@ class Tokenizer(tf.Module):
     def save(self, directory: str) -> None:
         """Write the vocabulary and `tokenizer.json` into `directory`, for `load`.
 
-        Each file appears whole or not at all; the .json, which comes last, holds the hash of the
-        vocabulary, so that a mixture of two saves is noticed.
+        Each file is written atomically; the .json, which is last, contains the hash of the
+        vocabulary, so that a mixture of two saves is detected.
         """
         os.makedirs(directory, exist_ok=True)
         about = {"version": VERSION, "kind": self.KIND, "sha256": sha256(self._content)}
@@ -104,13 +104,13 @@ class Tokenizer(tf.Module):
         return tf.reshape(tf.where(flat > UNKNOWN, self._pieces(flat), special), tf.shape(ids))
 
     def _inside(self, ids):
-        # Not left to the lookups: for some of them an id outside is a crash of the process.
+        # Not left to the lookups: some of them crash the process for ids out of range.
         ids = as_ids(ids)  # of at least 32 bits, or V may not fit
         inside = (ids >= 0) & (ids < self.vocab_size)
         return tf.cast(tf.where(inside, ids, UNKNOWN), tf.int32)
 
     def _pieces(self, ids):
-        """Ids [N] in 0 .. V - 1 -> string [N]; what a special id gives does not matter."""
+        """Ids [N] in 0 .. V - 1 -> string [N]; the result for special ids is not used."""
         raise NotImplementedError
 
     def _spell(self, ids):
@@ -119,22 +119,22 @@ class Tokenizer(tf.Module):
 
 
 class FileTokenizer(Tokenizer):
-    """A tokenizer that is made from its vocabulary file alone.
+    """A tokenizer that is made from its vocabulary file.
 
-    It is a value: it holds the content of the file, not the path. Copies, pickles, forked processes
-    and SavedModels have it, whatever becomes of the file.
+    It holds the content of the file, not the path. Copies, pickles, forked processes and
+    SavedModels contain it, even if the file changes or is deleted.
     """
 
     def __init__(self, vocabulary_file: str):
         self._read(read(vocabulary_file), vocabulary_file)
 
     def _read(self, content: bytes, file: str):
-        """Make what a kind needs of the content of its file, which errors name."""
+        """Make the lookups from the content of the vocabulary; errors name the file."""
         tf.Module.__init__(self)  # before the lookups are set
         super().__init__(content, self._parse(content, file))
 
     def _parse(self, content: bytes, file: str) -> Iterable[int]:
-        """Make the lookups of the kind; the `token_lengths` of the tokens that are not special."""
+        """Make the lookups; return the `token_lengths` of the tokens that are not special."""
         raise NotImplementedError
 
     def __reduce__(self):
@@ -142,7 +142,7 @@ class FileTokenizer(Tokenizer):
 
     @classmethod
     def _of_content(cls, content: bytes):
-        """The tokenizer of a vocabulary that stands in no file."""
+        """The tokenizer of a vocabulary that is not in a file."""
         tokenizer = cls.__new__(cls)
         tokenizer._read(content, f"The {cls.KIND} vocabulary")
         return tokenizer

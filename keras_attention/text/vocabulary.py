@@ -1,4 +1,4 @@
-"""Vocabularies: the special ids, what of a corpus gets an id, and the files that hold it."""
+"""Vocabularies: special ids, which tokens get an id, and the files that store them."""
 
 import hashlib
 import json
@@ -11,16 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 PAD, START, END, UNKNOWN = range(4)
-SPECIAL_TOKENS = ("", "<s>", "</s>", "<unk>")  # how `Tokenizer.tokens` shows them, by id
+SPECIAL_TOKENS = ("", "<s>", "</s>", "<unk>")  # by id, as `Tokenizer.tokens` shows them
 VERSION = 1  # of the format of a saved directory
 
 
 def clean(lines: Iterable[str]) -> Iterator[str]:
-    """The corpus as UTF-8 can hold it: a lone surrogate is U+FFFD, as invalid bytes are."""
+    """The corpus as valid UTF-8: a lone surrogate is replaced by U+FFFD, like invalid bytes."""
     if isinstance(lines, (str, bytes)):
         raise TypeError(
             f"lines must be an iterable of str. Received one {type(lines).__name__}: it would be "
-            "read letter by letter; wrap it in a list."
+            "read character by character; wrap it in a list."
         )
     for line in lines:
         if not isinstance(line, str):
@@ -29,14 +29,14 @@ def clean(lines: Iterable[str]) -> Iterator[str]:
 
 
 def without_surrogates(text: str) -> str:
-    """Each lone surrogate as U+FFFD; pairs as the character that they are."""
+    """Replace lone surrogates by U+FFFD, and pairs by the character that they encode."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def as_strings(text: Any) -> tf.Tensor:
     """Text as a string tensor: a tensor, or Python strings or bytes in lists of one shape.
 
-    Raises ValueError for what is no text.
+    Raises ValueError for values that are not text.
     """
     if not (tf.is_tensor(text) or isinstance(text, tf.RaggedTensor)):
         try:
@@ -58,13 +58,13 @@ def _cleaned(text):
 
 
 def _listed(text):
-    """NumPy arrays as lists; no text at all is a string tensor, too, and not one of floats."""
+    """NumPy arrays as lists; an empty list is a string tensor, not one of floats."""
     text = text.tolist() if isinstance(text, (np.ndarray, np.generic)) else text
     return tf.constant([], tf.string) if isinstance(text, (list, tuple)) and not text else text
 
 
 def ranked(counts: Counter, vocab_size: int | None, min_count: int) -> list[str]:
-    """The tokens that get an id, the commonest first, equals in code point order."""
+    """The tokens that get an id, most frequent first, ties in code point order."""
     if vocab_size is not None and vocab_size <= len(SPECIAL_TOKENS):
         raise ValueError(
             f"vocab_size counts the {len(SPECIAL_TOKENS)} special ids too and must be larger. "
@@ -83,7 +83,7 @@ def ranked(counts: Counter, vocab_size: int | None, min_count: int) -> list[str]
 def tables(tokens: Any, unknown_id: int, unknown_token: Any) -> tuple:
     """Two lookups: from N tokens, int64 or strings, to ids, and from ids to tokens.
 
-    Ids count from the first that is not special, int64. A SavedModel holds the tokens themselves.
+    Ids start at the first that is not special, int64. A SavedModel contains the tokens themselves.
     """
     tokens = tf.convert_to_tensor(tokens)
     ids = tf.range(tokens.shape[0], dtype=tf.int64) + len(SPECIAL_TOKENS)
@@ -93,10 +93,11 @@ def tables(tokens: Any, unknown_id: int, unknown_token: Any) -> tuple:
 
 
 class _Rows(tf.lookup.KeyValueTensorInitializer):
-    """Rows of a table whose name is the hash of its rows.
+    """Rows of a table whose name is their hash.
 
-    TensorFlow shares the tables of one name in a process, and writes the name into a SavedModel:
-    so equal tables may be shared, others never are, and no path and no chance is in the file.
+    TensorFlow shares tables of the same name in a process, and writes the name into a SavedModel.
+    With a hash, equal tables may be shared, others never are, and the file has no path or random
+    name.
     """
 
     def __init__(self, keys: tf.Tensor, values: tf.Tensor):
@@ -110,9 +111,9 @@ class _Rows(tf.lookup.KeyValueTensorInitializer):
 
 
 def saved_file(directory: str, files: dict[str, str]) -> tuple[str, str]:
-    """(kind, vocabulary file) of a saved directory, once it is known to be whole.
+    """(kind, vocabulary file) of a saved directory, after checking that it is complete.
 
-    `files` is the vocabulary's file name by kind.
+    `files` is the name of the vocabulary file by kind.
     """
     about_file = os.path.join(directory, "tokenizer.json")
     remedy = "Save the tokenizer again."
@@ -128,15 +129,15 @@ def saved_file(directory: str, files: dict[str, str]) -> tuple[str, str]:
             f"{about_file} must have version {VERSION}. Received: {version!r}. Read it with the "
             "release that wrote it, or train again."
         )
-    if kind not in sorted(files):  # a list, as the kind may be anything
+    if kind not in sorted(files):  # a list, because kind may be unhashable
         raise ValueError(
             f"kind in {about_file} must be one of {sorted(files)}. Received: {kind!r}."
         )
     file = os.path.join(directory, files[kind])
     if sha256(read(file)) != expected:
         raise ValueError(
-            f"{file} is not the file that {about_file} was written with: half-written, edited, or "
-            f"of another save. {remedy}"
+            f"{file} does not match {about_file}: it is half-written, edited, or of another save. "
+            f"{remedy}"
         )
     return kind, file
 

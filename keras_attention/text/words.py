@@ -15,17 +15,17 @@ from keras_attention.text.vocabulary import SPECIAL_TOKENS, UNKNOWN, clean, rank
 class Words(FileTokenizer):
     """One id per word, punctuation mark or CJK character, as `split` finds them; for small corpora.
 
-    What is folded, and does not come back: upper case, runs of white space and whatever spacing
-    `join` does not restore. A word outside the vocabulary is UNKNOWN and decodes to "<unk>", which
-    no text can spell: `replace_unknown` puts a source word there. `token_lengths` is known for CJK
-    characters and the punctuation among them (1, plus their combining marks), as these are joined
-    without spaces. Core TensorFlow ops only: a SavedModel that holds one loads anywhere.
+    What decoding does not restore: upper case, runs of white space and spaces that `join` sets
+    differently. A word outside of the vocabulary is UNKNOWN and decodes to "<unk>", which no text
+    is split into: `replace_unknown` replaces it by a source word. `token_lengths` is known for CJK
+    characters and the punctuation among them (1, plus their combining marks), because these are
+    joined without spaces. It uses core TensorFlow ops only, so its SavedModels load anywhere.
 
     Args:
-        vocabulary_file: UTF-8, one word a line; line n (from 0) is id n + 4. Read once, now.
+        vocabulary_file: UTF-8, one word per line; line n (from 0) is id n + 4. Read once.
 
     Raises:
-        ValueError: the file is missing, or a line is not what `split` and lower-casing make of it.
+        ValueError: the file is missing, or a line changes by `split` and lower-casing.
 
     >>> words = Words.train(["The cat sat.", "the dog!"])
     >>> words.encode(["The  bird sat."]).to_list()
@@ -51,11 +51,11 @@ class Words(FileTokenizer):
     def train(
         cls, lines: Iterable[str], vocab_size: int | None = None, min_count: int = 1
     ) -> "Words":
-        """The words of `lines` seen at least `min_count` times; the commonest, if too many.
+        """The words of `lines` seen at least `min_count` times; if too many, the most frequent.
 
-        Equally common ones come in code point order.
+        Words of equal frequency are in code point order.
         """
-        # Counted by the very ops that encode: another splitter would disagree somewhere.
+        # Counted by the ops that encode: another splitter would differ in some cases.
         counts, lines = Counter(), clean(lines)
         while chunk := list(islice(lines, 1024)):
             counts.update(_fold(chunk).flat_values.numpy().tolist())
@@ -76,7 +76,7 @@ class Words(FileTokenizer):
 
 
 def _fold(text):
-    # Lower-cased after the split, where no NUL is left: tf.strings.lower drops what follows one.
+    # Lower-cased after the split, which removes NULs: tf.strings.lower drops what follows one.
     return tf.ragged.map_flat_values(tf.strings.lower, split(text), encoding="utf-8")
 
 
@@ -86,11 +86,11 @@ def _parse(content: bytes, file: str) -> list[str]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} must be UTF-8: {error}") from error
     if len(words) < 2 or words.pop() != "" or len(set(words)) != len(words):
-        raise ValueError(f"{file} must hold one word a line, each once, every line ended.")
+        raise ValueError(f"{file} must hold one word per line, each once, every line ended.")
     for word, folded in zip(words, _fold(words).to_list(), strict=True):
         if folded != [word.encode()]:
             raise ValueError(
-                f"{file} holds {word!r}, which no text is ever split into: {folded} comes of it. "
+                f"{file} holds {word!r}, which no text is split into: it becomes {folded}. "
                 "The special ids are implied; words are lower-cased and hold no spaces."
             )
     return words

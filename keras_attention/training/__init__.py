@@ -1,4 +1,4 @@
-"""What a training run needs beside its model; knows arrays and any Keras model."""
+"""Tools for training: clipping, checkpoints, averaging, metrics, for any Keras model."""
 
 from keras_attention.training.averaging import average_checkpoints, average_weights
 from keras_attention.training.checkpoint import TrainingCheckpoint

@@ -1,4 +1,4 @@
-"""Averages of saved weights: the mean of a run's last few checkpoints beats the last one.
+"""Averages of saved weights: the mean of the last checkpoints is better than the last one.
 
 Vaswani et al. (2017), section 6.1, average the last 5 to 20.
 """
@@ -23,9 +23,9 @@ def average_weights(paths: Iterable[Path]) -> dict[str, np.ndarray]:
         paths: files that `model.save_weights` wrote, of models with the same layers.
 
     Returns:
-        Each weight by its place in the file ("layers/dense/vars/0"), in the dtype it was saved
-        in; float weights are averaged in at least float32, others are those of the last file.
-        The state of optimizers and metrics is left out: a mean of it has no meaning.
+        Each weight by its path in the file ("layers/dense/vars/0"), in the dtype it was saved in;
+        float weights are averaged in at least float32, others are those of the last file. The state
+        of optimizers and metrics is left out, because its mean has no meaning.
 
     Raises:
         ValueError: no paths, a file that cannot be read, files with different weights, or
@@ -45,20 +45,20 @@ def average_weights(paths: Iterable[Path]) -> dict[str, np.ndarray]:
 
 
 def average_checkpoints(model: keras.Model, paths: Iterable[Path]) -> None:
-    """Give `model` the mean of the weights in several files.
+    """Set the weights of `model` to the mean of several files.
 
     Args:
         model: any built model.
         paths: `.weights.h5` or `.keras` files of models with the same layers.
 
     Float variables are averaged in at least float32. Others (counters) come from the last file;
-    what no file holds (the state of seed generators) stays as it is. Optimizers, those of models
-    inside `model` too, are untouched.
+    variables that no file holds (the state of seed generators) are unchanged, and so are
+    optimizers, also those of models inside `model`.
 
     Raises:
         ValueError: no paths, an unbuilt model, a file that cannot be read or does not fit (one
-            that holds more than the model does among them), or quantized layers (8-bit integers)
-            that differ; the model is then as it was.
+            that holds more weights than the model), or quantized layers (8-bit integers) that
+            differ; the model is then unchanged.
 
     >>> import tempfile
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -83,7 +83,7 @@ def average_checkpoints(model: keras.Model, paths: Iterable[Path]) -> None:
         try:
             mean = _mean(paths, lambda path: _loaded(model, path, names))
         finally:
-            model.load_weights(own)  # for the optimizers of models inside, which files may hold
+            model.load_weights(own)  # restore the optimizers of models inside, if files have them
             for variable, value in before:
                 variable.assign(value)
     for variable, value in zip(model.variables, mean.values(), strict=True):
@@ -104,20 +104,20 @@ def _loaded(model, path, own_names):
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"Cannot load {path} into the model {model.name!r}: {error}\n"
-            "Give `.weights.h5` or `.keras` files of models with the same layers."
+            "Pass `.weights.h5` or `.keras` files of models with the same layers."
         ) from error
     if names is not None and len(names) != len(own_names):
         others = sorted(set(names) ^ set(own_names))
         raise ValueError(
             f"{path} does not fit the model {model.name!r}: expected {len(own_names)} weights. "
-            f"Received: {len(names)}; only one of both has {', '.join(others[:8])}. Give files of "
+            f"Received: {len(names)}; only one of both has {', '.join(others[:8])}. Pass files of "
             "models with the same layers."
         )
     return {f"{v.path}#{place}": v.numpy() for place, v in enumerate(model.variables)}
 
 
 def _names(path):
-    """Of the weights in a `.weights.h5` or `.keras` file; None for other files."""
+    """The names of the weights in a `.weights.h5` or `.keras` file; None for other files."""
     path = os.fspath(path)
     if path.endswith(".keras"):
         with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file:
@@ -135,9 +135,9 @@ def _names_in(file):
 
 
 def _is_weight(name, node):
-    """Not of the state of an optimizer or a metric, at whatever depth.
+    """Whether it is not part of the state of an optimizer or a metric.
 
-    A layer whose class has such a name lies below `layers`.
+    A layer whose class has such a name is below `layers`.
     """
     parts = name.split("/")
     state = any(
@@ -152,7 +152,7 @@ def _read(path):
 
     def keep(name, node):
         if _is_weight(name, node):
-            bfloat16 = node.attrs.get("dtype") == "bfloat16"  # HDF5 has no such type
+            bfloat16 = node.attrs.get("dtype") == "bfloat16"  # which HDF5 does not have
             weights[name] = np.array(node, tf.bfloat16.as_numpy_dtype if bfloat16 else node.dtype)
 
     try:
@@ -164,7 +164,7 @@ def _read(path):
 
 
 def _mean(paths, read: Callable[[Path], dict]):
-    """One file in memory at a time; the sum is in at least float32."""
+    """The mean, with one file in memory at a time, summed in at least float32."""
     first = read(paths[0])
     total = {name: _widened(value) for name, value in first.items()}
     for path in paths[1:]:
@@ -192,7 +192,7 @@ def _check_same(first, first_path, other, other_path):
 
 
 def _check_quantized(first, first_path, other, other_path):
-    """8-bit integers, and the scales beside them, have no mean."""
+    """Raise for 8-bit integers that differ: they and their scales have no mean."""
     quantized = {_layer_of(name) for name, x in first.items() if x.dtype in (np.int8, np.uint8)}
     for name, value in first.items():
         if _layer_of(name) in quantized and not np.array_equal(value, other[name]):
@@ -204,7 +204,7 @@ def _check_quantized(first, first_path, other, other_path):
 
 
 def _layer_of(name):
-    """Both kinds of names: "layers/dense/vars/0" of a file, "model/dense/kernel#0" of a model."""
+    """The layer of a name in a file, "layers/dense/vars/0", or a model, "model/dense/kernel#0"."""
     return name.rsplit("/vars/" if "/vars/" in name else "/", 1)[0]
 
 

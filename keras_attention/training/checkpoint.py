@@ -1,4 +1,4 @@
-"""Exact resume: the whole state of a run, written as one thing, checked before it is believed."""
+"""Exact resume: the whole state of a run in one file, verified before it is used."""
 
 import errno
 import itertools
@@ -18,25 +18,25 @@ _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCE
 
 
 class TrainingCheckpoint:
-    """Saves and restores all that the next training step depends on.
+    """Saves and restores everything that the next training step depends on.
 
-    That is every variable of the model, with the state of its seed generators, every variable of
+    This is every variable of the model, with the state of its seed generators, every variable of
     the optimizer, and a `progress` dict of the caller (the epoch, the batch within it, ...). They
-    lie in one `tf.train.Checkpoint`, so they cannot disagree. Together with a data order that is
-    a pure function of the progress, a restored run repeats the uninterrupted one bit for bit.
+    are in one `tf.train.Checkpoint`, so they always match. If the order of the data depends on the
+    progress only, a restored run repeats the uninterrupted one bit for bit.
 
-    It also remembers whose they are: the names of the variables (but not how Keras numbers layers
-    in a process) and the classes of the optimizer.
+    It also stores the names of the variables (without Keras' numbers of layers in a process) and
+    the classes of the optimizer, to recognise another model.
 
-    Each save is a folder `checkpoint-000001`, ... of `directory`, which takes its name only when
-    it is complete: a run killed while saving leaves the earlier ones as they were. One run at a
-    time may save to a directory; of several workers, the chief saves and all restore.
+    Each save is a folder `checkpoint-000001`, ... of `directory`, which gets its name only when it
+    is complete: a run killed while saving leaves the earlier ones intact. One run at a time may
+    save to a directory; of several workers, the chief saves and all restore.
 
     Args:
-        directory: where the checkpoints go; made when first needed.
+        directory: for the checkpoints; created when first needed.
         model: a built model.
-        optimizer: its optimizer (`model.optimizer` after `compile`); built here if need be.
-        max_to_keep: how many checkpoints stay, the newest. With 2, one may be damaged.
+        optimizer: its optimizer (`model.optimizer` after `compile`); built here if necessary.
+        max_to_keep: how many of the newest checkpoints to keep. With 2, one may be damaged.
 
     Raises:
         ValueError: the model is not built, or max_to_keep < 1.
@@ -73,7 +73,7 @@ class TrainingCheckpoint:
         self._owner = tf.Variable("{}", dtype=tf.string, trainable=False)
         state = {part: [v.value for v in owned] for part, owned in self._variables.items()}
         self._checkpoint = tf.train.Checkpoint(progress=self._progress, owner=self._owner, **state)
-        # Checkpoints of version 0.1.0 do not say whose they are.
+        # Checkpoints of version 0.1.0 do not contain the names.
         self._ownerless = tf.train.Checkpoint(progress=self._progress, **state)
         self._damaged = set()
 
@@ -81,7 +81,7 @@ class TrainingCheckpoint:
         """Write a new checkpoint and return its folder; then delete those past `max_to_keep`.
 
         Args:
-            progress: what JSON can hold; tuples come back as lists, keys as strings.
+            progress: values for JSON; tuples are restored as lists, keys as strings.
 
         Raises:
             ValueError: `progress` is not JSON.
@@ -118,8 +118,8 @@ class TrainingCheckpoint:
     def restore(self) -> dict | None:
         """Load the newest good checkpoint into the variables and return its progress.
 
-        Returns None, and changes nothing, when there is no checkpoint. Every byte is checked
-        before any variable changes; a damaged checkpoint is passed over with a warning.
+        Returns None, and changes nothing, if there is no checkpoint. Every byte is checked before
+        any variable changes; a damaged checkpoint is skipped with a warning.
 
         Raises:
             ValueError: no checkpoint is good, or it belongs to another model or optimizer: other
@@ -143,8 +143,8 @@ class TrainingCheckpoint:
             return json.loads(self._progress.numpy())
         if faults:
             raise ValueError(
-                f"No checkpoint in {self._directory} can be read: {_listed(faults)}. Put back a "
-                "copy of one, or delete these folders to start anew."
+                f"No checkpoint in {self._directory} can be read: {_listed(faults)}. Restore a "
+                "copy of one, or delete these folders to start again."
             )
         return None
 
@@ -163,7 +163,7 @@ class TrainingCheckpoint:
         return self._directory / f"checkpoint-{number:06d}"
 
     def _delete_old(self):
-        """Damaged ones do not count among those kept, or a good one would have to go."""
+        """Delete old ones; damaged ones are not counted, or a good one would be deleted."""
         good = [folder for folder in self._folders() if folder not in self._damaged]
         for folder in self._damaged | set(good[: -self._max_to_keep]):
             shutil.rmtree(folder, ignore_errors=True)
@@ -201,7 +201,7 @@ class TrainingCheckpoint:
         for part, separator in (("model", "/"), ("optimizer", "_")):
             for names in zip(now[part], saved[part]):
                 expected, received = (name.split(separator) for name in names)
-                least = min(len(expected), len(received))  # one may lack the names of outer layers
+                least = min(len(expected), len(received))  # one may lack names of outer layers
                 if expected[-least:] != received[-least:]:
                     raise ValueError(_belongs_to_another(folder, part, *names))
 
@@ -214,7 +214,7 @@ def _belongs_to_another(folder, part, expected, received):
 
 
 def _kind(optimizer):
-    """Its class, with those of the optimizers inside: "ClipByGlobalNorm(Adam)"."""
+    """The class, with those of inner optimizers: "ClipByGlobalNorm(Adam)"."""
     inner = getattr(optimizer, "inner_optimizer", None)
     parts = [inner] if inner is not None else getattr(optimizer, "optimizers", [])
     inside = ", ".join(_kind(part) for part in parts)
@@ -222,7 +222,7 @@ def _kind(optimizer):
 
 
 def _layer_names(paths):
-    """The paths, with Keras' numbers of layers as if no other layer had been made before.
+    """The paths, with Keras' numbers of layers as if no other layer had been created before.
 
     >>> _layer_names(["dense_7/kernel", "dense_8/kernel"])
     ['dense/kernel', 'dense_1/kernel']
@@ -245,7 +245,7 @@ def _numbered(name):
 
 
 def _slot_names(paths):
-    """What an optimizer keeps of each variable, without numbers.
+    """The slots of an optimizer for each variable, without numbers.
 
     >>> _slot_names(["adam_2/dense_7_kernel_momentum"])
     ['dense_kernel_momentum']
@@ -254,7 +254,7 @@ def _slot_names(paths):
 
 
 def _read_all(folder):
-    """Shape and dtype of every tensor, and the owner; reading each one checks its checksum."""
+    """Shape and dtype of every tensor, and the owner; reading a tensor verifies its checksum."""
     reader = tf.train.load_checkpoint(str(folder / "state"))
     dtypes = reader.get_variable_to_dtype_map()
     shapes = reader.get_variable_to_shape_map()
@@ -270,13 +270,13 @@ def _listed(faults):
 
 
 def _flush(path):
-    """On the disk, not only in its cache, before the name says so; where this can be asked."""
+    """Write it to the disk, not only to its cache, before the rename, if that is possible."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-    except OSError as error:  # of directories some network file systems, and Windows, refuse it
+    except OSError as error:  # some network file systems, and Windows, refuse it for directories
         if error.errno not in _NO_FLUSH:
             raise

@@ -9,7 +9,7 @@ Gradient = tf.Tensor | tf.IndexedSlices | None
 
 
 def global_norm(gradients: Sequence[Gradient]) -> tf.Tensor:
-    """The norm of all gradients seen as one vector: sqrt(sum_i ||g_i||^2).
+    """The norm of all gradients as one vector: sqrt(sum_i ||g_i||^2).
 
     Rows of a `tf.IndexedSlices` (the gradient of an embedding) that share an index are added
     first, so the norm is that of the dense gradient; `tf.linalg.global_norm` skips that step.
@@ -29,19 +29,19 @@ def global_norm(gradients: Sequence[Gradient]) -> tf.Tensor:
 def clip_by_global_norm(
     gradients: Sequence[Gradient], norm: float
 ) -> tuple[list[Gradient], tf.Tensor]:
-    """Shrink all gradients together so that their global norm is at most `norm`.
+    """Scale all gradients together so that their global norm is at most `norm`.
 
     g_i <- g_i * norm / max(global_norm, norm)   (Pascanu et al., 2013, algorithm 1)
 
-    As `tf.clip_by_global_norm` on dense gradients; on sparse ones the norm is the true one.
+    Like `tf.clip_by_global_norm` for dense gradients; for sparse ones the norm is the true one.
 
     Args:
-        gradients: tensors, `tf.IndexedSlices` (come back with distinct indices), or None (kept).
+        gradients: tensors, `tf.IndexedSlices` (returned with distinct indices), or None (kept).
         norm: the limit, > 0.
 
     Returns:
         The clipped gradients, each in its own dtype, and the global norm before clipping.
-        When that norm is NaN or infinite every gradient is NaN, so the failure cannot hide.
+        If that norm is NaN or infinite every gradient is NaN, so that the failure is visible.
 
     Raises:
         ValueError: `norm` is not a positive finite number.
@@ -62,14 +62,14 @@ def clip_by_global_norm(
 
 
 def checked(norm: float) -> float:
-    """`norm`, if it can be a limit."""
+    """`norm`, if it is a valid limit."""
     if not (0 < norm < math.inf):
         raise ValueError(f"norm must be positive and finite. Received: norm={norm}.")
     return float(norm)
 
 
 def _summed(gradient):
-    """In at least float32, and with the rows of one index added up."""
+    """The gradient in at least float32, with the rows of each index added up."""
     if gradient is None:
         return None
     wide = tf.float64 if gradient.dtype == tf.float64 else tf.float32

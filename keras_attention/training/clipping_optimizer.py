@@ -1,4 +1,4 @@
-"""An optimizer around an optimizer: clipping that is the same on one device and on many."""
+"""An optimizer wrapper: clipping with the same result on one device and on many."""
 
 import copy
 
@@ -26,12 +26,12 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
     each replica before the sum. Here the gradients are summed over the replicas first, so
     training on n devices equals training on one.
 
-    It owns no state: whatever else is asked of it (`variables`, `learning_rate`, `use_ema`, the
-    `optimizers` of a `keras.optimizers.MultiOptimizer`, ...) is asked of, and set on, `optimizer`,
-    so Keras' callbacks find in it what they would find there. Variables that Keras overwrites with
-    their gradient (the scales of float8 training) get theirs as it is, and it has no part in the
-    norm. For float16, keep it inside: `LossScaleOptimizer(ClipByGlobalNorm(Adam()))`, which is
-    also what `model.compile` makes of it under a mixed_float16 policy.
+    It has no state: all other attributes (`variables`, `learning_rate`, `use_ema`, the `optimizers`
+    of a `keras.optimizers.MultiOptimizer`, ...) are read from and set on `optimizer`, so Keras'
+    callbacks work as with it. Variables that Keras overwrites with their gradient (the scales of
+    float8 training) are not clipped, and not part of the norm. For float16, put it inside:
+    `LossScaleOptimizer(ClipByGlobalNorm(Adam()))`, which `model.compile` also creates under a
+    mixed_float16 policy.
 
     Args:
         optimizer: a `keras.optimizers.Optimizer` without clipping, gradient accumulation or
@@ -53,7 +53,7 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         super().__init__(learning_rate=0.0, name=name)
         self.norm = checked(norm)
         inner = _without_own_rules(keras.optimizers.get(optimizer))
-        # What Keras' constructor keeps for an optimizer with a state is looked for in `inner`.
+        # Attributes that Keras' constructor sets on an optimizer with state are read from `inner`.
         for attribute in set(vars(self)) & set(vars(inner)) - _OWN:
             if not attribute.startswith("_self_"):  # TensorFlow's own tracking
                 delattr(self, attribute)
@@ -61,13 +61,13 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         self.built = inner.built
 
     def __getattr__(self, name):
-        """What this class lacks is that of the optimizer inside."""
+        """Attributes that this class lacks are those of the inner optimizer."""
         if name == "inner_optimizer" or name.startswith(("__", "_self_")):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.inner_optimizer, name)
 
     def __setattr__(self, name, value):
-        """What the optimizer inside has and this class lacks is set there."""
+        """Attributes of the inner optimizer that this class lacks are set there."""
         inner = vars(self).get("inner_optimizer")
         if inner is None or name in _OWN or name.startswith("_") or hasattr(type(self), name):
             super().__setattr__(name, value)
@@ -87,7 +87,7 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         return self.iterations
 
     def apply(self, grads, trainable_variables=None):
-        """Clip `grads`, summed over the replicas when there are several, and apply them."""
+        """Clip `grads`, summed over the replicas if there are several, and apply them."""
         grads = list(grads)
         if not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
@@ -126,7 +126,7 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         self.inner_optimizer.finalize_variable_values(var_list)
 
     def save_own_variables(self, store):
-        """Nothing: Keras also visits `inner_optimizer`, which saves the state once."""
+        """Nothing: Keras also visits `inner_optimizer`, which saves the state."""
 
     def load_own_variables(self, store):
         """Nothing, as in `save_own_variables`."""
@@ -137,24 +137,24 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        # A copy: Keras writes into a configuration that it makes an optimizer of.
+        # A copy: Keras modifies the configuration of an optimizer that it creates.
         inner = copy.deepcopy(config["optimizer"])
         optimizer = keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
         return cls(**{**config, "optimizer": optimizer})
 
 
 def _is_a_value(variable):
-    """Keras assigns the gradient of this variable to it instead of descending (float8)."""
+    """Whether Keras assigns the gradient to this variable instead of descending (float8)."""
     return getattr(variable, "overwrite_with_gradient", False)
 
 
 def _clipped_over_replicas(gradients, norm):
-    """What each replica hands to an optimizer that will sum over the replicas once more."""
+    """The gradients of each replica for an optimizer that sums over the replicas again."""
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync if context else 1
     if replicas == 1:
         return clip_by_global_norm(gradients, norm)[0]
-    # Dense: the optimizer's own sum would otherwise repeat each row once per replica.
+    # Dense, because the optimizer's own sum would repeat each sparse row once per replica.
     dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     if not dense:
         return gradients
@@ -163,11 +163,11 @@ def _clipped_over_replicas(gradients, norm):
 
 
 def _without_own_rules(optimizer):
-    """Refuse what would clip twice, clip each small batch, or clip scaled gradients."""
+    """Reject optimizers that would clip twice, clip each small batch, or clip scaled gradients."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
             "ClipByGlobalNorm would clip scaled gradients. Received: a LossScaleOptimizer. "
-            "Turn them around: LossScaleOptimizer(ClipByGlobalNorm(optimizer, norm))."
+            "Reverse the order: LossScaleOptimizer(ClipByGlobalNorm(optimizer, norm))."
         )
     if isinstance(optimizer, ClipByGlobalNorm):
         raise ValueError(_no_rule("norm", optimizer.norm))

@@ -16,16 +16,16 @@ def read_embeddings(
     """The vectors of `words`, one row each, from a file that may be far larger than memory.
 
     A line is `word x_1 ... x_D`, separated by single spaces; a first line `N D` is a header, after
-    which N lines follow; a byte order mark is passed over. A word may hold spaces (the last D
-    fields are the vector); of a repeated word the first counts. Words that the file lacks get
-    normal values with the standard deviation of the found ones (1/sqrt(D) where they have none),
-    so that they start at the same scale.
+    which N lines follow; a byte order mark is skipped. A word may contain spaces (the last D fields
+    are the vector); of a repeated word the first counts. Words that are not in the file get normal
+    values with the standard deviation of the found ones (1/sqrt(D) if there is none), so that they
+    start at the same scale.
 
     Args:
-        path: UTF-8 text, plain or compressed by gzip or bzip2 (as its name in `.gz` or `.bz2`, or
-            else its first bytes say). Read once, line by line, and only until every word is found.
-        words: the V words wanted, in the order of the rows; str, or bytes of UTF-8.
-        width: D, when known; otherwise taken from the header or the first line.
+        path: UTF-8 text, plain or compressed by gzip or bzip2 (according to the name in `.gz` or
+            `.bz2`, or else to its first bytes). Read once, line by line, until all words are found.
+        words: the V requested words, in the order of the rows; str, or bytes of UTF-8.
+        width: D, if known; otherwise taken from the header or the first line.
         seed: of the values for missing words.
 
     Returns:
@@ -126,7 +126,7 @@ def _agreed_width(header, width, path):
 def _split(fields, width, path, number):
     """The word, and the last `width` fields."""
     pieces = fields[:-width]
-    # A word may end in a space and a number, but a vector that is too long is far likelier.
+    # A word may end in a space and a number, but a vector that is too long is much more likely.
     if not pieces or (len(pieces) > 1 and _is_number(pieces[-1])):
         raise ValueError(
             f"{path}, line {number}: expected a word and {width} numbers. Received: "
@@ -161,7 +161,7 @@ def _vector(values, path, number):
 def _filled(rows, vectors, width, seed):
     found = np.array([word in vectors for word in rows], bool)
     known = np.array(list(vectors.values()), np.float32)
-    scale = (known.std() if len(known) else 0.0) or width**-0.5  # one number alone does not vary
+    scale = (known.std() if len(known) else 0.0) or width**-0.5  # one number has no deviation
     random = np.random.default_rng(seed)
     matrix = random.normal(0.0, scale, [len(rows), width]).astype(np.float32)
     for word, vector in vectors.items():

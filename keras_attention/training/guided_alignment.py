@@ -1,7 +1,7 @@
-"""Guided alignment: attention pulled to alignments that are known (Chen et al., 2016).
+"""Guided alignment: train attention towards known alignments (Chen et al., 2016).
 
-What an aligner of words, or the task itself, says of which source step each target step comes from
-is one more target beside the tokens:
+The source step of each target step, from a word aligner or from the task itself, is a second target
+beside the tokens:
 
     model = Transformer(vocab_size, ..., alignment_head=0)      # or RNNSeq2Seq(vocab_size, ...)
     guided = WithAlignments(model)
@@ -14,7 +14,7 @@ is one more target beside the tokens:
                sample_weight={"logits": weights, "alignments": weights})
     model.generate(source)
 
-Both train the same weights: `model` is what is kept.
+Both train the same weights; `model` is the one to save.
 """
 
 import copy
@@ -27,7 +27,7 @@ from keras_attention.functional.dtypes import widen
 from keras_attention.functional.shapes import check_same_sizes, check_shapes
 from keras_attention.training.token_means import token_mean, token_weights
 
-# log of less than this is not taken: what is looked at with a weight of 0 gets a finite loss.
+# The minimum of the log's argument: an alignment with a weight of 0 gets a finite loss.
 _LEAST = 1e-30
 
 
@@ -49,13 +49,13 @@ def guided_alignment(reference: Any, alignments: Any) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("keras_attention")
 class GuidedAlignment(keras.losses.Loss):
-    """The mean of `guided_alignment` over the target steps for which an alignment is given.
+    """The mean of `guided_alignment` over the target steps with a known alignment.
 
-    Call: `(reference [B, T, S], alignments [B, T, S], sample_weight=None)` -> scalar. A step whose
-    row of the reference is all zeros counts nowhere, nor does one of weight 0 in `sample_weight`
-    ([B, T], or [B, 1] for one number a sentence), nor one that the Keras mask of the alignments
-    hides; without any step the loss is 0. Over the replicas of `tf.distribute` it is the mean over
-    all their steps. Raises ValueError for shapes that do not fit.
+    Call: `(reference [B, T, S], alignments [B, T, S], sample_weight=None)` -> scalar. Steps are not
+    counted if their row of the reference is all zeros, if `sample_weight` ([B, T], or [B, 1] for
+    one number per sentence) is 0, or if the Keras mask of the alignments hides them; without any
+    step the loss is 0. Over the replicas of `tf.distribute` it is the mean over all their steps.
+    Raises ValueError for shapes that do not fit.
 
     >>> reference = [[[0.0, 1.0], [0.0, 0.0]]]
     >>> round(float(GuidedAlignment()(reference, [[[0.75, 0.25], [0.5, 0.5]]])), 4)
@@ -67,17 +67,17 @@ class GuidedAlignment(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        """See the class. Not Keras' own, which casts to floatx."""
+        """See the class. Keras' own `__call__` would cast to floatx."""
         mask = getattr(y_pred, "_keras_mask", None)
         with tf.name_scope(self.name):
             reference, alignments = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
             check_shapes(reference=("B T S", reference), alignments=("B T S", alignments))
-            words = "The reference must be [B, T, S], as the alignments."
+            words = "The reference must be [B, T, S], like the alignments."
             with tf.control_dependencies(check_same_sizes(reference, alignments, 3, words)):
                 given = tf.reduce_any(reference > 0, -1)  # [B, T]
             weights, shown = token_weights(given, sample_weight, mask)
             weights = tf.where(given, weights, tf.zeros_like(weights))
-            # What does not count is looked at as if it were all on one step, whatever it holds.
+            # Steps that are not counted get a fixed alignment, because they may hold NaN.
             counted = tf.not_equal(weights, 0)[..., None]
             alignments = tf.where(counted, alignments, tf.ones_like(alignments))
             reference = tf.where(counted, reference, tf.zeros_like(reference))
@@ -91,14 +91,14 @@ class GuidedAlignment(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class WithAlignments(keras.Model):
-    """A model that also gives its alignments, so that `fit` can pull them.
+    """A model that also returns its alignments, so that `fit` can train them.
 
     Call: `guided((source, target_in))` -> {"logits": [B, T, V], "alignments": [B, T, S]}.
 
     Args: `model`, which has `encode(source, training=) -> (memory, state)` and `decode(target_in,
     memory, state, training=, return_alignments=True) -> (logits, alignments)`: an `RNNSeq2Seq`
-    that attends, or a `Transformer` with its alignment_layer and alignment_head. Its weights are
-    trained; it is what to save and to search with.
+    with attention, or a `Transformer` with its alignment_layer and alignment_head. Its weights are
+    trained; it is the model to save and to search with.
     """
 
     def __init__(self, model: keras.Model, **kwargs):

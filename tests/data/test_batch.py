@@ -160,11 +160,11 @@ def test_fit_traces_once_for_all_shapes_and_epochs():
         ({"start": 2**40}, "start must be whole numbers from 0 to 2147483647"),
         ({"end": 2.5}, "end must be whole numbers.* Received: 2.5"),
         ({"pad": -1}, "pad must be whole numbers"),
-        ({"end": 0}, "another id than pad"),
+        ({"end": 0}, "end must differ from pad"),
         ({"widths": 1}, "longest row with its end or start id, 2"),
         ({"widths": (4.5,)}, "widths must be whole numbers.* Received: 4.5"),
         ({"widths": ("a",)}, "widths must be whole numbers"),
-        ({"widths": (4,), "multiple": 8}, "Give multiple, or the widths themselves"),
+        ({"widths": (4,), "multiple": 8}, "Pass either multiple or widths"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, complaint):

@@ -122,7 +122,7 @@ def test_a_foreign_model_is_refused_for_what_it_does(tmp_path):
     with pytest.raises(ValueError, match="as ids 0, 1, 2, 3"):
         Subwords(str(file))
     file.write_bytes(foreign_model(pad_id=0, bos_id=1, eos_id=2, unk_id=3))
-    with pytest.raises(ValueError, match="keep spaces"):
+    with pytest.raises(ValueError, match="preserve spaces"):
         Subwords(str(file))
 
 

@@ -160,7 +160,7 @@ def test_when_none_is_good_the_error_names_all_and_the_model_is_untouched(tmp_pa
     model = build()
     checkpoint = checkpoint_of(model, tmp_path)
     before = state(model)
-    with pytest.raises(ValueError, match="checkpoint-000003.*checkpoint-000002.*start anew"):
+    with pytest.raises(ValueError, match="checkpoint-000003.*checkpoint-000002.*start again"):
         checkpoint.restore()
     assert_same_state(state(model), before)
 
@@ -173,7 +173,7 @@ def test_every_flipped_byte_is_noticed(tmp_path):
     content = data.read_bytes()
     for place in range(0, len(content), 97):
         data.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
-        with pytest.raises(ValueError, match="start anew"):
+        with pytest.raises(ValueError, match="start again"):
             checkpoint.restore()
 
 

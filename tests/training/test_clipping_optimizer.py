@@ -158,7 +158,7 @@ def test_an_optimizer_with_such_rules_of_its_own_is_refused(rule):
 
 
 def test_loss_scaling_belongs_outside():
-    with pytest.raises(ValueError, match="Turn them around"):
+    with pytest.raises(ValueError, match="Reverse the order"):
         ClipByGlobalNorm(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), 1.0)
 
 

@@ -48,7 +48,7 @@ DATA = {
     "one_column": (b"good\tday\nhello\n", "line 2"),
     "one_pair": (b"hello\thi\n", "one distinct source"),
     "too_long": (b"a%s\tb\nb\tc\n" % (b"x" * 99), "--max_length"),
-    "torn.gz": (b"\x1f\x8b\x08\x00\x00", "Is it whole"),
+    "torn.gz": (b"\x1f\x8b\x08\x00\x00", "Is it complete"),
 }
 
 
