@@ -1,7 +1,7 @@
-"""Old checkpoints -> ours: tf.contrib (TF 1), tfa.seq2seq and Keras 2, without any of them.
+"""Load checkpoints of tf.contrib (TF 1), tfa.seq2seq and Keras 2 into our models.
 
-`python -m keras_attention.migrate OLD --model MODEL --out NEW.weights.h5` does it from a shell;
-docs/migrate_weights.md shows how.
+None of these libraries is needed. The command is `python -m keras_attention.migrate OLD
+--model MODEL --out NEW.weights.h5`; see docs/migrate_weights.md.
 """
 
 from keras_attention.migrate.checkpoints import Checkpoint, read

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     """See `--help`."""
     options = _parser().parse_args(arguments)
     if not options.list and not options.model:
-        _parser().error("say what the weights go into: --model MODEL (or --list to look first)")
+        _parser().error("--model MODEL is required (or --list to list the checkpoint)")
     try:
         if options.list:
             _print_checkpoint(read(options.old))
@@ -29,16 +29,17 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m keras_attention.migrate",
-        description="Weights of tf.contrib, tensorflow-addons and Keras 2 models into ours.",
+        description="Load weights of tf.contrib, tensorflow-addons and Keras 2 into our models.",
     )
     parser.add_argument("old", help="checkpoint prefix or directory, SavedModel, or .h5 of weights")
-    parser.add_argument("--list", action="store_true", help="print its names and shapes, no more")
+    parser.add_argument("--list", action="store_true", help="only print its names and shapes")
     parser.add_argument(
-        "--model", help="what to fill: FILE.keras, or package.module:function that returns it built"
+        "--model",
+        help="the new model: FILE.keras, or package.module:function that returns it built",
     )
     parser.add_argument("--rules", help="JSON file: map, ignore, keep, forget_bias")
     parser.add_argument(
-        "--out", help=f"file to write, {' or '.join(ENDINGS)}; without it the table is all"
+        "--out", help=f"file to write, {' or '.join(ENDINGS)}; without it only print the table"
     )
     return parser
 
@@ -51,14 +52,14 @@ def _migrate(options) -> None:
     _print_plan(migrate(options.old, model, rules))
     if options.out:
         write(model, options.out)
-    print(f"{options.out}: written, read back, equal" if options.out else "no --out: not written")
+    print(f"{options.out}: written and verified" if options.out else "no --out: not written")
 
 
 def _model(name: str) -> keras.layers.Layer:
     if name.endswith(".keras"):
         try:
             return keras.saving.load_model(name, compile=False)
-        except TypeError as error:  # a class that nobody has imported
+        except TypeError as error:  # a class that was not imported
             raise ValueError(
                 f"Expected a .keras file of known classes. Received: {name}. Name a function that "
                 f"imports them and returns the model: --model package.module:function. "
@@ -78,7 +79,7 @@ def _model(name: str) -> keras.layers.Layer:
     try:
         model = make()
     except Exception as error:
-        traceback.print_exc()  # of the user's own code, who needs all of it
+        traceback.print_exc()  # an error in the user's code
         raise ValueError(f"Expected {name} to return a model. Received: the error above") from error
     if not isinstance(model, keras.layers.Layer):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Read old checkpoints as they lie on the disk: names and arrays, nothing else is needed."""
+"""Read old checkpoints: names and arrays."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_TRACKED = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint puts behind a name
+_TRACKED = "/.ATTRIBUTES/VARIABLE_VALUE"  # the suffix of names in a tf.train.Checkpoint
 _OF_A_TRAINING = (
     (r"/\.OPTIMIZER_SLOT/", "optimizer slot"),
     (r"/(Adam|Adagrad|Adadelta|Momentum|RMSProp|Ftrl)(_\d+)?$", "optimizer slot"),
@@ -22,14 +22,14 @@ _OF_A_TRAINING = (
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds: the weights, and what is left out with the reason."""
+    """The weights of a file, and what is ignored with the reason."""
 
     weights: dict[str, np.ndarray]
     ignored: dict[str, str]
 
 
 def read(path: str) -> Checkpoint:
-    """All weights of a checkpoint by name; optimizer slots, counters and metrics are set aside.
+    """All weights of a checkpoint by name, without optimizer slots, counters and metrics.
 
     Args:
         path: the prefix of a TensorFlow checkpoint (`tf.train.Saver` of TF 1 in both formats,
@@ -38,7 +38,7 @@ def read(path: str) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: there is one, and it cannot be read.
+        ValueError: the checkpoint cannot be read.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def read(path: str) -> Checkpoint:
 
 
 def _prefix(path: str) -> str:
-    """What TensorFlow calls a checkpoint: its files' name without the ending."""
+    """The name of a checkpoint in TensorFlow: that of its files without the suffix."""
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, "saved_model.pb")):
             return os.path.join(path, "variables", "variables")
@@ -71,23 +71,23 @@ def _from_tensorflow(prefix: str) -> dict[str, np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(prefix)
         types = reader.get_variable_to_dtype_map()
-        names = sorted(name for name in types if types[name] != tf.string)  # configurations
+        names = sorted(name for name in types if types[name] != tf.string)  # strings are configs
         known = _names_of_positions(reader, [name.removesuffix(_TRACKED) for name in names])
         return {
             known_as: reader.get_tensor(name) for name, known_as in zip(names, known, strict=True)
         }
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise ValueError(
-            "Expected a whole TensorFlow checkpoint: the .index file and every .data file that "
+            "Expected a complete TensorFlow checkpoint: the .index file and every .data file that "
             f"belongs to it. Received: {prefix}, where {str(error).splitlines()[0]}"
         ) from error
 
 
 def _names_of_positions(reader, keys: list[str]) -> list[str]:
-    """The keys; where one only counts (`variables/3`), the name its variable had in the program.
+    """The keys; a key that is only a number (`variables/3`) is replaced by its variable's name.
 
-    So are the weights of a functional model of Keras 2 saved. A name that two variables had, or
-    that another key has, tells nothing.
+    The weights of a functional model of Keras 2 have such keys. The name is not used if two
+    variables have it, or another key.
     """
     if _OBJECTS not in reader.get_variable_to_dtype_map():
         return keys
@@ -99,7 +99,7 @@ def _names_of_positions(reader, keys: list[str]) -> list[str]:
 
 
 def is_position(name: str) -> bool:
-    """Whether a name only counts the weights, or the layers, of a model.
+    """Whether a name is only the number of a weight, or of a layer, in a model.
 
     >>> [is_position(name) for name in ("variables/3", "layer_with_weights-0/kernel", "encoder/3")]
     [True, True, False]
@@ -124,7 +124,7 @@ def _from_h5(path: str) -> dict[str, np.ndarray]:
 
 
 def _from_groups(groups) -> dict[str, np.ndarray]:
-    """One group a layer. A mechanism is in two: its own, and that of the wrapper around it."""
+    """One group per layer. A mechanism is in two: its own, and that of its wrapper."""
     found = {}
     for group in groups:
         names = [n.decode() if isinstance(n, bytes) else n for n in group.attrs["weight_names"]]
@@ -137,10 +137,10 @@ def _from_groups(groups) -> dict[str, np.ndarray]:
 
 
 def _with_projections(names: list[str]) -> list[str]:
-    """TFA's mechanisms may build their projections without a scope: `kernel` and `kernel`.
+    """Distinguish the projections of TFA's mechanisms, which may be `kernel` and `kernel`.
 
-    They come behind the mechanism's own weights, the query's before the memory's. The memory's has
-    its scope where `setup_memory` was called before the decoder.
+    They follow the mechanism's own weights, the query's before the memory's. The memory's has its
+    own scope if `setup_memory` was called before the decoder.
     """
     names = [name.removesuffix(":0") for name in names]
     for scope in {_scope(name) for name in names if re.search(r"/attention_(v|g)$", name)}:
@@ -150,7 +150,7 @@ def _with_projections(names: list[str]) -> list[str]:
             for role in ("query_layer", "memory_layer")
             if not any(name.endswith(f"{scope}/{role}/kernel") for name in names)
         ]
-        roles = roles[-len(kernels) :]  # Luong's has the memory's alone
+        roles = roles[-len(kernels) :]  # Luong's has only that of the memory
         for i, role in zip(kernels, roles):
             names[i] = re.sub("kernel$", f"{role}/kernel", names[i])
     return names
@@ -166,9 +166,9 @@ def _sort(found: dict[str, np.ndarray]) -> Checkpoint:
     for name, value in found.items():
         reasons = [reason for pattern, reason in _OF_A_TRAINING if re.search(pattern, name)]
         if name.rpartition("/")[0] in found:
-            reasons.append("slot of its variable")  # nothing else lies below one
+            reasons.append("slot of its variable")  # nothing else is below a variable
         if not tf.as_dtype(value.dtype).is_floating:
-            reasons.append(f"{value.dtype}, no weight")
+            reasons.append(f"{value.dtype}, not a weight")
         if reasons:
             ignored[name] = reasons[0]
     return Checkpoint({n: v for n, v in found.items() if n not in ignored}, ignored)

@@ -1,17 +1,17 @@
-"""How the weights of one layer become those of another: the same numbers, laid out otherwise.
+"""How the weights of one layer are rearranged for another.
 
-tf.contrib's cells keep one kernel for inputs and state, [D + u, n * u]; Keras' two: its rows
+tf.contrib's cells have one kernel for inputs and state, [D + u, n * u]; Keras' have two: its rows
 0:D and D:D + u.
 
 | from                                  | to            | what changes                          |
 |---------------------------------------|---------------|---------------------------------------|
 | LSTMCell, BasicLSTMCell, ...BlockCell | LSTMCell      | rows; gates i j f o -> i f j o; the   |
-|                                       |               | forget bias joins the bias            |
+|                                       |               | forget bias is added to the bias      |
 | GRUCell                               | GRUCell       | rows; gates r u -> u r, the candidate |
-|                                       |               | behind; needs reset_after=False       |
+|                                       |               | after them; needs reset_after=False   |
 | BasicRNNCell                          | SimpleRNNCell | rows                                  |
 | the same names and shapes             | any           | nothing                               |
-| a variable without a layer, `vars/0`  | any           | nothing; told by order and shape      |
+| a variable without a layer, `vars/0`  | any           | nothing; by order and shape           |
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Weights = dict[str, np.ndarray]
 
 
 class Part(NamedTuple):
-    """One new weight: the old leaves it is made of, how, and its value."""
+    """One new weight: the old weights it is made of, the transform, and its value."""
 
     sources: tuple[str, ...]
     how: str
@@ -101,7 +101,7 @@ def basic_rnn(weights: Weights, forget_bias: float) -> dict[str, Part]:
 
 
 def _parts(values, kernels, biases, how, how_bias) -> dict[str, Part]:
-    """The rows of the inputs, those of the state below them, and the bias."""
+    """The kernel's rows of the inputs and of the state, and the bias."""
     kernel, recurrent, bias = values
     inputs, rows = len(kernel), len(kernel) + len(recurrent)
     how = how and "; " + how
@@ -113,7 +113,7 @@ def _parts(values, kernels, biases, how, how_bias) -> dict[str, Part]:
 
 
 def _anonymous(leaves) -> bool:
-    """Keras' `.weights.h5` numbers a layer's weights; a bare variable is its own layer."""
+    """Keras' `.weights.h5` numbers the weights of a layer; a bare variable is its own layer."""
     return all(leaf == "" or leaf.startswith("vars/") for leaf in leaves)
 
 

@@ -1,4 +1,4 @@
-"""Which old weight becomes which new one, and what to say where nothing fits."""
+"""Match old weights with new ones, and report those that do not match."""
 
 import collections
 import json
@@ -20,13 +20,13 @@ from keras_attention.migrate.places import (
 
 
 class Rules(NamedTuple):
-    """What names and shapes cannot tell.
+    """What cannot be inferred from names and shapes.
 
-    map: regular expressions of old names and their replacements, as `re.sub` takes them; the first
-        that is found in a name applies. A layer that then has the name of a new one is that layer.
-    ignore: regular expressions of old weights to leave behind.
-    keep: regular expressions of new weights that stay as they are.
-    forget_bias: what contrib's LSTM cells were given; it is no weight, yet part of the model.
+    map: regular expressions of old names and their replacements, as for `re.sub`; the first that
+        matches a name is applied. A layer that then has the name of a new one is matched with it.
+    ignore: regular expressions of old weights to skip.
+    keep: regular expressions of new weights to leave unchanged.
+    forget_bias: the argument of contrib's LSTM cells; it is not a weight, but part of the model.
     """
 
     map: dict[str, str] = {}
@@ -75,31 +75,31 @@ class Rules(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """One new weight: the old ones it is made of, how, and its value."""
+    """One new weight: the old ones it is made of, the transform, and its value."""
 
     old: tuple[str, ...]
-    how: str  # "" where only the name changes
+    how: str  # "" if only the name changes
     new: str
     value: np.ndarray
     variable: Any
 
 
 class Plan(NamedTuple):
-    """Everything that is to happen, and what is left where it is."""
+    """All assignments, and the weights that are ignored or kept."""
 
     assignments: list[Assignment]
-    ignored: dict[str, str]  # old name -> why
+    ignored: dict[str, str]  # old name -> reason
     kept: list[str]  # new names
 
 
 def plan(checkpoint: Checkpoint, model: keras.layers.Layer, rules: Rules | None = None) -> Plan:
-    """Match every old weight with a new one; nothing is assigned yet.
+    """Match every old weight with a new one, without assigning values.
 
-    Layers are matched, not single weights. Two fit if the weights of one can be laid out as those
-    of the other, their names do not contradict each other (encoder and decoder, forward and
-    backward, first and second of a list) and have a word in common. Those that are each other's
-    only best by the count of common words are paired, then those among the rest. A tie is no
-    match.
+    Layers are matched, not single weights. Two layers can match if the weights of one can be
+    rearranged as those of the other, and if their names have a word in common and do not contradict
+    each other (encoder and decoder, forward and backward, first and second of a list). Pairs of
+    layers that are each other's only best, by the number of common words, are matched first, then
+    such pairs among the rest. Ties are not matched.
 
     Raises ValueError, naming the nearest candidates, unless every weight on both sides is
     matched, ignored or kept by a rule.
@@ -138,7 +138,7 @@ def plan(checkpoint: Checkpoint, model: keras.layers.Layer, rules: Rules | None 
 
 
 def _renamed(checkpoint: Checkpoint, rules: Rules) -> tuple[dict, dict, dict]:
-    """Weights by their names after the rules, the names they had, and what is ignored."""
+    """Weights by their names after the rules, their original names, and what is ignored."""
     weights, said, ignored = {}, {}, dict(checkpoint.ignored)
     for name, value in checkpoint.weights.items():
         if any(re.search(pattern, name) for pattern in rules.ignore):
@@ -147,7 +147,7 @@ def _renamed(checkpoint: Checkpoint, rules: Rules) -> tuple[dict, dict, dict]:
         known_as = rules.rename(name)
         if known_as in said:
             raise ValueError(
-                "Every old weight needs a name of its own: change the rules. Received: "
+                "Every old weight needs a distinct name: change the rules. Received: "
                 f"{said[known_as]} and {name} both become {known_as}"
             )
         weights[known_as], said[known_as] = _at_least_float32(value), name
@@ -155,9 +155,9 @@ def _renamed(checkpoint: Checkpoint, rules: Rules) -> tuple[dict, dict, dict]:
 
 
 def _named_by_shape(weights: dict, said: dict, new: list[Place]) -> tuple[dict, dict]:
-    """The names of new weights for old ones that are only counted (`variables/3`).
+    """New names for old weights that only have a number (`variables/3`), by their shapes.
 
-    Each must be the only one of its shape on its side.
+    Each must be the only one of its shape in both models.
     """
     shapes = [tuple(value.shape) for value in weights.values()]
     names = collections.defaultdict(list)
@@ -185,7 +185,7 @@ def _layout(old: Place, new: Place) -> Any:
 
 
 def _likeness(old: Place, new: Place) -> float:
-    """How much speaks for two layers being the same; 0 if they are not."""
+    """The number of common words of two layers; 0 if they cannot match."""
     if _layout(old, new) is None:
         return 0
     if old.name == new.name:
@@ -194,7 +194,7 @@ def _likeness(old: Place, new: Place) -> float:
 
 
 def _pairs(old: list[Place], new: list[Place]) -> list[tuple[int, int]]:
-    """Those who are each other's only best, round by round; in the order of the model."""
+    """The pairs that are each other's only best, round by round; in the order of the model."""
     scores = np.array([[_likeness(o, n) for n in new] for o in old]).reshape(len(old), len(new))
     found = {}
     while True:
@@ -215,7 +215,7 @@ def _assignments(
     old: Place, new: Place, said: dict[str, str], forget_bias: float
 ) -> Iterator[Assignment]:
     if "cudnn_compatible" in old.name:
-        forget_bias = 0.0  # the one LSTM of contrib that adds none
+        forget_bias = 0.0  # the only LSTM of contrib that adds none
     parts = _layout(old, new)(old.weights, forget_bias)
     for leaf, variable in new.weights.items():
         sources, how, value = parts[leaf]
@@ -239,15 +239,15 @@ def _what_is_left(old: list[Place], new: list[Place], pairs: list[tuple[int, int
                 continue
             lines += _nearest([(place, other) for other in new], 1, old_of)
     lines.append(
-        "Nothing was assigned. Give the model the layers and sizes of the old one, or say in rules "
-        'what belongs together: {"map": {"^old/layer/": "new/layer/"}}. "ignore" leaves old '
-        'weights behind, "keep" leaves new ones as they are.'
+        "Nothing was assigned. Build the model with the layers and sizes of the old one, or add "
+        'rules: {"map": {"^old/layer/": "new/layer/"}}. "ignore" skips old weights, "keep" leaves '
+        "new ones unchanged."
     )
     return "\n".join(lines)
 
 
 def _of_its_shapes(old: Place, new: list[Place]) -> Iterator[str]:
-    """What weights without a name may be: a rule for each of them says which."""
+    """The candidates for weights without a name: a rule must select one of them."""
     for leaf, name in old.names.items():
         shape = tuple(old.weights[leaf].shape)
         found = [
@@ -260,7 +260,7 @@ def _of_its_shapes(old: Place, new: list[Place]) -> Iterator[str]:
 
 
 def _nearest(pairs: list[tuple[Place, Place]], side: int, taken: dict) -> Iterator[str]:
-    """The three that come nearest on one side (0: old, 1: new), and why they are not it."""
+    """The three nearest candidates on one side (0: old, 1: new), and why they do not match."""
 
     def nearness(pair):
         old, new = pair

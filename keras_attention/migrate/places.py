@@ -1,4 +1,4 @@
-"""Where a weight belongs, by what its names say: the layers of a checkpoint, and of a model."""
+"""The layers of a checkpoint and of a model, with the meaning of their names."""
 
 import collections
 import re
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-# Words of the many vocabularies (contrib's scopes, Keras' classes, people's attributes) in ours.
+# Words in the names of contrib's scopes, Keras' classes and users' attributes, by their meaning.
 _MEANINGS = {
     "encoder": "enc encoder source src",
     "decoder": "dec decoder target tgt trg",
@@ -26,22 +26,22 @@ _EXCLUSIVE = (
     {"query", "memory", "mixer", "output"},
 )
 _LEAVES_OF_CONTRIB = {a + b for a in ("", "gates/", "candidate/") for b in ("kernel", "bias")}
-# Keras' own lists of everything; TensorFlow's begin with `_self_`.
+# Keras' own lists of all layers; those of TensorFlow begin with `_self_`.
 _HOLDS_ALL = {"_layers", "_functional", "_operations", "_operations_by_depth"}
 
 
 class Place(NamedTuple):
-    """A layer and the weights that are its own, in a checkpoint or in a model."""
+    """A layer with its own weights, in a checkpoint or in a model."""
 
     name: str
-    words: frozenset  # what its names mean
-    rank: tuple  # (i, n) for each list it stands in: the i-th of n
+    words: frozenset  # the meanings of its names
+    rank: tuple  # (i, n) for each list that contains it: the i-th of n
     weights: dict[str, Any]  # leaf -> array or variable
     names: dict[str, str]  # leaf -> full name
 
 
 def words(name: str) -> frozenset:
-    """What a name means, in words that the old names and ours share.
+    """The meanings of a name, in words that are common to old names and ours.
 
     >>> sorted(words("decoder/attention_wrapper/multi_rnn_cell/cell_0/lstm_cell"))
     ['cell', 'decoder']
@@ -56,7 +56,7 @@ def words(name: str) -> frozenset:
 
 
 def contradict(one: Place, other: Place) -> bool:
-    """Whether two layers cannot be the same: encoder and decoder, first and second of a list."""
+    """Whether two layers cannot match: encoder and decoder, first and second of a list."""
     if one.rank and other.rank and one.rank != other.rank:
         return True
     sides = ((one.words & group, other.words & group) for group in _EXCLUSIVE)
@@ -64,11 +64,11 @@ def contradict(one: Place, other: Place) -> bool:
 
 
 def places_of_checkpoint(arrays: dict[str, Any], leaves: set[str]) -> list[Place]:
-    """The layers of a checkpoint. `leaves`: how a model's layers call their weights."""
+    """The layers of a checkpoint. `leaves`: the names of weights in a model's layers."""
     layers = collections.defaultdict(dict)
     for name in arrays:
         path, leaf = _split(name, leaves | _LEAVES_OF_CONTRIB)
-        if leaf in layers[path]:  # `x/kernel` and `x/weights`: the second is left over, not lost
+        if leaf in layers[path]:  # `x/kernel` and `x/weights`: report the second as left over
             path, leaf = name, ""
         layers[path][leaf] = name
     ranks = _ranks({path: frozenset(names) for path, names in layers.items()})
@@ -79,7 +79,7 @@ def places_of_checkpoint(arrays: dict[str, Any], leaves: set[str]) -> list[Place
 
 
 def _split(name: str, leaves: set[str]) -> tuple[str, str]:
-    """The layer's path and what the layer calls the weight; "" for a variable without a layer."""
+    """The path of the layer and the name of the weight; "" for a variable without a layer."""
     parts = name.split("/")
     parts[-1] = {"weights": "kernel", "biases": "bias"}.get(parts[-1], parts[-1])
     for length in (2, 1):
@@ -90,9 +90,9 @@ def _split(name: str, leaves: set[str]) -> tuple[str, str]:
 
 
 def places_of_model(model: keras.layers.Layer) -> list[Place]:
-    """The layers of a built model, named by the attributes that lead to them, shortest way first.
+    """The layers of a built model, named by the attributes that lead to them, shortest path first.
 
-    Every way gives words: a cell may be the model's `inner_cell` and its wrapper's `cell`.
+    All paths give words: a cell may be the model's `inner_cell` and its wrapper's `cell`.
     """
     ways = collections.defaultdict(list)
     layers = {}
@@ -123,13 +123,13 @@ def _walk(layer, way, meaning, above) -> Iterator[tuple]:
 
 
 def _class_of(layer) -> str:
-    """What a class says of the place: a Dense may stand anywhere, a model is everything at once."""
+    """The words of a class name, except for classes such as Dense that may be used anywhere."""
     silent = isinstance(layer, (keras.Model, keras.layers.Dense))
     return "" if silent else type(layer).__name__
 
 
 def _children(layer) -> Iterator[tuple[str, Any]]:
-    """The layers right below, by the attributes that hold them, else as `layers/NAME`."""
+    """The direct sublayers, by their attributes, or else as `layers/NAME`."""
     seen = set()
     for attribute, value in vars(layer).items():
         if attribute not in _HOLDS_ALL and not attribute.startswith("_self_"):
@@ -161,9 +161,9 @@ def _by_leaf(variables) -> dict[str, Any]:
 
 
 def _ranks(layers: dict[str, frozenset]) -> dict[str, tuple]:
-    """The place of each layer among those whose names differ in their numbers alone.
+    """The index of each layer among those whose names differ only in their numbers.
 
-    Keras counts through the whole program: `lstm_cell_7` may be the first of two.
+    Keras numbers layers in the whole program: `lstm_cell_7` may be the first of two.
 
     >>> _ranks({"a/lstm_cell_7": frozenset("k"), "a/lstm_cell_8": frozenset("k")})
     {'a/lstm_cell_7': ((0, 2),), 'a/lstm_cell_8': ((1, 2),)}

@@ -1,4 +1,4 @@
-"""Fill a model from an old checkpoint; write it whole, read back, or not at all."""
+"""Load an old checkpoint into a model, and write it atomically."""
 
 import os
 import tempfile
@@ -14,14 +14,14 @@ ENDINGS = (".weights.h5", ".keras")
 
 
 def migrate(source: str, model: keras.layers.Layer, rules: Rules | None = None) -> Plan:
-    """Give a built model or cell the weights of an old checkpoint.
+    """Set the weights of a built model or cell from an old checkpoint.
 
     Args:
         source: see `read`.
         model: any built Keras layer; every one of its weights is filled.
-        rules: what names and shapes cannot tell; see `Rules`.
+        rules: what cannot be inferred from names and shapes; see `Rules`.
 
-    Returns what was done. Raises what `read` and `plan` raise, before anything is assigned.
+    Returns the assignments. Raises the errors of `read` and `plan` before anything is assigned.
     """
     planned = plan(read(source), model, rules)
     for assignment in planned.assignments:
@@ -30,12 +30,12 @@ def migrate(source: str, model: keras.layers.Layer, rules: Rules | None = None) 
 
 
 def write(model: keras.layers.Layer, path: str) -> None:
-    """Save to `.weights.h5` or `.keras`; the file takes its name when it reads back equal.
+    """Save to `.weights.h5` or `.keras`; the file gets its name after it was read back and equal.
 
     Raises:
-        ValueError: another ending, or a layer that is no model for `.keras`.
-        RuntimeError: what is read back differs.
-        OSError: it could not be written. What was there is as it was.
+        ValueError: another suffix, or a layer that is not a model for `.keras`.
+        RuntimeError: the values that are read back differ.
+        OSError: it could not be written. An existing file is unchanged.
     """
     check_ending(model, path)
     path = os.path.abspath(path)
@@ -53,12 +53,12 @@ def write(model: keras.layers.Layer, path: str) -> None:
 
 
 def check_ending(model: keras.layers.Layer, path: str) -> None:
-    """Whether `model` can be saved under that name, known before any work is done."""
+    """Check whether `model` can be saved under that name, before any work is done."""
     if not path.endswith(ENDINGS):
         raise ValueError(f"Expected a file name ending in {' or '.join(ENDINGS)}. Received: {path}")
     if path.endswith(".keras") and not isinstance(model, keras.Model):
         raise ValueError(
-            f"Only a model goes into a .keras file. Received: {type(model).__name__}, {path}. "
+            f"Only models can be saved in .keras files. Received: {type(model).__name__}, {path}. "
             "Write a .weights.h5 file."
         )
 
@@ -69,11 +69,11 @@ def _values(model) -> dict[str, np.ndarray]:
 
 
 def _values_of_weights(model, path) -> dict[str, np.ndarray]:
-    """What the file gives to the model, whose own values come back afterwards."""
+    """The values that the file gives to the model, whose own values are restored afterwards."""
     own = [np.asarray(variable) for variable in model.weights]
     try:
         for variable, value in zip(model.weights, own):
-            variable.assign(np.full_like(value, -1))  # what the file does not fill shows
+            variable.assign(np.full_like(value, -1))  # to detect weights that the file lacks
         keras.saving.load_weights(model, path)
         return _values(model)
     finally:
@@ -89,6 +89,6 @@ def _compare(expected, found, path) -> None:
     ]
     if other or len(expected) != len(found):
         raise RuntimeError(
-            f"Expected {path} to read back equal; it does not, and was not written. Received other "
+            f"Expected {path} to read back equal; it differs, and was not written. Received other "
             f"values of {', '.join(other[:3]) or 'more weights'}. Are all layers made in __init__?"
         )

@@ -45,7 +45,7 @@ class Characters(FileTokenizer):
     def train(
         cls, lines: Iterable[str], vocab_size: int | None = None, min_count: int = 1
     ) -> "Characters":
-        """The characters seen at least `min_count` times in `lines`; if too many, the most frequent.
+        """The characters of `lines` seen at least `min_count` times, or the most frequent of them.
 
         Characters of equal frequency are in code point order. The line break of a line counts.
         """

@@ -51,7 +51,7 @@ class Words(FileTokenizer):
     def train(
         cls, lines: Iterable[str], vocab_size: int | None = None, min_count: int = 1
     ) -> "Words":
-        """The words of `lines` seen at least `min_count` times; if too many, the most frequent.
+        """The words of `lines` seen at least `min_count` times, or the most frequent of them.
 
         Words of equal frequency are in code point order.
         """

@@ -1,4 +1,4 @@
-"""The loss and the metrics of a model that says one token after the other."""
+"""The loss and the metrics of models that predict one token after another."""
 
 import keras
 import tensorflow as tf
@@ -21,18 +21,19 @@ class TokenCrossentropy(keras.losses.Loss):
     e V / (V-1) here). Perplexity is measured without it.
 
     ids [B, T], logits [B, T, V], sample_weight [B, T] (0 on padding) or [B, 1] (one number a
-    sentence) -> sum(w loss) / sum(w), float32 or wider. Other ranks likewise: [..., T]. What
-    `keras.losses.SparseCategoricalCrossentropy(from_logits=True)` gives, in a fraction of its time
-    on a CPU, and besides:
+    sentence) -> sum(w loss) / sum(w), float32 or wider. Other ranks likewise: [..., T]. It equals
+    `keras.losses.SparseCategoricalCrossentropy(from_logits=True)` at a fraction of its time on a
+    CPU, and in addition:
 
-    - What lies at a weight of 0, or is hidden by the Keras mask of the logits, has no effect on
-      the loss or its gradient: ids of -1 or -100, logits of -inf.
-    - Ids are never turned into floats, which lose some of them under `keras.config.set_floatx`.
+    - Tokens with a weight of 0, or hidden by the Keras mask of the logits, have no effect on the
+      loss or its gradient, even with ids of -1 or -100, or logits of -inf.
+    - Ids are never cast to floats, which cannot represent all of them under some
+      `keras.config.set_floatx`.
     - Over the replicas of `tf.distribute` it is the mean over all their tokens.
 
     Raises ValueError for a share outside [0, 1), and when called: for shapes that do not fit
-    (weights of [B] beside ids [B, T] among them, which `class_weight` makes), and for an id out of
-    range at a weight that is not 0. In a graph the latter is an InvalidArgumentError.
+    (also weights [B] for ids [B, T], which `class_weight` creates), and for an id out of range at a
+    weight other than 0. In a graph the latter is an InvalidArgumentError.
 
     >>> loss = TokenCrossentropy(label_smoothing=0.1)
     >>> round(float(loss(tf.constant([[0]]), tf.constant([[[2.0, 1.0, 0.0, -1.0]]]))), 5)
@@ -50,7 +51,7 @@ class TokenCrossentropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        """See the class. Not Keras' own, which casts the ids to floats."""
+        """See the class. Keras' own `__call__` would cast the ids to floats."""
         mask = getattr(y_pred, "_keras_mask", None)
         with tf.name_scope(self.name):
             ids, logits = ids_and_logits(y_true, y_pred)
@@ -59,7 +60,7 @@ class TokenCrossentropy(keras.losses.Loss):
             return token_mean(losses, weights, shown, self.reduction)
 
     def call(self, y_true, y_pred):
-        """The losses of the tokens, [..., T], each counted."""
+        """The losses of all tokens, [..., T]."""
         ids, logits = ids_and_logits(y_true, y_pred)
         return _token_losses(ids, logits, None, self.label_smoothing)
 
@@ -83,9 +84,9 @@ class Perplexity(TokenMean):
 
         exp(sum(w loss) / sum(w))
 
-    over all tokens, however they lie in batches and on replicas. Tokens that the Keras mask of the
-    logits hides do not count. Without any token it is infinite, which `save_best_only` of
-    `keras.callbacks.ModelCheckpoint` never prefers. Raises what `TokenCrossentropy` does.
+    over all tokens, independent of batches and replicas. Tokens that the Keras mask of the logits
+    hides do not count. Without any token it is infinite, so `save_best_only` of
+    `keras.callbacks.ModelCheckpoint` never prefers it. Raises the errors of `TokenCrossentropy`.
 
     >>> metric = Perplexity()
     >>> metric.update_state(tf.constant([[1, 2]]), tf.zeros([1, 2, 8]), tf.constant([[1.0, 0.0]]))
@@ -95,7 +96,7 @@ class Perplexity(TokenMean):
 
     def __init__(self, name: str = "perplexity", **kwargs):
         super().__init__(name=name, **kwargs)
-        self._direction = "down"  # what callbacks look for when their mode is "auto"
+        self._direction = "down"  # for callbacks with the mode "auto"
 
     def values(self, y_true, y_pred, counted):
         """-log p of the tokens."""
@@ -110,7 +111,7 @@ class TokenAccuracy(TokenMean):
     """The share of tokens whose id has the largest logit, over everything since the last reset.
 
     ids [B, T], logits [B, T, V], sample_weight [B, T] (0 on padding) or [B, 1] -> sum(w right) /
-    sum(w) over all tokens, however they lie in batches and on replicas.
+    sum(w) over all tokens, independent of batches and replicas.
     (`keras.metrics.SparseCategoricalAccuracy` averages over the T of each batch first.) Tokens
     that the Keras mask of the logits hides do not count; without any token it is 0. Raises
     ValueError for shapes that do not fit.
@@ -126,7 +127,7 @@ class TokenAccuracy(TokenMean):
         self._direction = "up"
 
     def values(self, y_true, y_pred, counted):
-        """1 where the likeliest id is the right one."""
+        """1 where the likeliest id is the target."""
         ids = as_ids(y_true, y_pred.shape[-1], counted)
         right = tf.equal(tf.argmax(y_pred, -1, ids.dtype), ids)
         return tf.cast(right & counted, tf.float32)
@@ -136,12 +137,12 @@ class TokenAccuracy(TokenMean):
 
 
 def token_objective(label_smoothing: float = 0.0) -> dict:
-    """What `compile` needs to train on tokens: the mean cross-entropy over real ones, its metrics.
+    """The loss and metrics to pass to `compile`: the mean cross-entropy over real tokens.
 
-    Which tokens are real the data say, by weights [B, T] beside the targets [B, T], as
-    `keras_attention.data.batches` gives them; so padding never dilutes the mean. The metrics are
-    those of the unsmoothed distribution, over all tokens of an epoch; `loss` in the logs of `fit`
-    and `evaluate` is Keras' mean over batches, which weighs a token in a short batch more.
+    The data define which tokens are real, by weights [B, T] beside the targets [B, T], as
+    `keras_attention.data.batches` returns them; so padding does not change the mean. The metrics
+    are those of the unsmoothed distribution, over all tokens of an epoch; `loss` in the logs of
+    `fit` and `evaluate` is Keras' mean over batches, in which a token of a short batch counts more.
 
     >>> model = keras.Sequential([keras.layers.Embedding(9, 4), keras.layers.Dense(9)])
     >>> model.compile("adam", **token_objective())

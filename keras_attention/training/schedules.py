@@ -1,4 +1,4 @@
-"""Learning rates that follow the step."""
+"""Learning rate schedules."""
 
 import keras
 import tensorflow as tf
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("keras_attention")
 class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise in a straight line to `peak` at step `warmup`, then fall with the root of the step.
+    """Increase linearly to `peak` at step `warmup`, then decrease with the root of the step.
 
         rate = peak * min(step / warmup, sqrt(warmup / step)),    step = 1, 2, ...
 
@@ -29,11 +29,11 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
 
     @classmethod
     def of_width(cls, width: int, warmup: int = 4000) -> "InverseSquareRoot":
-        """The paper's, for a model of width D."""
+        """The schedule of the paper, for a model of width D."""
         return cls((width * warmup) ** -0.5, warmup)
 
     def __call__(self, step):
-        """`step` counts from 0, as optimizers do; the formula's from 1."""
+        """`step` starts at 0, as in optimizers; that of the formula at 1."""
         step = tf.cast(step, tf.float32) + 1.0
         return self.peak * tf.minimum(step / self.warmup, tf.sqrt(self.warmup / step))
 

@@ -1,7 +1,7 @@
-"""Scalars for TensorBoard, written without TensorBoard.
+"""Write scalars for TensorBoard without the tensorboard package.
 
-`keras.callbacks.TensorBoard` needs the tensorboard package, which TensorFlow no longer brings.
-Only who looks at the curves needs it; who trains does not.
+`keras.callbacks.TensorBoard` needs the tensorboard package, which TensorFlow no longer installs.
+Here only the viewer needs it, training does not.
 """
 
 import os
@@ -15,11 +15,11 @@ _SCALARS = tf.compat.v1.SummaryMetadata(
 
 
 class Summaries(keras.callbacks.Callback):
-    """Write what `fit` logs at the end of each epoch: look with `tensorboard --logdir DIRECTORY`.
+    """Write the logs of `fit` at the end of each epoch, for `tensorboard --logdir DIRECTORY`.
 
     Training values go to `directory/train`, validation values to `directory/validation`, under the
-    names that `keras.callbacks.TensorBoard` gives them (`epoch_loss`, ...). A metric of several
-    values, as an F1 score of each class, is written as one curve each (`epoch_f1/0`, ...).
+    names that `keras.callbacks.TensorBoard` uses (`epoch_loss`, ...). A metric of several values,
+    such as an F1 score for each class, is written as several curves (`epoch_f1/0`, ...).
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -48,7 +48,7 @@ class Summaries(keras.callbacks.Callback):
 
 
 def _scalars(value):
-    """The numbers of a metric, each with what its tag ends in."""
+    """The numbers of a metric, each with the suffix of its tag."""
     value = tf.cast(value, tf.float32)
     if value.shape.rank == 0:
         return [("", value)]

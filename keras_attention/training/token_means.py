@@ -1,4 +1,4 @@
-"""Means over tokens: the one rule for weights, Keras masks, batches and replicas."""
+"""Means over tokens: one rule for weights, Keras masks, batches and replicas."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ from keras_attention.functional.shapes import check_same_sizes
 
 
 def token_weights(tokens: tf.Tensor, sample_weight: Any, mask: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """What each token counts.
+    """The weight of each token.
 
     Args:
-        tokens: [B, ..., T], any type; its shape alone matters.
+        tokens: [B, ..., T], any dtype; only its shape is used.
         sample_weight: None (every token counts 1), a scalar, or a tensor of the rank of `tokens`
-            whose axes have its sizes or 1: [B, T] weighs tokens, [B, 1] sentences.
+            whose axes have the same sizes or 1: [B, T] weights tokens, [B, 1] sentences.
         mask: None, or the Keras mask of the predictions, likewise; where it is False the weight
             is 0.
 
     Returns:
-        weights, float32, and shown, bool (what the mask shows), both in the shape of `tokens`.
+        weights, float32, and shown, bool (the mask), both in the shape of `tokens`.
 
     Raises:
-        ValueError: another rank or size. One number a sentence as [B] is refused: beside T = B
-            tokens it could mean steps, and Keras makes such weights of `class_weight` by taking
-            the ids of a sentence for one-hot.
+        ValueError: another rank or size. One number per sentence as [B] is rejected: with T = B
+            tokens it could also mean steps, and Keras creates such weights from `class_weight` by
+            reading the ids of a sentence as one-hot.
 
     >>> token_weights(tf.zeros([2, 3]), [[1.0], [2.0]], None)[0].numpy().tolist()
     [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]
@@ -44,7 +44,7 @@ def token_weights(tokens: tf.Tensor, sample_weight: Any, mask: Any) -> tuple[tf.
 def token_mean(
     losses: tf.Tensor, weights: tf.Tensor, shown: tf.Tensor, reduction: str | None
 ) -> tf.Tensor:
-    """The weighted losses, reduced as a `keras.losses.Loss` does it: its `reduction`.
+    """The weighted losses, reduced like those of a `keras.losses.Loss`, by its `reduction`.
 
     Over several replicas the means are those over the tokens of all (see `mean_over_replicas`).
 
@@ -67,15 +67,15 @@ def token_mean(
 
 
 def _spread(name, values, tokens):
-    """One value for each token."""
+    """Broadcast to one value for each token."""
     rank = tokens.shape.rank
     if values.shape.rank is None:
         values = tf.ensure_shape(values, [None] * rank)
     if values.shape.rank == rank + 1 and values.shape[-1] == 1:
         values = tf.squeeze(values, -1)
     words = (
-        f"{name} must have the shape of the targets: [B, T] for one number a token, [B, 1] for one "
-        "a sentence. A vector [B] is given as [B, 1], and class_weight cannot weigh tokens."
+        f"{name} must have the shape of the targets: [B, T] for one number per token, [B, 1] for "
+        "one per sentence. Pass a vector [B] as [B, 1]; class_weight cannot weight tokens."
     )
     if values.shape.rank == 0:
         checks = []
@@ -88,11 +88,11 @@ def _spread(name, values, tokens):
 
 
 class TokenMean(keras.metrics.Metric):
-    """The mean of something over every token since the last reset: sum(w x) / sum(w).
+    """The weighted mean of a value over every token since the last reset: sum(w x) / sum(w).
 
-    It is the same whatever the batches, their lengths and the replicas they lie on. Subclasses
-    give `values(y_true, y_pred, counted) -> [B, ..., T]`. The sums are float64, so that a count
-    of tokens stays exact under any `floatx`.
+    It does not depend on batches, their lengths and replicas. Subclasses define
+    `values(y_true, y_pred, counted) -> [B, ..., T]`. The sums are float64, so that the number of
+    tokens is exact under any `floatx`.
     """
 
     def __init__(self, name: str, dtype=None):
@@ -105,7 +105,7 @@ class TokenMean(keras.metrics.Metric):
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Add a batch; the Keras mask of `y_pred` is honoured."""
+        """Add a batch; tokens hidden by the Keras mask of `y_pred` do not count."""
         mask = getattr(y_pred, "_keras_mask", None)
         ids, logits = ids_and_logits(y_true, y_pred)
         weights, _ = token_weights(ids, sample_weight, mask)
@@ -115,17 +115,17 @@ class TokenMean(keras.metrics.Metric):
         self.count.assign_add(tf.cast(tf.reduce_sum(weights), tf.float64))
 
     def mean(self, of_nothing: float) -> tf.Tensor:
-        """float64; `of_nothing` where no token has counted."""
+        """float64; `of_nothing` if no token has been counted."""
         total, count = tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
         return tf.where(count > 0, total / count, tf.constant(of_nothing, tf.float64))
 
     def as_result(self, value: tf.Tensor) -> tf.Tensor:
-        """In the metric's type, float32 or wider."""
+        """The value in the metric's dtype, float32 or wider."""
         return tf.cast(value, "float64" if self.dtype == "float64" else "float32")
 
 
 def ids_and_logits(y_true: Any, y_pred: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """ids [B, ..., T] in their own type, logits [B, ..., T, V]; ids [B, ..., T, 1] are taken too.
+    """ids [B, ..., T] in their own dtype, logits [B, ..., T, V]; also for ids [B, ..., T, 1].
 
     Raises ValueError for shapes that do not fit.
 

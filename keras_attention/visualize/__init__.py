@@ -1,7 +1,7 @@
-"""Look at attention: heat maps, maps of heads, coloured documents, pictures during training.
+"""Draw attention: heat maps, maps of heads, coloured documents, pictures during training.
 
-Arrays and strings go in; figures of matplotlib, PNG and HTML come out. Matplotlib is the extra
-`pip install 'keras-attention-seq2seq[visualize]'`, and loaded when a picture is drawn.
+The functions take arrays and strings, and return matplotlib figures, PNG or HTML. Matplotlib is the
+extra `pip install 'keras-attention-seq2seq[visualize]'`, and imported when a picture is drawn.
 """
 
 from keras_attention.visualize.callback import Alignment, AttentionMaps

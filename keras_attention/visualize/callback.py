@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_attention.visualize.fonts import matplotlib_or_say_how
 from keras_attention.visualize.maps import head_maps, heat_map
 
-# What TensorBoard's own writer says of an image; the tensorboard package is not needed for it.
+# The metadata of TensorBoard's own image writer, so that the tensorboard package is not needed.
 _IMAGES = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="images"),
     data_class="DATA_CLASS_BLOB_SEQUENCE",
@@ -20,7 +20,7 @@ _IMAGES = tf.compat.v1.SummaryMetadata(
 
 
 class Alignment(NamedTuple):
-    """Weights to draw, and the tokens of their axes."""
+    """Attention weights to draw, and the tokens of their axes."""
 
     weights: Any  # [T, S], or [H, T, S] for a map of each head
     source: Any = None  # S tokens
@@ -28,17 +28,18 @@ class Alignment(NamedTuple):
 
 
 class AttentionMaps(keras.callbacks.Callback):
-    """Draw what a model looks at, and write it for TensorBoard, at the end of every n-th epoch.
+    """Draw attention weights for TensorBoard at the end of every n-th epoch.
 
-    Look with `tensorboard --logdir DIRECTORY`, under Images.
+    Run `tensorboard --logdir DIRECTORY`, and see Images.
 
     Args:
-        directory: the pictures go to `directory/train`, beside what `training.Summaries` writes.
+        directory: the pictures are written to `directory/train`, like those of
+            `training.Summaries`.
         look: `look(model)` -> for each name an `Alignment`, or its weights alone: [T, S], or
             [H, T, S] for a map of each head.
-        every: n, in epochs; the first drawn is the n-th.
+        every: n, in epochs; the first picture is that of the n-th.
 
-    Raises ImportError where matplotlib is not installed, ValueError for n below 1.
+    Raises ImportError if matplotlib is not installed, ValueError for n below 1.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -77,5 +78,5 @@ def _png(alignment):
 
 
 def _size(png):
-    """Width and height, as a PNG states them at its beginning."""
+    """Width and height from the header of a PNG."""
     return [str(int.from_bytes(png[i : i + 4], "big")).encode() for i in (16, 20)]

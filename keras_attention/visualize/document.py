@@ -1,4 +1,4 @@
-"""A document coloured by what a hierarchical attention looked at (Yang et al., 2016, figure 5)."""
+"""A document coloured by hierarchical attention (Yang et al., 2016, figure 5)."""
 
 import html
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ def document_html(
     title: str = "",
     separator: str = " ",
 ) -> str:
-    """The document as a page of HTML: sentences marked red by p_s, words blue by sqrt(p_s) p_w.
+    """The document as an HTML page: sentences marked red by p_s, words blue by sqrt(p_s) p_w.
 
-    (Yang et al., 2016, section 3.3: the root keeps important words of unimportant sentences in
-    sight.) The strongest colour is that of the largest value; the mouse is told the weights.
+    (Yang et al., 2016, section 3.3: the root keeps important words of unimportant sentences
+    visible.) The strongest colour is that of the largest value; tooltips show the weights.
 
     Args:
         sentences: L lists of words.
-        word_weights: for each sentence the weights p_w of its words; what stands beyond the last
-            word, as in a padded array [L, T], is left out.
+        word_weights: for each sentence the weights p_w of its words; weights after the last word,
+            as in a padded array [L, T], are ignored.
         sentence_weights: p_s, [L], or longer.
         title: above the document.
         separator: between words; "" for Chinese.
 
-    Every text is escaped. Weights that are not finite have no colour, and no part in the scale.
-    Raises ValueError where there are fewer weights than words.
+    Every text is escaped. Weights that are not finite have no colour, and do not affect the scale.
+    Raises ValueError if there are fewer weights than words.
 
     >>> "&lt;b&gt;" in document_html([["<b>", "good"]], [[0.2, 0.8]], [1.0])
     True
@@ -59,7 +59,7 @@ def document_figure(
     separator: str = " ",
     width: float = 8.0,
 ) -> Any:
-    """The same as a figure of matplotlib, `width` inches wide; long sentences are broken.
+    """The same as a matplotlib figure, `width` inches wide; long sentences are wrapped.
 
     Args, colours and errors are those of `document_html`.
 
@@ -80,7 +80,7 @@ def document_figure(
     placed, x, y = [], margin, margin + (line if title else 0.0)
 
     def put(text, color, strength, gap):
-        """Place a text behind the last one, or on a new line where it would stick out."""
+        """Draw a text after the last one, or on a new line if it does not fit."""
         nonlocal x, y
         strength = strength if np.isfinite(strength) else 0.0
         box = {"facecolor": (*color, strength), "edgecolor": "none", "pad": 1.5}
@@ -109,7 +109,7 @@ def document_figure(
 
 
 def _checked(sentences, word_weights, sentence_weights):
-    """Words as strings, their weights, and how strong each sentence's and word's colour is."""
+    """Words as strings, their weights, and the strengths of the sentences' and words' colours."""
     sentences = [[label(word) for word in words] for words in sentences]
     p_s = _array(sentence_weights)
     if not sentences or p_s.ndim != 1 or min(len(p_s), len(word_weights)) < len(sentences):
@@ -135,5 +135,5 @@ def _checked(sentences, word_weights, sentence_weights):
 
 
 def _absent(weights):
-    """Weights below 0 as 0, and NaN, which is not drawn, where they are not finite."""
+    """Weights below 0 as 0, and those that are not finite as NaN, which is not drawn."""
     return np.where(np.isfinite(weights), np.maximum(weights, 0), np.nan)

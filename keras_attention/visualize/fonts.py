@@ -1,4 +1,4 @@
-"""Fonts in which every token can be read, also Chinese, Japanese and Korean ones."""
+"""Find fonts for all characters of the tokens, also Chinese, Japanese and Korean ones."""
 
 import functools
 import unicodedata
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def matplotlib_or_say_how():
-    """The module `matplotlib`; ImportError with the command that brings it where there is none."""
+    """The module `matplotlib`; ImportError with the command that installs it."""
     try:
         import matplotlib
     except ImportError as error:
@@ -19,9 +19,9 @@ def matplotlib_or_say_how():
 
 
 def font_families(texts: Iterable[str]) -> list[str]:
-    """Names of installed font families, the configured first, that can write all of `texts`.
+    """Names of installed font families, the configured first, with the characters of `texts`.
 
-    Warns, with the packages to install, if there are characters that no installed font has.
+    Warns, with the packages to install, about characters that no installed font has.
 
     >>> font_families(["plain"])
     ['sans-serif']
@@ -46,14 +46,14 @@ def font_families(texts: Iterable[str]) -> list[str]:
 
 
 def _is_drawn(character):
-    """Spaces, controls and what only steers other characters need no glyph."""
+    """Spaces, control and format characters need no glyph."""
     steers = unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp")
     return not steers and not "\ufe00" <= character <= "\ufe0f"
 
 
 @functools.cache
 def _glyphs(path):
-    """The characters that a font has; none if it cannot be drawn with (bitmaps in colour)."""
+    """The characters of a font; none if matplotlib cannot draw it (colour bitmaps)."""
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -64,7 +64,7 @@ def _glyphs(path):
 
 
 def _know_new_fonts():
-    """Matplotlib remembers the fonts of its first run; those installed since are added here."""
+    """Matplotlib caches the fonts of its first run; add those that were installed since."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {str(font.fname) for font in fontManager.ttflist}
@@ -73,11 +73,11 @@ def _know_new_fonts():
             try:
                 fontManager.addfont(path)
             except (RuntimeError, OSError, ValueError):
-                continue  # a broken file is no font
+                continue  # a damaged file
 
 
 def _best_font(missing):
-    """The upright font with the most of the missing characters, plain if possible; or None."""
+    """The upright font with most of the missing characters, regular if possible; or None."""
     from matplotlib.font_manager import fontManager
 
     def rank(font):
@@ -85,7 +85,7 @@ def _best_font(missing):
         covered = len(missing & _glyphs(str(font.fname)))
         return covered, "sans" in font.name.lower(), -abs(weight - 400)
 
-    # Matplotlib's own font of last resort "has" every character: as a box with a sample inside.
+    # Matplotlib's "last resort" font has every character, as a box with a sample inside.
     upright = (
         font
         for font in fontManager.ttflist

@@ -1,4 +1,4 @@
-"""Heat maps: which source token (column) each target token (row) looked at."""
+"""Heat maps of attention: target tokens are rows, source tokens are columns."""
 
 import html
 import math
@@ -21,20 +21,20 @@ def heat_map(
     title: str = "",
     axes: Any = None,
 ) -> Any:
-    """Draw the weights of T targets over S sources.  [T, S] -> a figure of matplotlib.
+    """Draw the weights of T targets over S sources.  [T, S] -> a matplotlib figure.
 
     Args:
         weights: any array or tensor [T, S].
-        source: S tokens, strings or anything with a string; default: their numbers.
+        source: S tokens, strings or objects that convert to a string; default: their indices.
         target: T tokens.
         title: above the map.
-        axes: of matplotlib, to draw there and not into a figure of its own.
+        axes: matplotlib axes to draw in, instead of a new figure.
 
-    The colours run from 0 (or the lowest weight, if negative) to the largest weight. Weights that
-    are not finite, such as masked scores of -inf, are left blank, and have no part in the scale.
-    Characters that the usual font lacks come from another installed one; if none has them, a
+    The colours range from 0 (or the lowest weight, if negative) to the largest weight. Weights that
+    are not finite, such as masked scores of -inf, are left blank, and do not affect the scale.
+    Characters that the default font lacks are drawn with another installed one; if there is none, a
     warning says what to install. Control characters are written as escapes. A picture is at most
-    40 inches wide and high; where tokens do not fit, every n-th is named. The figure belongs to no
+    40 inches wide and high; if tokens do not fit, every n-th is labelled. The figure opens no
     window: save it with `save`, or show it in a notebook.
 
     Raises ValueError for weights that are not [T, S], and tokens that are not S and T.
@@ -61,9 +61,9 @@ def head_maps(
     titles: Sequence[str] | None = None,
     columns: int = 4,
 ) -> Any:
-    """One heat map for each head, side by side.  [H, T, S] -> a figure of matplotlib.
+    """One heat map for each head, side by side.  [H, T, S] -> a matplotlib figure.
 
-    Args as those of `heat_map`; `titles` of the H heads, default their numbers.
+    Args like those of `heat_map`; `titles` of the H heads, default their indices.
 
     Raises ValueError for weights that are not [H, T, S], and as `heat_map`.
 
@@ -97,9 +97,9 @@ def head_maps(
 def heat_map_html(
     weights: Any, source: Sequence | None = None, target: Sequence | None = None, title: str = ""
 ) -> str:
-    """The same as a table in HTML, read with the fonts of the browser.  [T, S] -> str.
+    """The same as an HTML table, drawn with the fonts of the browser.  [T, S] -> str.
 
-    A cell says its weight to the mouse. Raises ValueError as `heat_map`.
+    A cell shows its weight as a tooltip. Raises ValueError as `heat_map`.
 
     >>> "&lt;s&gt;" in heat_map_html([[1.0]], ["<s>"], ["a"])
     True
@@ -108,7 +108,7 @@ def heat_map_html(
 
 
 def heat_map_table(weights: Any, source: Any = None, target: Any = None) -> str:
-    """The table of `heat_map_html`, to stand in another page.  [T, S] -> str."""
+    """The table of `heat_map_html`, to include in another page.  [T, S] -> str."""
     weights, source, target = _checked(weights, source, target)
     lowest, largest = scale(weights)
     strengths = (weights - lowest) / (largest - lowest)
@@ -126,7 +126,7 @@ BLUE, RED = (0, 0, 255), (255, 0, 0)
 
 
 def background(color: tuple, strength: float) -> str:
-    """The attribute of an HTML element that colours it, or nothing where `strength` is not finite.
+    """The HTML attribute of a background colour, or "" if `strength` is not finite.
 
     >>> background(BLUE, 0.5), background(BLUE, float("nan"))
     (' style="background: rgba(0, 0, 255, 0.500)"', '')
@@ -137,9 +137,9 @@ def background(color: tuple, strength: float) -> str:
 
 
 def scale(weights: np.ndarray) -> tuple[float, float]:
-    """The weights of no colour and of full colour: at most 0, and the largest finite weight.
+    """The weights without colour and with full colour: at most 0, and the largest finite weight.
 
-    They differ, also where no weight is finite, or all are 0.
+    They always differ, also if no weight is finite, or all are 0.
 
     >>> scale(np.array([0.5, np.nan, np.inf]))
     (0.0, 0.5)
@@ -151,7 +151,7 @@ def scale(weights: np.ndarray) -> tuple[float, float]:
 
 
 def page(body: str, title: str = "") -> str:
-    """A whole HTML document around `body`, which is HTML; `title` is text.
+    """A complete HTML document around `body`, which is HTML; `title` is text.
 
     >>> page("<p>", "a & b").count("a &amp; b")
     2
@@ -165,7 +165,7 @@ def page(body: str, title: str = "") -> str:
 
 
 def save(picture: Any, path: str | os.PathLike) -> None:
-    """Write a figure as PNG, or what its ending says, or a page of HTML, to `path`.
+    """Write a figure, as PNG or in the format of the suffix, or an HTML page to `path`.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -183,7 +183,7 @@ def save(picture: Any, path: str | os.PathLike) -> None:
 
 def _draw(axes, weights, source, target, title, families):
     lowest, largest = scale(weights)
-    weights = np.ma.masked_invalid(weights)  # drawn as nothing
+    weights = np.ma.masked_invalid(weights)  # left blank
     image = axes.imshow(weights, cmap="viridis", vmin=lowest, vmax=largest, aspect="auto")
     sides = axes.get_position().size * axes.figure.get_size_inches()
     for axis, tokens, inches in ((axes.xaxis, source, sides[0]), (axes.yaxis, target, sides[1])):
@@ -191,7 +191,7 @@ def _draw(axes, weights, source, target, title, families):
         places = range(0, len(tokens), every)
         labels = axis.set_ticks(places, tokens[::every], fontfamily=families)
         for tick in labels:
-            tick.label1.set_parse_math(False)  # a dollar is a token
+            tick.label1.set_parse_math(False)  # a dollar sign is a token, not a formula
             tick.label2.set_parse_math(False)
     axes.xaxis.tick_top()
     if max(map(len, source)) > 2:
@@ -202,11 +202,11 @@ def _draw(axes, weights, source, target, title, families):
 
 
 def _array(weights):
-    return np.asarray(weights).astype(np.float64)  # also of bfloat16
+    return np.asarray(weights).astype(np.float64)  # also for bfloat16
 
 
 def _checked(weights, source, target) -> tuple[np.ndarray, list[str], list[str]]:
-    """Weights [T, S] as an array, and S and T tokens as strings in which a space can be seen."""
+    """Weights [T, S] as an array, and S and T tokens as strings with visible spaces."""
     weights = _array(weights)
     if weights.ndim != 2 or not weights.size:
         raise ValueError(
@@ -218,7 +218,7 @@ def _checked(weights, source, target) -> tuple[np.ndarray, list[str], list[str]]
         tokens = range(length) if tokens is None else list(tokens)
         if len(tokens) != length:
             raise ValueError(
-                f"There must be one token for each of the weights along {axis}; cut off the "
+                f"There must be one token for each of the weights along {axis}; remove the "
                 f"weights of the padding. Received: {len(tokens)} tokens, {axis}={length}"
             )
         named.append([label(token) for token in tokens])
@@ -227,7 +227,7 @@ def _checked(weights, source, target) -> tuple[np.ndarray, list[str], list[str]]
 
 
 def _inches(source, target):
-    """Room for every token."""
+    """A size with space for every token."""
     width = 1.5 + 0.12 * max(map(len, target)) + 0.32 * len(source)
     height = 0.6 + 0.12 * max(map(len, source)) + 0.32 * len(target)
     return min(max(width, 2.5), _LARGEST), min(max(height, 1.5), _LARGEST)

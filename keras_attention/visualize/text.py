@@ -7,7 +7,7 @@ _VISIBLE = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "": "\u2205"}
 
 
 def label(token: Any) -> str:
-    """A token as a label: white space and nothing as signs, the rest as `printable`.
+    """A token as a label: white space and "" as visible symbols, the rest as `printable`.
 
     >>> label(b"ab"), label(" "), label(3)
     ('ab', '\u2423', '3')
@@ -17,7 +17,7 @@ def label(token: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Control characters, lone surrogates and noncharacters as escapes: XML and UTF-8 have none.
+    """Escape control characters, lone surrogates and noncharacters, which XML does not allow.
 
     >>> printable("a\\x07b")
     'a\\\\x07b'
@@ -29,7 +29,7 @@ def printable(text: str) -> str:
 
 
 def _is_unprintable(character):
-    """Category Cc is control, Cs surrogate; the last two code points of a plane are nothing."""
+    """Cc are control characters, Cs surrogates; the last two code points of a plane are invalid."""
     if character in "\n\t":
         return False
     return unicodedata.category(character) in ("Cc", "Cs") or ord(character) & 0xFFFE == 0xFFFE

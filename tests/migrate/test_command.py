@@ -31,7 +31,7 @@ def test_list_prints_names_shapes_and_what_is_left_out(capsys):
     main([old("tf1_lstm"), "--list"])
     lines = capsys.readouterr().out.splitlines()
     assert "seq2seq/memory_layer/kernel  [6, 7]  float32" in lines
-    assert "ignored: global_step (int64, no weight)" in lines
+    assert "ignored: global_step (int64, not a weight)" in lines
     assert lines[-1] == "18 weights, 1,810 parameters"
 
 

@@ -70,7 +70,7 @@ def assert_as_told(arguments, printed, folder):
     if "--list" in arguments:
         assert last == "20 weights, 1,693 parameters"
     elif "--out" in arguments:
-        assert last == f"{arguments[-1]}: written, read back, equal"
+        assert last == f"{arguments[-1]}: written and verified"
         assert (folder / arguments[-1]).exists()
     else:
         assert last == "no --out: not written"

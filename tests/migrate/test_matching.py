@@ -267,10 +267,10 @@ def test_a_model_that_is_not_built_is_an_error():
 def test_rules_leave_old_weights_behind_and_new_ones_as_they_are():
     model = targets.tf1_lstm()
     rules = Rules(ignore=("/dense/",), keep=("^output_layer/",))
-    planned = plan(Checkpoint(tf1(), {"global_step": "int64, no weight"}), model, rules)
+    planned = plan(Checkpoint(tf1(), {"global_step": "int64, not a weight"}), model, rules)
     assert planned.kept == ["output_layer/kernel", "output_layer/bias"]
     assert planned.ignored["seq2seq/decoder/dense/bias"] == "by a rule"
-    assert planned.ignored["global_step"] == "int64, no weight"
+    assert planned.ignored["global_step"] == "int64, not a weight"
     assert len(planned.assignments) == len(model.weights) - 2
 
 

@@ -51,7 +51,7 @@ def assert_answers_as(model, expected):
 def test_a_migrated_model_answers_as_the_old_one(source, model, ending, tmp_path, capsys):
     out = tmp_path / f"new{ending}"
     main(arguments(source, model, out))
-    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: written, read back, equal"
+    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: written and verified"
     assert os.listdir(tmp_path) == [out.name]
     if ending == ".keras":
         migrated = keras.saving.load_model(out)
@@ -70,7 +70,7 @@ def test_a_shell_migrates_as_well(tmp_path):
         text=True,
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    assert process.stdout.splitlines()[-1] == f"{out}: written, read back, equal"
+    assert process.stdout.splitlines()[-1] == f"{out}: written and verified"
     assert_answers_as(keras.saving.load_model(out), answers("tf1_lstm"))
 
 

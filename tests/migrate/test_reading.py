@@ -27,7 +27,7 @@ def test_a_saver_leaves_out_adam_and_the_step_and_says_so():
     weights, ignored = read(old("tf1_lstm"))
     assert len(weights) == 18
     assert len(ignored) == 2 * 18 + 3
-    assert ignored["global_step"] == "int64, no weight"
+    assert ignored["global_step"] == "int64, not a weight"
     assert ignored["beta1_power"] == ignored["beta2_power"] == "of the optimizer"
     assert {ignored[f"{name}/Adam"] for name in weights} == {"optimizer slot"}
     assert {ignored[f"{name}/Adam_1"] for name in weights} == {"optimizer slot"}
@@ -37,7 +37,7 @@ def test_a_training_checkpoint_leaves_out_its_optimizer_and_counter():
     weights, ignored = read(old("tfa_training-1"))
     assert {name.removeprefix("model/") for name in weights} == set(read(old("tfa_lstm")).weights)
     assert len(ignored) == 2 * len(weights) + 6
-    assert ignored["save_counter"] == "int64, no weight"
+    assert ignored["save_counter"] == "int64, not a weight"
     assert ignored["optimizer/learning_rate"] == "of the optimizer"
 
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_without_its_data_is_an_error_that_names_it(tmp_path):
 
 def test_a_file_of_something_else_is_an_error(tmp_path):
     (tmp_path / "notes").write_text("no checkpoint\n" * 100)
-    with pytest.raises(ValueError, match="Expected a whole TensorFlow checkpoint"):
+    with pytest.raises(ValueError, match="Expected a complete TensorFlow checkpoint"):
         read(str(tmp_path / "notes"))
 
 

@@ -164,7 +164,7 @@ def test_weights_that_could_mean_something_else_are_refused_by_name(name, shape)
 def test_class_weight_is_refused_by_name(rows, steps):
     """Keras takes the ids of a sentence for a one-hot row, and weighs by where the largest is."""
     model, ids = tagger(), batch(rows, steps)[0]
-    with pytest.raises(ValueError, match="class_weight cannot weigh tokens"):
+    with pytest.raises(ValueError, match="class_weight cannot weight tokens"):
         model.fit(ids, ids, class_weight={1: 2.0}, verbose=0)
 
 
