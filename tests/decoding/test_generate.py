@@ -72,9 +72,9 @@ def test_an_answer_of_one_token_and_a_limit_that_is_a_tensor():
         ({"max_length": 0}, "max_length"),
         ({"max_length": np.int64(0)}, "max_length"),
         ({"max_length": lambda: tf.constant(0)}, "max_length"),
-        ({"max_length": 2.5}, "at least 1 and whole. Received: 2.5"),
-        ({"max_length": np.inf}, "at least 1 and whole. Received: inf"),
-        ({"max_length": np.nan}, "at least 1 and whole. Received: nan"),
+        ({"max_length": 2.5}, "a whole number of at least 1. Received: 2.5"),
+        ({"max_length": np.inf}, "a whole number of at least 1. Received: inf"),
+        ({"max_length": np.nan}, "a whole number of at least 1. Received: nan"),
         ({"beam_width": 1.5}, "beam_width must be at least 1"),
         ({"beam_width": 2, "n_best": 1.5}, "n_best must be between"),
         ({"length_penalty": np.nan}, "length_penalty must be one finite number"),
@@ -98,7 +98,7 @@ def test_what_cannot_be_asked_is_refused(settings, message):
 
 
 def test_a_strategy_must_be_one():
-    with pytest.raises(TypeError, match=r"must be a Strategy, such as sample\(\) gives"):
+    with pytest.raises(TypeError, match=r"must be a Strategy, such as sample\(\) returns"):
         generate(TableModel(Table.random(1, 2, 4)), np.arange(1), strategy=sample)
 
 

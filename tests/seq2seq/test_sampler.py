@@ -688,7 +688,7 @@ def test_inference_may_start_from_a_nest_and_a_shape_may_be_a_tensor():
 @pytest.mark.parametrize(
     "end_fn, message",
     [
-        (lambda ids: ids > 19, r"end_fn must say .* \[N\] bool. Received: shape \(2, 1\) bool"),
+        (lambda ids: ids > 19, r"end_fn must return .* \[N\] bool. Received: shape \(2, 1\) bool"),
         (lambda ids: ids[:, 0], r"Received: shape \(2,\) float32"),
     ],
 )
