@@ -1,4 +1,4 @@
-"""Attention as pure functions: tensors in, tensors out, no weights."""
+"""Attention as pure functions of tensors, without weights."""
 
 from keras_attention.functional.addressing import (
     address,

@@ -1,4 +1,4 @@
-"""Addressing of the Neural Turing Machine (Graves et al., 2014): where H heads look and write.
+"""Addressing of the Neural Turing Machine (Graves et al., 2014): where H heads read and write.
 
 B batch, H heads, S memory slots, D width of a slot. Weights are float32 or wider.
 """
@@ -10,7 +10,7 @@ from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.scores import cosine
 from keras_attention.functional.shapes import check_shapes
 
-_UNSEEN = 1e-12  # what a weight of 0 counts as: its logarithm is finite
+_UNSEEN = 1e-12  # replaces a weight of 0, so that its logarithm is finite
 
 
 def content_weights(key: tf.Tensor, memory: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
@@ -76,7 +76,7 @@ def sharpen(weights: tf.Tensor, sharpness: tf.Tensor) -> tf.Tensor:
 def address(
     content: tf.Tensor, previous: tf.Tensor, gate: tf.Tensor, shift: tf.Tensor, sharpness: tf.Tensor
 ) -> tf.Tensor:
-    """From what fits and where the heads were to where they are: eq. 7, 8, 9 in turn.
+    """The weights from content and previous weights: eq. 7, 8, 9 in turn.
 
     content, previous [B, H, S], gate [B, H, 1], shift [B, H, 2 R + 1], sharpness [B, H, 1]
     -> [B, H, S], rows that sum to 1.
@@ -90,7 +90,7 @@ def address(
 
 
 def read_memory(weights: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
-    """Each head's sum of slots (eq. 2).  [B, H, S], [B, S, D] -> [B, H, D].
+    """The weighted sum of slots of each head (eq. 2).  [B, H, S], [B, S, D] -> [B, H, D].
 
     >>> read_memory(tf.constant([[[0.5, 0.5]]]), tf.constant([[[1.0], [3.0]]])).numpy().tolist()
     [[[2.0]]]
@@ -123,7 +123,7 @@ def write_memory(
 
 
 def _product_over_heads(kept):
-    """A chain of products: the gradient of reduce_prod is no XLA op everywhere, and slow."""
+    """A chain of products: the gradient of reduce_prod is slow, and not supported by all of XLA."""
     product, *others = tf.unstack(kept, axis=1)
     for other in others:
         product *= other

@@ -1,4 +1,4 @@
-"""Memory, and the reduction that ends every attention: a weighted sum of values."""
+"""A projected memory, and the weighted sum of values that ends every attention."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from keras_attention.functional.shapes import check_shapes
 
 
 class Memory(NamedTuple):
-    """What a query may look at, projected once per source and handed over at every call.
+    """A projected memory, computed once per source and passed to every call.
 
     >>> memory = Memory(keys=tf.ones([1, 3, 4]), values=tf.ones([1, 3, 2]), mask=None)
     >>> memory.values.shape
@@ -19,15 +19,15 @@ class Memory(NamedTuple):
 
     keys: Any  # [B, S, D]
     values: Any  # [B, S, D']
-    mask: Any  # [B, S] bool, True = may look
+    mask: Any  # [B, S] bool, True = visible
 
 
 def attend(scores, values, mask=None, normalize=softmax) -> tuple[tf.Tensor, tf.Tensor]:
     """Normalise the scores and sum the values by them.
 
     scores [B, T, S], values [B, S, D], mask broadcastable to [B, T, S]
-    -> context [B, T, D], weights [B, T, S]. A value that no query may look at adds nothing, NaN
-    neither. Raises ValueError for shapes that do not fit.
+    -> context [B, T, D], weights [B, T, S]. Values that no query attends to add nothing, even if
+    they are NaN. Raises ValueError for shapes that do not fit.
 
     >>> context, weights = attend(tf.zeros([1, 1, 2]), tf.constant([[[1.0], [3.0]]]))
     >>> float(context[0, 0, 0])

@@ -1,4 +1,4 @@
-"""Restricted attention in time and memory that grow with T, not with T * T."""
+"""Restricted attention with time and memory linear in T."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +20,12 @@ def banded_attention(
     causal: bool = False,
     normalize: Callable = softmax,
 ) -> tf.Tensor:
-    """Each step looks at the steps with |i - j| <= radius (Vaswani et al., 2017, section 4).
+    """Each step attends to the steps with |i - j| <= radius (Vaswani et al., 2017, section 4).
 
-    query, keys [B, H, T, Dk], values [B, H, T, Dv], mask [B, T] bool, True = may be looked at
-    -> context [B, H, T, Dv]. No more than dot product, `window(T, radius)` and `normalize`, but
-    in blocks of `radius` steps, each with its two neighbours (with `causal`, only the one before):
-    O(T radius). The query comes scaled. Raises ValueError for a radius below 0.
+    query, keys [B, H, T, Dk], values [B, H, T, Dv], mask [B, T] bool, True = visible -> context
+    [B, H, T, Dv]. The result is that of a dot product, `window(T, radius)` and `normalize`, but
+    computed in blocks of `radius` steps, each with its two neighbours (with `causal`, the previous
+    one only): O(T radius). The query must be scaled. Raises ValueError for a radius below 0.
 
     >>> eye = tf.eye(4)[None, None]  # with these values the context shows the weights
     >>> banded_attention(0 * eye, eye, eye, radius=1, causal=True)[0, 0].numpy().tolist()[2:]
@@ -56,12 +56,12 @@ def banded_attention(
 
 
 def heads_mask(mask: Any) -> Any:
-    """The same for every head.  [B, T] -> [B, 1, T], None stays None."""
+    """The same mask for every head.  [B, T] -> [B, 1, T], None stays None."""
     return None if mask is None else tf.cast(mask, tf.bool)[:, None]
 
 
 def block_size(radius: int, steps: Any) -> Any:
-    """As long as the radius, no longer than the sequence, and at least 1."""
+    """The radius, but at most the length of the sequence, and at least 1."""
     if isinstance(steps, int):
         return max(1, min(radius, steps))
     return tf.maximum(1, tf.minimum(radius, steps))
@@ -83,26 +83,26 @@ def out_of_blocks(x: tf.Tensor, steps: Any) -> tf.Tensor:
 
 
 def beside(x: tf.Tensor, causal: bool) -> tf.Tensor:
-    """Every block between its neighbours.  [B, H, N, size, D] -> [B, H, N, 3 size, D].
+    """Every block with its neighbours.  [B, H, N, size, D] -> [B, H, N, 3 size, D].
 
-    With `causal`, only after the one before it: [B, H, N, 2 size, D].
+    With `causal`, only with the previous one: [B, H, N, 2 size, D].
     """
     shape = sizes(x)
     x = tf.pad(x, [[0, 0], [0, 0], [1, 0 if causal else 1], [0, 0], [0, 0]])
-    # The gradient of tf.slice is a pad; that of x[:, :, i:j] costs ten times as much.
+    # The gradient of tf.slice is a pad; that of x[:, :, i:j] is ten times as slow.
     shifted = [tf.slice(x, [0, 0, i, 0, 0], shape) for i in range(2 if causal else 3)]
     return tf.concat(shifted, 3)
 
 
 def _band(size, around, radius, causal):
-    """What a step of any block may look at in the blocks beside it.  [size, 2 or 3 size]."""
+    """Which steps of neighbouring blocks a step of a block attends to.  [size, 2 or 3 size]."""
     distance = tf.range((around + 1) * size) - size - tf.range(size)[:, None]
     band = tf.abs(distance) <= radius
     return band & (distance <= 0) if causal else band
 
 
 def _real(steps, size, causal):
-    """Neither before the first step nor after the last.  [N, 1, 2 or 3 size]."""
+    """Whether a step is neither before the first nor after the last.  [N, 1, 2 or 3 size]."""
     blocks = -(-steps // size)
     places = tf.range(blocks)[:, None] * size + tf.range((2 if causal else 3) * size) - size
     return ((places >= 0) & (places < steps))[:, None]

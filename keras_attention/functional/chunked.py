@@ -1,4 +1,4 @@
-"""Full attention in memory that grows with T + S, not with T * S."""
+"""Full attention with memory linear in T + S."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ def chunked_attention(
     """softmax(Q K^T) V by chunks, with a running maximum and sum (Rabe and Staats, 2021).
 
     query [B, H, T, Dk], keys [B, H, S, Dk], values [B, H, S, Dv] -> context [B, H, T, Dv]. `mask`
-    broadcastable to [B, H, T, S], boolean, True = may look; `causal`: the queries are the last T of
-    the S steps, each sees itself and those before, and chunks of later steps are left out. The
-    query comes scaled.
+    broadcastable to [B, H, T, S], boolean, True = visible; `causal`: the queries are the last T of
+    the S steps, each attends to itself and those before, and chunks of later steps are skipped. The
+    query must be scaled.
 
-    `chunk` queries look at `chunk` slots at a time: of all T S scores no more than chunk^2 exist at
-    once. The gradient keeps the log of each row's sum and makes the scores anew (Dao et al., 2022,
-    algorithm 4). Raises ValueError for a chunk below 1, or `causal` with a known S < T.
+    `chunk` queries and `chunk` slots are processed at a time: at most chunk^2 of the T S scores are
+    in memory at once. The gradient stores the log of each row's sum and recomputes the scores (Dao
+    et al., 2022, algorithm 4). Raises ValueError for a chunk below 1, or `causal` with S < T.
 
     >>> eye = tf.eye(3)[None, None]
     >>> chunked_attention(0 * eye, eye, eye, causal=True, chunk=2)[0, 0, 1].numpy().tolist()
@@ -55,7 +55,7 @@ def chunked_attention(
 
 
 class _Grid:
-    """T queries and S slots, cut into rows and columns of chunks."""
+    """T queries and S slots, divided into rows and columns of chunks."""
 
     def __init__(self, query, keys, mask, causal, chunk):
         self.causal = causal
@@ -68,7 +68,7 @@ class _Grid:
         self.all_seen = whole and not causal and mask is None
 
     def _whole(self, mask):
-        """Four axes; T and S padded to whole chunks, or left at 1 to be broadcast."""
+        """A mask of four axes; T and S padded to whole chunks, or left at 1 to be broadcast."""
         mask = tf.reshape(mask, [1] * (4 - mask.shape.rank) + sizes(mask))
         full = (self.steps, self.slots)
         full = [1 if known == 1 else size for known, size in zip(mask.shape[2:], full)]
@@ -78,7 +78,7 @@ class _Grid:
         return tf.pad(mask, [[0, 0], [0, 0], [0, more[0]], [0, more[1]]])
 
     def scores(self, query, keys, i, j):
-        """Of the queries of row i with the slots of column j; never seen: half of the lowest."""
+        """Scores of row i and column j; masked ones are half of the lowest number."""
         scores = tf.matmul(query, keys, transpose_b=True)
         if self.all_seen:
             return scores
@@ -94,7 +94,7 @@ class _Grid:
         return tf.where(seen, scores, scores.dtype.min / 2)
 
     def end(self, i):
-        """Columns from here on are later than all queries of row i."""
+        """The first column that is later than all queries of row i."""
         if not self.causal:
             return self.columns
         return tf.minimum(self.columns, -(-((i + 1) * self.height + self.before) // self.width))
@@ -118,7 +118,7 @@ def _forward(grid, query, keys, values):
         context = tf.zeros([*sizes(looking)[:3], values.shape[-1]], query.dtype)
         begin = (0, zeros + query.dtype.min / 2, zeros, context)
         _, best, total, context = _loop(grid.end(i), column, begin)
-        # What was added before anything was seen has shrunk to nothing, or nothing ever was seen.
+        # Terms added before any slot was visible are scaled to 0; or no slot was ever visible.
         nothing = best <= query.dtype.min / 4
         log_sum = tf.where(nothing, zeros, best + tf.math.log(total))
         context = tf.where(nothing, tf.zeros_like(context), context / total)
@@ -131,7 +131,7 @@ def _forward(grid, query, keys, values):
 
 
 def _backward(grid, query, keys, values, context, log_sum, upstream):
-    """Row by row: what reaches its queries is summed, and what it adds to the slots laid out."""
+    """The gradients, row by row: those of queries are summed, those of slots are collected."""
     inside = tf.reduce_sum(upstream * context, -1, keepdims=True)
 
     def row(i, to_queries, to_keys, to_values):
@@ -166,7 +166,7 @@ def _backward(grid, query, keys, values, context, log_sum, upstream):
 
 
 def _chunks(steps, chunk):
-    """The length of a chunk, no longer than it must be, and how many there are: at least 1."""
+    """The length of a chunk, not longer than needed, and their number: at least 1."""
     least, most = (max, min) if isinstance(steps, int) else (tf.maximum, tf.minimum)
     size = least(1, most(chunk, steps))
     return size, least(1, -(-steps // size))
@@ -185,19 +185,19 @@ def _cut(x, i, size, axis=2):
 
 
 def _array(count, like, size, width) -> tf.TensorArray:
-    """Room for `count` chunks [B, H, size, width]; those never written are zeros."""
+    """An array of `count` chunks [B, H, size, width]; those never written are zeros."""
     known = size if isinstance(size, int) else None
     return tf.TensorArray(like.dtype, count, element_shape=[*like.shape[:2], known, width])
 
 
 def _joined(chunks, like):
-    """Chunks as one array [B, H, T, width], of the T of another."""
+    """Chunks as one array [B, H, T, width], with T of another."""
     x = tf.transpose(chunks.stack(), [1, 2, 0, 3, 4])
     return tf.reshape(x, [*sizes(like)[:3], x.shape[-1]])
 
 
 def _loop(end: Any, body, begin):
-    """Body while the counter is below the end; shapes stay what they are."""
+    """Run the body while the counter is below the end; shapes are kept."""
 
     def step(*state):
         after = body(*state)

@@ -1,10 +1,10 @@
-"""How far back a stack of dilated causal convolutions sees (van den Oord et al., 2016)."""
+"""The receptive field of stacked dilated causal convolutions (van den Oord et al., 2016)."""
 
 from collections.abc import Iterable
 
 
 def receptive_field(dilations: Iterable[int], kernel_size: int = 2) -> int:
-    """Steps that the last output depends on: 1 + (kernel_size - 1) * sum of the dilations.
+    """The number of inputs of the last output: 1 + (kernel_size - 1) * sum of the dilations.
 
     >>> receptive_field([2**i for i in range(10)])  # WaveNet's 1, 2, ..., 512
     1024
@@ -15,8 +15,8 @@ def receptive_field(dilations: Iterable[int], kernel_size: int = 2) -> int:
 def tc_dilations(length: int, first_exponent: int = 1) -> list[int]:
     """The ceil(log2 T) dilations of SNAIL's TC block, for sequences of T steps.
 
-    The paper's listing begins with 2^1 (Mishra et al., 2018, section 3), and so with kernels of 2
-    an output sees only steps at even distances; with `first_exponent=0` it sees all T of them.
+    The paper's listing begins with 2^1 (Mishra et al., 2018, section 3), so with kernels of 2 an
+    output depends only on steps at even distances; with `first_exponent=0` on all T of them.
 
     Raises ValueError for T below 2.
 

@@ -1,10 +1,10 @@
-"""The one rule about precision: scores, softmax and log-probabilities are float32 or wider."""
+"""Precision: scores, softmax and log-probabilities are computed in float32 or wider."""
 
 import tensorflow as tf
 
 
 def widen(x: tf.Tensor) -> tf.Tensor:
-    """`x` in float32 if its own type is narrower, unchanged otherwise.
+    """Cast `x` to float32 if its dtype is narrower.
 
     >>> widen(tf.constant([1.0], tf.float16)).dtype.name
     'float32'

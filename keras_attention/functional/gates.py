@@ -1,4 +1,4 @@
-"""Gates: one half of the features decides how much of the other half passes."""
+"""Gated linear units: one half of the features scales the other half."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ def _halves(x):
 def glu(x: tf.Tensor, gate: Callable = tf.sigmoid) -> tf.Tensor:
     """a * sigmoid(b) with [a; b] = x (Dauphin et al., 2017, eq. 1).  [..., 2D] -> [..., D].
 
-    With another `gate` one of its variants (Shazeer, 2020): `tf.nn.gelu` makes GEGLU, `tf.nn.silu`
+    Another `gate` gives one of its variants (Shazeer, 2020): `tf.nn.gelu` is GEGLU, `tf.nn.silu`
     SwiGLU, `tf.identity` the bilinear one.
 
     Raises ValueError for an odd last axis.

@@ -1,4 +1,4 @@
-"""A retina: sharp in the middle, coarse around it (Mnih et al., 2014, section 3.1)."""
+"""Glimpses: image patches of several resolutions around a point (Mnih et al., 2014, 3.1)."""
 
 import tensorflow as tf
 
@@ -6,14 +6,14 @@ from keras_attention.functional.shapes import sizes
 
 
 def glimpse(image: tf.Tensor, location: tf.Tensor, size: int, scales: int = 1) -> tf.Tensor:
-    """Square patches around one place, each twice as wide as the one before, all brought to G x G.
+    """Square patches around a point, each twice as wide as the previous, all resized to G x G.
 
     image [B, Y, X, C], location [B, 2] as (y, x) in [-1, 1] -> [B, scales, G, G, C], G = `size`.
 
     (0, 0) is the middle of the image, (-1, -1) its upper left corner, (1, 1) its lower right one.
-    Patch k is the square of side G * 2^k around the place, rounded to whole pixels, averaged over
-    blocks of 2^k x 2^k; outside of the image there are zeros. There is a gradient with respect to
-    the image and none with respect to the location.
+    Patch k is the square of side G * 2^k around the point, rounded to whole pixels, averaged over
+    blocks of 2^k x 2^k; outside of the image are zeros. There is a gradient with respect to the
+    image and none with respect to the location.
 
     Raises ValueError for an image or a location of another rank, a size or number of scales < 1.
 
@@ -50,8 +50,8 @@ def _patch(image, location, size, block):
 
 
 def _span(place, length, side):
-    """Pixels of a patch along one axis, and which of them are real.  [B] -> [B, side] twice."""
-    # Numbers of pixels beyond 256 are not exact in bfloat16.
+    """Pixel indices of a patch along one axis, and which are real.  [B] -> [B, side] twice."""
+    # Indices above 256 are not exact in bfloat16.
     place = tf.cast(place, tf.float32)
     first = tf.floor((place + 1) / 2 * tf.cast(length, tf.float32) - side / 2 + 0.5)
     pixels = tf.cast(first, tf.int32)[:, None] + tf.range(side)

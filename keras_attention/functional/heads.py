@@ -1,6 +1,6 @@
-"""Attention of many heads at once: how heads are laid out, and which keys they share.
+"""Multi-head attention: layout of heads, and keys shared by several heads.
 
-H query heads, G key heads, of which each serves H / G query heads.
+H query heads, G key heads, each shared by H / G query heads.
 """
 
 from typing import Any
@@ -65,7 +65,7 @@ def biased_weights(scores, query, mask=None, bias: Any = None) -> tf.Tensor:
 
 
 def head_contexts(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """What every head reads.  [B, H, T, S], [B, G, S, Dv] -> [B, H, T, Dv], the values' type.
+    """The context of every head.  [B, H, T, S], [B, G, S, Dv] -> [B, H, T, Dv], the values' type.
 
     >>> head_contexts(tf.ones([1, 4, 2, 5]), tf.ones([1, 2, 5, 3])).shape
     TensorShape([1, 4, 2, 3])
@@ -75,13 +75,13 @@ def head_contexts(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def repeat_heads(query: tf.Tensor, *arrays: tf.Tensor) -> list[tf.Tensor]:
-    """Key heads, once for each query head that they serve.  [B, G, S, X] -> [B, H, S, X]."""
+    """Repeat key heads for the query heads that share them.  [B, G, S, X] -> [B, H, S, X]."""
     heads = query.shape[1]
     return [x if x.shape[1] == heads else tf.repeat(x, heads // x.shape[1], 1) for x in arrays]
 
 
 def _grouped(x, groups):
-    """Heads that share keys stand below each other.  [B, H, T, X] -> [B, G, H/G*T, X]."""
+    """Stack the heads that share keys.  [B, H, T, X] -> [B, G, H/G*T, X]."""
     if x.shape[1] == groups:
         return x
     shape = tf.shape(x)
@@ -100,7 +100,7 @@ def head_mask(mask, causal: bool, targets: int | tf.Tensor, slots: int | tf.Tens
     """One mask that broadcasts to [B, H, T, S], or None.
 
     mask: bool [B, S], [B, T, S], [B, H, T, S] or None; causal: the queries are the last T of the
-    S steps (see `steps_before`), each sees itself and those before.
+    S steps (see `steps_before`), each attends to itself and those before.
 
     >>> head_mask(None, True, 2, 2).numpy().astype(int).tolist()
     [[[[1, 0], [1, 1]]]]
@@ -119,7 +119,7 @@ def head_mask(mask, causal: bool, targets: int | tf.Tensor, slots: int | tf.Tens
 
 
 def write_slots(slots: tf.Tensor, new: tf.Tensor, first: int | tf.Tensor) -> tf.Tensor:
-    """Put T rows in the place of slots `first`, ..., `first + T - 1`.
+    """Write T rows to the slots `first`, ..., `first + T - 1`.
 
     [B, G, M, X], [B, G, T, X] -> [B, G, M, X].
 

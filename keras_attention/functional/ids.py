@@ -1,4 +1,4 @@
-"""The one rule about ids: they are integers, and nothing else is rounded to them."""
+"""Token ids must be integers; nothing else is rounded to an id."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ import tensorflow as tf
 def as_ids(ids: Any, name: str = "ids", shape: str | None = None, pad_id: int = 0) -> tf.Tensor:
     """Ids as an integer tensor.  [...] -> [...] int32, or int64 as it was.
 
-    Float32 and float64 that hold whole numbers are ids, too: `fit` may bring these. A
+    Float32 and float64 of whole numbers are accepted, too, because `fit` may pass them. A
     `tf.RaggedTensor`, such as `Tokenizer.encode` returns, is padded with `pad_id` on the right.
 
     Raises ValueError for a number that is not whole or beyond int32 (in a graph
-    InvalidArgumentError; XLA cannot raise it), for types that cannot hold every id (float16,
-    bfloat16) or are no numbers, and for another rank than that of `shape`, for instance "B S".
+    InvalidArgumentError; XLA cannot raise it), for dtypes that cannot represent every id (float16,
+    bfloat16) or are not numbers, and for another rank than that of `shape`, for instance "B S".
 
     >>> as_ids([[5.0, 6.0]]).numpy().tolist()
     [[5, 6]]
@@ -30,7 +30,7 @@ def as_ids(ids: Any, name: str = "ids", shape: str | None = None, pad_id: int = 
             ids = tf.convert_to_tensor(ids)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name} must be integer ids, with rows of one length: fill the shorter ones with "
+                f"{name} must be integer ids in rows of equal length: pad the shorter ones with "
                 f"the pad id {pad_id} on the right. Received: {ids!r}"
             ) from error
     if ids.dtype == tf.string:
@@ -42,8 +42,8 @@ def as_ids(ids: Any, name: str = "ids", shape: str | None = None, pad_id: int = 
         hint = ""
         if ids.dtype.is_floating:
             hint = (
-                ", which does not hold every id. A Keras model under a mixed policy casts floats "
-                "to it: pass integers."
+                ", which cannot represent every id. Keras casts the floats of a model under a "
+                "mixed policy to it: pass integers."
             )
         raise ValueError(f"{name} must be integer ids. Received: {ids.dtype.name}{hint}")
     axes = shape.split() if shape else None
@@ -61,7 +61,7 @@ def as_ids(ids: Any, name: str = "ids", shape: str | None = None, pad_id: int = 
 
 
 def check_whole_numbers(numbers: tf.Tensor, rule: str) -> tf.Tensor:
-    """The numbers, as soon as it is known that they are whole.
+    """The numbers, after checking that they are whole.
 
     Raises ValueError with the rule, in a graph InvalidArgumentError; XLA cannot raise it.
     """

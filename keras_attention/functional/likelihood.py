@@ -1,4 +1,4 @@
-"""Log-probabilities over a large vocabulary, in as few passes over it as there can be."""
+"""Log-probabilities over a large vocabulary, in few passes over memory."""
 
 import tensorflow as tf
 
@@ -7,12 +7,12 @@ from keras_attention.functional.shapes import check_shapes
 
 
 def log_normalizer(logits: tf.Tensor, likeliest: tf.Tensor | None = None) -> tf.Tensor:
-    """log sum exp(logits), what makes `logits - log_normalizer(logits)` a log p.
+    """log sum exp(logits): `logits - log_normalizer(logits)` is log p.
 
     [..., V] -> [..., 1]. The likeliest token has p = exp(its logit) / sum exp(logits) >= 1/V, so
-    its log p is exact, and a softmax costs a fraction of exp, sum and log on a CPU.
+    its log p is exact, and a softmax is much faster than exp, sum and log on a CPU.
 
-    `likeliest`: its id, [..., 1], for whom has it: two of four passes over V are saved.
+    `likeliest`: its id, [..., 1], if known: saves two of four passes over V.
 
     >>> float(log_normalizer(tf.constant([0.0, 0.0]))[0] / tf.math.log(2.0))
     1.0
@@ -40,12 +40,12 @@ def cross_entropy(
     `smoothing` e spreads a share of the label over all V (Szegedy et al., 2016):
     (1 - e) (-log p(label)) + e mean_v (-log p(v)).
 
-    `counted`, bool [N]: a row where it is False has a loss and a gradient of 0, whatever its label
-    (-1 and -100 are common) and its logits hold (-inf and NaN included).
+    `counted`, bool [N]: a row where it is False has a loss and a gradient of 0, for any label (-1
+    and -100 are common) and logits (also -inf and NaN).
 
-    Raises ValueError for shapes that do not fit, and for a label that counts but is not an id from
-    0 to V - 1. In a graph that check is an InvalidArgumentError with the same words; where nothing
-    can be raised (XLA) the loss is NaN.
+    Raises ValueError for shapes that do not fit, and for a counted label that is not an id from 0
+    to V - 1. In a graph that is an InvalidArgumentError with the same message; under XLA, which
+    cannot raise one, the loss is NaN.
 
     >>> [round(float(x), 3) for x in cross_entropy(tf.constant([0, 1]), tf.zeros([2, 4]))]
     [1.386, 1.386]
@@ -68,7 +68,7 @@ def cross_entropy(
 
 
 def _cross_entropy(smoothing, counted):
-    # The gradient is written out for speed: TensorFlow's own op takes several times as long.
+    # A custom gradient, because that of TensorFlow's op is several times slower.
     @tf.custom_gradient
     def loss(labels, logits):
         probabilities = tf.nn.softmax(logits)
@@ -87,7 +87,7 @@ def _cross_entropy(smoothing, counted):
             chosen = tf.stack([rows, labels], 1)
             if counted is None:
                 scaled = wanted * upstream[:, None]
-            else:  # 0 * NaN is 0 here, so what a row that does not count holds never matters
+            else:  # multiply_no_nan: 0 * NaN is 0, so rows that are not counted may hold anything
                 upstream = tf.where(counted, upstream, tf.zeros_like(upstream))
                 scaled = tf.math.multiply_no_nan(wanted, upstream[:, None])
             return None, tf.tensor_scatter_nd_sub(scaled, chosen, (1 - smoothing) * upstream)
@@ -103,11 +103,11 @@ def _cross_entropy(smoothing, counted):
 def as_ids(labels: tf.Tensor, vocab_size: int | None, counted: tf.Tensor | None = None):
     """Labels of any number type as int32 or int64, exactly.
 
-    labels: any shape, integers of any width, or whole numbers that Keras has turned into floats;
-    vocab_size: V, None if unknown; counted: bool, the shape of labels: the others may be anything.
+    labels: any shape, integers of any width, or whole numbers that Keras has cast to floats;
+    vocab_size: V, None if unknown; counted: bool, the shape of labels: others may have any value.
 
-    Raises ValueError for floats that are not whole (in a graph: an InvalidArgumentError), and for
-    a float type that cannot hold every id below V: bfloat16 is exact up to 256 only.
+    Raises ValueError for floats that are not whole (in a graph: InvalidArgumentError), and for a
+    float dtype that cannot represent every id below V: bfloat16 is exact up to 256 only.
 
     >>> as_ids(tf.constant([200], tf.uint8), 300).dtype.name
     'int32'
@@ -118,10 +118,10 @@ def as_ids(labels: tf.Tensor, vocab_size: int | None, counted: tf.Tensor | None 
         return labels if dtype == tf.int32 else tf.cast(labels, tf.int64 if wide else tf.int32)
     exact = {tf.bfloat16: 2**8, tf.float16: 2**11, tf.float32: 2**24, tf.float64: 2**53}.get(dtype)
     if exact is None or (vocab_size is not None and vocab_size - 1 > exact):
-        reason = f", which holds whole numbers up to {exact} only" if exact else ""
+        reason = f", which represents whole numbers up to {exact} only" if exact else ""
         raise ValueError(
             f"Labels must be integer ids. Received: {dtype.name}{reason}, for a vocabulary of "
-            f"{vocab_size}. Give them as int32."
+            f"{vocab_size}. Pass them as int32."
         )
     whole = tf.equal(labels, tf.floor(labels))
     if counted is not None:
@@ -132,15 +132,15 @@ def as_ids(labels: tf.Tensor, vocab_size: int | None, counted: tf.Tensor | None 
 
 
 def _check_range(ids, size):
-    """Assertions that every id is from 0 to size - 1; ids that do not count are 0."""
+    """Assertions that every id is from 0 to size - 1; ids that are not counted are 0."""
     low, high = tf.reduce_min(ids), tf.reduce_max(ids)
     good = (low >= 0) & (high < tf.cast(size, high.dtype))
-    words = "Every label of a weight that is not 0 must be an id from 0 to V - 1. Received: "
+    words = "Every label with a weight other than 0 must be an id from 0 to V - 1. Received: "
     return _checked(good, words, ["ids from ", low, " to ", high, " for V = ", size])
 
 
 def _checked(good, words, received):
-    """ValueError where values are known; else assertions with the same words, to depend on."""
+    """ValueError for known values; else assertions with the same message."""
     if not tf.executing_eagerly():
         return [tf.debugging.Assert(good, [words, *received])]
     if not good:

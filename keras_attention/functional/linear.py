@@ -1,4 +1,4 @@
-"""Linear attention: a kernel instead of a softmax, so that T steps cost O(T)."""
+"""Linear attention: a kernel instead of a softmax, with cost O(T) for T steps."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from keras_attention.functional.shapes import check_shapes, sizes
 
 
 class LinearState(NamedTuple):
-    """All that causal linear attention remembers of the steps before, float32 or wider.
+    """The state of causal linear attention after some steps, float32 or wider.
 
     >>> LinearState(products=tf.zeros([1, 2, 4, 4]), keys=tf.zeros([1, 2, 4])).keys.shape
     TensorShape([1, 2, 4])
@@ -41,16 +41,15 @@ def linear_attention(
     causal: bool = False,
     block: int = 64,
 ) -> tf.Tensor:
-    """Weights in proportion to phi(q)·phi(k) (Katharopoulos et al., 2020, eqs. 5 and 9).
+    """Attention with weights proportional to phi(q)·phi(k) (Katharopoulos et al., 2020, eqs. 5, 9).
 
         context_i = phi(q_i) sum_j phi(k_j) v_j^T / (phi(q_i)·sum_j phi(k_j)),  phi(x) = elu(x) + 1
 
-    query [B, H, T, Dk], keys [B, H, S, Dk], values [B, H, S, Dv], mask [B, S] bool, True = may be
-    looked at -> context [B, H, T, Dv]. The sums are over all of S at once, and no weights exist;
-    with `causal` the queries are the last T of the S steps, and the sums are over j <= i, by blocks
-    of `block` steps: within a block as weights, from the blocks before as sums. The query is not
-    scaled. Raises ValueError for a block below 1, `causal` with a known S < T, and shapes that do
-    not fit.
+    query [B, H, T, Dk], keys [B, H, S, Dk], values [B, H, S, Dv], mask [B, S] bool, True = visible
+    -> context [B, H, T, Dv]. The sums are over all of S, and no weights are computed. With `causal`
+    the queries are the last T of the S steps, and the sums are over j <= i, in blocks of `block`
+    steps: weights within a block, sums over the previous blocks. The query is not scaled. Raises
+    ValueError for a block below 1, `causal` with a known S < T, and shapes that do not fit.
 
     >>> eye = tf.eye(3)[None, None]
     >>> linear_attention(0 * eye, 0 * eye, eye, causal=True)[0, 0, 1].numpy().tolist()

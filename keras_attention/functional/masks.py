@@ -1,7 +1,8 @@
-"""Masks: boolean, True = may look, joined with `&`.
+"""Masks: boolean, True = visible, combined with `&`.
 
-B batch, T queries, S memory slots; i is the place of a query, j that of a slot. A mask of places is
-[1, T, S]: `causal(T) & padding(lengths, S)[:, None]` is [B, T, S]. Lengths may be tensors.
+B batch, T queries, S memory slots; i is the position of a query, j that of a slot. A mask of
+positions is [1, T, S]: `causal(T) & padding(lengths, S)[:, None]` is [B, T, S]. Lengths may be
+tensors.
 """
 
 from typing import Any
@@ -12,11 +13,11 @@ from keras_attention.functional.ids import check_whole_numbers
 
 
 def as_lengths(lengths: Any, name: str = "lengths") -> tf.Tensor:
-    """Lengths as integers.  [...] -> [...] int32, or the integer type that they have.
+    """Lengths as integers.  [...] -> [...] int32, or the integer dtype that they have.
 
-    Floats that hold whole numbers are lengths, too: Keras builds a model with inputs of floats.
+    Floats of whole numbers are accepted, too, because Keras builds a model with float inputs.
     Raises ValueError for a number that is not whole (in a graph InvalidArgumentError; XLA cannot
-    raise it), and for what are no numbers.
+    raise it), and for values that are not numbers.
 
     >>> as_lengths([2.0, 0.0]).numpy().tolist()
     [2, 0]
@@ -46,10 +47,10 @@ def padding(lengths: tf.Tensor, steps: int | tf.Tensor | None = None) -> tf.Tens
 
 
 def zero_masked(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
-    """`x` where the mask is True, zeros elsewhere, whatever stands there.  [B, ..., D], [B, ...].
+    """`x` where the mask is True, zeros elsewhere.  [B, ..., D], [B, ...].
 
-    Values are selected and not multiplied: padding that holds NaN or infinity gives zeros, too,
-    and gradients of zero. None is no mask.
+    Values are selected, not multiplied: padding of NaN or infinity gives zeros and zero gradients,
+    too. None is no mask.
 
     >>> zero_masked(tf.constant([[[1.0], [float('nan')]]]), [[True, False]]).numpy().tolist()
     [[[1.0], [0.0]]]
@@ -60,10 +61,10 @@ def zero_masked(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
 
 
 def finite_padding(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
-    """`x`, with zeros for what is not finite where the mask is False.  [B, ..., D], [B, ...].
+    """Replace values that are not finite by zeros where the mask is False.  [B, ..., D], [B, ...].
 
-    For steps that look themselves: finite ones keep their output whatever the mask says, and NaN in
-    padding reaches neither another step nor the gradient of a weight.
+    For steps that are queries: finite ones keep their output whatever the mask is, and NaN in
+    padding affects neither other steps nor the gradients of weights.
 
     >>> x = tf.constant([[[1.0], [float("nan")], [3.0]]])
     >>> finite_padding(x, [[True, False, False]])[0, :, 0].numpy().tolist()
@@ -76,7 +77,7 @@ def finite_padding(x: tf.Tensor, mask: Any = None) -> tf.Tensor:
 
 
 def steps_mask(mask: Any) -> Any:
-    """The mask if it is one of steps, [B, S]; None for one of pairs, or for none.
+    """The mask if it is one of steps, [B, S]; None if it is one of pairs, or None.
 
     >>> steps_mask(tf.ones([2, 3, 3], tf.bool)) is None
     True
@@ -85,7 +86,7 @@ def steps_mask(mask: Any) -> Any:
 
 
 def visible_slots(mask: Any) -> Any:
-    """The slots that at least one query may look at.  [..., T, S] -> [..., S], None stays None.
+    """The slots that at least one query can see.  [..., T, S] -> [..., S], None stays None.
 
     >>> visible_slots(tf.constant([[[True, False, False], [True, True, False]]])).numpy().tolist()
     [[True, True, False]]
@@ -97,7 +98,7 @@ def visible_slots(mask: Any) -> Any:
 
 
 def steps_before(queries: int | tf.Tensor, slots: int | tf.Tensor) -> int | tf.Tensor:
-    """S - T: the slots before the first of T queries, which are the last T of S steps.
+    """S - T: the number of slots before the first of T queries, which are the last T of S steps.
 
     The convention of every `causal=True` and of relative positions, for T = 2 and S = 4:
 
@@ -118,9 +119,9 @@ def steps_before(queries: int | tf.Tensor, slots: int | tf.Tensor) -> int | tf.T
 
 
 def causal(length: Any, offset: Any = 0) -> tf.Tensor:
-    """j <= i: nothing that comes later (Vaswani et al., 2017, 3.2.3).  T -> [1, T, offset + T].
+    """j <= i: no later slots (Vaswani et al., 2017, 3.2.3).  T -> [1, T, offset + T].
 
-    `offset` slots stand before the first query, as in a decoder that keeps its keys.
+    `offset` slots are before the first query, as in a decoder with a cache of keys.
 
     >>> causal(2, offset=1)[0].numpy().astype(int).tolist()
     [[1, 1, 0], [1, 1, 1]]
@@ -129,9 +130,9 @@ def causal(length: Any, offset: Any = 0) -> tf.Tensor:
 
 
 def directional(length: Any, forward: bool = True) -> tf.Tensor:
-    """j < i, or j > i: only one side, and never itself (Shen et al., 2018, DiSAN).  -> [1, T, T].
+    """j < i, or j > i: one side only, without i (Shen et al., 2018, DiSAN).  -> [1, T, T].
 
-    The first query forward, and the last one backward, may see nothing.
+    The first query forward, and the last one backward, may have no visible slot.
 
     >>> directional(2)[0].numpy().astype(int).tolist()
     [[0, 0], [1, 0]]
@@ -143,7 +144,7 @@ def directional(length: Any, forward: bool = True) -> tf.Tensor:
 def window(length: Any, radius: Any, offset: Any = 0) -> tf.Tensor:
     """|i - j| <= radius: restricted attention, r = 2 radius + 1 (Vaswani et al., 2017, section 4).
 
-    T -> [1, T, offset + T]. All of T queries see all of T slots from radius T - 1 on. Raises
+    T -> [1, T, offset + T]. From radius T - 1 on, all T queries see all T slots. Raises
     ValueError for a radius below 0.
 
     >>> window(3, 1)[0].numpy().astype(int).tolist()
@@ -154,10 +155,10 @@ def window(length: Any, radius: Any, offset: Any = 0) -> tf.Tensor:
 
 
 def atrous(length: Any, rate: Any, offset: Any = 0) -> tf.Tensor:
-    """(i - j) mod rate = 0: every rate-th place from here.  T -> [1, T, offset + T].
+    """(i - j) mod rate = 0: every rate-th position.  T -> [1, T, offset + T].
 
-    Its union with `window` is a sparse attention (Su, 2019, kexue.fm). Raises ValueError for a
-    rate below 1.
+    Its union with `window` is sparse attention (Su, 2019, kexue.fm). Raises ValueError for a rate
+    below 1.
 
     >>> atrous(4, 2)[0, 1].numpy().astype(int).tolist()
     [0, 1, 0, 1]
@@ -167,7 +168,7 @@ def atrous(length: Any, rate: Any, offset: Any = 0) -> tf.Tensor:
 
 
 def block(length: Any, size: Any, offset: Any = 0) -> tf.Tensor:
-    """floor(i / size) = floor(j / size): only its own block.  T -> [1, T, offset + T].
+    """floor(i / size) = floor(j / size): its own block only.  T -> [1, T, offset + T].
 
     Raises ValueError for a size below 1.
 
@@ -180,11 +181,11 @@ def block(length: Any, size: Any, offset: Any = 0) -> tf.Tensor:
 
 
 def strided(length: Any, stride: Any, hop: int | None = None, offset: Any = 0) -> tf.Tensor:
-    """The last `stride` places, and every stride-th one before (Child et al., 2019, section 4.3).
+    """The last `stride` positions, and every stride-th before (Child et al., 2019, section 4.3).
 
     T -> [1, T, offset + T]. Hop 1 is i - stride <= j <= i, hop 2 is j <= i with (i - j) mod
-    stride = 0, None their union. Two hops reach whatever is causal. Raises ValueError for a stride
-    below 1, or another hop.
+    stride = 0, None their union. Two hops reach all earlier positions. Raises ValueError for a
+    stride below 1, or another hop.
 
     >>> strided(5, 2)[0, 4].numpy().astype(int).tolist()
     [1, 0, 1, 1, 1]
@@ -196,7 +197,7 @@ def strided(length: Any, stride: Any, hop: int | None = None, offset: Any = 0) -
 def fixed(
     length: Any, stride: Any, summary: Any = 1, hop: int | None = None, offset: Any = 0
 ) -> tf.Tensor:
-    """Its own block, and the last `summary` places of each (Child et al., 2019, section 4.3).
+    """Its own block, and the last `summary` positions of each (Child et al., 2019, section 4.3).
 
     T -> [1, T, offset + T], always j <= i. Hop 1 is floor(i / stride) = floor(j / stride), hop 2
     is j mod stride >= stride - summary, None their union. Raises ValueError for a stride or a
@@ -212,7 +213,7 @@ def fixed(
 
 
 def chosen(queries: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
-    """Both were selected, and they are not the same token (Shen et al., 2018, ReSAN).
+    """Both tokens were selected, and are not the same (Shen et al., 2018, ReSAN).
 
     bool [B, S], [B, S] -> [B, S, S].
 
@@ -224,7 +225,7 @@ def chosen(queries: tf.Tensor, slots: tf.Tensor) -> tf.Tensor:
 
 
 def _places(length, offset=0):
-    """Where the queries and the slots stand.  [T], [offset + T]."""
+    """The positions of the queries and of the slots.  [T], [offset + T]."""
     return tf.range(length) + offset, tf.range(length + offset)
 
 
@@ -241,7 +242,7 @@ def _hop(hops, hop):
 
 
 def _at_least(lowest, **sizes):
-    """Numbers are checked here; what is a tensor in a graph is not known yet."""
+    """Check numbers; graph tensors are not known yet."""
     for name, size in sizes.items():
         known = tf.get_static_value(size) if tf.is_tensor(size) else size
         if known is not None and known < lowest:

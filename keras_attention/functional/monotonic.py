@@ -1,6 +1,6 @@
-"""Monotonic attention: a pointer that walks the memory from left to right and never back.
+"""Monotonic attention: a pointer that moves along the memory from left to right.
 
-At every slot it stops with probability p, or walks on. [..., S] in and out.
+At every slot it stops with probability p, or moves on. [..., S] in and out.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from keras_attention.functional.dtypes import widen
 
 
 def safe_cumprod(x: Any, *args, **kwargs) -> tf.Tensor:
-    """exp(cumsum(log x)) of x in [0, 1], held above the smallest number: a stable `cumprod`.
+    """exp(cumsum(log x)) for x in [0, 1], clipped to the smallest number: a stable `cumprod`.
 
     Further arguments are those of `tf.math.cumsum`.
 
@@ -21,23 +21,23 @@ def safe_cumprod(x: Any, *args, **kwargs) -> tf.Tensor:
     [1.0, 0.5, 0.25]
     """
     x = tf.convert_to_tensor(x)
-    # bfloat16, of which NumPy knows nothing, has the exponents of float32.
+    # NumPy has no bfloat16, whose exponents are those of float32.
     known = tf.float32 if x.dtype == tf.bfloat16 else x.dtype
     tiny = tf.cast(np.finfo(known.as_numpy_dtype).tiny, x.dtype)
     return tf.exp(tf.cumsum(tf.math.log(tf.clip_by_value(x, tiny, 1)), *args, **kwargs))
 
 
 def monotonic_attention(p_choose_i: Any, previous_attention: Any, mode: str) -> tf.Tensor:
-    """Where the pointer stops, given where it stood and how likely it stops at each slot.
+    """The distribution of the pointer, from its last one and the probabilities to stop.
 
-    p, previous [..., S] -> attention [..., S]; its rows sum to at most 1: what is missing walked
-    past the end. With q_0 = 0 (Raffel et al., 2017, eq. 8 to 14),
+    p, previous [..., S] -> attention [..., S]; its rows sum to at most 1: the rest has moved past
+    the end. With q_0 = 0 (Raffel et al., 2017, eq. 8 to 14),
 
         q_i = (1 - p_{i-1}) q_{i-1} + previous_i        attention_i = p_i q_i
 
-    Modes: "recursive" computes just that, step by step. "parallel" computes the closed form
-    `p cumprod(1 - p) cumsum(previous / cumprod(1 - p))`, fast and inexact where the products get
-    below 1e-10. "hard" wants every p to be 0 or 1.
+    Modes: "recursive" computes this step by step. "parallel" computes the closed form
+    `p cumprod(1 - p) cumsum(previous / cumprod(1 - p))`, fast and inexact for products below
+    1e-10. "hard" requires every p to be 0 or 1.
 
     Raises ValueError for another mode.
 
@@ -65,7 +65,7 @@ def _parallel(p, previous):
 
 
 def _hard(p, previous):
-    p *= tf.cumsum(previous, axis=-1)  # slots before the pointer are out of reach
+    p *= tf.cumsum(previous, axis=-1)  # slots before the pointer cannot be reached
     return p * tf.math.cumprod(1 - p, axis=-1, exclusive=True)
 
 
@@ -74,13 +74,13 @@ _MODES = {"recursive": _recursive, "parallel": _parallel, "hard": _hard}
 
 @keras.saving.register_keras_serializable("keras_attention")
 def monotonic_recursive(scores: Any, mask: Any = None, state: Any = None) -> tuple:
-    """A normaliser with a state: T queries in a row move the pointer on, each from the last.
+    """A normaliser with a state: T queries in a row move the pointer, each from the last position.
 
     (Raffel et al., 2017, eq. 8 to 11.)
 
     scores [..., T, S], mask broadcastable to them, state [..., S] -> weights [..., T, S], state
-    [..., S]: where the pointer stood at the last query; None is at the first slot. A query stops
-    at a slot it may see with p = sigmoid(score).
+    [..., S]: the distribution of the pointer at the last query; None is the first slot. A query
+    stops at a visible slot with p = sigmoid(score).
 
     >>> weights, state = monotonic_recursive(tf.zeros([1, 2, 2]))
     >>> weights.numpy().tolist(), state.numpy().tolist()
@@ -91,7 +91,7 @@ def monotonic_recursive(scores: Any, mask: Any = None, state: Any = None) -> tup
 
 @keras.saving.register_keras_serializable("keras_attention")
 def monotonic_parallel(scores: Any, mask: Any = None, state: Any = None) -> tuple:
-    """`monotonic_recursive` by the closed form: fast, inexact below products of 1e-10.
+    """`monotonic_recursive` in closed form: fast, inexact for products below 1e-10.
 
     (Raffel et al., 2017, eq. 12 to 14.)
 
@@ -124,7 +124,7 @@ def _walk(stops, mask, state, mode):
     by_query = tf.transpose(stops, [rank - 2, *range(rank - 2), rank - 1])  # [T, ..., S]
     state = tf.cast(state, stops.dtype)
     weights = tf.scan(lambda last, p: monotonic_attention(p, last, mode), by_query, state)
-    state = tf.concat([state[None], weights], 0)[-1]  # without queries it stands where it stood
+    state = tf.concat([state[None], weights], 0)[-1]  # unchanged without queries
     return tf.transpose(weights, [*range(1, rank - 1), 0, rank - 1]), state
 
 

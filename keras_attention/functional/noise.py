@@ -1,10 +1,10 @@
-"""Random numbers that are a pure function of seed and step, the same in XLA as anywhere else."""
+"""Random numbers as a pure function of seed and step, equal in eager mode, graphs and XLA."""
 
 import tensorflow as tf
 
 
 def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Numbers in (0, 1), one stream for every seed and step.  int32 [2], int32 -> float32 [...].
+    """Numbers in (0, 1), independent for every seed and step.  int32 [2], int32 -> float32 [...].
 
     A hash of the place in the tensor: two rounds of a 32-bit mixer with full avalanche. It is made
     of core operations, so that searches that draw can be exported: LiteRT without Flex and OpenVINO
@@ -25,7 +25,7 @@ def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 
 def gumbel(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Standard Gumbel noise: the argmax of `logits + gumbel` is a draw from their softmax.
+    """Standard Gumbel noise: the argmax of `logits + gumbel` is a sample of their softmax.
 
     int32 [2], int32 -> float32 [...]. (Maddison et al., 2014.)
 
@@ -36,10 +36,10 @@ def gumbel(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 
 def _open_unit(bits):
-    """The 23 highest bits n of a uint32 as (n + 1/2) / 2^23, which lies in (0, 1).
+    """The 23 highest bits n of a uint32 as (n + 1/2) / 2^23, which is in (0, 1).
 
-    With the half these are the 24 bits that a float32 holds: one more bit would be rounded, and
-    the largest n to 1, where Gumbel noise is infinite.
+    With the half these are the 24 bits of a float32: with one more bit the largest n would be
+    rounded to 1, where Gumbel noise is infinite.
     """
     n = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
     return (tf.cast(n, tf.float32) + 0.5) * 2.0**-23

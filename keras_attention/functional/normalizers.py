@@ -1,7 +1,7 @@
-"""Normalisers: scores over memory slots become weights over memory slots.
+"""Normalisers: from scores over memory slots to weights over memory slots.
 
 Each is `(scores, mask) -> weights`, [..., S] in and out, float32 or wider. The mask is boolean,
-True = may look, and broadcasts to the scores (else ValueError); a row that may see nothing is all
+True = visible, and broadcasts to the scores (else ValueError); a row without visible slots is all
 zeros.
 """
 
@@ -17,7 +17,7 @@ from keras_attention.functional.shapes import check_broadcast, extend
 
 
 def _masked(scores: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """Half of the lowest number stands for "never": finite, so that an empty row has a gradient."""
+    """Masked scores are half of the lowest number: finite, so that an empty row has a gradient."""
     if mask is None:
         return scores
     check_broadcast("mask", mask, scores, "..., S")
@@ -47,7 +47,7 @@ def with_initial_state(initial_state: Callable) -> Callable:
 
 @keras.saving.register_keras_serializable("keras_attention")
 def softmax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    """exp(score) / sum of exp(score) over the slots that may be seen.  [..., S] -> [..., S].
+    """exp(score) / sum of exp(score) over the visible slots.  [..., S] -> [..., S].
 
     >>> softmax(tf.zeros([1, 4]), tf.constant([[True, True, False, False]])).numpy().tolist()
     [[0.5, 0.5, 0.0, 0.0]]
@@ -59,14 +59,14 @@ def softmax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("keras_attention")
 def hardmax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    """One at the best slot that may be seen (the first of equals), zero elsewhere.  [..., S].
+    """One at the best visible slot (the first if tied), zero elsewhere.  [..., S].
 
     >>> hardmax(tf.constant([[1.0, 3.0, 2.0]])).numpy().tolist()
     [[0.0, 1.0, 0.0]]
     """
     scores = widen(scores)
     candidates = _masked(scores, mask)
-    if not scores.shape[-1]:  # argmax wants at least one: the worst, and after all others
+    if not scores.shape[-1]:  # argmax needs at least one: the lowest score, after all others
         candidates = extend(candidates, scores.shape.rank - 1, 1, scores.dtype.min)
     best = tf.argmax(candidates, axis=-1, output_type=tf.int32)
     return _visible(tf.one_hot(best, tf.shape(scores)[-1], dtype=scores.dtype), mask)
@@ -74,11 +74,11 @@ def hardmax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("keras_attention")
 def sampled(scores: tf.Tensor, mask: tf.Tensor | None = None, seed: Any = None) -> tf.Tensor:
-    """One at a slot drawn with its softmax probability, zero elsewhere.  [..., S] -> [..., S].
+    """One at a slot sampled by its softmax probability, zero elsewhere.  [..., S] -> [..., S].
 
-    Hard attention (Xu et al., 2015, section 4.1). Two ints as `seed` [2] give the same draw every
-    time; None gives a new one, that `tf.random.set_seed` repeats outside of XLA. A draw has no
-    gradient: see `reinforce`.
+    Hard attention (Xu et al., 2015, section 4.1). Two ints as `seed` [2] repeat a sample; None
+    gives a new one, which `tf.random.set_seed` repeats outside of XLA. A sample has no gradient:
+    see `reinforce`.
 
     >>> sampled(tf.zeros([1, 3]), tf.constant([[False, True, False]])).numpy().tolist()
     [[0.0, 1.0, 0.0]]
@@ -89,15 +89,16 @@ def sampled(scores: tf.Tensor, mask: tf.Tensor | None = None, seed: Any = None) 
         seed = tf.random.uniform([2], minval=-bound, maxval=bound, dtype=tf.int32)
     tiny = np.finfo(scores.dtype.as_numpy_dtype).tiny
     uniform = tf.random.stateless_uniform(tf.shape(scores), seed, tiny, 1.0, scores.dtype)
-    # The best of scores with Gumbel noise is a draw from their softmax, also under XLA.
+    # The argmax of scores with Gumbel noise is a sample of their softmax, also under XLA.
     return hardmax(scores - tf.math.log(-tf.math.log(uniform)), mask)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 def sparsemax(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    """The point of the simplex nearest to the scores: max(score - tau, 0).  [..., S] -> [..., S].
+    """The projection of the scores onto the simplex: max(score - tau, 0).  [..., S] -> [..., S].
 
-    Low scores weigh exactly 0 (Martins and Astudillo, 2016, algorithm 1). With the scores sorted,
+    Low scores get weights of exactly 0 (Martins and Astudillo, 2016, algorithm 1). With the scores
+    sorted,
     k the last r with 1 + r z_r > z_1 + ... + z_r, tau = (z_1 + ... + z_k - 1) / k.
 
     >>> sparsemax(tf.constant([[1.0, 0.8, 0.1, -1.0]])).numpy().round(6).tolist()
@@ -131,29 +132,29 @@ def entmax15(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
 
 
 def _entmax15_threshold(mean, square, count):
-    """The tau that makes the squares above it sum to 1; without one, the mean of too many."""
+    """The tau for which the squares above it sum to 1; if there is none, the mean of too many."""
     inside = (1 - count * (square - tf.square(mean))) / count
-    # Where it is the answer it is at least 1 / count^2, and its root has a gradient.
+    # Where it is the solution it is at least 1 / count^2, and its root has a gradient.
     return mean - tf.sqrt(tf.maximum(inside, np.finfo(inside.dtype.as_numpy_dtype).tiny))
 
 
 def _below_best(scores, mask):
-    """Scores less the best, [..., S]: nothing more than 2 below it is ever in the support."""
+    """Scores minus the best, [..., S]: those more than 2 below it are never in the support."""
     scores = _masked(widen(scores), mask)
     best = tf.stop_gradient(tf.reduce_max(scores, -1, keepdims=True))
     return tf.maximum(scores - best, -3.0)
 
 
 def _sorted(z):
-    """z from the best down, and the rank of each from 1."""
+    """z in descending order, and the rank of each from 1."""
     z = tf.sort(tf.stop_gradient(z), -1, "DESCENDING")
     return z, tf.cast(tf.range(1, tf.shape(z)[-1] + 1), z.dtype)
 
 
 def _support(z, z_r, holds):
-    """One where z is among the leading ones for which something holds: they share one formula.
+    """One for the leading z for which a condition holds: the same formula applies to all of them.
 
-    That the support moves has no gradient, so the rest is differentiated as it stands.
+    Changes of the support have no gradient, so the rest is differentiated with a fixed support.
     """
     lowest = tf.reduce_min(tf.where(holds, z_r, 0.0), -1, keepdims=True)
     return tf.cast(tf.stop_gradient(z) >= lowest, z.dtype)

@@ -1,4 +1,4 @@
-"""What non-local networks add to scores and normalisers (Wang et al., 2018, section 3.2)."""
+"""Scores and normalisers of non-local networks (Wang et al., 2018, section 3.2)."""
 
 import keras
 import tensorflow as tf
@@ -22,9 +22,9 @@ def concatenation(query: tf.Tensor, keys: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("keras_attention")
 def average(scores: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    """score / number of slots that may be seen, C(x) = N of eq. 4 and 5.  [..., S] -> [..., S].
+    """score / number of visible slots, C(x) = N of eq. 4 and 5.  [..., S] -> [..., S].
 
-    No weights in the sense of a softmax: they may be negative, and sum to the mean score.
+    Unlike softmax weights they may be negative, and sum to the mean score.
 
     >>> average(tf.constant([[2.0, 4.0, 9.0]]), tf.constant([[True, True, False]])).numpy().tolist()
     [[1.0, 2.0, 0.0]]

@@ -7,9 +7,10 @@ from keras_attention.functional.shapes import check_shapes
 
 
 def redundancy(weights: tf.Tensor) -> tf.Tensor:
-    """||A A^T - I||_F^2, how far H rows of weights are from looking at H different slots each.
+    """||A A^T - I||_F^2: 0 if H rows of weights attend to H different slots.
 
-    [B, H, S] -> [B], float32 or wider (Lin et al., 2017, eq. 8). 0 only where every row is one-hot
+    [B, H, S] -> [B], float32 or wider (Lin et al., 2017, eq. 8). 0 only if every row is one-hot
+    and no two are the same.
     and no two are the same.
 
     >>> float(redundancy(tf.constant([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]]))[0])

@@ -1,4 +1,4 @@
-"""Places of any image, video or sequence as one axis S: what attention over space starts from."""
+"""The positions of an image, video or sequence as one axis S, for attention over space."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ def flatten_places(x: tf.Tensor) -> tf.Tensor:
 
 
 def pool_places(x: tf.Tensor, pool: Any, mask: tf.Tensor | None = None) -> tuple:
-    """The largest feature in each block of places, over those that are real.
+    """Max pooling over blocks of positions, of the real ones only.
 
-    x [B, ..., D], mask [B, ...] bool or None, `pool` the side of a block along each axis of places
-    (one number, or one for each) -> [B, S', D], mask [B, S'] or None. A last block that sticks out
-    counts, with what is in it.
+    x [B, ..., D], mask [B, ...] bool or None, `pool` the side of a block along each axis of
+    positions (one number, or one for each) -> [B, S', D], mask [B, S'] or None. An incomplete last
+    block counts, too.
 
     >>> pool_places(tf.reshape(tf.range(5.0), [1, 5, 1]), 2)[0][0, :, 0].numpy().tolist()
     [1.0, 3.0, 4.0]
@@ -33,7 +33,7 @@ def pool_places(x: tf.Tensor, pool: Any, mask: tf.Tensor | None = None) -> tuple
     steps = (pool,) * axes if isinstance(pool, int) else tuple(pool)
     if len(steps) != axes or min(steps) < 1:
         raise ValueError(
-            f"pool needs one step, at least 1, for each of the {axes} axes of places. "
+            f"pool needs one step, at least 1, for each of the {axes} axes of positions. "
             f"Received: pool={pool}, input of shape {x.shape}"
         )
     if max(steps) > 1:
@@ -47,7 +47,7 @@ def pool_places(x: tf.Tensor, pool: Any, mask: tf.Tensor | None = None) -> tuple
 
 
 def _largest(x, steps):
-    """A maximum over a block is one of maxima along each axis."""
+    """The maximum over a block, as maxima along each axis."""
     for axis, step in enumerate(steps, 1):
         if step > 1:
             length = sizes(x)[axis]

@@ -1,4 +1,4 @@
-"""Pointing: attention weights as a distribution over what the source says."""
+"""Pointer networks: attention weights as a distribution over the tokens of the source."""
 
 import tensorflow as tf
 
@@ -13,16 +13,16 @@ def copy_mixture(
     p_gen: tf.Tensor,
     copy_slots: int = 0,
 ) -> tf.Tensor:
-    """p(y) = p_gen p_vocab(y) + (1 - p_gen) sum of attention where the source says y.
+    """p(y) = p_gen p_vocab(y) + (1 - p_gen) sum of attention to y in the source.
 
     (Paulus et al., 2017, section 2.3; See et al., 2017, eq. 9.)
 
     probabilities [B, T, V], attention [B, T, S], source_ids [B, S] int, p_gen [B, T, 1]
-    -> [B, T, V + copy_slots], float32 or wider. The extended vocabulary: ids from V on stand for
-    words that only the source knows, numbered per source. A word that the source says twice gets
-    both weights. What the attention leaves of 1 (all of it where there is nothing to see) is
-    generated, so that a distribution stays one. An id outside of the extended vocabulary is an
-    error on a CPU, and copied nowhere under XLA.
+    -> [B, T, V + copy_slots], float32 or wider. The extended vocabulary: ids from V on are words
+    that occur in the source only, numbered per source. A word that occurs twice gets both weights.
+    If attention sums to less than 1 (0 without visible slots), the rest is generated, so the result
+    is a distribution. An id outside of the extended vocabulary is an error on a CPU, and ignored
+    under XLA.
 
     >>> generated, looks = tf.constant([[[0.5, 0.5]]]), tf.constant([[[0.25, 0.5, 0.25]]])
     >>> copy_mixture(generated, looks, [[0, 2, 0]], tf.constant([[[0.5]]]), 1).numpy().tolist()
@@ -36,7 +36,7 @@ def copy_mixture(
     )
     p_gen, attention = widen(p_gen), widen(attention)
     copied = (1 - p_gen) * attention  # [B, T, S]
-    # Never below 0, whatever the rounding of a sum that should be 1.
+    # At least 0, for rounding errors of a sum that should be 1.
     left = tf.nn.relu(1 - tf.reduce_sum(attention, -1, keepdims=True))
     generated = widen(probabilities) * (p_gen + (1 - p_gen) * left)
     generated = tf.pad(generated, [[0, 0], [0, 0], [0, copy_slots]])
@@ -48,9 +48,9 @@ def copy_mixture(
 
 
 def taken_before(ids: tf.Tensor, slots: int | tf.Tensor) -> tf.Tensor:
-    """Which slots were chosen at an earlier step.  ids [B, T] -> [B, T, S] bool.
+    """Which slots were selected at an earlier step.  ids [B, T] -> [B, T, S] bool.
 
-    `slots` is S. An id outside of 0 .. S - 1, such as -1 for padding, takes nothing.
+    `slots` is S. An id outside of 0 .. S - 1, such as -1 for padding, selects none.
 
     >>> taken_before([[1, 0]], 3).numpy().astype(int).tolist()
     [[[0, 0, 0], [0, 1, 0]]]

@@ -1,4 +1,4 @@
-"""Positions: what tells a token where it stands, as pure functions."""
+"""Encodings of absolute and relative positions as pure functions."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def sinusoid(positions: Any, width: int, layout: str = "interleaved") -> tf.Tens
 
 
 def _rates(width: int, layout: str) -> np.ndarray:
-    """How fast each pair turns.  [D/2], in float64 until the last: small errors grow with p."""
+    """The angular frequency of each pair.  [D/2], in float64 until the end: errors grow with p."""
     if layout == "concatenated":
         half = width // 2
         return np.exp(-np.log(1e4) * np.arange(half) / max(half - 1, 1)).astype(np.float32)
@@ -47,10 +47,10 @@ def _rates(width: int, layout: str) -> np.ndarray:
 
 
 def relative_index(length: Any, reach: Any, offset: Any = 0) -> tf.Tensor:
-    """clip(j - i, -k, k) + k: the row of a table that holds what stands j - i away.
+    """clip(j - i, -k, k) + k: the row of a table of relative positions.
 
     T, k -> [T, offset + T] int32, from 0 to 2k (Shaw et al., 2018, section 3.2). `offset` slots
-    stand before the first query, as in a decoder that keeps its keys. Raises ValueError for k < 0.
+    are before the first query, as in a decoder with a cache of keys. Raises ValueError for k < 0.
 
     >>> relative_index(3, reach=1).numpy().tolist()
     [[1, 2, 2], [0, 1, 2], [0, 0, 1]]
@@ -62,7 +62,7 @@ def relative_index(length: Any, reach: Any, offset: Any = 0) -> tf.Tensor:
 
 
 def distance_decay(length: Any, alpha: Any, offset: Any = 0) -> tf.Tensor:
-    """-alpha |i - j|, to be added to scores: what is far counts for less (Im and Cho, 2017).
+    """-alpha |i - j|, to add to scores: distant slots get lower weights (Im and Cho, 2017).
 
     T -> [1, T, offset + T] float32.
 
@@ -76,8 +76,8 @@ def distance_decay(length: Any, alpha: Any, offset: Any = 0) -> tf.Tensor:
 def alibi(length: Any, heads: int, offset: Any = 0) -> tf.Tensor:
     """`distance_decay` with an alpha for each head, 2^(-8h/H) for h = 1 .. H (Press et al., 2022).
 
-    T, H -> [H, T, offset + T] float32. Where H is no power of two, the heads beyond the power P
-    below it take every other alpha of 2 P heads, as in the authors' code. Raises ValueError for
+    T, H -> [H, T, offset + T] float32. If H is not a power of two, the heads beyond the power P
+    below it use every other alpha of 2 P heads, as in the authors' code. Raises ValueError for
     H < 1.
 
     >>> alibi(2, heads=2)[:, 1].numpy().tolist()
@@ -97,11 +97,11 @@ def _geometric(heads: int) -> np.ndarray:
 def rotary(
     x: tf.Tensor, positions: Any = None, layout: str = "interleaved", base: float = 1e4
 ) -> tf.Tensor:
-    """Turn pairs of numbers by angles that grow with the position (Su et al., 2021, RoFormer).
+    """Rotate pairs of features by angles proportional to the position (Su et al., 2021, RoFormer).
 
     x [B, ..., T, D], positions broadcastable to [B, ..., T], 0 .. T-1 if None -> [B, ..., T, D] of
-    the same type. Pair i turns by p / base^(2i/D), so that q·k of a turned query and a turned key
-    knows their positions by the difference alone. A pair is (2i, 2i + 1) as in the paper, or
+    the same dtype. Pair i rotates by p / base^(2i/D), so that q·k of a rotated query and key
+    depends only on the difference of their positions. A pair is (2i, 2i + 1) as in the paper, or
     (i, i + D/2) with `layout="concatenated"` as in GPT-NeoX and LLaMA.
 
     Raises ValueError for an odd D, or another layout.
@@ -113,7 +113,7 @@ def rotary(
     width = x.shape[-1]
     if width is None or width % 2 or layout not in ("interleaved", "concatenated"):
         raise ValueError(
-            "D must be known and even, for pairs of numbers turn, and layout 'interleaved' or "
+            "D must be known and even, to form pairs, and layout 'interleaved' or "
             f"'concatenated'. Received: D={width}, layout={layout!r}"
         )
     if positions is None:

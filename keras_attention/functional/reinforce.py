@@ -1,4 +1,4 @@
-"""REINFORCE: what a loss must be for its gradient to teach a random choice (Williams, 1992)."""
+"""REINFORCE: a loss with the gradient of the expected reward (Williams, 1992)."""
 
 import tensorflow as tf
 
@@ -8,8 +8,8 @@ from keras_attention.functional.dtypes import widen
 def reinforce(log_prob: tf.Tensor, reward: tf.Tensor, baseline: tf.Tensor | float = 0.0):
     """-(reward - baseline) log p(choice), where only log p has a gradient.  [...], [...] -> [...].
 
-    The gradient of its mean is that of -E[reward], whatever the baseline (which may not depend on
-    the choice): no gradient passes through the reward or the choice itself.
+    The gradient of its mean is that of -E[reward], for any baseline that does not depend on the
+    choice: no gradient passes through the reward or the choice itself.
 
     >>> reinforce(tf.constant([-1.0]), tf.constant([3.0]), baseline=1.0).numpy().tolist()
     [2.0]
@@ -20,10 +20,10 @@ def reinforce(log_prob: tf.Tensor, reward: tf.Tensor, baseline: tf.Tensor | floa
 
 
 def log_prob_of_choice(choice: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """log p of the slot that was drawn from the weights.  [..., S], [..., S] -> [...].
+    """log p of the slot that was sampled from the weights.  [..., S], [..., S] -> [...].
 
-    The choice is one-hot and a constant, or all zeros (log 1). Of the weights themselves instead,
-    the sum of weight * log(weight), with no gradient: nothing was chosen, nothing is to learn.
+    The choice is a one-hot constant, or all zeros (log 1). If the weights themselves are passed,
+    the sum of weight * log(weight), without a gradient: no choice was made.
 
     >>> float(tf.exp(log_prob_of_choice(tf.constant([0.0, 1.0]), tf.constant([0.75, 0.25]))))
     0.25

@@ -12,8 +12,8 @@ def relative_scores(query: tf.Tensor, table: tf.Tensor, slots: Any, offset: Any 
     """q_i·a_{clip(j - i, -k, k)} (Shaw et al., 2018, eqs. 2 and 4).  -> [B, H, T, S].
 
     query [B, H, T, D]; table [2k + 1, D] of all heads, or [H, 2k + 1, D]; S = `slots`; `offset`
-    slots stand before the first query. One product with the 2k + 1 vectors laid out along all
-    distances, and rows that are moved: memory for B H T (T + S) numbers, none for B H T S D.
+    slots are before the first query. One product with the vectors of all distances, whose rows are
+    then shifted: memory for B H T (T + S) numbers, not for B H T S D.
 
     >>> table = tf.constant([[1.0], [2.0], [3.0]])
     >>> relative_scores(tf.ones([1, 1, 3, 1]), table, slots=3)[0, 0].numpy().tolist()

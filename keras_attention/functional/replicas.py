@@ -1,4 +1,4 @@
-"""Means over everything that the replicas of a `tf.distribute` strategy hold together."""
+"""Means over all replicas of a `tf.distribute` strategy."""
 
 import tensorflow as tf
 
@@ -7,8 +7,8 @@ def mean_over_replicas(total: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """sum of the totals / sum of the counts, divided by the number of replicas; 0 / 0 is 0.
 
     total, count: of one shape, the sums of this replica. Gradients (and the values, in Keras' logs)
-    are summed over the replicas, so the result is the mean over all that they hold, however
-    unevenly it lies on them. The value is the same on each; the gradient is of its own total.
+    are summed over the replicas, so the result is the mean over all of them, even if they have
+    different counts. The value is the same on each; the gradient is that of its own total.
 
     >>> float(mean_over_replicas(tf.constant(6.0), tf.constant(4.0)))
     1.5

@@ -1,7 +1,7 @@
-"""Scores: how well a query fits each memory slot. No weights of their own, no mask, no softmax.
+"""Scores: how well a query matches each memory slot. Without weights, mask and softmax.
 
-B batch, T queries, S memory slots, D width. Scores are float32 or wider. Shapes that
-do not fit are a ValueError that names the axis.
+B batch, T queries, S memory slots, D width. Scores are float32 or wider. Shapes that do not fit
+raise a ValueError that names the axis.
 """
 
 import keras
@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.shapes import check_shapes, extend
 
-_SHORTEST = 1e-6  # what is shorter has no direction: rounding would point it anywhere
+_SHORTEST = 1e-6  # a shorter vector has no direction, because of rounding errors
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -51,8 +51,8 @@ def general(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 def cosine(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     """q·k / (|q| |k|) (Graves et al., 2014, eq. 6).  [B, T, D], [B, S, D] -> [B, T, S] in [-1, 1].
 
-    A vector shorter than 1e-6 has no direction: its cosine is 0 and has no gradient. Content
-    addressing multiplies by a sharpness before its softmax (eq. 5).
+    The cosine of a vector shorter than 1e-6 is 0, without a gradient. Content addressing multiplies
+    by a sharpness before its softmax (eq. 5).
 
     >>> query, keys = tf.constant([[[0.0, 5.0]]]), tf.constant([[[0.0, 2.0], [0.0, 0.0]]])
     >>> cosine(query, keys).numpy().round(6).tolist()
@@ -64,7 +64,7 @@ def cosine(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
 def _direction(x):
     squares = tf.reduce_sum(tf.square(x), -1, keepdims=True)
     has_one = squares > _SHORTEST**2
-    # The inner where keeps the infinite slope of rsqrt at 0 out of the gradient.
+    # The inner where avoids the infinite slope of rsqrt at 0 in the gradient.
     return tf.where(has_one, x * tf.math.rsqrt(tf.where(has_one, squares, 1.0)), 0.0)
 
 
@@ -83,9 +83,9 @@ def additive(
     check_shapes(query=("B T D", query), keys=("B S D", keys), v=("D", v), bias=("D", bias))
     if bias is not None:
         query += widen(bias)
-    # The gradient of expand_dims is a reshape, that of indexing with None fills a new tensor.
+    # The gradient of expand_dims is a reshape; that of indexing with None fills a new tensor.
     hidden = tf.tanh(tf.expand_dims(query, 2) + tf.expand_dims(keys, 1))  # [B, T, S, D]
-    # What tensordot does; its gradient for unknown shapes is beyond XLA.
+    # Like tensordot, whose gradient for unknown shapes XLA does not support.
     flat = tf.matmul(tf.reshape(hidden, [-1, v.shape[0]]), tf.expand_dims(v, 1))
     scores = tf.reshape(flat, tf.shape(hidden)[:3])
     scores.set_shape(hidden.shape[:3])
@@ -115,11 +115,11 @@ def concat(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor, v: tf.Tensor) -
 
 
 def location(query: tf.Tensor, kernel: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
-    """W q, a score for each place that does not look at it (Luong et al., 2015, 3.1).
+    """W q: scores by position, independent of the memory (Luong et al., 2015, 3.1).
 
-    [B, T, D], W [D, S_max], S -> [B, T, S]. A shorter source takes the first S scores. A longer
-    one gets the lowest number from S_max on, less than what masked slots count as: it is not
-    looked at, and a row that may see nothing else is all zeros.
+    [B, T, D], W [D, S_max], S -> [B, T, S]. A shorter source uses the first S scores. For a longer
+    one, positions from S_max on get the lowest number, which is below the score of masked slots:
+    they get no weight, and a row without other visible slots is all zeros.
 
     >>> scores = location(tf.ones([1, 1, 1]), tf.constant([[4.0, 5.0]]), steps=3)
     >>> tf.nn.softmax(scores).numpy().round(3).tolist()
@@ -135,7 +135,7 @@ def biaffine(query: tf.Tensor, keys: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """[q; 1]·L [k; 1] (Verga et al., 2018): a bilinear form, two linear ones, a bias.
 
     [B, T, D], [B, S, D'], L [D + 1, D' + 1] -> [B, T, S]; or R relations at once,
-    L [R, D + 1, D' + 1] -> [B, R, T, S], with R where heads stand.
+    L [R, D + 1, D' + 1] -> [B, R, T, S], with R in place of heads.
 
     >>> kernel = tf.constant([[2.0, 10.0], [100.0, 1000.0]])
     >>> biaffine(tf.constant([[[3.0]]]), tf.constant([[[5.0]]]), kernel).numpy().tolist()

@@ -1,4 +1,4 @@
-"""Lengths of axes: a number where one is known, a scalar tensor where only the graph knows it."""
+"""Check shapes; sizes of axes as an int if static, else as a scalar tensor."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def check_shapes(**named: tuple[str, Any]) -> None:
 
 
 def check_broadcast(name: str, thing: Any, like: Any, letters: str) -> None:
-    """`thing` broadcasts to the shape of `like` without making it larger, as far as both are known.
+    """Check that `thing` broadcasts to the shape of `like` without enlarging it, as far as known.
 
     Raises ValueError naming both.
 
@@ -69,8 +69,8 @@ def check_same_sizes(
 
     tensor, like: of known ranks, at least `axes`; broadcast: an axis of `tensor` may also be 1.
 
-    Raises ValueError that begins with `words` where the sizes are known. What only the graph knows
-    it checks there: returns assertions with the same words, for `tf.control_dependencies`.
+    Raises ValueError that begins with `words` if the sizes are static. Otherwise returns assertions
+    with the same message, for `tf.control_dependencies`.
 
     >>> check_same_sizes(tf.zeros([2, 3]), tf.zeros([2, 3, 4]), 2, "ids must be [B, T].")
     []
@@ -92,7 +92,7 @@ def check_same_sizes(
 
 
 def _shape(thing):
-    """A tuple of int and None; None where there is nothing, or nothing is known."""
+    """A tuple of int and None; None if there is no shape, or it is unknown."""
     shape = getattr(thing, "shape", thing)
     if isinstance(thing, (list, tuple)) and any(isinstance(part, (list, tuple)) for part in thing):
         shape = np.shape(thing)  # numbers in lists
@@ -102,7 +102,7 @@ def _shape(thing):
 
 
 def sizes(x: tf.Tensor) -> list:
-    """The length of every axis, an int where it is known when the graph is made.
+    """The size of every axis, an int if it is static.
 
     >>> sizes(tf.zeros([2, 3]))
     [2, 3]
@@ -112,9 +112,9 @@ def sizes(x: tf.Tensor) -> list:
 
 
 def extend(x: tf.Tensor, axis: int, count: Any, value: Any) -> tf.Tensor:
-    """`count` more entries of one value at the end of an axis.
+    """Append `count` entries of one value along an axis.
 
-    What `tf.pad(constant_values=)` gives, in a form that `tf.vectorized_map` gets right.
+    Like `tf.pad(constant_values=)`, but correct under `tf.vectorized_map`.
 
     >>> extend(tf.zeros([1, 1]), axis=1, count=2, value=7.0).numpy().tolist()
     [[0.0, 7.0, 7.0]]
@@ -125,7 +125,7 @@ def extend(x: tf.Tensor, axis: int, count: Any, value: Any) -> tf.Tensor:
 
 
 def pair(value) -> tuple:
-    """One number for both axes of an image, or one for each: (rows, columns).
+    """A number for both axes of an image, or one for each: (rows, columns).
 
     >>> pair(7), pair((1, 2))
     ((7, 7), (1, 2))
@@ -133,5 +133,5 @@ def pair(value) -> tuple:
     if not isinstance(value, (tuple, list)):
         return value, value
     if len(value) != 2:
-        raise ValueError(f"One number, or one for rows and one for columns. Received: {value}")
+        raise ValueError(f"Expected one number, or two (rows, columns). Received: {value}")
     return tuple(value)

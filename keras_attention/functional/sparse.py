@@ -1,4 +1,4 @@
-"""Strided and fixed sparse attention: only the scores that count are computed."""
+"""Strided and fixed sparse attention, which compute only the visible scores."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,13 +22,13 @@ def strided_attention(
     causal: bool = True,
     normalize: Callable = softmax,
 ) -> tf.Tensor:
-    """The last `stride` steps, and every stride-th before (Child et al., 2019, section 4.3).
+    """Attend to the last `stride` steps, and every stride-th before (Child et al., 2019, 4.3).
 
     query, keys [B, H, T, Dk], values [B, H, T, Dv], mask [B, T] bool -> context [B, H, T, Dv]. Hop
     1 is |i - j| <= stride, hop 2 is (i - j) mod stride = 0, None their union under one softmax;
-    `causal` leaves j <= i. It is attention under the mask `strided(T, stride, hop)`, and without
-    `causal` the local, atrous and sparse attention (Su, 2019, kexue.fm); at O(T (stride +
-    T / stride)). The query comes scaled.
+    `causal` restricts to j <= i. The result is attention under the mask `strided(T, stride, hop)`;
+    without `causal` that of local, atrous and sparse attention (Su, 2019, kexue.fm); the cost is
+    O(T (stride + T / stride)). The query must be scaled.
 
     Raises ValueError for a stride below 1, or another hop.
 
@@ -74,11 +74,11 @@ def fixed_attention(
     mask: tf.Tensor | None = None,
     normalize: Callable = softmax,
 ) -> tf.Tensor:
-    """Its own block, and the last `summary` steps of each before (Child et al., 2019, 4.3).
+    """Attend to its own block, and the last `summary` steps of earlier ones.
 
-    query, keys [B, H, T, Dk], values [B, H, T, Dv], mask [B, T] bool -> context [B, H, T, Dv]. It
-    is attention under the mask `fixed(T, stride, summary, hop)`, always j <= i, at O(T (stride +
-    summary T / stride)). The query comes scaled.
+    query, keys [B, H, T, Dk], values [B, H, T, Dv], mask [B, T] bool -> context [B, H, T, Dv]. This
+    is attention under the mask `fixed(T, stride, summary, hop)` (Child et al., 2019, section 4.3),
+    always j <= i; the cost is O(T (stride + summary T / stride)). The query must be scaled.
 
     Raises ValueError for a stride below 1, a summary below 1 or above the stride, or another hop.
 
@@ -104,7 +104,7 @@ def fixed_attention(
         return scores, mask, lambda weights: tf.matmul(weights, values)
 
     def far():
-        """The queries of all blocks look at one list of N * summary steps."""
+        """The queries of all blocks attend to one list of N * summary steps."""
 
         def listed(x):
             *places, _, width = sizes(x)
@@ -117,7 +117,7 @@ def fixed_attention(
         place = tf.range(count * stride)
         place = tf.reshape(place, [1, 1, count, stride, 1])
         after = tf.reshape(listed(place), [1, 1, 1, 1, -1])
-        # In a union what lies in its own block is near.
+        # In a union, steps in its own block are in `near`.
         reach = after < place // stride * stride if hop is None else after <= place
         mask = reach & tf.linalg.matrix_transpose(listed(seen))[:, :, None]
 
@@ -132,7 +132,7 @@ def fixed_attention(
 
 
 def _attend(near, far, hop, normalize, dtype) -> Any:
-    """One softmax over the scores of the parts, one sum of what the parts read."""
+    """One softmax over the scores of both parts, one sum of their contexts."""
     parts = [part() for part in ((near, far) if hop is None else ((near, far)[hop - 1],))]
     scores = tf.concat([scores for scores, _, _ in parts], -1)
     masks = [tf.broadcast_to(mask, _joint(scores, mask)) for _, mask, _ in parts]
@@ -142,13 +142,13 @@ def _attend(near, far, hop, normalize, dtype) -> Any:
 
 
 def _joint(scores, mask):
-    """[B, 1, N, stride, X]: the shape in which the masks of all parts can stand side by side."""
+    """[B, 1, N, stride, X]: a shape for which the masks of all parts can be concatenated."""
     batch, _, count, size, _ = sizes(scores)
     return [batch, 1, count, size, sizes(mask)[-1]]
 
 
 def _seen(mask, steps, stride, count):
-    """What is a step at all, and may be looked at.  [B or 1, 1, N, stride, 1] bool."""
+    """Which steps are real and visible.  [B or 1, 1, N, stride, 1] bool."""
     if mask is None:
         real = tf.range(count * stride) < steps
         return tf.reshape(real, [1, 1, count, stride, 1])
@@ -164,7 +164,7 @@ def _check(hop: Any, **at_least_one: int) -> None:
 
 
 def _checked(query, keys, values, mask):
-    """Three tensors that fit together, with zeros in masked keys and values."""
+    """Check three tensors, and set masked keys and values to zero."""
     query, keys, values = map(tf.convert_to_tensor, (query, keys, values))
     check_shapes(
         query=("B H T Dk", query),

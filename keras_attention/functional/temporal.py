@@ -1,4 +1,4 @@
-"""Temporal attention (Paulus et al., 2017): what was looked at before counts for less now."""
+"""Temporal attention (Paulus et al., 2017): slots attended to before get lower weights."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def first_log_sums(batch_size: Any, steps: Any, dtype: Any) -> tf.Tensor:
 @with_initial_state(first_log_sums)
 @keras.saving.register_keras_serializable("keras_attention")
 def temporal_softmax(scores: Any, mask: Any = None, state: Any = None) -> tuple:
-    """Each slot's exp(score) over the sum of its earlier ones, made to sum to 1 over S (eq. 3, 4).
+    """exp(score) of each slot over the sum of its earlier ones, normalised over S (eq. 3, 4).
 
     A normaliser with a state: scores [..., T, S] of T queries in a row, mask broadcastable to them,
     state [..., S] -> weights [..., T, S], state [..., S], float32 or wider. The state is log sum of
@@ -34,11 +34,11 @@ def temporal_softmax(scores: Any, mask: Any = None, state: Any = None) -> tuple:
     scores = widen(scores)
     if state is not None and scores.shape.rank == 3:
         check_shapes(scores=("B T S", scores), state=("B S", state))
-    log_0 = tf.constant(scores.dtype.min / 2, scores.dtype)  # finite, for the sake of gradients
+    log_0 = tf.constant(scores.dtype.min / 2, scores.dtype)  # finite, to have gradients
     if state is None:
         shape = tf.shape(scores)
         state = tf.fill(tf.concat([shape[:-2], shape[-1:]], 0), log_0)
-    state = tf.maximum(widen(state), log_0)[..., None, :]  # a narrow type made it -inf
+    state = tf.maximum(widen(state), log_0)[..., None, :]  # it is -inf in a narrow dtype
     sums = tf.math.cumulative_logsumexp(tf.concat([state, scores], -2), axis=-2)  # [..., T + 1, S]
     history = sums[..., :-1, :]
     history = tf.where(history > log_0 / 2, history, 0.0)

@@ -1,4 +1,4 @@
-"""Windows on an image: cut it, put it together, shift it round its edge (Liu et al., 2021, Swin).
+"""Windows on an image: partition, merge, shift cyclically (Liu et al., 2021, Swin).
 
 B batch, Y rows, X columns, D width; a window has My rows and Mx columns, N windows tile the image
 row by row. `window` is one number for a square, or the pair (My, Mx).
@@ -39,7 +39,7 @@ def window_partition(x: tf.Tensor, window: int | tuple[int, int]) -> tf.Tensor:
 def window_merge(
     windows: tf.Tensor, window: int | tuple[int, int], height: Any, width: Any
 ) -> tf.Tensor:
-    """Put the image together again, the inverse of `window_partition`.
+    """Merge windows to an image, the inverse of `window_partition`.
 
     [B, N, My*Mx, D], and Y and X as ints or scalar tensors -> [B, Y, X, D].
 
@@ -56,7 +56,7 @@ def window_merge(
 
 
 def cyclic_shift(x: tf.Tensor, shift: Any) -> tf.Tensor:
-    """Move an image up and left; what leaves at one edge comes in at the other.  [B, Y, X, ...].
+    """Shift an image up and left; pixels that leave at one edge enter at the other.  [B, Y, X, D]
 
     `shift` is one number or a pair (up, left); its negative undoes it.
 
@@ -70,12 +70,12 @@ def cyclic_shift(x: tf.Tensor, shift: Any) -> tf.Tensor:
 def shifted_window_mask(
     height: Any, width: Any, window: int | tuple[int, int], shift: Any
 ) -> tf.Tensor:
-    """Who may look at whom after a `cyclic_shift`: neighbours in a window, unless by wrapping.
+    """Which pixels of a window attend to each other after a `cyclic_shift`: real neighbours only.
 
     Y and X multiples of the window's; `shift` up and left -> [N, My*Mx, My*Mx] bool.
 
-    Of the paper's nine regions those that share a window differ only in whether their rows and
-    their columns came round the edge.
+    Of the paper's nine regions those in the same window differ only in whether their rows and
+    their columns were wrapped.
 
     >>> shifted_window_mask(1, 2, (1, 2), (0, 1))[0].numpy().astype(int).tolist()
     [[1, 0], [0, 1]]

@@ -113,7 +113,9 @@ def test_floats_that_cannot_be_ids_are_refused():
     for dtype in ("bfloat16", "float16"):
         fits = tf.cast(tf.constant([256]), dtype)
         if dtype == "bfloat16":
-            with pytest.raises(ValueError, match="bfloat16, which holds whole numbers up to 256"):
+            with pytest.raises(
+                ValueError, match="bfloat16, which represents whole numbers up to 256"
+            ):
                 cross_entropy(fits, logits)
         else:
             assert np.isfinite(cross_entropy(fits, logits))

@@ -41,7 +41,7 @@ def test_what_is_masked_is_not_the_largest(dtype):
 
 
 def test_a_pool_for_another_number_of_axes_is_refused():
-    with pytest.raises(ValueError, match="2 axes of places"):
+    with pytest.raises(ValueError, match="2 axes of positions"):
         pool_places(tf.zeros([1, 4, 4, 1]), (2, 2, 2))
     with pytest.raises(ValueError, match="at least 1"):
         pool_places(tf.zeros([1, 4, 1]), 0)

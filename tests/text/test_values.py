@@ -109,7 +109,7 @@ def test_what_is_no_text_and_what_are_no_ids_is_refused():
             tokenizer.encode(text)
     with pytest.raises(ValueError, match="Received: one number, 5"):
         tokenizer.decode(5)
-    with pytest.raises(ValueError, match="rows of one length"):
+    with pytest.raises(ValueError, match="rows of equal length"):
         tokenizer.decode([[4, 5], [4]])
     with pytest.raises(ValueError, match="Received: strings"):
         tokenizer.decode([["a"]])

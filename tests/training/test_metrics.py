@@ -101,7 +101,7 @@ def test_labels_are_never_rounded(low_floatx):
     for metric, value in ((perplexity, np.exp(expected)), (accuracy, 1.0)):
         metric.update_state(ids, logits)
         np.testing.assert_allclose(metric.result(), value, rtol=1e-5)
-    with pytest.raises(ValueError, match=f"{low_floatx}, which holds whole numbers up to"):
+    with pytest.raises(ValueError, match=f"{low_floatx}, which represents whole numbers up to"):
         loss(tf.cast(ids, low_floatx), logits)
 
 
