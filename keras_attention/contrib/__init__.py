@@ -1,17 +1,16 @@
-"""tf.contrib.seq2seq and tf.contrib.rnn as TensorFlow 1.15 had them, for code that was written so.
+"""tf.contrib.seq2seq and tf.contrib.rnn with the interface of TensorFlow 1.15.
 
     from keras_attention.contrib import rnn, seq2seq      # was: from tensorflow.contrib import ...
-    import tensorflow.compat.v1 as tf                     # where it says tf.variable_scope
+    import tensorflow.compat.v1 as tf                     # if it uses tf.variable_scope
 
-A function of TensorFlow 1 that holds decoder code runs with these lines changed: once as it is,
-and at every training step as `make_template(name, function)`, which gives it one set of weights.
-Or make cells, mechanisms and layers once, and let a function use them: `mechanism.setup_memory`
-binds the memory of a call. `tf.layers.Dense` is gone with Keras 3: an output layer is
-`keras.layers.Dense`.
+A function of TensorFlow 1 with decoder code runs after changing these lines: once as it is, and at
+every training step as `make_template(name, function)`, which gives it one set of weights. Or create
+cells, mechanisms and layers once, and use them in a function: `mechanism.setup_memory` binds the
+memory of a call. Keras 3 has no `tf.layers.Dense`: use `keras.layers.Dense` as the output layer.
 
-What is made here is saved by its weights (`tf.train.Checkpoint`). New code, and models that are
-saved whole, are better served by `keras_attention.seq2seq`, where memory is an argument and need
-not be tiled for beam search.
+These objects are saved by their weights (`tf.train.Checkpoint`). For new code, and models that are
+saved as a whole, use `keras_attention.seq2seq`, where memory is an argument and need not be tiled
+for beam search.
 """
 
 from keras_attention.contrib import rnn, seq2seq, weights

@@ -1,18 +1,18 @@
-"""Where a sequence begins for a cell that keeps something for all its steps: dropout masks."""
+"""Detect where a sequence begins, for cells that keep dropout masks for all of its steps."""
 
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_v2_func_graphs import (
     ControlFlowFuncGraph,
-)  # no public name
+)  # there is no public name
 
 
 class Sequence:
     """The masks of one sequence.
 
-    `by_hand`: no loop says where the sequence ends, so the states of the steps must tell; see
-    `is_continued_by`.
+    `by_hand`: no loop marks the end of the sequence, so it is inferred from the states of the
+    steps; see `is_continued_by`.
     """
 
     def __init__(self, masks: Any, by_hand: bool, first: Any = None):
@@ -23,9 +23,9 @@ class Sequence:
     def is_continued_by(self, state: Any) -> bool:
         """Whether a step from this state belongs to the sequence.
 
-        It does not if the sequence began with that very state, or if the steps so far handed over
-        the states as they were and this one is another. Where states are changed between all
-        steps (a search reorders them), nothing can be told, and the sequence goes on.
+        It does not if the sequence began with this state, or if each step so far received the
+        state that the previous one returned and this is another one. If states are changed between
+        steps (a search reorders them), nothing can be inferred, and the sequence continues.
         """
         if not self._by_hand or self._last is None:
             return True
@@ -35,13 +35,13 @@ class Sequence:
         return not (self._hands_over or _are_same(state, self._first))
 
     def note(self, state: Any) -> None:
-        """The state that a step gave."""
+        """Store the state that a step returned."""
         if self._by_hand:
             self._last = state
 
 
 def graphs_around() -> list:
-    """The graph of this code, those around it, and last None, which stands for eager code."""
+    """The graph of this code, those around it, and last None for eager mode."""
     graphs = []
     if not tf.executing_eagerly():
         graph = tf.compat.v1.get_default_graph()
@@ -54,8 +54,8 @@ def graphs_around() -> list:
 def graphs_of_function() -> list:
     """The graph of this code and those of the loops and branches around it, up to the function.
 
-    What is made in the last of them may be used anywhere in the function, and is made anew by each
-    call of it. What is made outside of it is a constant to the function.
+    Tensors of the last one may be used anywhere in the function, and are computed by each call of
+    it. Tensors made outside of it are constants for the function.
     """
     graphs = graphs_around()
     for count, graph in enumerate(graphs, 1):
@@ -65,6 +65,6 @@ def graphs_of_function() -> list:
 
 
 def _are_same(state, other) -> bool:
-    """Whether both hold the same tensors, not only the same values."""
+    """Whether both hold the same tensor objects, not only the same values."""
     leaves, others = tf.nest.flatten(state), tf.nest.flatten(other)
     return len(leaves) == len(others) and all(x is y for x, y in zip(leaves, others))

@@ -1,4 +1,4 @@
-"""tf.contrib.seq2seq's mechanisms, bound to their memory, and the wrapper that asks them."""
+"""tf.contrib.seq2seq's mechanisms, bound to their memory, and the wrapper that uses them."""
 
 import collections
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from keras_attention.seq2seq.bound_attention import Binding
 
 
 class _Contrib(AttentionMechanism):
-    """What contrib's mechanisms have beside ours: a call with two arguments, and two functions.
+    """The interface of contrib's mechanisms: a call with two arguments, and two functions.
 
-    A subclass may have a `__call__(query, state) -> (alignments, next_state)` of its own. It finds
-    contrib's `_keys` and `_values` (both can be set), `_num_units` and `_probability_fn`.
+    A subclass may define `__call__(query, state) -> (alignments, next_state)`. It can use contrib's
+    `_keys` and `_values` (both can be set), `_num_units` and `_probability_fn`.
     """
 
     def _set_contrib(self, score_mask_value=None, custom_key_value_fn=None):
         self._never, self._key_value_fn = score_mask_value, custom_key_value_fn
 
     def __setattr__(self, name, value):
-        """A subclass makes its layers after `super().__init__`, which has built what it needs."""
+        """Subclasses create layers after `super().__init__`, which has built the others."""
         if isinstance(value, keras.layers.Layer):
             with open_for_layers(self):
                 super().__setattr__(name, value)
@@ -85,7 +85,7 @@ class _Contrib(AttentionMechanism):
 
 
 def _normalizer(probability_fn):
-    """contrib's function of scores [N, S], where -inf means "never", as one of ours."""
+    """contrib's function of scores [N, S], where -inf is masked, as one of ours."""
     if probability_fn is None:
         return "softmax"
 
@@ -102,17 +102,17 @@ class LuongAttention(_Contrib, seq2seq.LuongAttention):
 
     Args:
         num_units: width of the query, to which the memory is projected.
-        memory: [B, S, D]; with beam search `tile_batch`ed. None: see `setup_memory`.
+        memory: [B, S, D]; for beam search apply `tile_batch`. None: see `setup_memory`.
         memory_sequence_length: [B], lengths > 0.
         scale: learn the factor g.
         probability_fn: scores [B, S] -> weights [B, S], default `tf.nn.softmax`.
-        score_mask_value: the score of a slot beyond the length, default -inf.
+        score_mask_value: the score of slots beyond the length, default -inf.
         dtype, name: of the layer.
         custom_key_value_fn: `(keys, values) -> (keys, values)` after the projection.
 
-    Calling `mechanism(query [B, num_units], state)` gives `(alignments [B, S], next_state)`. A
+    Calling `mechanism(query [B, num_units], state)` returns `(alignments [B, S], next_state)`. A
     mechanism owns its projection: for another memory, call `setup_memory(memory, lengths)` on the
-    same object, or make it within `make_template`.
+    same object, or create it within `make_template`.
     Source: Luong, Pham, Manning, 2015, eq. 8 (their "general").
 
     >>> mechanism = LuongAttention(4, tf.ones([2, 3, 5]), [3, 1])
@@ -265,20 +265,20 @@ class AttentionWrapperState(
     def clone(self, **replacements) -> "AttentionWrapperState":
         """A copy with some fields replaced by values of the same structure, shape and type.
 
-        Raises ValueError where containers differ (Keras' `[h, c]` is no `LSTMStateTuple(c, h)`),
-        and as `keras_attention.seq2seq`'s where shapes do.
+        Raises ValueError if containers differ (Keras' `[h, c]` is not an `LSTMStateTuple(c, h)`),
+        and if shapes differ, like that of `keras_attention.seq2seq`.
         """
-        # Of a state it wants the fields and `_replace`, which this one has as well.
+        # It needs the fields and `_replace` of a state, which this one has, too.
         clone: Any = seq2seq.AttentionWrapperState.clone
         return clone(self, **replacements)
 
 
 class AttentionWrapper(seq2seq.AttentionWrapper):
-    """A cell whose every step asks a memory; see `keras_attention.seq2seq.AttentionWrapper`.
+    """A cell with attention to a memory; see `keras_attention.seq2seq.AttentionWrapper`.
 
     `wrapper(inputs [N, D], state) -> (output [N, A], state)`, `zero_state(batch_size, dtype)`. The
-    memory is the one the mechanism was made with; with beam search it, the batch size of
-    `zero_state` and the state are those of all hypotheses: `tile_batch`.
+    memory is that of the mechanism's constructor. For beam search the memory, the batch size of
+    `zero_state` and the state are those of all hypotheses: use `tile_batch`.
 
     >>> from keras_attention.contrib import rnn
     >>> memory = tf.ones([2, 3, 5])
@@ -330,9 +330,9 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
             tf.debugging.assert_equal(
                 batch_size,
                 mechanism.batch_size,
-                message="The memory (encoder output) has another batch size than zero_state was "
-                "asked for. With a BeamSearchDecoder, tile the memory and its lengths by "
-                "tile_batch(memory, beam_width), and ask for batch_size * beam_width.",
+                message="The memory (encoder output) must have the batch size of zero_state. With "
+                "a BeamSearchDecoder, tile the memory and its lengths by tile_batch(memory, "
+                "beam_width), and pass batch_size * beam_width to zero_state.",
             )
             for mechanism in self._mechanisms
         ]
@@ -341,7 +341,7 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
             return _with_time(state, tf.zeros([], tf.int32))
 
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
-        """`zero_state`, under the name that Keras calls it by."""
+        """`zero_state`, under Keras' name."""
         if inputs is not None:
             batch_size, dtype = tf.shape(inputs)[0], inputs.dtype
         return self.zero_state(batch_size, dtype or self.compute_dtype)
@@ -351,7 +351,7 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
         fields = AttentionWrapperState._fields
         if not isinstance(state, (list, tuple)) or len(state) != len(fields):
             raise TypeError(
-                "Expected state to be an AttentionWrapperState, as zero_state gives it. Received: "
+                "Expected state to be an AttentionWrapperState, such as zero_state(). Received: "
                 f"{type(state).__name__}, {describe(state)}"
             )
         return AttentionWrapperState(*state)
@@ -368,7 +368,7 @@ class AttentionWrapper(seq2seq.AttentionWrapper):
 
     @no_autograph
     def __call__(self, inputs, state, scope=None, **kwargs):
-        """One step. `scope` is accepted as contrib accepts it: weights belong to the layers."""
+        """One step. `scope` is accepted as in contrib, and not used: layers own their weights."""
         fields = self._fields_of(state)._asdict()
         time = fields.pop("time")
         output, state = super().__call__(inputs, seq2seq.AttentionWrapperState(**fields), **kwargs)

@@ -1,4 +1,4 @@
-"""tf.contrib.seq2seq's decoders: made with their data, run by `dynamic_decode`."""
+"""tf.contrib.seq2seq's decoders, which get their data in the constructor."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from keras_attention.seq2seq import Decoder
 
 
 class _Around(Decoder):
-    """A decoder of `keras_attention.seq2seq`, and what its `initialize` wants."""
+    """A decoder of `keras_attention.seq2seq`, with the arguments of its `initialize`."""
 
     def __init__(self, decoder, *data, **named_data):
         self._decoder, self._data, self._named_data = decoder, data, named_data
 
     @property
     def cell(self):
-        """The cell; `dynamic_decode` draws the dropout masks below it."""
+        """The cell; `dynamic_decode` draws the dropout masks inside of it."""
         return self._decoder.cell
 
     @property
@@ -50,7 +50,7 @@ class _Around(Decoder):
 
 
 class BasicDecoder(_Around):
-    """Decode with a cell and a helper, from `initial_state` on.
+    """Decode with a cell and a helper, starting at `initial_state`.
 
     `output_layer` is a layer from the cell's output to logits, or None.
 
@@ -69,10 +69,10 @@ class BasicDecoder(_Around):
 
 
 class BeamSearchDecoder(_Around):
-    """The K best continuations of every source; see `keras_attention.seq2seq.BeamSearchDecoder`.
+    """Beam search; see `keras_attention.seq2seq.BeamSearchDecoder`.
 
     `embedding` is a function ids -> inputs or a matrix [V, D]; start tokens [B]. The state, and
-    the memory of an AttentionWrapper, have B*K rows: `tile_batch` them.
+    the memory of an AttentionWrapper, have B*K rows: use `tile_batch`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class BeamSearchDecoder(_Around):
         )
 
     def finalize(self, outputs, final_state, sequence_lengths):
-        """As ours; a history has one row for each hypothesis, [T, B*K, S]."""
+        """As in ours; a history has one row for each hypothesis, [T, B*K, S]."""
         grown = final_state.cell_state
         outputs, final_state = super().finalize(outputs, final_state, sequence_lengths)
         cell_state = tf.nest.map_structure(_in_rows, grown, final_state.cell_state)
@@ -114,7 +114,7 @@ class BeamSearchDecoder(_Around):
 
 
 def _in_rows(before, after):
-    """What was an array of [B*K, ...] is so again after its hypotheses were put in order."""
+    """Reshape arrays of [B*K, ...] back after their hypotheses were reordered."""
     if not isinstance(before, tf.TensorArray) or isinstance(after, tf.TensorArray):
         return after
     shape, inner = tf.shape(after), before.element_shape[1:]
@@ -124,7 +124,7 @@ def _in_rows(before, after):
 
 
 class _OwnCount(_Around):
-    """A decoder whose state is one level deeper, where `dynamic_decode` finds no lengths in it."""
+    """A decoder whose state is nested, so that `dynamic_decode` does not find its lengths."""
 
     def initialize(self, name=None):
         finished, inputs, state = self._decoder.initialize()
@@ -153,9 +153,9 @@ def dynamic_decode(
 ):
     """`keras_attention.seq2seq.dynamic_decode` with contrib's lengths.
 
-    These are the steps until the place [N] or [B, K] was finished, also where hypotheses changed
-    places: a beam search has the lengths of its hypotheses in `final_state.lengths`. `scope` is a
-    name or a `tf.compat.v1.variable_scope`.
+    These are the steps until the index [N] or [B, K] was finished, also if hypotheses changed
+    places: the lengths of hypotheses of a beam search are `final_state.lengths`. `scope` is a name
+    or a `tf.compat.v1.variable_scope`.
     """
     if not isinstance(decoder, (Decoder, seq2seq.BaseDecoder)):
         raise TypeError(f"decoder must be a Decoder. Received: {type(decoder).__name__}")

@@ -1,4 +1,4 @@
-"""tf.contrib.seq2seq's helpers: samplers that are handed their data when they are made."""
+"""tf.contrib.seq2seq's helpers: samplers that get their data in the constructor."""
 
 import abc
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from keras_attention.seq2seq import sampler
 
 
 class Helper(abc.ABC):
-    """What `BasicDecoder` asks: where to begin, what a step chose, what comes next."""
+    """The interface for `BasicDecoder`: the first inputs, the sampled ids, the next inputs."""
 
     @property
     @abc.abstractmethod
@@ -41,7 +41,7 @@ class Helper(abc.ABC):
 
 
 class _Holder(Helper):
-    """A sampler, and the data that its `initialize` wants."""
+    """A sampler, and the arguments of its `initialize`."""
 
     def _hold(self, sampler: sampler.Sampler, rows: Any = None, **data) -> None:
         self._sampler, self._rows, self._data = sampler, rows, data
@@ -93,7 +93,7 @@ class TrainingHelper(_Holder):
 
     @property
     def inputs(self):
-        """The inputs, as they were given."""
+        """The inputs, as passed."""
         return self._data["inputs"]
 
     @property
@@ -103,10 +103,10 @@ class TrainingHelper(_Holder):
 
 
 class ScheduledEmbeddingTrainingHelper(TrainingHelper):
-    """Teacher forcing, and with `sampling_probability` the embedding of an id of one's own.
+    """Teacher forcing, and with `sampling_probability` the embedding of the model's own id.
 
     `embedding` is a function ids -> inputs or a matrix [V, D]. `sample_ids` are the drawn ids, -1
-    where the given input is read. Source: Bengio et al., 2015.
+    where the given input is used. Source: Bengio et al., 2015.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class ScheduledEmbeddingTrainingHelper(TrainingHelper):
 class ScheduledOutputTrainingHelper(TrainingHelper):
     """Teacher forcing, and with `sampling_probability` the last output.
 
-    `next_inputs_fn` makes an input of it, `auxiliary_inputs` [B, T, ...] are appended to every
+    `next_inputs_fn` converts it to an input, `auxiliary_inputs` [B, T, ...] are appended to every
     input. `sample_ids` are 1 where the output is fed back. Source: Bengio et al., 2015.
     """
 
@@ -162,7 +162,7 @@ class ScheduledOutputTrainingHelper(TrainingHelper):
 
 
 class GreedyEmbeddingHelper(_Holder):
-    """The likeliest id, and its embedding next. A row ends with `end_token`.
+    """Take the likeliest id, and feed its embedding. A row ends with `end_token`.
 
     `embedding` is a function ids -> inputs or a matrix [V, D]; start tokens [B].
 
@@ -182,7 +182,7 @@ class GreedyEmbeddingHelper(_Holder):
 
 
 class SampleEmbeddingHelper(GreedyEmbeddingHelper):
-    """An id drawn from softmax(outputs / softmax_temperature), and its embedding next."""
+    """Draw an id from softmax(outputs / softmax_temperature), and feed its embedding."""
 
     def __init__(
         self,
@@ -198,9 +198,9 @@ class SampleEmbeddingHelper(GreedyEmbeddingHelper):
 
 
 class InferenceHelper(_Holder):
-    """`sample_fn(outputs)` chooses; what it chose, or `next_inputs_fn` of it, is the next input.
+    """`sample_fn(outputs)` chooses; its result, or `next_inputs_fn` of it, is the next input.
 
-    A row ends where `end_fn(sample_ids)` says so.
+    A row ends where `end_fn(sample_ids)` is True.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class InferenceHelper(_Holder):
 
 
 class CustomHelper(_Holder):
-    """Three functions are the helper: `initialize_fn()`, `sample_fn(time, outputs, state)` and
+    """A helper made of three functions: `initialize_fn()`, `sample_fn(time, outputs, state)` and
     `next_inputs_fn(time, outputs, state, sample_ids)`.
     """
 

@@ -1,8 +1,8 @@
-"""tf.contrib.rnn's cells and cell wrappers, on the cells of Keras.
+"""tf.contrib.rnn's cells and cell wrappers, built on the cells of Keras.
 
-A cell is called as contrib's: `cell(inputs [N, D], state) -> (output [N, units], state)`, with
+A cell is called as in contrib: `cell(inputs [N, D], state) -> (output [N, units], state)`, with
 `zero_state(batch_size, dtype)`, `state_size` and `output_size`. The state of an LSTM is
-`LSTMStateTuple(c, h)`, where Keras has `[h, c]`. A Keras cell below owns the weights (`cell.cell`),
+`LSTMStateTuple(c, h)`, in Keras it is `[h, c]`. A Keras cell inside owns the weights (`cell.cell`),
 except those of `LayerNormBasicLSTMCell`; `keras_attention.contrib.weights` converts contrib's.
 """
 

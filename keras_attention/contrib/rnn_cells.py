@@ -1,4 +1,4 @@
-"""The cells of tf.contrib.rnn, on those of Keras."""
+"""The cells of tf.contrib.rnn, built on those of Keras."""
 
 import collections
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from keras_attention.contrib.template import in_template
 
 
 class LSTMStateTuple(collections.namedtuple("LSTMStateTuple", ("c", "h"))):
-    """The state of an LSTM: c, what it remembers, and h, its output. Keras says `[h, c]`."""
+    """The state of an LSTM: c, the memory, and h, the output. In Keras it is `[h, c]`."""
 
     __slots__ = ()
 
     @property
     def dtype(self) -> tf.DType:
-        """The type of both."""
+        """The dtype of both."""
         if self.c.dtype != self.h.dtype:
             raise TypeError(f"c and h must have one type. Received: {self.c.dtype}, {self.h.dtype}")
         return self.c.dtype
 
 
 class RNNCell(keras.layers.Layer):
-    """What a cell of contrib's is: a subclass gives `state_size`, `output_size` and `call`."""
+    """The base class of cells: a subclass defines `state_size`, `output_size` and `call`."""
 
     @property
     def state_size(self) -> Any:
@@ -39,16 +39,16 @@ class RNNCell(keras.layers.Layer):
         raise NotImplementedError
 
     def zero_state(self, batch_size: Any, dtype: Any) -> Any:
-        """The state before the first step: zeros [batch_size, width]."""
+        """The initial state: zeros [batch_size, width]."""
         return zeros_of(self.state_size, batch_size, dtype)
 
     @property
     def get_initial_state(self) -> Callable:
-        """`zero_state`, under the name that Keras calls it by.
+        """`zero_state`, under Keras' name.
 
-        `dynamic_rnn` of TensorFlow calls it only where it was given no state, but always looks
-        whether it is there. That is the only sign that it begins a sequence, so this draws the
-        dropout masks of the cells inside.
+        `dynamic_rnn` of TensorFlow calls it only if it gets no state, but always checks that it
+        exists. That is the only sign that it begins a sequence, so this draws the dropout masks of
+        the inner cells.
         """
         _draw_masks(self)
         return self._initial_state
@@ -62,16 +62,16 @@ class RNNCell(keras.layers.Layer):
 
     @no_autograph
     def __call__(self, inputs, state, scope=None, training=None):
-        """One step. `scope` is accepted as contrib accepts it: weights belong to the cell."""
-        state = same_structure(self.state_size, state)  # Keras' RNN hands over lists
+        """One step. `scope` is accepted as in contrib, and not used: the cell owns its weights."""
+        state = same_structure(self.state_size, state)  # Keras' RNN passes lists
         if type(self).build is keras.layers.Layer.build:
-            self.built = True  # else Keras would run the call once more, which may make layers
+            self.built = True  # else Keras would run the call again, which may create layers
         if any(isinstance(leaf, tf.TensorArray) for leaf in tf.nest.flatten(state)):
             return self._call_directly(inputs, state, training)
         return super().__call__(inputs, state, training=training)
 
     def _call_directly(self, inputs, state, training):
-        """One step without Keras, which refuses a TensorArray in a state."""
+        """One step without Keras, which rejects a TensorArray in a state."""
         if not self.built:
             self.build(inputs.shape)
         with tf.name_scope(self.name):
@@ -95,7 +95,7 @@ class _OnKeras(RNNCell):
         return self.cell.units
 
     def build(self, input_shape) -> None:
-        """contrib draws the kernels of inputs and state as one matrix [D + units, ...]."""
+        """contrib initializes the kernels of inputs and state as one matrix [D + units, ...]."""
         cell, width = self.cell, input_shape[-1]
         if not cell.built:
             draw, total = _fresh(cell.kernel_initializer), width + cell.units
@@ -134,8 +134,8 @@ class BasicRNNCell(_OnKeras):
 class GRUCell(_OnKeras):
     """h' = u h + (1 - u) tanh(W [x; r h] + b), with gates r, u = sigmoid(W' [x; h] + b').
 
-    The reset gate stands before the recurrent product (`reset_after=False` in Keras). Initially
-    the gates' bias is 1 and the candidate's 0, unless `bias_initializer` is given for both.
+    The reset gate is applied before the recurrent product (`reset_after=False` in Keras). The
+    initial bias of the gates is 1 and of the candidate 0, unless `bias_initializer` is given.
     Source: Cho et al., 2014.
 
     >>> cell = GRUCell(3)
@@ -170,8 +170,8 @@ class LSTMCell(_OnKeras):
     """c' = sigmoid(f + forget_bias) c + sigmoid(i) tanh(j), h' = sigmoid(o) tanh(c').
 
     i, j, f, o are linear in [x; h]. The state is `LSTMStateTuple(c, h)`, or [N, 2 units] with
-    `state_is_tuple=False`; `forget_bias` is the initial bias of f. Without peepholes, clipping and
-    projection, which Keras' cell does not have (ValueError).
+    `state_is_tuple=False`; `forget_bias` is the initial bias of f. Peepholes, clipping and
+    projection, which Keras' cell does not have, are a ValueError.
     Source: Hochreiter & Schmidhuber, 1997; Gers, Schmidhuber, Cummins, 1999.
 
     >>> cell = LSTMCell(3)
@@ -207,9 +207,9 @@ class LSTMCell(_OnKeras):
         asked = {argument: value for argument, value in asked.items() if value}
         if asked:
             raise ValueError(
-                "LSTMCell stands on Keras' LSTMCell, which has no peepholes, clipping or "
-                "projection. Write such a cell as a subclass of RNNCell (all decoders here take "
-                f"it), or do without. Received: {asked}"
+                "LSTMCell uses Keras' LSTMCell, which has no peepholes, clipping or "
+                "projection. Write such a cell as a subclass of RNNCell (all decoders here accept "
+                f"it), or leave them out. Received: {asked}"
             )
         cell = keras.layers.LSTMCell(
             num_units,
@@ -234,7 +234,7 @@ class LSTMCell(_OnKeras):
 
 
 class BasicLSTMCell(LSTMCell):
-    """`LSTMCell` with the few arguments of contrib's first one."""
+    """`LSTMCell` with the arguments of contrib's first LSTM."""
 
     def __init__(
         self,
@@ -272,9 +272,9 @@ class LayerNormBasicLSTMCell(RNNCell):
         num_units: width of c and h.
         forget_bias: added to f at every step.
         input_size: not used.
-        activation: in the place of tanh.
+        activation: instead of tanh.
         layer_norm: False: LN x = x, and a bias is added to i, j, f, o.
-        norm_gain, norm_shift: first values of gains and shifts.
+        norm_gain, norm_shift: initial values of gains and shifts.
         dropout_keep_prob: of the candidate, at every call (there is no training flag): a number in
             (0, 1], a scalar tensor or a variable.
         dropout_prob_seed: of the draws.
@@ -361,22 +361,22 @@ class LayerNormBasicLSTMCell(RNNCell):
 
 
 def check_reuse(reuse: bool | None) -> None:
-    """ValueError for a cell that shall share weights in a way of TensorFlow 1."""
+    """Raise ValueError for a cell that should share weights in the way of TensorFlow 1."""
     if reuse and not in_template():
         raise ValueError(
-            "Cells share weights by being one object, or by being made in a function that "
-            f"keras_attention.contrib.make_template was given. Received: reuse={reuse}"
+            "To share weights, use the same cell object, or create cells in a function passed to "
+            f"keras_attention.contrib.make_template. Received: reuse={reuse}"
         )
 
 
 def told_training(cell, training) -> dict:
-    """contrib's cells know nothing of training: what was said is passed to those who take it."""
+    """`training` as an argument for cells that have it: those of contrib have not."""
     function = type(cell).__call__ if isinstance(cell, keras.layers.Layer) else cell
     return {} if training is None or not takes(function, "training") else {"training": training}
 
 
 def _draw_masks(cell) -> None:
-    """A sequence begins for the cells of this module inside of a cell."""
+    """Begin a sequence for the cells of this module inside of a cell."""
     for inner in DropoutMasks.of(cell).cells:
         if hasattr(inner, "draw_masks"):
             inner.draw_masks()
@@ -395,14 +395,14 @@ def zeros_of(state_size, batch_size, dtype):
 
 
 def _fresh(initializer):
-    """Keras' initializers always draw the same: cells that were given one have their own copy."""
+    """Keras' initializers always draw the same values: each cell needs its own copy."""
     if isinstance(initializer, keras.initializers.Initializer):
         return type(initializer).from_config(initializer.get_config())
     return initializer
 
 
 def _rows(initializer, total, rows):
-    """Some rows of a matrix that is drawn as a whole."""
+    """An initializer of some rows of a matrix that is drawn as a whole."""
 
     def initialize(shape, dtype=None, **_):
         return initializer((total, shape[1]), dtype=dtype)[rows]

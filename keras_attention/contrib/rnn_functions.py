@@ -1,4 +1,4 @@
-"""The one function of tf.contrib.rnn that TensorFlow 2 does not have under tf.compat.v1.nn."""
+"""The only function of tf.contrib.rnn that is not in tf.compat.v1.nn of TensorFlow 2."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def stack_bidirectional_dynamic_rnn(
     scope: str | None = None,
     swap_memory: bool = False,
 ):
-    """Bidirectional RNNs on top of each other: each reads the joined outputs of the one below.
+    """Stacked bidirectional RNNs: each reads the concatenated outputs of the one below.
 
     Args:
         cells_fw, cells_bw: a cell for each layer and direction.
@@ -36,7 +36,7 @@ def stack_bidirectional_dynamic_rnn(
         (outputs, states_fw, states_bw): outputs [B, S, U_fw + U_bw] of the last layer, in the
         layout of the inputs, and a tuple of last states for each direction.
 
-    Raises ValueError for lists of other lengths, and for a sequence_length of no integers.
+    Raises ValueError for lists of different lengths, and a sequence_length that is not integer.
     Source: Graves, Jaitly, Mohamed, 2013 (deep bidirectional LSTM).
 
     >>> from keras_attention.contrib import rnn

@@ -1,4 +1,4 @@
-"""Cells of tf.contrib.rnn that are made of cells: stacked, or with dropout or a residual."""
+"""Cells of tf.contrib.rnn that contain cells: stacked, with dropout, or residual."""
 
 import contextlib
 import hashlib
@@ -30,10 +30,10 @@ from keras_attention.contrib.rnn_cells import (
 
 
 class _Composed(DrawsMasks, RNNCell):
-    """A cell made of cells, without weights of its own.
+    """A cell made of cells, without its own weights.
 
-    Its call is not Keras', which refuses a state that holds a TensorArray: an attention's history.
-    `keras.layers.RNN` asks it to draw and to drop dropout masks, and it asks the cells inside.
+    It overrides Keras' call, which rejects a state with a TensorArray, such as an alignment
+    history. `keras.layers.RNN` draws and removes its dropout masks, and it those of inner cells.
     """
 
     @no_autograph
@@ -41,26 +41,26 @@ class _Composed(DrawsMasks, RNNCell):
         return self._call_directly(inputs, same_structure(self.state_size, state), training)
 
     def get_dropout_mask(self, step_input):
-        """Draw the masks of the cells inside, for one sequence."""
+        """Draw the masks of the inner cells, for one sequence."""
         DropoutMasks.of(self).draw(tf.shape(step_input)[0])
 
     def get_recurrent_dropout_mask(self, step_input):
         """Drawn together with the other masks."""
 
     def reset_dropout_mask(self):
-        """Drop the masks of the cells inside."""
+        """Remove the masks of the inner cells."""
         DropoutMasks.of(self).drop()
 
     def reset_recurrent_dropout_mask(self):
-        """Dropped together with the other masks."""
+        """Removed together with the other masks."""
 
 
 class MultiRNNCell(_Composed):
-    """Cells on top of each other: each one's output is the next one's input.
+    """Stacked cells: the output of each is the input of the next.
 
-    The state is the tuple of theirs, or with `state_is_tuple=False` all of them side by side,
-    [N, sum of widths]. A subclass may call the cells (`self._cells`, as contrib calls them) in
-    another way: it overrides `call(inputs, state)` or `__call__(inputs, state, scope=None)`.
+    The state is the tuple of their states, or with `state_is_tuple=False` their concatenation,
+    [N, sum of widths]. A subclass may call the cells (`self._cells`, as in contrib) in another way:
+    it overrides `call(inputs, state)` or `__call__(inputs, state, scope=None)`.
 
     >>> from keras_attention.contrib import rnn
     >>> cell = MultiRNNCell([rnn.GRUCell(3), rnn.LSTMCell(4)])
@@ -85,7 +85,7 @@ class MultiRNNCell(_Composed):
 
     @property
     def _cells(self) -> list:
-        """`cells`, under the name that subclasses of contrib's class read."""
+        """`cells`, under the name that subclasses of contrib's class use."""
         return self.cells
 
     @property
@@ -110,7 +110,7 @@ class MultiRNNCell(_Composed):
             for cell in self.cells:
                 _build(cell, width)
                 width = (None, cell.output_size)
-        super().build(input_shape)  # in a subclass only its call knows what each cell is given
+        super().build(input_shape)  # only the call of a subclass knows the inputs of each cell
 
     def call(self, inputs, state, training=None):
         sizes = [cell.state_size for cell in self.cells]
@@ -123,7 +123,7 @@ class MultiRNNCell(_Composed):
 
 
 class _Wrapper(_Composed):
-    """A cell around a cell, with its state and its output size."""
+    """A cell around a cell, with the same state and output size."""
 
     def __init__(self, cell: Any, **kwargs):
         super().__init__(**kwargs)
@@ -149,8 +149,8 @@ class _Wrapper(_Composed):
 class DropoutWrapper(HasPerThread, _Wrapper):
     """Dropout on a cell's inputs, outputs and new states; the c of an LSTM is never dropped.
 
-    As in contrib there is no training flag: a probability below 1 always drops. Pass 1.0 (or a
-    `tf.Variable` that is set to 1) where nothing should be dropped.
+    As in contrib there is no training flag: a probability below 1 always drops. Pass 1.0 (or set a
+    `tf.Variable` to 1) to disable it.
 
     Args:
         cell: the cell.
@@ -166,10 +166,10 @@ class DropoutWrapper(HasPerThread, _Wrapper):
 
     With `variational_recurrent` every sequence has new masks: each run of `dynamic_decode`,
     `tf.compat.v1.nn.dynamic_rnn` and `keras.layers.RNN`, also from a given `initial_state`, and
-    each call of a `tf.function` that steps the cell. Where steps are called one by one and
-    eagerly, `zero_state` begins a sequence, and so does a step from a state that is not the one
-    which the step before gave. A state that is carried from one batch to the next in such a loop
-    tells nothing: call `draw_masks()` before each batch.
+    each call of a `tf.function` that steps the cell. If steps are called one by one in eager mode,
+    a sequence begins with `zero_state`, and with a step from a state that is not the result of the
+    previous step. If such a loop carries a state from one batch to the next, call `draw_masks()`
+    before each batch.
 
     Source of the variational form: Gal & Ghahramani, 2016.
 
@@ -221,7 +221,7 @@ class DropoutWrapper(HasPerThread, _Wrapper):
 
     @property
     def wrapped_cell(self):
-        """The cell inside."""
+        """The inner cell."""
         return self.cell
 
     @no_autograph
@@ -231,17 +231,17 @@ class DropoutWrapper(HasPerThread, _Wrapper):
         return super().zero_state(batch_size, dtype)
 
     def draw_masks(self, batch_size=None) -> None:
-        """Begin a sequence: its masks hold until the next one begins, or `drop_masks`."""
+        """Begin a sequence: its masks are used until the next one begins, or `drop_masks`."""
         if self._variational:
             self._begin(graphs_around()[0], by_hand=False)
 
     def drop_masks(self) -> None:
-        """Forget the masks that were drawn here: they belong to one sequence."""
+        """Remove the masks that were drawn here, because they belong to one sequence."""
         here = graphs_around()[0]
         self._sequences = tuple(entry for entry in self._sequences if entry[0] is not here)
 
     def _begin(self, graph, by_hand, first=None) -> MaskedSequence:
-        """A sequence with masks that are drawn in this graph, or eagerly (None)."""
+        """A sequence with masks that are drawn in this graph, or in eager mode (None)."""
         with contextlib.nullcontext() if graph is None else graph.as_default():
             sequence = MaskedSequence(self._noise(), by_hand and graph is None, first)
         around = {id(other) for other in graphs_around()} - {id(graph)}
@@ -250,7 +250,7 @@ class DropoutWrapper(HasPerThread, _Wrapper):
         return sequence
 
     def _sequence_of(self, state) -> MaskedSequence:
-        """The sequence that a step from this state belongs to."""
+        """The sequence to which a step from this state belongs."""
         graphs = graphs_of_function()
         known = {id(graph): sequence for graph, sequence in self._sequences}
         for graph in graphs:
@@ -259,7 +259,7 @@ class DropoutWrapper(HasPerThread, _Wrapper):
         return self._begin(graphs[-1], by_hand=True, first=state)
 
     def _noise(self):
-        """Uniform numbers for inputs, state and output, each [1, width]."""
+        """Uniform random numbers for inputs, state and output, each [1, width]."""
         parts = (self._input_size, self.cell.state_size, self.cell.output_size)
         places = itertools.count()
 
@@ -296,7 +296,7 @@ class DropoutWrapper(HasPerThread, _Wrapper):
         return x / keep_prob * tf.floor(keep_prob + tf.cast(noise, x.dtype))
 
     def _dropout_state(self, state, noise, salt="state"):
-        """Ask the filter at every level of the state, and drop the tensors it says True to."""
+        """Apply the filter at every level of the state, and drop the tensors where it is True."""
         chosen = self._is_dropped(state)
         if not isinstance(state, (list, tuple)):
             return self._dropout(state, noise, self._state_keep_prob, salt) if chosen else state
@@ -309,7 +309,7 @@ class DropoutWrapper(HasPerThread, _Wrapper):
         return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
 
     def _salted(self, salt):
-        """Another seed for every place, so that two masks of one shape differ."""
+        """A different seed for every mask, so that masks of the same shape differ."""
         if self._seed is None:
             return None
         digest = hashlib.md5(f"{self._seed}{salt}".encode()).hexdigest()
@@ -346,7 +346,7 @@ class _Projecting(_Wrapper):
 
 
 class InputProjectionWrapper(_Projecting):
-    """The cell is given W x + b of width `num_proj`, or `activation` of it.
+    """The input of the cell is W x + b of width `num_proj`, or `activation` of it.
 
     >>> from keras_attention.contrib import rnn
     >>> cell = InputProjectionWrapper(rnn.GRUCell(3), 4)
@@ -407,11 +407,11 @@ class OutputProjectionWrapper(_Projecting):
 
 
 class DeviceWrapper:
-    """What contrib had for placing a cell; here a device is chosen around the call."""
+    """contrib's class to place a cell; here a device is selected around the call."""
 
     def __init__(self, cell: Any, device: Any, **kwargs):
         raise NotImplementedError(
-            "There is no DeviceWrapper: in TensorFlow 2 a device is chosen where the cell is "
+            "There is no DeviceWrapper: in TensorFlow 2 a device is selected where the cell is "
             f"called, `with tf.device({device!r}): ...`, or by a tf.distribute strategy."
         )
 
@@ -426,7 +426,7 @@ def _add(inputs, outputs):
 
 
 def _known(keep_prob) -> float | None:
-    """The number, if it is one for good; None for a variable, or what only a graph will know."""
+    """The probability if it is static; None for a variable, or a tensor of a graph."""
     if hasattr(keep_prob, "assign"):
         return None
     value = tf.get_static_value(keep_prob) if tf.is_tensor(keep_prob) else keep_prob
@@ -444,7 +444,7 @@ def _all_but_memory(state):
 
 
 def _step(cell, inputs, state, training):
-    """One step of contrib's cell, of Keras', or of anything that is called like them."""
+    """One step of a cell of contrib, of Keras, or of any callable like them."""
     output, new_state = cell(inputs, state, **told_training(cell, training))
     return output, same_structure(state, new_state)
 
@@ -452,7 +452,7 @@ def _step(cell, inputs, state, training):
 def _zero_state(cell, batch_size, dtype):
     if hasattr(cell, "zero_state"):
         return cell.zero_state(batch_size, dtype)
-    return zeros_of(cell.state_size, batch_size, dtype)  # a cell of Keras'
+    return zeros_of(cell.state_size, batch_size, dtype)  # a Keras cell
 
 
 def _build(cell, input_shape) -> None:

@@ -1,4 +1,4 @@
-"""`make_template`: a function that makes its cells anew at every call keeps one set of weights."""
+"""`make_template`: share weights between the calls of a function that creates its cells."""
 
 import collections
 import contextlib
@@ -6,15 +6,15 @@ import inspect
 from collections.abc import Callable
 
 import tensorflow as tf
-from tensorflow.python.ops.variable_scope import EagerVariableStore  # no public name since TF 1
+from tensorflow.python.ops.variable_scope import EagerVariableStore  # not public since TF 1
 
 __all__ = ["make_template"]
 
-_open = []  # the templates being called, the innermost last
+_open = []  # the templates that are being called, innermost last
 
 
 class _Template:
-    """A function, and the variables that its first call made."""
+    """A function, and the variables of its first call."""
 
     def __init__(self, name: str, function: Callable):
         self.name = name
@@ -26,8 +26,8 @@ class _Template:
         seen, making, loops = collections.Counter(), [], _Loops()
 
         def creator(next_creator, **options):
-            """The variable that had this place in the first call, or in that call a new one."""
-            if making:  # the same creator, of the other graph
+            """The variable at this place of the first call, or during that call a new one."""
+            if making:  # the creator of the other graph
                 return next_creator(**options)
             name = options.get("name")
             known = loops.places_of_line(name)
@@ -40,7 +40,7 @@ class _Template:
                     raise ValueError(
                         f"The template {self.name!r} made another variable than at its first "
                         f"call: {name!r}. Every call must make the same layers in the same order; "
-                        "let the call that makes all of them (training, say) be the first."
+                        "make the call that creates all of them (such as training) the first."
                     )
                 making.append(place)
                 self._made[place] = next_creator(**options)
@@ -49,10 +49,10 @@ class _Template:
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(tf.variable_creator_scope(creator))
-            if not tf.executing_eagerly():  # what is lifted out of the graph is made out there
+            if not tf.executing_eagerly():  # variables are lifted out of the graph
                 with tf.init_scope():
                     stack.enter_context(tf.variable_creator_scope(creator))
-            # Names of tf.get_variable are those of this call, whatever others have made.
+            # Names of tf.get_variable are those of this call, independent of other calls.
             stack.enter_context(EagerVariableStore().as_default())
             _open.append(self)
             stack.callback(_open.pop)
@@ -62,30 +62,30 @@ class _Template:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """All that the first call made, in that order."""
+        """All variables of the first call, in order."""
         return list(self._made.values())
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
-        """Those of them that are trained."""
+        """The trainable ones of them."""
         return [variable for variable in self.variables if variable.trainable]
 
 
 class _Loops:
-    """Which variables the steps of a `tf.while_loop` make again and again.
+    """Find the variables that the steps of a `tf.while_loop` create repeatedly.
 
-    A graph holds the body of a loop once, and so does a program of TensorFlow 1. Eagerly the body
-    is called at every step: what the same line makes there, called in the same way, is the same
+    A graph contains the body of a loop once, as in TensorFlow 1. In eager mode the body is called
+    at every step: a variable created there by the same line, called in the same way, is the same
     variable.
     """
 
     def __init__(self):
         self._bodies = {}  # frame of a loop -> frame of its body in this step
-        self._lines = collections.defaultdict(list)  # where a variable was made -> its place
+        self._lines = collections.defaultdict(list)  # where a variable was created -> its places
         self._counts = collections.Counter()  # how often in this step
 
     def places_of_line(self, name: str | None) -> list:
-        """The place that an earlier step gave to the variable made now: a list of one, or empty."""
+        """The place that an earlier step gave to this variable: a list of one, or empty."""
         frame, way, body = inspect.currentframe(), [], None
         while frame is not None and not _is_loop(frame):
             way.append((frame.f_code, frame.f_lasti))
@@ -102,20 +102,20 @@ class _Loops:
 
 
 def _is_loop(frame) -> bool:
-    """Whether this is TensorFlow's loop; the lines above it are those of its body."""
+    """Whether this is TensorFlow's loop; the frames above it are those of its body."""
     return frame.f_code.co_name == "while_loop" and "tensorflow" in frame.f_globals["__name__"]
 
 
 def make_template(name: str, function: Callable) -> _Template:
-    """`function` with one set of weights: the first call makes them, later calls use them again.
+    """`function` with one set of weights: the first call creates them, later calls reuse them.
 
-    In TensorFlow 1 a graph was built once. A function that is called at every step and makes its
-    cells, mechanisms and layers inside would have new weights each time; as a template it does
-    not, eagerly and in a `tf.function`, whether Keras layers make the variables, `tf.Variable` or
-    `tf.compat.v1.get_variable`. A variable is known by its own name and its turn among those of
-    that name: training and inference share weights if they make the same layers in the same order.
+    In TensorFlow 1 a graph was built once. A function that is called at every step and creates
+    cells, mechanisms and layers inside would have new weights each time. A template does not, in
+    eager mode and in a `tf.function`, for variables of Keras layers, `tf.Variable` and
+    `tf.compat.v1.get_variable`. A variable is identified by its name and its index among those of
+    that name: training and inference share weights if they create the same layers in one order.
 
-    Raises ValueError at a later call that makes another variable than the first.
+    Raises ValueError for a later call that creates another variable than the first.
 
     >>> import keras
     >>> project = make_template("project", lambda x: keras.layers.Dense(3)(x))

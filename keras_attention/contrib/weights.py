@@ -1,9 +1,8 @@
 """Weights of tf.contrib.rnn's cells in the layout of Keras' cells: NumPy in, NumPy out.
 
-contrib keeps one kernel [D + units, gates * units] for inputs and state together; Keras keeps
-`kernel` [D, ...] and `recurrent_kernel` [units, ...] apart, and orders the gates otherwise. What
-is returned goes to the Keras cell's `set_weights`. Gradients convert the same way, with
-`forget_bias=0`.
+contrib has one kernel [D + units, gates * units] for inputs and state; Keras has `kernel` [D, ...]
+and `recurrent_kernel` [units, ...], and another order of gates. Pass the result to the Keras cell's
+`set_weights`. Gradients are converted in the same way, with `forget_bias=0`.
 """
 
 import numpy as np
