@@ -1,4 +1,4 @@
-"""Keras layers that own weights, one family a file."""
+"""Keras layers with weights, one family per file."""
 
 from keras_attention.layers import cores as cores
 from keras_attention.layers.attention import Attention

@@ -1,4 +1,4 @@
-"""The base class of the layers: output shapes, errors for Keras' spelling, rematerialization."""
+"""The base class of the layers: output shapes, errors for Keras' names, rematerialization."""
 
 import inspect
 import random
@@ -12,28 +12,28 @@ from keras_attention.backend.saving import as_tensor
 from keras_attention.layers._masks import warn_of_lost_mask
 from keras_attention.layers._remat import Rematerialized
 
-# By the last word of an argument's name.
+# Roles of arguments, by the last word of their names.
 _DTYPES = {"mask": "bool", **dict.fromkeys(("ids", "tokens", "token", "length"), "int32")}
 
 
 class _UnknownShape(ValueError, NotImplementedError):
-    """ValueError for callers; `summary` of Keras shows "?" for a NotImplementedError alone."""
+    """ValueError for callers; Keras' `summary` shows "?" only for a NotImplementedError."""
 
 
 class InfersOutputShape:
-    """Before `keras.layers.Layer`: tells the shape of its output without a formula of its own.
+    """Before `keras.layers.Layer`: infers output shapes by tracing `call`.
 
-    Keras 3 derives the output of a symbolic call by tracing `call`, but answers
-    `compute_output_shape`, which `TimeDistributed`, `Bidirectional`, `Sequential` and `summary`
-    ask for, with NotImplementedError. Here both trace `call`, so they agree for every argument.
+    Keras 3 traces `call` for the output of a symbolic call, but `compute_output_shape`, which
+    `TimeDistributed`, `Bidirectional`, `Sequential` and `summary` use, raises NotImplementedError.
+    Here both trace `call`, so they agree for every argument.
     """
 
     def compute_output_shape(self, *shapes, **named_shapes) -> Any:
-        """The shapes of what `call` gives for inputs of these shapes; None is an unknown size.
+        """The output shapes of `call` for inputs of these shapes; None is an unknown size.
 
-        Shapes are given in the order of the arguments of `call`, or by their name, with or without
-        the suffix `_shape`. A layer that is not built yet stays so: a copy is traced. Raises
-        ValueError if it cannot be copied, for instance because it holds a lambda.
+        Shapes are passed in the order of the arguments of `call`, or by name, with or without the
+        suffix `_shape`. A layer that is not built stays so: a copy is traced. Raises ValueError if
+        it cannot be copied, for instance because it holds a lambda.
         """
         if not hasattr(keras, "Operation"):  # Keras 2 traces by itself
             return super().compute_output_shape(*shapes, **named_shapes)
@@ -53,20 +53,20 @@ class InfersOutputShape:
         if self.built:
             try:
                 spec = self.compute_output_spec(**arguments)
-            except (TypeError, ValueError) as error:  # TypeError: an argument has no shape here
+            except (TypeError, ValueError) as error:  # TypeError: an argument without a shape
                 raise _UnknownShape(*error.args) from error
         else:
             spec = _call_copy(self, arguments)
         return keras.tree.map_structure(lambda x: None if x is None else tuple(x.shape), spec)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
-        """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
+        """Trace `call`: `compute_output_shape` would give Keras shapes, but no dtypes."""
         warn_of_lost_mask(self, args, kwargs)
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
 
 
 class Layer(InfersOutputShape, Rematerialized, keras.layers.Layer):
-    """A Keras layer that takes numbers in nested lists, and tells the shape of its output.
+    """A Keras layer that accepts numbers in nested lists, and infers its output shape.
 
     >>> class Twice(Layer):
     ...     def call(self, x):
@@ -90,7 +90,7 @@ class Layer(InfersOutputShape, Rematerialized, keras.layers.Layer):
 
 
 def _tensors(shape: Any, dtype: Any) -> Any:
-    """A symbolic tensor of this shape, or the same nest of them."""
+    """A symbolic tensor of this shape, or a nest of them."""
     if isinstance(shape, dict):
         return {name: _tensors(part, dtype) for name, part in shape.items()}
     if all(size is None or isinstance(size, int) for size in shape):
@@ -100,16 +100,16 @@ def _tensors(shape: Any, dtype: Any) -> Any:
 
 
 def _call_copy(layer: keras.layers.Layer, arguments: dict) -> Any:
-    """What a new layer of the same configuration gives."""
-    state = random.getstate()  # Keras draws seeds from here: those drawn later stay the same
+    """The result of a new layer with the same configuration."""
+    state = random.getstate()  # Keras draws seeds from it: keep later seeds unchanged
     try:
         try:
             copy = type(layer).from_config(layer.get_config())
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"The output shape of a {type(layer).__name__} that is not built is that of a "
-                "copy: build or call the layer first, or register its functions with Keras. "
-                f"Received: a layer that cannot be copied, for {error}"
+                f"The output shape of an unbuilt {type(layer).__name__} is inferred from a copy: "
+                "build or call the layer first, or register its functions with Keras. "
+                f"Received: a layer that cannot be copied: {error}"
             ) from error
         with tf.init_scope():
             return copy(**arguments)

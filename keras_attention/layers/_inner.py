@@ -1,4 +1,4 @@
-"""What layers share that draw from an attention, or cut it."""
+"""A check shared by the layers that contain an attention."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from keras_attention.layers.attention import Attention
 
 
 def inner(attention: Any, policy: Any) -> Attention:
-    """What another layer weighs its slots with; by dot, if None."""
+    """The inner attention; by default `Attention(dot)`."""
     attention = Attention(dtype=policy) if attention is None else attention
     if isinstance(attention, Attention):
         return attention

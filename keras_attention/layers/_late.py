@@ -1,4 +1,4 @@
-"""Classes that Keras finds by their registered names before their files are imported."""
+"""Classes that Keras can find by their registered names before their files are imported."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,16 +7,16 @@ import keras
 
 
 class LateClass:
-    """Stands for a class in Keras' registry until somebody needs it.
+    """A placeholder for a class in Keras' registry, until it is used.
 
-    The decorator of the class replaces it as soon as its file is imported.
+    It is replaced when the file of the class is imported.
     """
 
     def __init__(self, find: Callable[[], type]):
         self._find = find
 
     def __getattr__(self, name: str) -> Any:
-        # Those of protocols, such as copy asks for, are its own; `_find` is missing in a new copy.
+        # Special methods, which copy uses, are its own; `_find` is missing in a new copy.
         if name == "_find" or (name.startswith("__") and name != "__name__"):
             raise AttributeError(name)
         return getattr(self._find(), name)
@@ -26,7 +26,7 @@ class LateClass:
 
 
 def register_late(name: str, find: Callable[[], type]) -> None:
-    """Let Keras find `keras_attention>name` by calling `find()`; a class that is there stays."""
+    """Let Keras find `keras_attention>name` by calling `find()`, unless it is registered."""
     objects = keras.saving.get_custom_objects()
     known = objects.get(f"keras_attention>{name}")
     if known is None or isinstance(known, LateClass):

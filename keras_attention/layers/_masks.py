@@ -1,4 +1,4 @@
-"""Masks that Keras loses on the way to a layer of ours."""
+"""Warn about masks that Keras drops before one of our layers."""
 
 import inspect
 import warnings
@@ -6,15 +6,15 @@ from typing import Any
 
 import keras
 
-# From Keras 3.16 on these pass no mask on.
+# These drop the mask from Keras 3.16 on.
 _WRAPPERS = (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.TimeDistributed)
 
 
 def warn_of_lost_mask(layer: keras.layers.Layer, args: tuple, kwargs: dict) -> None:
     """Warn if the padding of a sequence is attended to because a Keras RNN dropped its mask.
 
-    `args` and `kwargs` are those of a symbolic call of the layer. What counts is the mask of the
-    memory, or that of the first argument of a layer that is called without a memory.
+    `args` and `kwargs` are those of a symbolic call of the layer. The mask in question is that of
+    the memory, or of the first argument if the layer is called without a memory.
     """
     parameters = inspect.signature(layer.call).parameters
     arguments = inspect.signature(layer.call).bind_partial(*args, **kwargs).arguments
@@ -30,7 +30,7 @@ def warn_of_lost_mask(layer: keras.layers.Layer, args: tuple, kwargs: dict) -> N
         warnings.warn(
             f"The layer {layer.name!r} attends to padding: its input comes from the layer "
             f"{source.name!r}, a {type(source).__name__}, which drops the mask from Keras 3.16 on. "
-            "Make the mask once, mask = embedding.compute_mask(ids), and pass it to both layers "
+            "Compute the mask once, mask = embedding.compute_mask(ids), and pass it to both layers "
             f"({mask}=mask here). See docs/keras.md.",
             stacklevel=2,
         )
@@ -40,7 +40,7 @@ def _where_lost(x: Any) -> Any:
     """The Keras RNN or wrapper that dropped the mask of the sequence x, or None."""
     while getattr(x, "_keras_mask", None) is None:
         history = getattr(x, "_keras_history", None)
-        if history is None or history.tensor_index > 0:  # no symbolic tensor, or a state
+        if history is None or history.tensor_index > 0:  # not a symbolic tensor, or a state
             return None
         operation = history.operation
         node = operation._inbound_nodes[history.node_index]

@@ -1,18 +1,18 @@
-"""What layers do under `keras.RematScope`, which trades activations for recomputation."""
+"""Layers under `keras.RematScope`, which recomputes activations to save memory."""
 
 import tensorflow as tf
 
 
 class Rematerialized:
-    """Before `keras.layers.Layer`: a layer that takes tensors by name, or None among its arguments.
+    """Before `keras.layers.Layer`: a layer that accepts tensors by name, or None as an argument.
 
     `tf.recompute_grad`, which the scope uses, gives no gradient to tensors passed by name, and
-    fails for None. Here it sees a function from all float tensors of a call to all tensors of the
+    fails for None. Here it gets a function from all float tensors of a call to all tensors of the
     result.
     """
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
-        """`layer_call`, keeping inputs instead of activations where the scope says so."""
+        """`layer_call`, which stores inputs instead of activations if the scope asks for it."""
 
         def call(*args, **kwargs):
             leaves = tf.nest.flatten((args, kwargs))
@@ -38,12 +38,12 @@ class Rematerialized:
 class KeepsActivations:
     """Before `keras.layers.Layer`: a layer whose call uses tensors that are not its arguments.
 
-    A function of the caller may capture them, or a memory may be bound to the layer: recomputed,
+    A function of the caller may capture them, or a memory may be bound to the layer; if recomputed,
     they would have no gradient. The layers inside of it are rematerialized themselves.
     """
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
-        """`layer_call` as it is."""
+        """`layer_call`, unchanged."""
         return layer_call
 
 

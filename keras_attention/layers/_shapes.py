@@ -1,4 +1,4 @@
-"""Checks of shapes that layers share, in the letters of the docs."""
+"""Checks of shapes that several layers share."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ _MASKS = {2: "B? S", 3: "B? T? S?", 4: "B? H? T? S?"}
 
 
 def check_head_shapes(query: Any, memory: Any = None, mask: Any = None) -> None:
-    """What multi-head attention is called with.
+    """Check the arguments of multi-head attention.
 
     query [B, T, D]; memory [B, S, D'], a `Memory` of heads, or None: the query itself; mask
-    [B, S], [B, T, S] or [B, H, T, S]. Raises ValueError naming the axis that does not fit.
+    [B, S], [B, T, S] or [B, H, T, S]. Raises ValueError that names the axis that does not fit.
     """
     slots = "T" if memory is None else "S"
     letters = "B S D'"
@@ -38,9 +38,9 @@ def check_head_shapes(query: Any, memory: Any = None, mask: Any = None) -> None:
 
 
 def check_spatial_shapes(x: Any, mask: Any = None) -> None:
-    """Places of a sequence, image or video [B, ..., D], and which of them are real [B, ...].
+    """Check a sequence, image or video [B, ..., D], and its mask [B, ...].
 
-    Raises ValueError naming the axis that does not fit.
+    Raises ValueError that names the axis that does not fit.
     """
     places = {3: "S", 4: "Y X", 5: "Z Y X"}.get(len(x.shape))
     if places is not None:

@@ -1,4 +1,4 @@
-"""What stands between the attentions: residual connections with norms, and feed-forward layers."""
+"""The parts between attentions: residual connections with norms, and feed-forward layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +17,12 @@ class Residual(KeepsActivations, Layer):
         post: LayerNorm(x + Dropout(sublayer(x)))        pre: x + Dropout(sublayer(LayerNorm(x)))
 
     (post: Vaswani et al., 2017, section 3.1; pre: Xiong et al., 2020.) The sublayer is an argument
-    of the call, a function, so that it may take what else it needs.
+    of the call, a function, so that it can use other arguments.
 
     Args: `norm` "post" or "pre", `dropout` share, `epsilon` of the norm.
 
-    Call: `(x [B, T, D], sublayer=function)` -> [B, T, D]. Raises ValueError where the
-    sublayer gives another shape.
+    Call: `(x [B, T, D], sublayer=function)` -> [B, T, D]. Raises ValueError if the sublayer
+    returns another shape.
 
     >>> Residual()(tf.ones([1, 2, 3]), sublayer=lambda x: 2 * x).shape
     TensorShape([1, 2, 3])
@@ -33,7 +33,7 @@ class Residual(KeepsActivations, Layer):
         if norm not in ("post", "pre"):
             raise ValueError(f"norm must be 'post' or 'pre'. Received: norm={norm!r}")
         self.norm, self.epsilon = norm, epsilon
-        # In the type of its weights, in which it computes under any policy.
+        # Its dtype is that of the weights, in which it computes under any policy.
         self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.variable_dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
@@ -54,13 +54,13 @@ class Residual(KeepsActivations, Layer):
     def _dropped(self, y, x, training):
         if not y.shape.is_compatible_with(x.shape):
             raise ValueError(
-                "What a sublayer gives is added to its input and must have its shape: project it "
-                f"inside of the sublayer. Received: input {x.shape}, output {y.shape}"
+                "The output of a sublayer is added to its input and must have the same shape: "
+                f"project it inside of the sublayer. Received: input {x.shape}, output {y.shape}"
             )
         return self.dropout(y, training=training)
 
     def compute_output_shape(self, input_shape):
-        """That of x, whatever the sublayer is."""
+        """The shape of x, for any sublayer."""
         return tuple(input_shape)
 
     def get_config(self):
@@ -70,7 +70,7 @@ class Residual(KeepsActivations, Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class FeedForward(Layer):
-    """Two layers applied to each step alone: W2 relu(W1 x + b1) + b2.
+    """Two layers applied to each step: W2 relu(W1 x + b1) + b2.
 
     (Vaswani et al., 2017, eq. 2.)  [..., D] -> [..., D].
 
@@ -95,7 +95,7 @@ class FeedForward(Layer):
         """W1 [D, width] and W2 [width, D]."""
         self.output_layer = keras.layers.Dense(input_shape[-1], dtype=self.dtype_policy)
         self.hidden.build(input_shape)
-        kept = self.activation(tf.zeros([1, self.width])).shape[-1]  # a GLU keeps half of them
+        kept = self.activation(tf.zeros([1, self.width])).shape[-1]  # a GLU halves the width
         self.output_layer.build((*input_shape[:-1], kept))
         self.built = True
 

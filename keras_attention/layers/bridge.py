@@ -1,4 +1,4 @@
-"""From an encoder's last states to a decoder's first."""
+"""From the last states of an encoder to the initial states of a decoder."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ KINDS = ("dense", "pass", "zero")
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Bridge(Layer):
-    """Fit the last states of an encoder, one- or two-way, to the states a decoder begins with.
+    """Convert the last states of an encoder to the initial states of a decoder.
 
     dense: s_0 = tanh(W [h_forward; h_backward] + b), one W for each of the decoder's states
-    (Bahdanau et al., 2015, A.2.2, where it is the backward one alone); pass: the states as they
-    are; zero: nothing of them.
+    (Bahdanau et al., 2015, A.2.2, which uses the backward one only); pass: the states unchanged;
+    zero: zeros.
 
-    Call: `bridge(states, begin)`: `states` per encoder layer a list of its last states [N, D],
-    for a two-way layer the forward ones and then the backward ones; `begin` what
-    `cell.get_initial_state(batch_size=N)` gives. -> the same nest as `begin`.
+    Call: `bridge(states, begin)`: `states` is a list of last states [N, D] for each encoder layer,
+    for a bidirectional layer first the forward and then the backward ones; `begin` is the result of
+    `cell.get_initial_state(batch_size=N)`. -> the same nest as `begin`.
 
-    Raises ValueError for an unknown kind, and, naming both, for states that do not fit.
+    Raises ValueError for an unknown kind, and for states that do not fit, naming both.
 
     >>> cell = keras.layers.LSTMCell(4)
     >>> forward_and_backward = [[tf.ones([2, 3])] * 4]
@@ -41,7 +41,7 @@ class Bridge(Layer):
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, states, begin, **kwargs):
-        if not self.built:  # Keras 2 would tell `build` the first of the two shapes alone
+        if not self.built:  # Keras 2 would pass only the first of the two shapes to `build`
             shapes = tf.nest.map_structure(lambda x: tuple(x.shape), (states, begin))
             with tf.init_scope():
                 self.build(*shapes)
@@ -84,13 +84,13 @@ def _shapes(nest) -> list:
 
 
 def _by_slot(states, slots: int) -> list:
-    """What belongs to each of the decoder's states: h (and c) of each layer, of both directions."""
+    """The encoder states of each decoder state: h (and c) of each layer, of both directions."""
     flat = [part for layer in states for part in _directions(layer, slots // max(len(states), 1))]
     if len(flat) != slots:
         raise ValueError(
             f"The encoder's states do not fit the decoder's: expected states for {slots} of them. "
-            f"Received: {len(states)} layers with {[len(layer) for layer in states]} states. Give "
-            "encoder and decoder the same kind and number of layers, or use Bridge('zero')."
+            f"Received: {len(states)} layers with {[len(layer) for layer in states]} states. Use "
+            "the same kind and number of layers in encoder and decoder, or Bridge('zero')."
         )
     return flat
 
@@ -108,6 +108,6 @@ def _check(parts, wanted) -> None:
         if part.shape[-1] != place.shape[-1]:
             raise ValueError(
                 f"The encoder's state of shape {part.shape} does not fit the decoder's of shape "
-                f"{place.shape}. Use Bridge('dense'), or the same width (a two-way encoder has "
-                "twice its cells')."
+                f"{place.shape}. Use Bridge('dense'), or the same width (a bidirectional encoder "
+                "has twice the width of its cells)."
             )

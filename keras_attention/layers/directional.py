@@ -1,4 +1,4 @@
-"""Directional self-attention whose weights are vectors: one softmax for every feature."""
+"""Directional self-attention with vector weights: one softmax for every feature."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from keras_attention.layers._shapes import check_shapes
 
 @keras.saving.register_keras_serializable("keras_attention")
 class DirectionalAttention(Layer):
-    """Each step looks at those before it (or after it), a weight for every feature, then a gate.
+    """Each step attends to those before it (or after it), per feature, followed by a gate.
 
     (Shen et al., 2018, DiSAN, section "Directional Self-Attention".) With h_i = elu(W_h x_i + b_h),
 
@@ -22,18 +22,18 @@ class DirectionalAttention(Layer):
         s_j = sum over i < j (backward: i > j) of softmax_i(f(h_i, h_j)) * h_i
         F = sigmoid(W_f1 s_j + W_f2 h_j + b_f)        u_j = F * h_j + (1 - F) * s_j
 
-    The softmax runs over the steps, for every feature apart; no step sees itself. What has nothing
-    to look at, as the first step of a sentence, gets s = 0.
+    The softmax is over the steps, separately for every feature; no step attends to itself. A step
+    without any other, such as the first of a sentence, gets s = 0.
 
     Args:
         units: D of h, s and u.
-        backward: look at what comes later instead of at what came before.
+        backward: attend to later steps instead of earlier ones.
         bound: c.
 
     Call: `(inputs [B, S, D'], mask=None, return_weights=False)` -> u [B, S, D]; with
-    `return_weights` also the weights [B, S, D, S], the looking step first. `mask` [B, S], boolean,
-    True = may be seen; without one, the Keras mask of the inputs, which is forwarded. Takes
-    memory for B S S D numbers.
+    `return_weights` also the weights [B, S, D, S], queries first. `mask` [B, S], boolean, True =
+    visible; without one, the Keras mask of the inputs, which is forwarded. Needs memory for B S S D
+    numbers.
 
     Raises ValueError for units or a bound of 0 or less.
 
@@ -78,13 +78,13 @@ class DirectionalAttention(Layer):
         return (updated, weights) if return_weights else updated
 
     def _scores(self, hidden):
-        """f(h_i, h_j) as [B, j, D, i]: the steps to choose from come last, as in every softmax."""
+        """f(h_i, h_j) as [B, j, D, i]: the steps of the softmax are the last axis, as usual."""
         seen = tf.linalg.matrix_transpose(widen(self.seen(hidden)))[:, None]  # [B, 1, D, S]
         looking = widen(self.looking(hidden))[..., None]  # [B, S, D, 1]
         return self.bound * tf.tanh((seen + looking) / self.bound)
 
     def _may_see(self, hidden, mask):
-        """[1 or B, j, 1, i]: i < j, or i > j, of what the mask leaves."""
+        """[1 or B, j, 1, i]: i < j, or i > j, of the visible steps."""
         directed = directional(tf.shape(hidden)[1], not self.backward)[:, :, None]
         return directed if mask is None else directed & tf.cast(mask, tf.bool)[:, None, None]
 
@@ -95,13 +95,13 @@ class DirectionalAttention(Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Source2Token(Layer):
-    """A sentence as one vector: every feature chooses its own words (Shen et al., 2018, DiSAN).
+    """A sentence as one vector, with a softmax for every feature (Shen et al., 2018, DiSAN).
 
         f(x_i) = W elu(W_1 x_i + b_1) + b, a vector        s = sum_i softmax_i(f(x_i)) * x_i
 
     Call: `(inputs [B, S, D], mask=None, return_weights=False)` -> [B, D]; with `return_weights`
-    also the weights [B, S, D], which sum to 1 over S. `mask` [B, S], boolean, True = may be seen;
-    without one, the Keras mask of the inputs, which ends here.
+    also the weights [B, S, D], which sum to 1 over S. `mask` [B, S], boolean, True = visible;
+    without one, the Keras mask of the inputs, which is not forwarded.
 
     >>> Source2Token()(tf.ones([2, 3, 4])).shape
     TensorShape([2, 4])
@@ -133,12 +133,12 @@ class Source2Token(Layer):
         return (pooled, weights) if return_weights else pooled
 
     def compute_mask(self, inputs, previous_mask=None) -> None:
-        """One vector a sentence: nothing left to mask."""
+        """One vector per sentence has no mask."""
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class DiSAN(Layer):
-    """A sentence encoder of attention alone: both directions, then `Source2Token`.
+    """A sentence encoder of attention only: both directions, then `Source2Token`.
 
     [forward_u; backward_u] of two `DirectionalAttention`, pooled (Shen et al., 2018, DiSAN).
 
@@ -172,7 +172,7 @@ class DiSAN(Layer):
         return self.pool(tf.concat(ways, -1), mask=mask)
 
     def compute_mask(self, inputs, previous_mask=None) -> None:
-        """One vector a sentence: nothing left to mask."""
+        """One vector per sentence has no mask."""
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}

@@ -1,4 +1,4 @@
-"""From ids to vectors, and back to logits."""
+"""Embeddings of ids and of positions."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from keras_attention.layers._shapes import check_shapes
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TiedEmbedding(Layer):
-    """One matrix E [V, D] for the ids that come in and the logits that go out.
+    """One matrix E [V, D] for the embedding of ids and for the logits.
 
         ids -> sqrt(D) E[ids]          hidden -> hidden E^T
 
-    (Vaswani et al., 2017, section 3.4; Press & Wolf, 2017.) Drawn from N(0, 1/D), so that both
-    the embedding and the logits of unit-variance inputs have variance one.
+    (Vaswani et al., 2017, section 3.4; Press & Wolf, 2017.) Initialized from N(0, 1/D), so that the
+    embedding and the logits of unit-variance inputs have variance one.
 
-    Args: `vocab_size` V, `width` D, `scale` False leaves the factor sqrt(D) out.
+    Args: `vocab_size` V, `width` D; `scale=False` leaves out the factor sqrt(D).
 
     Call: ids [...] (see `functional.as_ids`) -> [..., D]. `logits`: [..., D] -> [..., V].
 
@@ -49,13 +49,13 @@ class TiedEmbedding(Layer):
     def call(self, ids):
         """ids [...] -> [..., D]."""
         ids = as_ids(ids)
-        # Rows first: casting the whole matrix would cost more than the look-up.
+        # Look up first: casting the whole matrix would cost more.
         rows = tf.gather(tf.convert_to_tensor(self.embeddings.value), ids)
         rows = tf.cast(rows, self.compute_dtype)
         return rows * tf.cast(self.width**0.5, rows.dtype) if self.scale else rows
 
     def logits(self, hidden):
-        """[..., D] -> [..., V], in the type of `hidden`."""
+        """[..., D] -> [..., V], in the dtype of `hidden`."""
         if not self.built:
             self.build()
         matrix = tf.cast(self.embeddings.value, hidden.dtype)
@@ -73,18 +73,18 @@ class TiedEmbedding(Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class PositionEmbedding(Layer):
-    """Add to each step where it stands: x_t + PE(t).
+    """Add an encoding of its position to each step: x_t + PE(t).
 
     Args:
-        kind: "sinusoid": no weights, any length, see `functional.sinusoid` (Vaswani et al., 2017,
-            section 3.5); or "learned": a vector for each of the first `max_length` positions
+        kind: "sinusoid": without weights, any length, see `functional.sinusoid` (Vaswani et al.,
+            2017, section 3.5); or "learned": a vector for each of the first `max_length` positions
             (Gehring et al., 2017).
-        max_length: how many positions are learned.
+        max_length: number of learned positions.
         layout: of the sinusoid.
 
     Call: `(x [B, T, D], offset=0)` -> [B, T, D]; `offset`, a scalar, is the position of the first
-    step. Raises ValueError for another kind, or no `max_length` for the learned; a position beyond
-    the learned ones is an InvalidArgumentError.
+    step. Raises ValueError for another kind, or learned positions without `max_length`; a position
+    beyond the learned ones is an InvalidArgumentError.
 
     >>> PositionEmbedding()(tf.zeros([1, 3, 4])).shape
     TensorShape([1, 3, 4])

@@ -1,4 +1,4 @@
-"""gMLP: places meet in a gate (Liu, Dai, So and Le, 2021, Pay Attention to MLPs)."""
+"""gMLP: a gate across positions (Liu, Dai, So and Le, 2021, Pay Attention to MLPs)."""
 
 import keras
 import tensorflow as tf
@@ -12,21 +12,21 @@ from keras_attention.layers.multi_head import MultiHeadAttention
 
 @keras.saving.register_keras_serializable("keras_attention")
 class SpatialGatingUnit(Layer):
-    """Half of the features, gated by what the other half says at all places: Z1 * (W LN(Z2) + b).
+    """Half of the features, gated by the other half at all positions: Z1 * (W LN(Z2) + b).
 
     (Liu, Dai, So and Le, 2021, eq. 2 and 3.)  [B, S, 2D] -> [B, S, D]. W starts near 0 and b at 1,
     so a new unit passes Z1.
 
     Args:
         length: the longest S; default that of the input at build. A shorter input uses the
-            weights of its places.
-        causal: a step is gated by itself and those before it alone.
+            weights of its positions.
+        causal: a step is gated only by itself and earlier steps.
         epsilon: of the norm.
 
-    Call: `(x, mask=None, gate=None)`, mask [B, S] bool, True = counts; `gate` [B, S, D] is added
+    Call: `(x, mask=None, gate=None)`, mask [B, S] bool, True = real; `gate` [B, S, D] is added
     to the gate.
 
-    Raises ValueError for an odd last axis, for an S longer than `length` or unknown without it.
+    Raises ValueError for an odd last axis, and for an S above `length`, or unknown without it.
 
     >>> unit = SpatialGatingUnit()
     >>> unit(tf.constant([[[2.0, 3.0, 1.0, -1.0]]])).numpy().round(3).tolist()
@@ -76,21 +76,21 @@ class SpatialGatingUnit(Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class GatedMLPBlock(Layer):
-    """gMLP: widen, let the places meet in a gate, narrow: Y = X + SGU(gelu(LN(X) U)) V.
+    """gMLP: expand, gate across positions, reduce: Y = X + SGU(gelu(LN(X) U)) V.
 
     (Liu, Dai, So and Le, 2021, eq. 1.)  [B, S, D] -> [B, S, D]. With `attention_width` it is their
-    aMLP: a tiny attention of one head adds to the gate.
+    aMLP: a small attention of one head adds to the gate.
 
     Args:
-        width: d_ffn, even; the paper takes 6D.
+        width: d_ffn, even; 6D in the paper.
         length: the longest S; default that of the input at build.
-        causal: a step depends on itself and those before it alone.
-        attention_width: of the tiny attention, the paper's is 64; 0: none.
+        causal: a step depends only on itself and earlier steps.
+        attention_width: of the small attention, 64 in the paper; 0: none.
         epsilon: of the norms.
 
-    Call: `(x, mask=None)`, mask [B, S] bool, True = counts.
+    Call: `(x, mask=None)`, mask [B, S] bool, True = real.
 
-    Raises ValueError for a width that is odd or below 2, for an S longer than `length` or unknown
+    Raises ValueError for a width that is odd or below 2, and for an S above `length`, or unknown
     without it.
 
     >>> GatedMLPBlock(width=48)(tf.zeros([1, 9, 8])).shape
@@ -126,7 +126,7 @@ class GatedMLPBlock(Layer):
         self.supports_masking = True
 
     def build(self, input_shape) -> None:
-        """U [D, d_ffn], V [d_ffn/2, D], with biases; the gate and perhaps the attention."""
+        """U [D, d_ffn], V [d_ffn/2, D], with biases; the gate and optionally the attention."""
         check_shapes(x=("B S D", input_shape))
         depth = input_shape[-1]
         self.v = keras.layers.Dense(depth, dtype=self.dtype_policy, name="v")

@@ -1,4 +1,4 @@
-"""What a recurrent attention model sees of an image at one place (Mnih et al., 2014)."""
+"""Encode a glimpse of an image and its location (Mnih et al., 2014)."""
 
 import keras
 import tensorflow as tf
@@ -10,18 +10,18 @@ from keras_attention.layers._shapes import check_shapes
 
 @keras.saving.register_keras_serializable("keras_attention")
 class GlimpseNetwork(Layer):
-    """What is seen and where, in one vector: relu(W_s relu(W rho(x, l)) + W_l relu(W' l)).
+    """A glimpse and its location in one vector: relu(W_s relu(W rho(x, l)) + W_l relu(W' l)).
 
-    (Mnih et al., 2014, section 4.)  rho is the retina, `functional.glimpse`.
+    (Mnih et al., 2014, section 4.)  rho is the glimpse sensor, `functional.glimpse`.
 
     Args:
-        size, scales: of the retina: G, and the number of patches.
+        size, scales: of the sensor: G, and the number of patches.
         units: width of the output.
         hidden: width of the two hidden layers.
 
-    Call: `(image [B, Y, X, C], location [B, 2])`, (y, x) in [-1, 1] -> [B, units]. Nothing flows
-    back to the location through rho; through W' it does: stop it there with `tf.stop_gradient`
-    where the location was drawn.
+    Call: `(image [B, Y, X, C], location [B, 2])`, (y, x) in [-1, 1] -> [B, units]. There is no
+    gradient to the location through rho, but there is through W': use `tf.stop_gradient` if the
+    location was sampled.
 
     Raises ValueError for sizes below 1.
 
@@ -30,7 +30,7 @@ class GlimpseNetwork(Layer):
     """
 
     def __init__(self, size: int, scales: int = 1, units: int = 256, hidden: int = 128, **kwargs):
-        kwargs.setdefault("autocast", False)  # places in an image of 224 pixels need float32
+        kwargs.setdefault("autocast", False)  # locations in an image of 224 pixels need float32
         super().__init__(**kwargs)
         if min(size, scales, units, hidden) < 1:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Hierarchical attention: words make sentences, and sentences a document."""
+"""Hierarchical attention: over words of a sentence, then over sentences of a document."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ from keras_attention.layers.pooling import AttentionPooling
 
 @keras.saving.register_keras_serializable("keras_attention")
 class HierarchicalAttention(Layer):
-    """A document as one vector: words make sentences, sentences the document (Yang et al., 2016).
+    """A document as one vector: attention over words, then over sentences (Yang et al., 2016).
 
-    Word encoder, `AttentionPooling`, sentence encoder, `AttentionPooling`, each with weights of
-    its own. In the paper both encoders are `Bidirectional(GRU(50, return_sequences=True))` and
+    Word encoder, `AttentionPooling`, sentence encoder, `AttentionPooling`, each with its own
+    weights. In the paper both encoders are `Bidirectional(GRU(50, return_sequences=True))` and
     units is 100.
 
     Args:
-        word_encoder: layer [N, S, D] -> [N, S, D'] that takes a `mask`, or None for the words as
-            they are.
+        word_encoder: layer [N, S, D] -> [N, S, D'] that takes a `mask`, or None for the words
+            themselves.
         sentence_encoder: the same for the vectors of the sentences.
-        units: width of what the two queries are compared with.
+        units: width in which steps are compared with the two queries.
 
     Call: `(inputs [B, L, S, D], mask=None, return_weights=False)`, L sentences of S words
-    -> [B, D'']; with `return_weights` also the weights of the sentences [B, L] and of the words in
-    them [B, L, S]. `mask` [B, L, S], boolean, True = a word; without one, the Keras mask of the
-    inputs. A sentence without words is none: it gets no weight.
+    -> [B, D'']; with `return_weights` also the weights of the sentences [B, L] and of their words
+    [B, L, S]. `mask` [B, L, S], boolean, True = a word; without one, the Keras mask of the inputs.
+    A sentence without words gets no weight.
 
     Raises ValueError for units below 1, or inputs of another rank.
 
@@ -68,7 +68,7 @@ class HierarchicalAttention(Layer):
                 if not encoder.built:
                     encoder.build(shape)
                 encoded = encoder.compute_output_shape(shape)
-                check_shapes(**{f"what {encoder.name} gives": ("N S D", encoded)})
+                check_shapes(**{f"the output of {encoder.name}": ("N S D", encoded)})
                 width = encoded[-1]
             pooling.build((None, None, width))
         self.built = True
@@ -99,7 +99,7 @@ class HierarchicalAttention(Layer):
         return pooling(steps, mask=mask, return_weights=True)
 
     def compute_mask(self, inputs, previous_mask=None) -> None:
-        """The masked words are gone."""
+        """The output has no masked axis."""
 
     def get_config(self) -> dict:
         encoders = {name: getattr(self, name) for name in ("word_encoder", "sentence_encoder")}

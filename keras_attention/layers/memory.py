@@ -1,4 +1,4 @@
-"""The Neural Turing Machine: a controller with a memory that it reads and writes."""
+"""The Neural Turing Machine: a controller with an external memory."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from keras_attention.layers._shapes import check_shapes
 
 
 class NTMState(NamedTuple):
-    """What an NTM carries from step to step, flat, as `keras.layers.RNN` wants it.
+    """The state of an NTM, flat, as `keras.layers.RNN` requires it.
 
     >>> cell = NTMCell(4, keras.layers.LSTMCell(8), slots=6, width=3)
     >>> cell.build((None, 7))
@@ -23,18 +23,18 @@ class NTMState(NamedTuple):
     """
 
     memory: Any  # [N, S * D]
-    weights: Any  # [N, H * S], of the heads that read and then of those that write
+    weights: Any  # [N, H * S], of the read heads and then of the write heads
     reads: Any  # [N, R * D]
-    controller: Any  # the controller's own
+    controller: Any  # the controller's state
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class NTMCell(Layer):
     """A cell whose controller reads and writes S slots of D numbers (Graves et al., 2014).
 
-    One step: the controller sees [x_t; r_{t-1}]; from its output o_t each of R read and W write
-    heads draws key k, strength b = softplus, gate g = sigmoid, shift s = softmax and sharpness
-    y = 1 + softplus, and finds its weights over the slots of M_{t-1} (eq. 5 to 9):
+    One step: the controller gets [x_t; r_{t-1}]; from its output o_t each of R read and W write
+    heads computes key k, strength b = softplus, gate g = sigmoid, shift s = softmax and sharpness
+    y = 1 + softplus, and then its weights over the slots of M_{t-1} (eq. 5 to 9):
 
         content = softmax(b cos(k, M))    gated = g content + (1 - g) w_{t-1}
         w_t = rotate(gated, s)^y / sum
@@ -42,8 +42,8 @@ class NTMCell(Layer):
     Then, in this order: every read head reads M_{t-1}, r_t = w_t M_{t-1} (eq. 2); every write head
     erases, e = sigmoid, and every write head adds (eq. 3, 4):
     M_t = M_{t-1} prod(1 - w_t e_t) + sum w_t a_t. Output: W_o [o_t; r_t] + b_o.
-    What is written at a step is therefore read at the next one at the earliest; the paper leaves
-    that open.
+    So what is written at a step can be read at the next step at the earliest; the paper does not
+    define it.
 
     Args:
         units: D' of the output.
@@ -51,15 +51,15 @@ class NTMCell(Layer):
         slots: S.
         width: D of a slot.
         read_heads, write_heads: R and W, at least one each.
-        shift_range: a head may move by so many slots either way in a step.
-        clip: what heads draw from the controller is held in [-clip, clip].
+        shift_range: how many slots a head can move in either direction in a step.
+        clip: the outputs of the controller for the heads are clipped to [-clip, clip].
 
-    The memory begins at 1e-6 everywhere. Where the heads begin is learned, and starts as the first
-    slot, because spread out weights make shifts useless; so are the first reads. Gradients of a
-    long sequence want clipping (the paper: each to [-10, 10]).
+    The memory is initially 1e-6 everywhere. The initial weights of the heads are learned, starting
+    at the first slot, because uniform weights make shifts useless; so are the initial reads.
+    Gradients of long sequences should be clipped (the paper: each to [-10, 10]).
 
-    Call: `(inputs [N, D], state) -> (output [N, D'], NTMState)`, in `keras.layers.RNN` or by hand.
-    Masked steps of the RNN must be finite, or the gradients are not: set padding to zero before.
+    Call: `(inputs [N, D], state) -> (output [N, D'], NTMState)`, in `keras.layers.RNN` or directly.
+    Masked steps of the RNN must be finite, or gradients are not: set padding to zero first.
     Raises ValueError for sizes below 1, a clip of 0 or less, shifts longer than the memory, or a
     controller with dropout.
 
@@ -107,7 +107,7 @@ class NTMCell(Layer):
         self.output_size = units
 
     def build(self, input_shape) -> None:
-        """The controller, what heads draw from it, and where they begin."""
+        """The controller, the layer of the heads, and their initial weights."""
         check_shapes(inputs=("N D", input_shape))
         reads = self.read_heads * self.width
         if not self.controller.built:
@@ -122,10 +122,11 @@ class NTMCell(Layer):
         self.built = True
 
     def get_initial_state(self, batch_size: Any = None) -> NTMState:
-        """Before the first step; the cell must be built, for a part of it is learned."""
+        """The initial state; the cell must be built, because a part of it is learned."""
         if not self.built:
             raise ValueError(
-                "An NTM learns where it begins: build it first, by a call of its RNN or by "
+                "The initial state of an NTM is learned: build it first, by calling its RNN, or "
+                "by "
                 "cell.build((None, D)). Received: a cell that is not built"
             )
         dtype = self.compute_dtype
@@ -190,5 +191,5 @@ class NTMCell(Layer):
 
 
 def _first_slot(shape, dtype=None):
-    """Logits of a head that is at the first slot, all but surely, and can still learn."""
+    """Logits of a head that is almost certainly at the first slot, and can still learn."""
     return 10 * tf.one_hot(tf.zeros(shape[0], tf.int32), shape[1], dtype=dtype)

@@ -1,7 +1,7 @@
-"""Mixing places without attention: MLP-Mixer (Tolstikhin et al., 2021), gMLP (Liu et al., 2021).
+"""Mix positions without attention: MLP-Mixer (Tolstikhin et al., 2021), gMLP (Liu et al., 2021).
 
-Both own weights for every pair of places, so there is a longest sequence. A shorter one uses the
-weights of its places; what is masked counts as zero.
+Both have weights for every pair of positions, so S has a maximum. A shorter sequence uses the
+weights of its positions; masked steps count as zeros.
 """
 
 import keras
@@ -15,40 +15,40 @@ from keras_attention.layers.blocks import FeedForward
 
 
 def _length(length, input_shape) -> int:
-    """The longest S: the one asked for, or that of the input."""
+    """The longest S: the argument, or that of the input."""
     check_shapes(x=("B S D", input_shape))
     known = input_shape[1]
     if length is None:
         if known is None:
             raise ValueError(
-                "The weights mix S places, so the longest S must be known: give length=, or an "
+                "The weights mix S positions, so the longest S must be known: pass length=, or an "
                 f"input of known S. Received: shape {tuple(input_shape)}"
             )
         return known
     if known is not None and known > length:
         raise ValueError(
-            f"S must be at most length. Received: S={known}, length={length}. Give a larger length."
+            f"S must be at most length. Received: S={known}, length={length}. Use a larger length."
         )
     return length
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MixerBlock(Layer):
-    """One MLP across places, one across features, each with a norm and a residual connection.
+    """One MLP across positions, one across features, each with a norm and a residual connection.
 
         U = X + (W2 gelu(W1 LN(X)^T + b1) + b2)^T        Y = U + W4 gelu(W3 LN(U) + b3) + b4
 
     (Tolstikhin et al., 2021, eq. 1.)  [B, S, D] -> [B, S, D].
 
     Args:
-        token_width: of the hidden layer across places, D_S.
+        token_width: of the hidden layer across positions, D_S.
         channel_width: of the hidden layer across features, D_C.
         length: the longest S; default that of the input at build.
         epsilon: of the norms.
 
-    Call: `(x, mask=None)`, mask [B, S] bool, True = counts.
+    Call: `(x, mask=None)`, mask [B, S] bool, True = real.
 
-    Raises ValueError for widths below 1, for an S longer than `length` or unknown without it.
+    Raises ValueError for widths below 1, and for an S above `length`, or unknown without it.
 
     >>> MixerBlock(token_width=16, channel_width=32)(tf.zeros([1, 9, 8])).shape
     TensorShape([1, 9, 8])

@@ -1,4 +1,4 @@
-"""Non-local blocks: every place of an image looks at all others (Wang et al., CVPR 2018)."""
+"""Non-local blocks: every position of an image attends to all others (Wang et al., CVPR 2018)."""
 
 from typing import Any
 
@@ -16,27 +16,28 @@ from keras_attention.layers._shapes import check_spatial_shapes
 
 
 class NonLocal(Layer):
-    """What the four instantiations share: z_i = W_z y_i + x_i, y_i = sum_j f(x_i, x_j) g(x_j) / C.
+    """The base class of four variants: z_i = W_z y_i + x_i, y_i = sum_j f(x_i, x_j) g(x_j) / C.
 
-    (Wang et al., 2018, eq. 1 and 6.) A block is the identity when it is new, so that it can be put
-    into a trained network. Use one of `GaussianNonLocal`, `EmbeddedGaussianNonLocal`,
+    (Wang et al., 2018, eq. 1 and 6.) A new block is the identity, so it can be inserted into a
+    trained network. Use one of `GaussianNonLocal`, `EmbeddedGaussianNonLocal`,
     `DotProductNonLocal` and `ConcatenationNonLocal`.
 
     Args:
         units: width of theta, phi and g; default D/2.
         pool: max-pooling of phi and g: the side of a block, one number or one for each axis of
-            places; 1: none. The paper takes 2 along Y and X.
-        batch_norm: as in the paper, end with a batch normalisation whose gamma starts at 0. Its
-            statistics are those of the places that the mask leaves. Without it W_z starts at 0.
+            positions; 1: none. The paper uses 2 along Y and X.
+        batch_norm: end with a batch normalisation whose gamma starts at 0, as in the paper. Its
+            statistics are those of the unmasked positions. Without it W_z starts at 0.
         use_bias: of the 1 x 1 convolutions; the equations have none.
 
-    Call: `(x [B, ..., D], mask=None, return_weights=False)`; places may be a sequence [B, S, D],
-    an image [B, Y, X, D] or a video -> the same shape, and with `return_weights` also
-    f(x_i, x_j) / C(x), [B, S, S'], float of the compute dtype, with S places and S' after pooling.
-        mask: [B, ...] bool, True = may be looked at.
-    A place that may see nothing keeps its features (plus a bias, or what batch_norm shifts by).
+    Call: `(x [B, ..., D], mask=None, return_weights=False)`; x may be a sequence [B, S, D], an
+    image [B, Y, X, D] or a video -> the same shape, and with `return_weights` also
+    f(x_i, x_j) / C(x), [B, S, S'], float of the compute dtype, with S positions and S' after
+    pooling.
+        mask: [B, ...] bool, True = visible.
+    Without visible positions the features are unchanged (plus a bias, or the shift of batch_norm).
 
-    Raises ValueError for units below 1, or an input without an axis of places.
+    Raises ValueError for units below 1, or an input without an axis of positions.
 
     >>> class HalfAsSure(NonLocal):
     ...     def score(self, query, keys):
@@ -59,14 +60,14 @@ class NonLocal(Layer):
 
     def score(self, query, keys) -> tf.Tensor:
         """log f, or f.  [B, S, units], [B, S', units] -> [B, S, S']."""
-        raise NotImplementedError("Use one of the four instantiations of NonLocal.")
+        raise NotImplementedError("Use one of the four subclasses of NonLocal.")
 
     def build(self, input_shape) -> None:
         """W_theta, W_phi, W_g [D, units] and W_z [units, D]."""
         depth = input_shape[-1]
         if len(input_shape) < 3:
             raise ValueError(
-                "NonLocal needs an axis of places between B and D, as in [B, S, D] or "
+                "NonLocal needs an axis of positions between B and D, as in [B, S, D] or "
                 f"[B, Y, X, D]. Received: shape {tuple(input_shape)}"
             )
         self.width = self.units or max(depth // 2, 1)

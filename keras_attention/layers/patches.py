@@ -10,7 +10,7 @@ from keras_attention.layers._base import Layer
 
 @keras.saving.register_keras_serializable("keras_attention")
 class PatchEmbedding(Layer):
-    """Each patch of P x P pixels through one linear layer: a convolution of stride P.
+    """Apply one linear layer to each patch of P x P pixels: a convolution of stride P.
 
     (Dosovitskiy et al., 2020, eq. 1.)  [B, Y, X, C] -> [B, Y/P, X/P, D].
 
@@ -63,7 +63,7 @@ class PatchEmbedding(Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class PatchMerging(Layer):
-    """Four neighbours become one, twice as wide: W LayerNorm([x_00; x_10; x_01; x_11]).
+    """Merge four neighbours into one, twice as wide: W LayerNorm([x_00; x_10; x_01; x_11]).
 
     (Liu et al., 2021, section 3.1.)  [B, Y, X, D] -> [B, Y/2, X/2, 2D], rounded up: an odd axis
     gets a row of zeros. The first index is the row, in the order of the published weights.

@@ -1,4 +1,4 @@
-"""Pooling by attention: from many steps to one vector, or to one for each hop."""
+"""Pooling by attention: from a sequence to one vector, or to one for each hop."""
 
 from typing import Any
 
@@ -13,18 +13,18 @@ from keras_attention.layers._shapes import check_shapes
 
 @keras.saving.register_keras_serializable("keras_attention")
 class AttentionPooling(Layer):
-    """A learned query asks which steps matter (Yang et al., 2016, eq. 5 to 7, HAN).
+    """A weighted mean of the steps, by a learned query (Yang et al., 2016, eq. 5 to 7, HAN).
 
         u_t = tanh(W h_t + b)        a_t = softmax_t(u_t . u)        s = sum_t a_t h_t
 
-    The query u is a weight of its own, not a mean.
+    The query u is a weight of the layer.
 
     Args:
         units: width of u_t.
 
     Call: `(inputs [..., S, D], mask=None, return_weights=False)` -> [..., D]; with
-    `return_weights` also the weights [..., S]. `mask` [..., S], boolean, True = may be seen;
-    without one, the Keras mask of the inputs, which ends here. Where nothing may be seen, zeros.
+    `return_weights` also the weights [..., S]. `mask` [..., S], boolean, True = visible; without
+    one, the Keras mask of the inputs, which is not forwarded. Without visible steps: zeros.
 
     Raises ValueError for units below 1.
 
@@ -61,7 +61,7 @@ class AttentionPooling(Layer):
         return (pooled, tf.squeeze(weights, -2)) if return_weights else pooled
 
     def compute_mask(self, inputs, previous_mask=None) -> None:
-        """The masked steps are gone."""
+        """The output has no masked axis."""
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}
@@ -69,22 +69,22 @@ class AttentionPooling(Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class StructuredSelfAttention(Layer):
-    """Several hops of attention over one sentence, pushed apart by a penalty (Lin et al., 2017).
+    """Several hops of attention over a sentence, kept different by a penalty (Lin et al., 2017).
 
         A = softmax(W_s2 tanh(W_s1 X^T)) over the steps (eq. 6)        M = A X (eq. 7)
         loss += penalty * mean over the batch of ||A A^T - I||_F^2 (eq. 8)
 
-    In the paper X comes of a bidirectional LSTM, 30 hops, 350 units, penalty 1 (0.3 for SNLI).
+    In the paper X is from a bidirectional LSTM, with 30 hops, 350 units, penalty 1 (0.3 for SNLI).
 
     Args:
         hops: H, rows of A.
         units: width of the tanh layer.
         penalty: weight of the penalty, which is added by `add_loss`; 0 for none. With more hops
-            than steps, or nothing to see, it cannot come down to 0.
+            than steps, or without visible steps, it cannot become 0.
 
     Call: `(inputs [B, S, D], mask=None, return_weights=False)` -> M [B, H, D]; with
-    `return_weights` also A [B, H, S]. `mask` [B, S], boolean, True = may be seen; without one,
-    the Keras mask of the inputs, which ends here.
+    `return_weights` also A [B, H, S]. `mask` [B, S], boolean, True = visible; without one, the
+    Keras mask of the inputs, which is not forwarded.
 
     Raises ValueError for hops or units below 1, or a penalty below 0.
 
@@ -125,7 +125,7 @@ class StructuredSelfAttention(Layer):
         return (pooled, weights) if return_weights else pooled
 
     def compute_mask(self, inputs, previous_mask=None) -> None:
-        """The masked steps are gone."""
+        """The output has no masked axis."""
 
     def get_config(self) -> dict:
         config = {"hops": self.hops, "units": self.units, "penalty": self.penalty}

@@ -16,8 +16,8 @@ from keras_attention.layers._shapes import check_spatial_shapes
 class _Widths(NamedTuple):
     keys: int  # D / keys is the width of f and g
     values: int  # D / values is the width of h
-    projects: bool  # whether v brings h back to D
-    pool: int  # keys and values are maxima over blocks of pool x pool
+    projects: bool  # whether v projects h back to D
+    pool: int  # keys and values are max-pooled over blocks of pool x pool
 
 
 _VARIANTS = {
@@ -29,17 +29,17 @@ _VARIANTS = {
 
 @keras.saving.register_keras_serializable("keras_attention")
 class SAGANAttention(Layer):
-    """Every place of an image looks at all others; how much that counts is learned from 0 on.
+    """Every position of an image attends to all others, added with a learned factor gamma.
 
         s_ij = f(x_i)·g(x_j)    beta_ji = softmax over i of s_ij    o_j = v(sum_i beta_ji h(x_i))
         y = gamma o + x, with gamma = 0 at first
 
-    (Zhang et al., 2019, eq. 1 to 3.) f makes keys, g queries, h values. Three widths circulate:
+    (Zhang et al., 2019, eq. 1 to 3.) f computes keys, g queries, h values. Three variants exist:
 
         variant     f, g    h             pooling of f, h
         "paper"     D/8     D/8, then v   none             the text of the paper
         "v1"        D/8     D, no v       none             its first version
-        "official"  D/8     D/2, then v   2 x 2 maxima     the authors' code
+        "official"  D/8     D/2, then v   2 x 2 max        the authors' code
 
     Args:
         variant: see above.
@@ -48,9 +48,9 @@ class SAGANAttention(Layer):
 
     Call: `(x [B, ..., D], mask=None, return_weights=False)` -> the same shape, and with
     `return_weights` also beta [B, S, S'], whose rows j sum to 1.
-        mask: [B, ...] bool, True = may be looked at. A place that may see nothing stays as it is.
+        mask: [B, ...] bool, True = visible. Without visible positions the input is unchanged.
 
-    Raises ValueError for another variant, and an input without an axis of places.
+    Raises ValueError for another variant, and an input without an axis of positions.
 
     >>> image = tf.random.normal([1, 4, 4, 8])
     >>> output, weights = SAGANAttention("official")(image, return_weights=True)
@@ -68,11 +68,11 @@ class SAGANAttention(Layer):
         self.supports_masking = True
 
     def build(self, input_shape) -> None:
-        """W_f, W_g, W_h, perhaps W_v, and the scalar gamma."""
+        """W_f, W_g, W_h, optionally W_v, and the scalar gamma."""
         depth, widths = input_shape[-1], _VARIANTS[self.variant]
         if len(input_shape) < 3:
             raise ValueError(
-                "Expected [B, ..., D] with an axis of places between B and D. Received: shape "
+                "Expected [B, ..., D] with an axis of positions between B and D. Received: shape "
                 f"{tuple(input_shape)}"
             )
         keys, values = max(depth // widths.keys, 1), max(depth // widths.values, 1)

@@ -1,6 +1,6 @@
-"""Scores that own weights, for `Attention(score=...)`: `score(query, keys)` -> [B, T, S].
+"""Scores with weights, for `Attention(score=...)`: `score(query, keys)` -> [B, T, S].
 
-Those without weights are functions: `functional.dot`, `scaled_dot`, `cosine`. All of them are
+Scores without weights are functions: `functional.dot`, `scaled_dot`, `cosine`. All of them are
 float32 or wider under any dtype policy.
 """
 
@@ -13,7 +13,7 @@ from keras_attention.layers._shapes import check_shapes
 
 
 class _Score(Layer):
-    """Scores have no mask of their own; that of what they compare is applied after them."""
+    """Scores have no mask of their own; that of their inputs is applied after them."""
 
     def compute_mask(self, inputs, previous_mask=None):
         return None
@@ -45,10 +45,10 @@ class GeneralScore(_Score):
 class AdditiveScore(_Score):
     """v·tanh(q + k [+ b]) of projected queries and keys (Bahdanau et al., 2015, A.1.2).
 
-    Call: `(query [B, T, D], keys [B, S, D])` -> [B, T, S]. Raises ValueError for two widths.
+    Call: `(query [B, T, D], keys [B, S, D])` -> [B, T, S]. Raises ValueError if widths differ.
 
     Args:
-        use_bias: whether there is a b, at first 0.
+        use_bias: whether to add b, initially 0.
 
     >>> AdditiveScore()(tf.ones([1, 2, 4]), tf.ones([1, 3, 4])).shape
     TensorShape([1, 2, 3])
@@ -62,7 +62,7 @@ class AdditiveScore(_Score):
         """v [D], and b [D]."""
         if query_shape[-1] != keys_shape[-1]:
             raise ValueError(
-                "additive adds query and keys: their widths D must be equal. Give query_units and "
+                "additive adds query and keys: their widths D must be equal. Pass query_units and "
                 f"key_units. Received: query of D={query_shape[-1]}, keys of D={keys_shape[-1]}"
             )
         width = (query_shape[-1],)
@@ -82,10 +82,10 @@ class AdditiveScore(_Score):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class LocationScore(_Score):
-    """W q: a score for each place, whatever stands there (Luong et al., 2015, 3.1).
+    """W q: a score for each position, independent of the memory (Luong et al., 2015, 3.1).
 
-    Call: `(query [B, T, D], keys [B, S, ...])` -> [B, T, S]. Of the keys it takes S alone. A source
-    shorter than S_max takes the first scores; what is beyond S_max is not looked at.
+    Call: `(query [B, T, D], keys [B, S, ...])` -> [B, T, S]. Of the keys only S is used. A source
+    shorter than S_max uses the first scores; positions beyond S_max get no weight.
 
     Args:
         max_steps: S_max. Raises ValueError if it is below 1.
@@ -116,10 +116,10 @@ class LocationScore(_Score):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class BiaffineScore(_Score):
-    """[q; 1]·L [k; 1] (Verga et al., 2018): what fits, and what each of the two is worth alone.
+    """[q; 1]·L [k; 1] (Verga et al., 2018): a bilinear score, with a term for q and one for k.
 
-    Call: `(query [B, T, D], keys [B, S, D'])` -> [B, T, S], or [B, R, T, S] for R relations, where
-    it stands alone: `Attention` wants one.
+    Call: `(query [B, T, D], keys [B, S, D'])` -> [B, T, S], or [B, R, T, S] for R relations, which
+    `Attention` does not support.
 
     Args:
         relations: R, or None for a single one without an axis. Raises ValueError if below 1.

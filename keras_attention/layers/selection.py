@@ -1,4 +1,4 @@
-"""Selecting tokens: a yes or no for each, all at once, that a reward can teach."""
+"""Select tokens, all at once, by a random choice that REINFORCE can train."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from keras_attention.layers._shapes import check_shapes
 
 
 class Selection(NamedTuple):
-    """Which tokens were taken, and what `functional.reinforce` has to know of it.
+    """The selected tokens, and the values that `functional.reinforce` needs.
 
     >>> selection = TokenSelector()(tf.ones([2, 3, 4]))
     >>> selection.selected.shape, selection.log_prob.shape
@@ -20,33 +20,33 @@ class Selection(NamedTuple):
 
     selected: Any  # [B, S] bool, False where masked
     probability: Any  # [B, S], of being selected, 0 where masked
-    log_prob: Any  # [B], log p of what was selected and what was not
+    log_prob: Any  # [B], log p of the whole selection
     fraction: Any  # [B], the selected share of the real tokens
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TokenSelector(Layer):
-    """Reinforced sequence sampling (Shen et al., 2018, ReSAN): which tokens to attend with.
+    """Reinforced sequence sampling (Shen et al., 2018, ReSAN): select tokens for an attention.
 
         x'_i = [x_i; mean(x); x_i * mean(x)]
         p_i = sigmoid(w·act(W x'_i + b) + b')        z_i ~ Bernoulli(p_i), for all i at once
 
-    In training z is drawn; where it answers, z_i = (p_i > 0.5). No gradient passes through z. ReSAN
-    has two, one for the tokens that look and one for those looked at, and attends under the mask
-    `functional.chosen(looking.selected, seen.selected) & directional(S)`. Each learns by
+    In training z is sampled; in inference z_i = (p_i > 0.5). No gradient passes through z. ReSAN
+    has two selectors, one for queries and one for keys, and attends under the mask
+    `functional.chosen(queries.selected, keys.selected) & directional(S)`. Each is trained by
 
         functional.reinforce(log_prob, log p(y) - cost * fraction)
 
-    after the rest has learned without any selection.
+    after the rest has been trained without selection.
 
     Args:
         units: height of W; the width of the tokens if None.
-        activation: act, as of `keras.layers.Dense`.
-        seed: an int to repeat the draws of a new layer, None to follow `tf.random.set_seed`.
+        activation: act, as in `keras.layers.Dense`.
+        seed: an int to repeat the samples of a new layer, None to follow `tf.random.set_seed`.
 
     Call: `(inputs [B, S, D], mask=None, training=None)` -> `Selection`, its numbers in float32 or
-    wider. The mask [B, S], boolean, True = real, is that of Keras unless given; masked tokens count
-    nowhere. Raises ValueError for units < 1.
+    wider. The mask [B, S], boolean, True = real, is that of Keras unless given; masked tokens are
+    ignored. Raises ValueError for units < 1.
 
     >>> selection = TokenSelector()(tf.ones([2, 3, 4]), mask=tf.constant([[True] * 3, [False] * 3]))
     >>> selection.selected.shape, float(selection.log_prob[1]), float(selection.fraction[1])
@@ -98,7 +98,7 @@ class TokenSelector(Layer):
         )
 
     def compute_mask(self, inputs, previous_mask=None):
-        """None: a selection is no sequence."""
+        """None: a selection is not a sequence."""
         return None
 
     def get_config(self) -> dict:

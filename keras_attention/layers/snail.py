@@ -1,4 +1,4 @@
-"""Dilated causal convolutions and causal attention that grow wider (Mishra et al., 2018, SNAIL)."""
+"""Dilated causal convolutions and causal attention, concatenated (Mishra et al., 2018, SNAIL)."""
 
 import keras
 import tensorflow as tf
@@ -15,14 +15,14 @@ from keras_attention.layers._shapes import check_shapes
 
 @keras.saving.register_keras_serializable("keras_attention")
 class GatedCausalConv(Layer):
-    """A step sees itself and steps before it, through a gate: tanh(W_f * x) * sigmoid(W_g * x).
+    """A gated causal convolution: tanh(W_f * x) * sigmoid(W_g * x).
 
     (van den Oord et al., 2016, eq. 2.)  [B, T, D] -> [B, T, units]; `*` is a convolution over the
     steps t, t - r, ..., t - (k - 1) r, with zeros before the first.
 
     Args: `units`, `dilation` r, `kernel_size` k. The kernel [k, D, 2 units] holds W_f and then W_g.
 
-    Call: `(x, mask=None)`, mask [B, T] bool; what is False counts as zeros.
+    Call: `(x, mask=None)`, mask [B, T] bool; masked steps count as zeros.
 
     Raises ValueError for sizes below 1.
 
@@ -41,7 +41,7 @@ class GatedCausalConv(Layer):
         self.supports_masking = True
 
     def build(self, input_shape) -> None:
-        """The kernel, laid out as that of a `Conv1D`, and a bias."""
+        """The kernel, in the layout of a `Conv1D`, and a bias."""
         self.kernel = self.add_weight(
             shape=(self.kernel_size, input_shape[-1], 2 * self.units), name="kernel"
         )
@@ -52,7 +52,7 @@ class GatedCausalConv(Layer):
         """See the class."""
         check_shapes(x=("B T D", x), mask=("B? T", mask))
         x = zero_masked(x, mask)
-        # Conv1D invents steps for a sequence of none.
+        # Conv1D returns steps even for an empty sequence.
         steps, width = tf.shape(x)[1], self.kernel.shape[1]
         delays = [i * self.dilation for i in reversed(range(self.kernel_size))]
         taps = [tf.pad(x, [[0, 0], [delay, 0], [0, 0]])[:, :steps] for delay in delays]
@@ -67,7 +67,7 @@ class GatedCausalConv(Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class SNAILDenseBlock(Layer):
-    """The input and, beside it, a gated causal convolution of it: [x; tanh(..) * sigmoid(..)].
+    """The input, concatenated with a gated causal convolution: [x; tanh(..) * sigmoid(..)].
 
     (Mishra et al., 2018, section 3, DenseBlock.)  [B, T, D] -> [B, T, D + units].
 
@@ -98,15 +98,16 @@ class SNAILDenseBlock(Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class SNAILTCBlock(Layer):
-    """Dense blocks with dilations that double until the last step sees the first.
+    """Dense blocks with doubling dilations, until the last step depends on the first.
 
     (Mishra et al., 2018, section 3, TCBlock.)  [B, T, D] -> [B, T, D + units * ceil(log2 length)].
 
     Args:
-        length: T that the block is made for; others may pass.
+        length: T for which the block is made; other lengths are allowed.
         units: of each dense block.
-        first_exponent: 1, as in the paper's listing: dilations 2, 4, ..., which see even distances
-            only (SNAIL's attention blocks see the others); 0: dilations 1, 2, ..., which see all.
+        first_exponent: 1, as in the paper's listing: dilations 2, 4, ..., which cover even
+            distances only (SNAIL's attention blocks cover the others); 0: dilations 1, 2, ...,
+            which cover all.
 
     Call: `(x, mask=None)`, as `GatedCausalConv`. Raises ValueError for a length below 2.
 
@@ -125,7 +126,7 @@ class SNAILTCBlock(Layer):
         self.supports_masking = True
 
     def build(self, input_shape) -> None:
-        """Each block is `units` wider than the one before."""
+        """Each block is `units` wider than the previous one."""
         *places, width = input_shape
         for i, block in enumerate(self.blocks):
             block.build((*places, width + i * self.units))
@@ -144,7 +145,7 @@ class SNAILTCBlock(Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class SNAILAttentionBlock(Layer):
-    """The input and, beside it, what each step finds in itself and the steps before it.
+    """The input, concatenated with causal attention over it.
 
         [x; softmax over s <= t of (q_t·k_s / sqrt(key_width)) v_s]
 
@@ -152,7 +153,7 @@ class SNAILAttentionBlock(Layer):
 
     Args: `key_width`, `value_width`.
 
-    Call: `(x, mask=None, return_weights=False)`, mask [B, T] bool, True = may be looked at; with
+    Call: `(x, mask=None, return_weights=False)`, mask [B, T] bool, True = visible; with
     `return_weights` also the weights [B, T, T]. Raises ValueError for widths below 1.
 
     >>> SNAILAttentionBlock(key_width=4, value_width=2)(tf.zeros([1, 5, 3])).shape

@@ -1,4 +1,4 @@
-"""Attention within windows of an image, still or shifted (Liu et al., 2021: Swin Transformer)."""
+"""Attention within windows of an image, shifted or not (Liu et al., 2021: Swin Transformer)."""
 
 from typing import Any
 
@@ -26,26 +26,26 @@ class WindowAttention(Layer):
 
         softmax(q k^T / sqrt(D/H) + B) v        B_ij = table[offset from j to i]
 
-    (Liu et al., 2021, eq. 4.) With a shift, W-MSA becomes SW-MSA: the image moves up and left, so
-    that windows reach over the borders of the layer before; what came round the edge is masked;
-    the image moves back (section 3.2, figure 4). The paper alternates `shift=0` and
-    `shift=window // 2`.
+    (Liu et al., 2021, eq. 4.) With a shift, W-MSA becomes SW-MSA: the image is shifted up and left,
+    so that windows cross the borders of the previous layer's; pixels that wrapped around are
+    masked; then the image is shifted back (section 3.2, figure 4). The paper alternates `shift=0`
+    and `shift=window // 2`.
 
     Args:
         num_heads: H, a divisor of D.
         window: M, or (My, Mx).
-        shift: 0 <= shift < M, one number or (up, left). An axis no longer than the window is not
-            shifted.
+        shift: 0 <= shift < M, one number or (up, left). An axis that is not longer than the window
+            is not shifted.
         use_bias: give query, key and value a bias.
         dropout: share of the attention weights dropped.
 
     Call: `(x [B, Y, X, D], mask=None, return_weights=False)` -> [B, Y, X, D], and with
-    `return_weights` also [B, N, H, My*Mx, My*Mx], window by window of the shifted image, as they
-    are before dropout. Y and X need not be multiples of M: what is padded is never looked at.
-        mask: [B, Y, X] bool, True = may be looked at.
+    `return_weights` also [B, N, H, My*Mx, My*Mx], window by window of the shifted image, before
+    dropout. Y and X need not be multiples of M: padding is never attended to.
+        mask: [B, Y, X] bool, True = visible.
 
-    Raises ValueError for heads that do not divide D, windows or shifts that cannot be, and windows
-    larger than an image whose size is known.
+    Raises ValueError for heads that do not divide D, invalid windows or shifts, and windows larger
+    than an image of known size.
 
     >>> layer = WindowAttention(num_heads=2, window=2, shift=1)
     >>> output, weights = layer(tf.ones([1, 4, 6, 8]), return_weights=True)
@@ -88,7 +88,7 @@ class WindowAttention(Layer):
         for axis, size, step in zip("YX", places, self.window):
             if size is not None and size < step:
                 raise ValueError(
-                    f"The window has {step} places along {axis}, the image fewer. Take a window "
+                    f"The window has {step} positions along {axis}, the image fewer. Use a window "
                     f"of at most {axis}. Received: {axis}={size}, window={self.window}"
                 )
         self.project = keras.layers.Dense(
@@ -143,12 +143,12 @@ class WindowAttention(Layer):
 
     def _bias(self):
         """-> [H, M*M, M*M]."""
-        # Gathered along axis 0, the table would get its gradient as slices, which few can clip.
+        # A gather along axis 0 would give the table a sparse gradient, which few can clip.
         table = tf.transpose(widen(self.table))
         return tf.gather(table, relative_position_index(self.window), axis=1)
 
     def _seen(self, x, mask, windows, padded: tuple[Any, Any], shift):
-        """Who may look at whom, broadcastable to [B, N, H, M*M, M*M], or None."""
+        """The mask of a window, broadcastable to [B, N, H, M*M, M*M], or None."""
         seen = None
         if mask is not None or padded != tuple(x.shape[1:3]):
             real = tf.ones_like(x[..., 0], tf.bool) if mask is None else tf.cast(mask, tf.bool)
@@ -169,7 +169,7 @@ class WindowAttention(Layer):
 
 
 def _unless(condition, shift):
-    """0 where the condition holds, known or only in the graph."""
+    """0, with an assertion that the condition holds."""
     if isinstance(condition, bool):
         return 0 if condition else shift
     return tf.where(condition, 0, shift)

@@ -330,7 +330,7 @@ def test_no_queries_and_no_slots():
         ),
         (
             lambda: Attention(AdditiveScore())(np.ones((1, 2, 3)), np.ones((1, 2, 4))),
-            "Give query_units and key_units. Received: query of D=3, keys of D=4",
+            "Pass query_units and key_units. Received: query of D=3, keys of D=4",
         ),
         (lambda: Attention()(np.ones((2, 4)), np.ones((2, 5, 4))), r"query must be \[B, T, D\]"),
         (lambda: Attention().project_memory(np.ones((2, 4))), r"memory must be \[B, S, D\]"),

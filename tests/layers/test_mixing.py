@@ -73,7 +73,7 @@ def test_a_model_of_known_length_needs_no_length(tmp_path):
 
 
 def test_lengths_and_widths_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="longest S must be known: give length="):
+    with pytest.raises(ValueError, match="longest S must be known: pass length="):
         MixerBlock(3, 7).build((None, None, 4))
     with pytest.raises(ValueError, match="Received: S=6, length=5"):
         MixerBlock(3, 7, length=5)(tf.zeros([1, 6, 4]))

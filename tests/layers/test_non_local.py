@@ -167,9 +167,9 @@ def test_the_mask_of_the_layer_before_is_honoured_and_an_explicit_one_wins():
 def test_bad_settings_and_inputs_are_refused():
     with pytest.raises(ValueError, match="units=0"):
         GaussianNonLocal(0)
-    with pytest.raises(ValueError, match=r"axis of places.*\(2, 4\)"):
+    with pytest.raises(ValueError, match=r"axis of positions.*\(2, 4\)"):
         GaussianNonLocal()(tf.zeros([2, 4]))
-    with pytest.raises(NotImplementedError, match="four instantiations"):
+    with pytest.raises(NotImplementedError, match="four subclasses"):
         NonLocal()(tf.zeros([2, 3, 4]))
 
 

@@ -102,5 +102,5 @@ def test_a_saved_model_says_the_same(variant, spectral_norm, tmp_path):
 def test_unknown_variants_and_inputs_without_places_are_refused():
     with pytest.raises(ValueError, match="'paper', 'v1', 'official'.*Received: variant='v2'"):
         SAGANAttention("v2")
-    with pytest.raises(ValueError, match=r"axis of places.*\(2, 8\)"):
+    with pytest.raises(ValueError, match=r"axis of positions.*\(2, 8\)"):
         SAGANAttention()(tf.zeros([2, 8]))

@@ -158,7 +158,7 @@ def test_an_attention_says_which_axis_does_not_fit(make):
         ),
         (
             lambda: Residual()(ones(2, 3, 4), sublayer=lambda x: x[..., :2]),
-            r"have its shape.*, 2\)",
+            r"have the same shape.*, 2\)",
         ),
         (
             lambda: MultiHeadAttention(2)(ones(2, 3, 4), bias=ones(3, 4)),
@@ -180,7 +180,7 @@ def test_an_attention_says_which_axis_does_not_fit(make):
         (lambda: GatedMLPBlock(4)(ones(2, 4)), r"x must be \[B, S, D\]"),
         (lambda: GaussianNonLocal()(ones(2, 3, 4), mask=mask(2, 4)), r"mask must .* with S = 3"),
         (lambda: SAGANAttention()(ones(2, 3, 3, 4), mask=mask(2, 3, 2)), r"mask .* with X = 3"),
-        (lambda: WindowAttention(2, 5)(ones(2, 4, 4, 4)), r"window has 5 places along Y.*Y=4"),
+        (lambda: WindowAttention(2, 5)(ones(2, 4, 4, 4)), r"window has 5 positions along Y.*Y=4"),
         (lambda: WindowAttention(2, 2.5), r"whole and at least 1. Received.*window=2.5"),
         (lambda: WindowAttention(2, 2)(ones(2, 4, 6, 4), mask=mask(2, 4, 5)), r"with X = 6"),
         (lambda: GlimpseNetwork(2)(ones(2, 4, 4, 1), ones(3, 2)), r"location .* with B = 2"),
