@@ -126,8 +126,7 @@ class NTMCell(Layer):
         if not self.built:
             raise ValueError(
                 "The initial state of an NTM is learned: build it first, by calling its RNN, or "
-                "by "
-                "cell.build((None, D)). Received: a cell that is not built"
+                "by cell.build((None, D)). Received: a cell that is not built"
             )
         dtype = self.compute_dtype
         places = tf.reshape(tf.nn.softmax(tf.convert_to_tensor(self.first_places)), [1, -1])
