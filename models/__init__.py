@@ -1,6 +1,6 @@
-"""Ready models, one paper (or close pair) a file; each runs as `python -m models.NAME`.
+"""Complete models, one paper per file; each runs as `python -m models.NAME`.
 
-After `import models`, `keras.models.load_model` loads any file that holds one of them.
+After `import models`, `keras.models.load_model` loads files that contain them.
 """
 
 import functools
@@ -26,7 +26,7 @@ __all__ = ["RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger"]
 
 
 def __getattr__(name: str):
-    # On demand: a file that runs as a program must not have been imported by its package before.
+    # On demand: a file that runs as a program must not be imported by its package before.
     if name not in _FILES:
         raise AttributeError(f"module 'models' has no attribute {name!r}. It has {__all__}.")
     return getattr(importlib.import_module(f"models.{_FILES[name]}"), name)

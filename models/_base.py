@@ -34,7 +34,7 @@ class ModelOfIds(keras.Model):
                     self.built = True
 
     def get_build_config(self):
-        return {"vocab_size": self._config["vocab_size"]}  # Keras skips an empty one
+        return {"vocab_size": self._config["vocab_size"]}  # Keras ignores an empty dict
 
     def build_from_config(self, config):
         self.build()
@@ -50,7 +50,7 @@ class ModelOfIds(keras.Model):
         return (*last, self.logits_width)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
-        """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
+        """Trace `call`: `compute_output_shape` would give Keras shapes, but no dtypes."""
         return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
 
     def export(
@@ -99,7 +99,7 @@ class TiedOutput:
         return self.embedding.logits(output)
 
     def projection(self):
-        """`project`, with what can be done before a loop done."""
+        """`project`, with the part that can be done before a loop already done."""
         return projector(tf.transpose(self.embedding.embeddings), dtype=self.compute_dtype)
 
 

@@ -1,9 +1,9 @@
-"""A Transformer that is an encoder alone: a label for every token (as in Devlin et al., 2019).
+"""An encoder-only Transformer: a label for every token (as in Devlin et al., 2019).
 
     hidden = stack(sqrt(D) E[tokens] + PE)      N x [self-attention, feed-forward]
     p(label_t) = softmax(W hidden_t + b)
 
-`python -m models.encoder` learns to mark what stands in a sequence more than once.
+`python -m models.encoder` learns to mark symbols that occur in a sequence more than once.
 """
 
 import keras
@@ -18,24 +18,24 @@ from models._base import OneStack
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TransformerTagger(OneStack):
-    """A label for every token, from all tokens.
+    """Classify every token.
 
-    Call: `model(tokens [B, S]) -> logits [B, S, labels]`, ids with `pad_id` on the right; what a
-    row says of its padding means nothing. Ids are integers, or floats that are whole numbers: see
+    Call: `model(tokens [B, S]) -> logits [B, S, labels]`, ids with `pad_id` on the right; logits of
+    padding are meaningless. Ids are integers, or floats that are whole numbers: see
     `functional.as_ids`; others are a ValueError. Train it with a loss of logits and weights [B, S]
     that are 0 on padding.
 
     Args:
         vocab_size: V.
-        labels: how many there are.
+        labels: number of labels.
         layers: N.
         width: D.
         heads: H.
         ff_width: of the feed-forward layers' hidden layer.
-        dropout: of the embeddings and of what every sublayer gives.
+        dropout: of the embeddings and of the output of every sublayer.
         norm: "post" or "pre".
         positions: "sinusoid", "learned" (of `max_length`) or None.
-        max_length: how many positions are learned.
+        max_length: number of learned positions.
         self_attention: a `MultiHeadAttention` to use instead, of any core: see `TransformerBlock`.
 
     >>> import tensorflow as tf
@@ -81,13 +81,13 @@ class TransformerTagger(OneStack):
 
     def _build_parts(self):
         hidden = (None, None, self._config["width"])
-        build(self.embedding, (None, None))  # each part may have been used before
+        build(self.embedding, (None, None))  # each part may be built already
         build(self.stack, hidden)
         build(self.output_layer, hidden)
 
 
 def examples(count: int, rng: np.random.Generator, symbols: int = 30, length: int = 12):
-    """Sequences of up to S symbols; 1 for each that stands there again; 1 where there is one.
+    """Sequences of up to S symbols; label 1 for repeated symbols; weight 1 for real ones.
 
     -> tokens [N, S] int32, labels [N, S] int32, weights [N, S] float32.
     """
@@ -98,7 +98,7 @@ def examples(count: int, rng: np.random.Generator, symbols: int = 30, length: in
 
 
 def main() -> None:
-    """Mark repeated symbols in sequences never seen."""
+    """Train, and mark repeated symbols in new sequences."""
     rng = np.random.default_rng(0)
     model = TransformerTagger(30, 2, layers=2, width=64, heads=4, ff_width=128, dropout=0.0)
     model.compile(

@@ -1,9 +1,9 @@
-"""A Transformer that is a decoder alone: a language model (Liu et al., 2018).
+"""A decoder-only Transformer: a language model (Liu et al., 2018).
 
     hidden = stack(sqrt(D) E[tokens] + PE)      N x [causal self-attention, feed-forward]
     p(y_t | y_<t) = softmax(hidden_t E^T)
 
-`python -m models.language_model` learns to go on with arithmetic progressions.
+`python -m models.language_model` learns to continue arithmetic progressions.
 """
 
 import keras
@@ -25,11 +25,11 @@ from models._base import OneStack, TiedOutput
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TransformerLM(TiedOutput, OneStack):
-    """The next token, from those before it.
+    """Predict the next token from those before it.
 
     Call: `model(tokens_in [B, T]) -> logits [B, T, V]`, ids that begin with `start_id`, `pad_id` on
-    the right. Train it with `compile(**token_objective())` and `fit` on what `shifted` gives.
-    `generate(prompt)` goes on.
+    the right. Train it with `compile(**token_objective())` and `fit` on the result of `shifted`.
+    `generate(prompt)` continues a text.
 
     Args:
         vocab_size: V.
@@ -37,10 +37,10 @@ class TransformerLM(TiedOutput, OneStack):
         width: D.
         heads: H.
         ff_width: of the feed-forward layers' hidden layer.
-        dropout: of the embeddings and of what every sublayer gives.
+        dropout: of the embeddings and of the output of every sublayer.
         norm: "pre" or "post".
         positions: "sinusoid", "learned" (of `max_length`) or None.
-        max_length: how many positions are learned.
+        max_length: number of learned positions.
         self_attention: a `MultiHeadAttention` to use instead, of any core: see `TransformerBlock`.
 
     >>> model = TransformerLM(vocab_size=20, layers=1, width=8, heads=2, ff_width=16)
@@ -79,25 +79,25 @@ class TransformerLM(TiedOutput, OneStack):
         self._config = self._stack_config() | {"vocab_size": vocab_size, "width": width}
 
     def encode(self, source):
-        """There is no memory, and the state begins empty."""
+        """-> (None, None): no memory, and an empty initial state."""
         self.build()
         return None, None
 
     def call(self, tokens_in, training=None):
         tokens_in = as_ids(tokens_in, "tokens_in", "B T", self.pad_id)
-        # Padding stands on the right, where no earlier step looks.
+        # Padding is on the right, so no earlier step attends to it.
         return self.project(self.stack(self.embedding(tokens_in), training=training))
 
     def prompt(self, source):
-        """The source of a decoder alone is the beginning of its text.  ids [B, P]."""
+        """The source of a decoder-only model is its prompt.  ids [B, P]."""
         return as_ids(source, "A prompt", "B P", self.pad_id)
 
     def generate(self, prompt, **settings) -> SearchResult:
-        """The best texts that begin so: see `keras_attention.decoding.generate`.
+        """The best continuations: see `keras_attention.decoding.generate`.
 
-        prompt: ids [B, P] without the start token, `pad_id` on the right of the shorter ones; P may
-        be 0. The prompt is the beginning of what is returned, and counts towards `max_length`, the
-        score and the length penalty. An end token in it, also as its last, is read like any other
+        prompt: ids [B, P] without the start token, padded with `pad_id` on the right; P may be 0.
+        The result begins with the prompt, which counts towards `max_length`, the score and the
+        length penalty. An end token in it, also as its last, is read like any other
         token: the first one after the prompt ends the answer.
 
         Logits processors act on the tokens after the prompt, but count those of the prompt, too:
@@ -111,12 +111,12 @@ class TransformerLM(TiedOutput, OneStack):
         return generate(self, self.prompt(prompt), **settings)
 
     def _build_parts(self):
-        build(self.embedding, (None, None))  # each part may have been used before
+        build(self.embedding, (None, None))  # each part may be built already
         build(self.cell, (None, self._config["width"]))
 
 
 def shifted(texts, start=TransformerLM.start_id, end=TransformerLM.end_id, pad=0):
-    """Texts of ids as `fit` takes them: what goes in, what is to come out, 1 where that is real.
+    """Texts of ids as inputs, targets and weights for `fit`.
 
     N sequences of ids -> [N, T + 1] int32 twice, [N, T + 1] float32.
 
@@ -135,7 +135,7 @@ def shifted(texts, start=TransformerLM.start_id, end=TransformerLM.end_id, pad=0
 
 
 def main() -> None:
-    """Go on with a, a + d, a + 2d, ... (mod 11), which two terms tell."""
+    """Train to continue a, a + d, a + 2d, ... (mod 11) from two terms."""
     terms, modulus = 8, 11
     texts = [
         [3 + (first + step * t) % modulus for t in range(terms)]

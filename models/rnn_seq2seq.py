@@ -1,12 +1,12 @@
 """The attentional RNN encoder-decoder (Bahdanau et al., 2015; Luong et al., 2015).
 
-    h_1..h_S = RNN(E_x x_1..x_S)                       encoder, one way or both
-    s_0      = bridge(h_1, h_S)                        its last states begin the decoder
-    s_t      = RNN([E_y y_{t-1}; a_{t-1}], s_{t-1})    decoder, fed its last attention
+    h_1..h_S = RNN(E_x x_1..x_S)                       encoder, optionally bidirectional
+    s_0      = bridge(h_1, h_S)                        the initial state of the decoder
+    s_t      = RNN([E_y y_{t-1}; a_{t-1}], s_{t-1})    decoder with input feeding
     a_t      = tanh(W [s_t; sum_s alignment_ts h_s])   Luong eq. 5
     p(y_t)   = softmax(W_o a_t + b)
 
-`python -m models.rnn_seq2seq` learns to reverse strings in about a minute.
+`python -m models.rnn_seq2seq` trains a model to reverse strings in about a minute.
 """
 
 import contextlib
@@ -38,11 +38,11 @@ MECHANISMS = {"bahdanau": BahdanauAttention, "luong": LuongAttention, None: None
 
 @keras.saving.register_keras_serializable("keras_attention")
 class RNNSeq2Seq(EncoderDecoder):
-    """Encoder, attention and decoder of one recurrent kind.
+    """An RNN encoder-decoder with attention.
 
     Call: `model((source [B, S], target_in [B, T])) -> logits [B, T, V]`, ids in, `pad_id` on the
     right. Train it with `compile(loss=..., ...)` and `fit` on `((source, target_in), target_out,
-    weights)`; see `keras_attention.data.batches`. `generate(source)` answers.
+    weights)`; see `keras_attention.data.batches`. `generate(source)` searches for answers.
 
     Args:
         vocab_size: V of the source.
@@ -50,22 +50,22 @@ class RNNSeq2Seq(EncoderDecoder):
         units: width of every recurrent layer, and of the attention.
         layers: recurrent layers in the encoder and in the decoder.
         cell: "gru", "lstm" or "simple_rnn".
-        bidirectional: read the source both ways.
-        bridge: what begins the decoder: "dense" (a tanh layer on the encoder's last states),
-            "pass" (those states; one-way encoders only) or "zero".
+        bidirectional: whether the encoder is bidirectional.
+        bridge: the initial state of the decoder: "dense" (a tanh layer on the encoder's last
+            states), "pass" (those states; unidirectional encoders only) or "zero".
         attention: "bahdanau", "luong" or None.
         embedding_width: width of the embeddings; default: `units`.
         share_embeddings: one matrix for source and target.
-        tie_output: the output layer is the target embedding (of width `units`) transposed.
+        tie_output: use the transposed target embedding (of width `units`) as the output layer.
         dropout: on the inputs of every cell and on the output.
         source_embeddings, target_embeddings: [V, D] initial values, for instance from
             `keras_attention.training.read_embeddings`.
-        target_counts: [V], how often each target id occurs. The output's bias then begins at
-            their log frequencies; else the tanh below it learns them first, by saturating, and on
-            a large vocabulary stays there.
+        target_counts: [V], how often each target id occurs, to initialize the output's bias with
+            log frequencies. Otherwise the tanh before it saturates to learn them, and with a large
+            vocabulary it stays saturated.
 
     Ids are integers, or floats that are whole numbers: see `functional.as_ids`. Raises ValueError
-    for other ids, and for combinations that cannot be.
+    for other ids, and for invalid combinations.
 
     >>> model = RNNSeq2Seq(vocab_size=20, units=8, layers=2)
     >>> source = tf.constant([[5, 6, 2], [7, 2, 0]])
@@ -165,16 +165,16 @@ class RNNSeq2Seq(EncoderDecoder):
                 size, bias_initializer=frequencies, dtype=self.dtype_policy, name="output"
             )
 
-    # -- the model: encode, decode, and the parts `generate` steps through
+    # -- the model: encode, decode, and the parts that `generate` uses
 
     def encode(self, source, training=None):
-        """[B, S] ids -> (memory: what the decoder may look at, state: where it begins)."""
+        """[B, S] ids -> (memory of the decoder, its initial state)."""
         self.build()
         return self._encode(source, training)
 
     def _encode(self, source, training=None):
         source = as_ids(source, "source", "B S", self.pad_id)
-        if not source.shape[1]:  # no token at all is one of padding: an RNN takes a step
+        if not source.shape[1]:  # an RNN needs a step: use padding
             source = self._at_least_one(source)
         mask = source != self.pad_id
         values, states = self.source_embedding(source), []
@@ -196,14 +196,14 @@ class RNNSeq2Seq(EncoderDecoder):
         return [layer.cell for layer in layers]
 
     def decode(self, target_in, memory, state, training=None, return_alignments=False):
-        """Teacher forcing: [B, T] ids, what `encode` gave -> logits [B, T, V], and alignments
-        [B, T, S] if asked for.
+        """Teacher forcing: [B, T] ids, memory and state of `encode` -> logits [B, T, V], and
+        alignments [B, T, S] if requested.
         """
         target_in = as_ids(target_in, "target_in", "B T", self.pad_id)
         cell = self.cell
         if return_alignments:
             cell, state = self._recording(memory, state)
-        # A loop takes a step; XLA, which compiles for every T, knows a T that the graph does not.
+        # A loop needs a step. XLA compiles for every T, so it knows a T that the graph does not.
         padded = target_in if target_in.shape[1] else self._at_least_one(target_in)
         steps = padded.shape[1] or tf.shape(padded)[1]
         decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=steps)
@@ -212,7 +212,7 @@ class RNNSeq2Seq(EncoderDecoder):
         )
 
         def of_targets(x):
-            """[B, T', ...] -> [B, T, ...]; the loop of an empty batch took no step."""
+            """[B, T', ...] -> [B, T, ...]; the loop of an empty batch has no step."""
             if None not in target_in.shape and 0 not in target_in.shape:
                 return x
             rest = tf.shape(x)[2:]
@@ -221,7 +221,7 @@ class RNNSeq2Seq(EncoderDecoder):
             )
             return tf.ensure_shape(rows, [*target_in.shape, *x.shape[2:]])
 
-        # The output layer waits for the loop to end: one product instead of T.
+        # The output layer is applied after the loop: one product instead of T.
         hidden = of_targets(outputs.rnn_output)
         logits = self.project(self.dropout(hidden, training=training))
         if not return_alignments:
@@ -230,15 +230,15 @@ class RNNSeq2Seq(EncoderDecoder):
         return logits, of_targets(alignments)
 
     def _at_least_one(self, ids):
-        """Ids [B, T] -> [B, T], or [B, 1] of padding where T is 0."""
+        """Ids [B, T] -> [B, T], or [B, 1] of padding if T is 0."""
         missing = tf.maximum(1 - tf.shape(ids)[1], 0)
         return tf.pad(ids, [[0, 0], [0, missing]], constant_values=self.pad_id)
 
     def _recording(self, memory, state):
-        """The same cell, which also keeps its alignments, and its state."""
+        """The same cell with `alignment_history`, and its state."""
         if self.cell is self.inner_cell:
             raise ValueError(
-                "There are alignments only with attention. Received: attention=None, "
+                "Alignments need a model with attention. Received: attention=None, "
                 "return_alignments=True"
             )
         cell = AttentionWrapper(
@@ -264,7 +264,7 @@ class RNNSeq2Seq(EncoderDecoder):
         return tf.tensordot(output, embeddings, [[-1], [-1]]) + bias
 
     def projection(self):
-        """`project`, with what can be done before a loop done."""
+        """`project`, with the part that can be done before a loop already done."""
         if self.output_layer is not None:
             kernel, bias = self.output_layer.kernel, self.output_layer.bias
         else:
@@ -310,7 +310,7 @@ def _checked(**config) -> dict:
 
 
 def main() -> None:
-    """Learn to reverse strings of ten symbols, and show what is looked at."""
+    """Train to reverse strings of ten symbols, and show the attention weights."""
     rng = np.random.default_rng(0)
     model = RNNSeq2Seq(vocab_size=14, units=64)
     model.compile(keras.optimizers.Adam(3e-3), **token_objective())

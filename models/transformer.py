@@ -4,7 +4,7 @@
     hidden = decoder(sqrt(D) E[target_in] + PE, memory)     N x [causal self-, cross-attention, ff]
     p(y_t) = softmax(hidden_t E^T)                          one matrix E for all three
 
-`python -m models.transformer` learns to copy strings in about a minute.
+`python -m models.transformer` trains a model to copy strings in about a minute.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerSt
 from keras_attention.training import InverseSquareRoot, token_objective
 from models._base import EncoderDecoder, TiedOutput
 
-# Table 3 of the paper, and two small enough to be trained on a CPU.
+# Table 3 of the paper, and two that can be trained on a CPU.
 PRESETS: dict[str, dict[str, Any]] = {
     "base": dict(layers=6, width=512, heads=8, ff_width=2048, dropout=0.1),
     "big": dict(layers=6, width=1024, heads=16, ff_width=4096, dropout=0.3),
@@ -30,25 +30,25 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Transformer(TiedOutput, EncoderDecoder):
-    """Encoder and decoder of attentions alone.
+    """The Transformer: encoder and decoder with multi-head attention.
 
     Call: `model((source [B, S], target_in [B, T])) -> logits [B, T, V]`, ids in, `pad_id` on the
     right. Train it with `compile(loss=..., ...)` and `fit` on `((source, target_in), target_out,
-    weights)`; see `keras_attention.data.batches`. `generate(source)` answers.
+    weights)`; see `keras_attention.data.batches`. `generate(source)` searches for answers.
 
     Args:
-        vocab_size: V, of source and target together.
+        vocab_size: V, shared by source and target.
         layers: N, of the encoder and of the decoder.
         width: D.
         heads: H.
         ff_width: of the feed-forward layers' hidden layer.
-        dropout: of the embeddings and of what every sublayer gives.
+        dropout: of the embeddings and of the output of every sublayer.
         norm: "post" (the paper's) or "pre".
         positions: "sinusoid", "learned" (of `max_length`) or None.
-        max_length: how many positions are learned.
+        max_length: number of learned positions.
         key_width, value_width: of each head; default D / H, and the key's.
-        alignment_layer, alignment_head: which cross-attention a search shows as the alignments,
-            and a guided alignment pulls: see `TransformerCell`.
+        alignment_layer, alignment_head: which cross-attention a search returns as alignments, and
+            `GuidedAlignment` trains: see `TransformerCell`.
 
     Ids are integers, or floats that are whole numbers: see `functional.as_ids`; others are a
     ValueError.
@@ -104,7 +104,7 @@ class Transformer(TiedOutput, EncoderDecoder):
 
     @classmethod
     def of(cls, preset: str, vocab_size: int, **changes) -> "Transformer":
-        """A model of a size in `PRESETS`, with changes.
+        """A model with the sizes of a preset in `PRESETS`; other arguments override them.
 
         >>> Transformer.of("toy", vocab_size=12, layers=1).decoder.get_config()["heads"]
         4
@@ -113,10 +113,10 @@ class Transformer(TiedOutput, EncoderDecoder):
             raise ValueError(f"preset must be one of {list(PRESETS)}. Received: {preset!r}")
         return cls(vocab_size, **{**PRESETS[preset], **changes})
 
-    # -- the model: encode, decode, and the parts `generate` steps through
+    # -- the model: encode, decode, and the parts that `generate` uses
 
     def encode(self, source, training=None):
-        """[B, S] ids -> (memory: what each decoder layer looks at, None: it begins empty)."""
+        """[B, S] ids -> (memory of each decoder layer, None: an empty initial state)."""
         self.build()
         source = as_ids(source, "source", "B S", self.pad_id)
         mask = source != self.pad_id
@@ -124,8 +124,8 @@ class Transformer(TiedOutput, EncoderDecoder):
         return self.decoder.project_memory(encoded, mask), None
 
     def decode(self, target_in, memory, state=None, training=None, return_alignments=False):
-        """Teacher forcing: [B, T] ids, what `encode` gave (its state is None here, which begins
-        empty) -> logits [B, T, V], and alignments [B, T, S] if asked for.
+        """Teacher forcing: [B, T] ids, memory and state of `encode` (None) -> logits [B, T, V],
+        and alignments [B, T, S] if requested.
         """
         target_in = as_ids(target_in, "target_in", "B T", self.pad_id)
         hidden, weights = self.decoder(
@@ -136,14 +136,14 @@ class Transformer(TiedOutput, EncoderDecoder):
 
     def _build_parts(self):
         hidden = (None, None, self._config["width"])
-        build(self.embedding, (None, None))  # each part may have been used before
+        build(self.embedding, (None, None))  # each part may be built already
         build(self.encoder, hidden)
         build(self.decoder, hidden, hidden)
         build(self.cell, (None, self._config["width"]))
 
 
 def main() -> None:
-    """Learn to copy strings of ten symbols."""
+    """Train to copy strings of ten symbols."""
     rng = np.random.default_rng(0)
     model = Transformer.of("toy", vocab_size=14)
     model.compile(

@@ -11,14 +11,14 @@ from absl import app, flags, logging
 from apps.chatbot import command_line, settings
 
 FLAGS = flags.FLAGS
-INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
+INTERRUPTED = 130  # the exit code of a shell for Ctrl-C
 
 
 def main(argv: list[str]) -> int:
-    """Do what `--mode` says. 0: done. 1: it could not be done, and a message says why."""
+    """Run `--mode`. Returns 0 for success, 1 after an error message."""
     if len(argv) > 1:
         print(
-            f"Stray arguments: {' '.join(argv[1:])}. Every value belongs to a flag, as "
+            f"Stray arguments: {' '.join(argv[1:])}. Write every value as "
             "--flag=value; a switch is turned off by --flag=false or --noflag, not `--flag False`.",
             file=sys.stderr,
         )
@@ -85,9 +85,9 @@ def _talk(directory, explicit_flags):
 
 
 def _load_tensorflow() -> None:
-    """Import it without its notes on drivers and devices, which no log level keeps back."""
+    """Import TensorFlow without its notes on drivers and devices, which no log level hides."""
     if not FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # absl's own default, INFO, is TensorFlow's chatter
+        logging.set_verbosity(logging.WARNING)  # TensorFlow logs too much at absl's default, INFO
     if sys.stderr is None or "tensorflow" in sys.modules:
         return
     sys.stderr.flush()
@@ -102,7 +102,7 @@ def _load_tensorflow() -> None:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Bad input, a full disk, a missing extra: said in one line. Anything else is our fault."""
+    """Whether an error is due to input, disk or a missing extra: reported in one line."""
     import tensorflow as tf
 
     disk = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError)
@@ -113,7 +113,7 @@ def console() -> None:
     """The entry point of the installed command."""
     command_line.define_flags()
     if sys.stdout is not None:
-        sys.stdout.reconfigure(errors="replace")  # a reply may be in a script it cannot show
+        sys.stdout.reconfigure(errors="replace")  # a reply may have characters that it cannot show
     app.run(main)
 
 

@@ -1,4 +1,4 @@
-"""The text pairs that a run learns from, chooses by, and is judged on."""
+"""The text pairs for training, validation and test."""
 
 import hashlib
 import importlib.resources
@@ -19,15 +19,15 @@ SAMPLES = 3
 
 
 class Corpus(NamedTuple):
-    """The pairs of a run, and what they were read from.
+    """The pairs of a run, and facts about their files.
 
     Attributes:
-        train: learned from.
-        dev: stops the training.
-        test: judged on, seen by neither of both.
-        families: of each test pair, where they are generated.
-        about: what there is to say about the files, a line each.
-        record: what identifies the data, for `check_unchanged`.
+        train: for training.
+        dev: for early stopping.
+        test: for evaluation, in neither of the others.
+        families: of each test pair, if they are generated.
+        about: lines that describe the files.
+        record: the identity of the data, for `check_unchanged`.
     """
 
     train: list[Pair]
@@ -39,21 +39,21 @@ class Corpus(NamedTuple):
 
 
 def load(settings: dict, limits: Limits | None = None) -> Corpus:
-    """The pairs of `--data` and `--dev_data`, or those that come with the program.
+    """The pairs of `--data` and `--dev_data`, or those shipped with the program.
 
     Raises ValueError for files that cannot be read, or too few pairs to hold any out.
     """
     if settings["data"]:
         return _of_files(settings, limits)
     if settings["dev_data"]:
-        raise ValueError("--dev_data goes with --data. Received: --dev_data alone.")
+        raise ValueError("--dev_data needs --data. Received: --dev_data only.")
     return _shipped_chat() if settings["task"] == "chat" else _shipped_couplets()
 
 
 def read(path: str, settings: dict, limits: Limits | None = None) -> PairFile:
-    """The pairs of a file as the task of `settings` takes them.
+    """The pairs of a file, prepared for the task of `settings`.
 
-    Raises ValueError as `read_pairs` does, and if nothing but blanks is left of each couplet.
+    Raises ValueError as `read_pairs` does, and if all couplets are blank.
     """
     found = read_pair_file(path, settings["context_turns"], limits)
     if settings["task"] != "couplet":
@@ -62,12 +62,12 @@ def read(path: str, settings: dict, limits: Limits | None = None) -> PairFile:
     couplets = [(first.decode(), second.decode()) for first, second in zip(*sides)]
     couplets = [couplet for couplet in couplets if all(couplet)]
     if not couplets:
-        raise ValueError(f"Expected couplets. Received: {path} holds nothing but blanks.")
+        raise ValueError(f"Expected couplets. Received: {path} holds only blanks.")
     return found._replace(pairs=couplets)
 
 
 def check_there(settings: dict, remedy: str) -> None:
-    """Check that the files of a stored model's data are where they were.
+    """Check that the data files of a stored model still exist.
 
     Raises ValueError with `remedy`, in which `{name}` is the flag's name.
     """
@@ -75,27 +75,27 @@ def check_there(settings: dict, remedy: str) -> None:
         path = settings[name]
         if path and not all(map(os.path.exists, file_names(path))):
             raise ValueError(
-                f"The data of this model, --{name}={path}, is not there any more. "
+                f"The data of this model, --{name}={path}, does not exist any more. "
                 + remedy.format(name=name)
             )
 
 
 def describe(path: str, found: PairFile, couplets: bool = False) -> list[str]:
-    """What was read from a file: a summary, and its first pairs."""
+    """A summary of a file, and its first pairs, as lines."""
     lines = [f"{path}: {found.summary()}"]
     uneven = sum(len(first) != len(second) for first, second in found.pairs) if couplets else 0
     if uneven:
-        lines[0] += f"; {uneven:,} couplets of lines that are not equally long"
+        lines[0] += f"; {uneven:,} couplets with lines of different lengths"
     for pair in found.pairs[:SAMPLES]:
         lines.append("  {!r} -> {!r}".format(*map(_short, pair)))
     return lines
 
 
 def check_unchanged(directory: str, record: dict[str, Any], settings: dict) -> None:
-    """Check that a run goes on with the data it began with, wherever their files lie now.
+    """Check that a run continues with the same data, even if the files were moved.
 
-    Raises ValueError, with what changed and what to do. A directory of an earlier version, which
-    has no record, is taken as it is.
+    Raises ValueError that names the change and the remedy. A directory of an earlier version, which
+    has no record, is not checked.
     """
     if not has_record(directory):
         return
@@ -104,21 +104,21 @@ def check_unchanged(directory: str, record: dict[str, Any], settings: dict) -> N
         before, now = stored.get(name), record[name]
         if before != now:
             raise ValueError(
-                f"--{name} is not what the training in {directory!r} began with: expected "
+                f"--{name} must be the data of the training in {directory!r}: expected "
                 f"{_identity(before)}. Received: {_identity(now)}"
                 + (f", from {settings[name]}" if settings[name] else "")
-                + ". A run goes on only with the same pairs. Restore the file (if it was moved, "
-                f"pass --{name}=NEW_PATH), or train anew in another --model_dir."
+                + ". A run can only continue with the same pairs. Restore the file (if it was "
+                f"moved, pass --{name}=NEW_PATH), or start a new training in another --model_dir."
             )
 
 
 def has_record(directory: str) -> bool:
-    """Whether a model directory says what its data were; those of earlier versions do not."""
+    """Whether a model directory has the identity of its data; earlier versions have not."""
     return os.path.exists(os.path.join(directory, DATA))
 
 
 def save_record(directory: str, record: dict[str, Any]) -> None:
-    """Write what identifies the data into a model directory."""
+    """Write the identity of the data into a model directory."""
     files.write_json(os.path.join(directory, DATA), {"version": VERSION, **record})
 
 
@@ -138,7 +138,7 @@ def _of_files(settings: dict, limits) -> Corpus:
     train, dev = split_by_source(found.pairs, 0.05, settings["seed"])
     if not dev:
         raise ValueError(
-            f"{path} has one distinct source, so nothing can be held out. Pass --dev_data, or more "
+            f"{path} has one distinct source: no pair can be held out. Pass --dev_data, or more "
             "pairs."
         )
     return Corpus(train, dev, dev, None, about, _record(found.pairs))
@@ -149,7 +149,7 @@ def _shipped_chat() -> Corpus:
     train, held_out = dialogues.generate()
     talk = _shipped("chat_en.tsv") + _shipped("chat_zh.tsv")
     dev, test = held_out[0::2], held_out[1::2]
-    pairs = [(d.question, d.answer) for d in train] + 4 * talk  # few, and each one its own
+    pairs = [(d.question, d.answer) for d in train] + 4 * talk  # few and all different: repeat them
     dev_pairs = [(d.question, d.answer) for d in dev]
     return Corpus(
         train=pairs,
@@ -175,7 +175,7 @@ def _shipped(name: str) -> list[Pair]:
 
 
 def _record(pairs: list[Pair], dev_pairs: list[Pair] | None = None) -> dict[str, Any]:
-    """What identifies the data: a file that is only compressed or converted stays the same."""
+    """The identity of the data, which compressing or converting a file does not change."""
 
     def facts(pairs):
         digest, size = hashlib.sha256(), 0

@@ -1,9 +1,9 @@
-"""Seeded question/answer dialogues whose held-out part asks for combinations never trained on.
+"""Generated dialogues whose held-out part has combinations that training does not contain.
 
-A family is a function of a few slots (a person, a digit, an object ...). Every value of every
-slot is shown in training, but some *pairs* of values are kept for the held-out part alone, so the
-answer of the nearest training question is almost always wrong there: a model has to read the
-slots and put them together. Standard library only.
+A family is a function of a few slots (a person, a digit, an object ...). Training contains every
+value of every slot, but some *pairs* of values are in the held-out part only. The answer to the
+nearest training question is almost always wrong there: a model must read the slots and combine
+them. Standard library only.
 """
 
 import itertools
@@ -146,13 +146,13 @@ class Dialogue(NamedTuple):
 
 
 class Family(NamedTuple):
-    """What a family may say.
+    """The dialogues of a family.
 
     slots: name -> the values it takes; in the order of `Dialogue.slots`.
-    held: the slots whose joint values are kept apart.
-    facts: groups of slots that only memory can combine (3 and 4 make 7), so training must have
-        shown each combination of them that is asked.
-    say: slot values by name -> (question, answer), or None where the values make no sense.
+    held: the slots whose joint values are held out.
+    facts: groups of slots whose combination must be memorised (3 and 4 make 7), so training must
+        contain each combination that is tested.
+    say: slot values by name -> (question, answer), or None for invalid values.
     """
 
     name: str
@@ -162,7 +162,7 @@ class Family(NamedTuple):
     say: Callable[..., tuple[str, str] | None]
 
     def dialogues(self) -> Iterator[Dialogue]:
-        """Everything the family can say, in a fixed order."""
+        """All dialogues of the family, in a fixed order."""
         for values in itertools.product(*self.slots.values()):
             said = self.say(**dict(zip(self.slots, values)))
             if said:
@@ -174,7 +174,7 @@ class Family(NamedTuple):
         return tuple((name, values[name]) for name in names)
 
     def known(self, dialogue: Dialogue) -> set[tuple[tuple[str, str], ...]]:
-        """What must have been shown before: each slot value alone, and each fact."""
+        """What training must contain: each slot value, and each fact."""
         alone = tuple((name,) for name in self.slots)
         return {self.pick(dialogue, names) for names in alone + self.facts}
 
@@ -185,15 +185,15 @@ FAMILIES: dict[str, Family] = {}
 def generate(
     seed: int = 0, per_family: int = 600, held_out: float = 0.1
 ) -> tuple[list[Dialogue], list[Dialogue]]:
-    """Dialogues to train on, and dialogues whose combinations of slots training never shows.
+    """Training dialogues, and dialogues with combinations of slots that they do not contain.
 
-    The same arguments give the same lists in every process. A family that has fewer than
-    `per_family` dialogues gives all it has.
+    The same arguments give the same lists in every process. A family with fewer than `per_family`
+    dialogues gives all of them.
 
     Args:
-        seed: picks the dialogues and the combinations kept apart.
+        seed: selects the dialogues and the held-out combinations.
         per_family: dialogues of each family, both parts together.
-        held_out: share of the dialogues, and of the combinations, kept apart; 0 <= share < 1.
+        held_out: share of the dialogues, and of the combinations, held out; 0 <= share < 1.
 
     Returns:
         (train, held_out), each shuffled.
@@ -215,7 +215,7 @@ def generate(
         )
     train, held = [], []
     for family in FAMILIES.values():
-        # A string seeds by its bytes, so PYTHONHASHSEED has no say.
+        # A string seeds by its bytes, independent of PYTHONHASHSEED.
         shown, kept = _split(family, random.Random(f"{seed} {family.name}"), per_family, held_out)
         train += shown
         held += kept
@@ -239,7 +239,7 @@ def _split(family, rng, count, share):
 
 
 def _news_first(family, dialogues):
-    """Those that show something for the first time, then the rest, each in the given order."""
+    """First those with a new value or fact, then the rest, each in the given order."""
     known, news, rest = set(), [], []
     for dialogue in dialogues:
         (rest if family.known(dialogue) <= known else news).append(dialogue)

@@ -71,8 +71,7 @@ def run(
         report["families"] = _by_family(families, answers, targets)
     if report["bleu"] is None:
         print(
-            "eval: no BLEU and chrF, for sacrebleu is not installed: pip install sacrebleu, the "
-            "extra [metrics].",
+            "eval: no BLEU and chrF without sacrebleu: pip install sacrebleu, the extra [metrics].",
             file=sys.stderr,
         )
     print(json.dumps(report, ensure_ascii=False, allow_nan=False))
@@ -90,13 +89,13 @@ def _pairs(directory, data, settings, limits) -> tuple[list, list | None]:
     pairs = corpus.load(settings, limits)
     try:
         corpus.check_unchanged(directory, pairs.record, settings)
-    except ValueError as error:  # still worth a number, but not the number it was
+    except ValueError as error:  # the result is not comparable
         print(f"eval: {error}", file=sys.stderr)
     return pairs.test, pairs.families
 
 
 def _answers(responder: Responder, sources: list[str]) -> list[str]:
-    """The best reply to each source, as infer shows it; equal lengths are asked together."""
+    """The best reply to each source, as in infer; sources of equal length are batched."""
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers = [""] * len(sources)
     for begin in range(0, len(order), AT_ONCE):

@@ -1,4 +1,4 @@
-"""`--mode=export`: the whole search as a SavedModel of strings, checked before it is done."""
+"""`--mode=export`: write the model with its search as a SavedModel, and check it."""
 
 import os
 
@@ -11,7 +11,7 @@ QUESTIONS = ("Hello!", "你好！", "", "春风吹绿江南岸")
 
 
 def run(directory: str, explicit_flags: dict, export_dir: str) -> None:
-    """Write `export_dir` and run it in a process that has none of our code."""
+    """Write `export_dir` and run it in a process without our code."""
     settings = stored.load(directory, explicit_flags)
     model, tokenizer = store.load_model(directory, settings)
     responder = Responder(model, tokenizer, settings)

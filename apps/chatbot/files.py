@@ -1,4 +1,4 @@
-"""Files of a model directory: written whole or not at all, and checked before they are read."""
+"""Files of a model directory: written atomically, checked before they are read."""
 
 import contextlib
 import errno
@@ -24,8 +24,8 @@ _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCE
 def replace(path: str, save: Callable[[str], None]) -> None:
     """Write a file by `save(temporary path)`: what was at `path` stays until the new one is safe.
 
-    The content is on the disk before the name refers to it, and the name before this returns, so
-    that a power cut leaves the one or the other.
+    The content is flushed to the disk before the rename, and the rename before this returns, so
+    after a power failure there is either the old or the new file.
 
     Raises OSError, naming `path`, if it cannot be written.
     """
@@ -38,8 +38,8 @@ def replace(path: str, save: Callable[[str], None]) -> None:
         _flush(folder or ".")
     except OSError as error:
         raise OSError(
-            f"Could not save {path}: {error.strerror or error}. What was saved before is intact. "
-            "Free some space, then run the same command again to go on."
+            f"Could not save {path}: {error.strerror or error}. Earlier files are intact. "
+            "Free some space, then run the same command again to continue."
         ) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -62,7 +62,9 @@ def read_json(path: str, version: int) -> dict[str, Any]:
 
     Raises ValueError if it cannot be read, is no JSON object or is of another version.
     """
-    damaged = "the model directory is damaged. Restore it from a copy, or train anew in another"
+    damaged = (
+        "the model directory is damaged. Restore it from a copy, or start a new training in another"
+    )
     try:
         check_regular(path, MAX_JSON_BYTES)
         with open(path, encoding="utf-8") as file:
@@ -73,13 +75,13 @@ def read_json(path: str, version: int) -> dict[str, Any]:
     if found != version or isinstance(found, bool):
         raise ValueError(
             f"{path} is of version {found}, this program reads version {version}. Use the "
-            "release that trained the model, or train anew."
+            "release that trained the model, or train again."
         )
     return content
 
 
 def check_regular(path: str, max_bytes: float = float("inf")) -> None:
-    """Check that a path is a file with an end: reading a pipe would wait, a device never end.
+    """Check that a path is a regular file: reading a pipe would wait, a device never end.
 
     Raises ValueError if it is something else, or larger than `max_bytes`.
     """
@@ -93,22 +95,22 @@ def check_regular(path: str, max_bytes: float = float("inf")) -> None:
 
 
 def check_directory(directory: str) -> None:
-    """Check that a model directory holds nothing but regular files and directories.
+    """Check that a model directory holds only regular files and directories.
 
     Raises ValueError with the path of anything else.
     """
     for folder, _, names in os.walk(directory):
         for path in (os.path.join(folder, name) for name in names):
-            if os.path.exists(path):  # a broken link is missed by whoever needs it
+            if os.path.exists(path):  # a broken link is reported when it is read
                 check_regular(path)
 
 
 @contextlib.contextmanager
 def locked(directory: str) -> Iterator[None]:
-    """Hold a directory, which is made if need be, so that one process at a time trains in it.
+    """Lock a directory, which is created if necessary, for one training process at a time.
 
-    The lock belongs to the open file `training.lock`: the system ends it with the process, however
-    that ends, so a file that a killed process left behind locks nobody out.
+    The lock belongs to the open file `training.lock`: the system releases it when the process
+    ends, even if it is killed, so a remaining file does not block other processes.
 
     Raises ValueError with the owner's process if another one holds it, OSError if the directory
     cannot be made or written.
@@ -154,9 +156,9 @@ def _acquire(path: str) -> int:
             return handle
         if _is_at(handle, path):
             break
-        os.close(handle)  # its owner removed it meanwhile
+        os.close(handle)  # its owner removed it in between
     about = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}\n"
-    with contextlib.suppress(OSError):  # a full disk: locked all the same
+    with contextlib.suppress(OSError):  # the disk may be full: it is locked anyway
         os.truncate(handle, 0)
         os.write(handle, about.encode())
     return handle
@@ -164,7 +166,7 @@ def _acquire(path: str) -> int:
 
 def _warn_unlocked(path: str) -> None:
     print(
-        f"{os.path.dirname(path)!r} cannot be locked here: see that no other process trains in it.",
+        f"{os.path.dirname(path)!r} cannot be locked here: make sure that no other process trains in it.",
         file=sys.stderr,
         flush=True,
     )
@@ -178,7 +180,7 @@ def _is_at(handle: int, path: str) -> bool:
 
 
 def _make(directory: str) -> list[str]:
-    """The directories that had to be made, the innermost last."""
+    """Create missing directories; return them, the innermost last."""
     missing, folder = [], os.path.abspath(directory)
     while not os.path.lexists(folder):
         missing.insert(0, folder)
@@ -200,13 +202,13 @@ def _remove_empty(folders: list[str]) -> None:
 
 
 def _flush(path: str) -> None:
-    """Wait until a file or directory is on the disk, where the file system can be asked."""
+    """Flush a file or directory to the disk, if the file system supports it."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-    except OSError as error:  # of directories some network file systems, and Windows, refuse it
+    except OSError as error:  # some network file systems, and Windows, refuse it for directories
         if error.errno not in _NO_FLUSH:
             raise

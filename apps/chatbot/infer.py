@@ -1,4 +1,4 @@
-"""`--mode=infer`: a reply to every line; in a terminal, a chat."""
+"""`--mode=infer`: reply to lines of a file, or chat in a terminal."""
 
 import contextlib
 import math
@@ -23,10 +23,10 @@ def run(
     output_path: str | None,
     limits: Limits | None = None,
 ) -> bool:
-    """Answer lines from a file or standard input; True if every line got its answer.
+    """Answer lines from a file or standard input; True if every line was answered.
 
-    A line that cannot be answered (not UTF-8, nothing in it known to the model, a couplet's line
-    too long to be matched) gets an empty line, and a message on standard error says why.
+    A line that cannot be answered (not UTF-8, without a known token, or too long for a couplet)
+    gets an empty line, and a message with the reason on standard error.
     """
     if input_path and output_path and _same_file(input_path, output_path):
         raise ValueError(f"--output={output_path} is the file of --input, and would overwrite it.")
@@ -53,7 +53,7 @@ def run(
 
 
 def answer(responder: Responder, settings: dict, line: bytes) -> tuple[str | None, str | None]:
-    """-> the reply, or None where there can be none; and what there is to say about it."""
+    """-> the reply, or None if there is none; and a message, or None."""
     source, problem = read(responder, settings, line)
     if not source:
         return source, problem
@@ -70,7 +70,7 @@ def best(replies: list[str], settings: dict) -> str:
 def shown(reply: str) -> str:
     """A reply on one line.
 
-    A model of bytes may say a line break; here it would be taken for the end of the reply.
+    A model of bytes may generate a line break, which would look like the end of the reply.
     """
     return reply.replace("\n", " ")
 
@@ -78,10 +78,10 @@ def shown(reply: str) -> str:
 def read(
     responder: Responder, settings: dict, line: bytes, before: Sequence[str] = ()
 ) -> tuple[str | None, str | None]:
-    """-> what the model is asked, "" for a blank line, None if it cannot be; and what to say.
+    """-> the text for the model, "" for a blank line, None if invalid; and a message, or None.
 
     `before`: earlier turns of the conversation; with --context_turns a line has its own, too, in
-    columns. Of them all the last ones are read, as many as there is room for.
+    columns. The last ones of all are read, as many as fit.
     """
     try:
         text = decode_line(line)
@@ -94,7 +94,7 @@ def read(
     if not text.strip():
         return "", None
     if not found.readable[0]:
-        return None, "nothing in it is known to the model. No reply."
+        return None, "no token of it is known to the model. No reply."
     if not found.fit[0]:
         return None, (
             f"a first line may have {limit} characters, for its match must be as long. Received: "
@@ -111,10 +111,10 @@ def _same_file(path: str, other: str) -> bool:
 
 
 def _chat(responder: Responder, settings: dict) -> None:
-    sys.stdin.reconfigure(errors="surrogateescape")  # `read` says what is wrong with such bytes
+    sys.stdin.reconfigure(errors="surrogateescape")  # `read` reports such bytes
     remembers, turns = settings["context_turns"] > 0, []
-    forget = f" {RESET} forgets what was said," * remembers
-    print(f"Say something; an empty line is ignored,{forget} Ctrl-D ends.", flush=True)
+    forget = f" {RESET} clears the conversation," * remembers
+    print(f"Type a line; an empty line is ignored,{forget} Ctrl-D ends.", flush=True)
     while True:
         try:
             line = input("> ")
@@ -135,7 +135,7 @@ def _chat(responder: Responder, settings: dict) -> None:
 
 
 def _told(responder: Responder, settings: dict, source: str) -> str:
-    """The reply, which is shown; as it is made, if it can be."""
+    """Show the reply, token by token if possible, and return it."""
     if not responder.streams:
         reply = best(responder.replies([source])[0], settings)
         print(reply, flush=True)

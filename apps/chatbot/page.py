@@ -1,7 +1,7 @@
-"""`--mode=serve --page`: talk to the served model in a browser.
+"""`--mode=serve --page`: chat with the served model in a browser.
 
-The page asks the model in the same process, within the limits of the REST API, and shares its port.
-Nothing on it comes from another machine.
+The page calls the model in the same process, within the limits of the REST API, on the same port.
+It loads nothing from other machines.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from apps.chatbot.talk import Talk
 from keras_attention.export import Settings
 from keras_attention.export.server import Overloaded, Versions
 
-_AT_A_TIME, _WAITING = 8, 256  # lines that are answered, and events that wait
+_AT_A_TIME, _WAITING = 8, 256  # concurrent lines, and waiting events
 
 
 def add(app: Any, versions: Versions, talk: Talk) -> None:
-    """Have the FastAPI application of a server show the page at `/`.
+    """Add the page at `/` to the FastAPI application of a server.
 
     Raises ImportError without the extra [demo].
     """
@@ -38,10 +38,10 @@ def add(app: Any, versions: Versions, talk: Talk) -> None:
         app,
         shown,
         path="/",
-        app_kwargs={"openapi_url": None},  # what describes it fetches scripts from elsewhere
-        footer_links=[],  # they lead to other machines
+        app_kwargs={"openapi_url": None},  # its page loads scripts from other machines
+        footer_links=[],  # links to other machines
         run_history=False,
-        max_file_size=1,  # nothing is to be uploaded
+        max_file_size=1,  # uploads are not used
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,
@@ -55,7 +55,7 @@ def add(app: Any, versions: Versions, talk: Talk) -> None:
 
 
 def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> Any:
-    """The page, as Blocks of Gradio. What was said is kept by the browser alone.
+    """The page, as Gradio Blocks. The conversation is stored in the browser only.
 
     `answer`: a signature and its inputs -> its outputs.
     """
@@ -64,7 +64,7 @@ def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> 
     with gradio.Blocks(title=TITLE[talk.couplet], analytics_enabled=False) as page:
         parts = lay_out(gradio, talk.couplet, start)
         state = [parts.shown, parts.kept, parts.found, parts.picked, parts.look, parts.wrong]
-        # What a browser sends is checked here, not by Gradio, which would print tracebacks.
+        # Values from the browser are checked here, because Gradio would print tracebacks.
         asked = parts.line.submit(
             _replying(parts, versions, talk._replace(settings=start), answer),
             [parts.line, parts.kept, *parts.controls],
@@ -72,7 +72,7 @@ def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> 
             preprocess=False,
             concurrency_limit=_AT_A_TIME,
         )
-        if not talk.couplet:  # what got no answer stays there, and what was typed meanwhile
+        if not talk.couplet:  # keep a line without an answer, and text typed in the meantime
             asked.then(
                 None,
                 [parts.line, parts.answered],
@@ -90,11 +90,11 @@ def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> 
 
 
 def _replying(parts: Parts, versions, talk, answer) -> Callable[..., AsyncIterator[dict]]:
-    """What happens when a line is sent: what is shown changes with each dict."""
+    """The event of a sent line: each dict updates components."""
 
     async def reply(text, before, *values):
         if not (isinstance(text, str) and _are_texts(before)):
-            raise _refused("a line, and what was said before")
+            raise _refused("a line, and the conversation before it")
         yield {parts.wrong: "", parts.answered: ""}
         text = encodable(text)
         settings, said = Settings(*values), [*before, text]
@@ -137,7 +137,7 @@ def _are_texts(value) -> bool:
 
 
 def _refused(expected: str) -> Exception:
-    return _gradio().Error(f"Expected {expected}. Begin anew.", print_exception=False)
+    return _gradio().Error(f"Expected {expected}. Reload the page.", print_exception=False)
 
 
 def _forget() -> tuple:
@@ -150,7 +150,7 @@ async def _in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
 
 
 def _that_fit(settings, versions) -> Settings:
-    """No longer answers than the export has room for."""
+    """Limit the length of answers to that of the export."""
     signature = versions.get().signatures.get("generate")
     longest = signature.outputs["ids"].shape[2] if signature else None
     return settings._replace(max_length=min(settings.max_length, longest or settings.max_length))

@@ -1,4 +1,4 @@
-"""What of Gradio's routes a page needs: the others, and calls that no page makes, are refused."""
+"""Allow only those of Gradio's routes and calls that the page needs."""
 
 import json
 import logging
@@ -14,14 +14,14 @@ _JOIN, _DATA = "/gradio_api/queue/join", "/gradio_api/queue/data"
 
 
 class Gate:
-    """An ASGI application before that of Gradio.
+    """An ASGI middleware before Gradio.
 
-    Gradio offers much more than a page of text needs: uploads that it stores, a proxy, calls past
-    the queue. None of it is let through. A call that is malformed would be a traceback in the log.
+    Gradio offers more than the page needs: stored uploads, a proxy, calls that bypass the queue.
+    All of these are refused, and malformed calls, which would log a traceback, too.
 
     Args:
         app: Gradio's.
-        inputs: event -> how many values it takes.
+        inputs: event -> its number of inputs.
     """
 
     def __init__(self, app: Any, inputs: Mapping[int, int]):
@@ -36,7 +36,7 @@ class Gate:
     async def _answer(self, scope, receive, send) -> None:
         path, method = scope["path"], scope["method"]
         if (method, path.rstrip("/")) == ("POST", _JOIN):
-            message = await receive()  # whole: the server has read it
+            message = await receive()  # complete: the server has read it
             if wrong := self._problem(message.get("body", b"")):
                 await reply({"error": wrong}, 400)(scope, receive, send)
                 return
@@ -53,7 +53,7 @@ class Gate:
 
         try:
             await self._app(scope, receive, sent)
-        except Exception as error:  # of a session that there is not, for example
+        except Exception as error:  # for example of an unknown session
             _LOG.warning("%s %s: %s", method, path, (str(error).splitlines() or [error])[0])
             if last["type"] == "http.response.start":
                 await reply({"error": "The page cannot answer this"}, 500)(scope, receive, send)
@@ -61,7 +61,7 @@ class Gate:
                 await send({"type": "http.response.body", "body": b""})
 
     def _problem(self, body: bytes) -> str | None:
-        """What is wrong with a call; None if the page could have made it."""
+        """The problem of a call; None if the page can make it."""
         try:
             asked = json.loads(body)
         except (ValueError, RecursionError):

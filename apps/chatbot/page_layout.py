@@ -1,4 +1,4 @@
-"""What is where on the page, and how it looks."""
+"""The layout and style of the page."""
 
 from typing import Any, NamedTuple
 
@@ -37,21 +37,21 @@ CSS = """
 class Parts(NamedTuple):
     """The components that events read and write."""
 
-    shown: Any  # what was said
-    line: Any  # what is typed
+    shown: Any  # the conversation
+    line: Any  # the text field
     wrong: Any
     picked: Any  # which of the n best
     look: Any  # its heat map
-    kept: Any  # what was said, as a list
+    kept: Any  # the conversation, as a list
     found: Any  # the n best, as JSON
-    answered: Any  # the line that has got its answer
+    answered: Any  # the line that was answered
     controls: list
     again: Any
 
 
 def lay_out(gradio: Any, couplet: bool, settings: Settings) -> Parts:
-    """Put the components into the Blocks that are open."""
-    # A State in their place would hold a connection open, and so the server's end up.
+    """Add the components to the current Blocks."""
+    # A State would keep a connection open, and delay the shutdown of the server.
     kept, found = gradio.JSON([], visible=False), gradio.JSON(visible=False)
     answered = gradio.Textbox(visible=False)
     gradio.HTML(f"<h1>{TITLE[couplet]}</h1><p>{HINT[couplet]}</p>", elem_classes="hint")
@@ -81,5 +81,5 @@ def lay_out(gradio: Any, couplet: bool, settings: Settings) -> Parts:
                 )
                 for name, value, info in zip(Settings._fields, settings, EXPLAINED)
             ]
-            again = gradio.Button("Begin anew")
+            again = gradio.Button("New conversation")
     return Parts(shown, line, wrong, picked, look, kept, found, answered, controls, again)

@@ -1,4 +1,4 @@
-"""What the page shows: the n best of a served model, what was said, heat maps and problems."""
+"""The contents of the page: replies, conversation, heat maps and errors."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ SIGNATURE = "generate_with_settings"
 def question(
     servable: Servable, turns: Sequence[str], settings: Settings
 ) -> tuple[Signature, dict[str, np.ndarray]]:
-    """What the model is asked for replies to the last turn: a signature, and its inputs.
+    """The request for replies to the last turn: a signature, and its inputs.
 
-    Raises ValueError, in words for whoever typed it, for a blank line, a setting that is no number
-    of its kind, and an export without settings.
+    Raises ValueError, with a message for the user, for a blank line, an invalid setting, and an
+    export without settings.
     """
     if not turns[-1].strip():
         raise ValueError("Expected a line. Received: a blank one.")
     if SIGNATURE not in servable.signatures:
         raise ValueError(
             f"Expected an export with the signature {SIGNATURE!r}. Received: one with "
-            f"{sorted(servable.signatures)}. Export the model anew."
+            f"{sorted(servable.signatures)}. Export the model again."
         )
     for name, value in settings._asdict().items():
         if value is None:
@@ -41,16 +41,16 @@ def n_best(outputs: Mapping[str, np.ndarray], line: str, couplet: bool = False) 
     """The answer to a question about `line`, as JSON.
 
     -> `source`, its S tokens, and for each of `replies` `reply`, `score`, its T `tokens`, and
-    `looked` [T, S], which is None of a model without attention. The best reply comes first; drawn
-    ones come in the order drawn.
+    `looked` [T, S], which is None for a model without attention. The best reply is first; samples
+    are in the order drawn.
 
-    Raises ValueError, in words for whoever typed it, for a line without an answer.
+    Raises ValueError, with a message for the user, for a line without an answer.
     """
     answer = {name: value[0] for name, value in outputs.items()}
     replies = [_reply(answer, place, n) for place, n in enumerate(answer["lengths"]) if n]
     if not replies:
         or_long = ", or it has more characters than this model's couplets" if couplet else ""
-        raise ValueError(f"No reply to {line!r}: nothing in it is known to the model{or_long}.")
+        raise ValueError(f"No reply to {line!r}: no token of it is known to the model{or_long}.")
     return {"source": _texts(answer["source_tokens"]), "replies": replies}
 
 
@@ -81,16 +81,16 @@ def choices(answer: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def looked_at(answer: dict[str, Any], place: int) -> str:
-    """Which token of the line (column) each token of a reply (row) looked at, as HTML."""
+    """The attention of each token of a reply (row) to those of the line (column), as HTML."""
     reply = answer["replies"][place]
     if reply["looked"] is None:
-        return "<p>This model has no attention to look at.</p>"
+        return "<p>This model has no attention.</p>"
     table = heat_map_table(reply["looked"], answer["source"], reply["tokens"])
     return f'<div class="map">{table}</div>'
 
 
 def encodable(text: str) -> str:
-    """Without lone surrogates, which UTF-8 cannot hold: each is U+FFFD.
+    """Replace lone surrogates, which UTF-8 cannot encode, by U+FFFD.
 
     >>> encodable("a\\ud800b"), encodable("\\ud83d\\ude00")
     ('a\ufffdb', '\U0001f600')
@@ -104,7 +104,7 @@ def escaped(text: str) -> str:
 
 
 def conversation(turns: Sequence[str]) -> str:
-    """What was said, a line and its reply in turn, as HTML.
+    """The conversation, lines and replies in turn, as HTML.
 
     >>> conversation(["春风", "<秋>"])
     '<p class="line">春风</p><p class="reply">&lt;秋&gt;</p>'
@@ -116,7 +116,7 @@ def conversation(turns: Sequence[str]) -> str:
 
 
 def problem(error: Exception) -> str:
-    """What is wrong, as HTML.
+    """An error as HTML.
 
     >>> problem(ValueError("Expected k < 3. Received: 5"))
     '<p role="alert">Expected k &lt; 3. Received: 5</p>'

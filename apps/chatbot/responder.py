@@ -1,4 +1,4 @@
-"""From strings to the n best replies: one graph, used by eval, infer and export alike."""
+"""From strings to the n best replies: one graph for eval, infer and export."""
 
 import re
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ class Responder(export.Endpoints):
             self._stream = lambda lines: self._pieces(lines, self.source_ids(lines), tokens)
 
     def replies(self, lines: list[str]) -> list[list[str]]:
-        """The n best replies to each line, best first; drawn ones in the order drawn."""
+        """The n best replies to each line, best first; samples in the order drawn."""
         return [
             [reply.decode("utf-8", "replace") for reply in row]
             for row in self.serving_default(tf.constant(lines, tf.string))["replies"].numpy()
@@ -73,15 +73,15 @@ class Responder(export.Endpoints):
 
     @property
     def streams(self) -> bool:
-        """Whether `stream` can be asked: there is one answer, made from left to right."""
+        """Whether `stream` can be used: for one answer that is decoded from left to right."""
         return self._stream is not None
 
     def stream(self, line: str) -> Iterator[str]:
         """The reply to a line in pieces, each as soon as it is certain."""
         if self._stream is None:
             raise ValueError(
-                "Only one answer that is made from left to right comes in pieces. Received: "
-                "settings of several answers, or of a couplet. Ask `replies`."
+                "Only a single answer, decoded from left to right, can be streamed. Received: "
+                "settings of several answers, or of a couplet. Use `replies`."
             )
         yield from self._stream(tf.constant([line], tf.string))
 
@@ -94,7 +94,7 @@ class Responder(export.Endpoints):
             weights = None if alignments is None else np.stack(looked, 1)
             spelled = self.spell(source_text, source, np.stack(said, 1), weights)
             reply = spelled["replies"][0].numpy().decode("utf-8", "replace")
-            # Of a character in several tokens the first ones spell no character yet.
+            # A character of several tokens is incomplete until the last one.
             certain = reply.rstrip("\ufffd")
             if certain.startswith(told) and certain != told:
                 yield certain[len(told) :]
@@ -104,9 +104,9 @@ class Responder(export.Endpoints):
 
 
 def _characters(tokenizer: text.Tokenizer) -> np.ndarray:
-    """How many characters of a source each id stands for.  [V]."""
+    """The number of source characters of each id.  [V]."""
     pieces = tokenizer.tokens(tf.range(tokenizer.vocab_size)).numpy()
-    # Of a character in several bytes the first one counts; what continues it begins with 10.
+    # Count the first byte of a character; continuation bytes begin with the bits 10.
     first = [not re.fullmatch(b"<0x[89AB][0-9A-F]>", piece) for piece in pieces]
     lengths = np.where(tokenizer.token_lengths < 0, first, tokenizer.token_lengths)
     lengths[[text.PAD, text.START, text.END]] = 0

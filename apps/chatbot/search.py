@@ -1,4 +1,4 @@
-"""The settings of a search as what `generate` takes, refused where they contradict each other."""
+"""The search settings as arguments of `generate`, with checks for contradictions."""
 
 from typing import NamedTuple
 
@@ -17,19 +17,19 @@ from keras_attention.seq2seq import (
     stochastic_beam,
 )
 
-# Of the settings, those that an export takes from its caller, too.
+# The settings that a request to an export may change.
 VARIED = ("length_penalty", "coverage_penalty", "temperature", "top_k", "top_p")
 
 
 class Plan(NamedTuple):
-    """How to search: the arguments of `generate` that do not depend on the lines."""
+    """The arguments of `generate` that do not depend on the lines."""
 
     settings: Settings
     strategy: Strategy
     processors: list[LogitsProcessor]
     beam_width: int
     n_best: int
-    streams: bool  # one answer, each of whose tokens is chosen for good
+    streams: bool  # one answer, whose tokens are final when they are chosen
 
 
 def plan(settings: dict, tokenizer: text.Tokenizer) -> Plan:
@@ -42,12 +42,12 @@ def plan(settings: dict, tokenizer: text.Tokenizer) -> Plan:
         )
     if settings["coverage_penalty"] and settings["attention"] == "none":
         raise ValueError(
-            "--coverage_penalty needs a model that attends. Received: "
+            "--coverage_penalty needs a model with attention. Received: "
             f"--coverage_penalty={settings['coverage_penalty']}, --attention=none"
         )
     varied = {name: settings[name] for name in VARIED}
     varied = Settings(**varied, max_length=settings["max_length"] + 1)  # the end token counts
-    varied.processors()  # refuses what is out of range
+    varied.processors()  # raises for values out of range
     return Plan(
         varied,
         _strategy(settings),
@@ -76,7 +76,7 @@ def _strategy(settings) -> Strategy:
 
 
 def _processors(settings, tokenizer) -> list[LogitsProcessor]:
-    """Those of the flags that are on, by the names of their flags."""
+    """The processors of the flags that are on, with the names of their flags."""
     _check_lengths(settings)
     banned = _banned(settings["banned_words"], tokenizer)
     needed = _needed(settings["must_contain"], tokenizer, settings["max_length"])
@@ -97,7 +97,7 @@ def _processors(settings, tokenizer) -> list[LogitsProcessor]:
         if value != off:
             shown = ",".join(value) if isinstance(value, list) else value
             chosen.append(processor(value)._replace(name=f"--{name}={shown}"))
-    if chosen:  # or what is no word would make an answer longer
+    if chosen:  # or special tokens would count towards the length
         chosen.insert(0, processors.ban([text.PAD, text.START]))
     processors.check(chosen, settings["max_length"] + 1)
     return chosen
@@ -118,7 +118,7 @@ def _check_lengths(settings) -> None:
 
 
 def _banned(words, tokenizer) -> dict[str, list]:
-    """Each word -> the ids that spell it; none where the model could not say it anyway."""
+    """Each word -> its ids; words that the model cannot generate are left out."""
     spelled = {}
     for word in words:
         forms = {tuple(_ids(form, tokenizer)) for form in (word, f" {word}")}
@@ -127,15 +127,15 @@ def _banned(words, tokenizer) -> dict[str, list]:
 
 
 def _needed(words, tokenizer, limit) -> dict[str, tuple]:
-    """Each word -> the ids that spell it, as it is spelled within a text."""
+    """Each word -> its ids within a text."""
     spelled = {}
     for word in words:
         within = f" {word}" if isinstance(tokenizer, text.Subwords) else word
         ids = tuple(_ids(within, tokenizer))
         if not ids or text.UNKNOWN in ids:
             raise ValueError(
-                "--must_contain needs words that the model knows. Received: "
-                f"--must_contain={word}, which has none or others."
+                "--must_contain needs words of the vocabulary. Received: "
+                f"--must_contain={word}, which has unknown tokens."
             )
         spelled[word] = ids
         if len(ids) > limit:
@@ -151,7 +151,7 @@ def _check_words(banned, needed) -> None:
     ):
         if any(_holds(ids, spelling) for spelling in spellings):
             raise ValueError(
-                "--must_contain needs what --banned_words bans. Received: "
+                "--must_contain needs words that --banned_words bans. Received: "
                 f"--must_contain={phrase}, --banned_words={word}"
             )
 

@@ -21,20 +21,20 @@ def run(
     talk: Talk | None = None,
     allowed_hosts: Sequence[str] = (),
 ) -> None:
-    """Serve `export_dir` until Ctrl-C or SIGTERM, which let the requests in flight finish.
+    """Serve `export_dir` until Ctrl-C or SIGTERM, which let running requests finish.
 
-    `limits`: those of `server.Limits` that are not as usual. `talk`: for a page to have it on.
+    `limits`: values of `server.Limits` other than the defaults. `talk`: for the page.
     """
 
     def announce(url: str) -> None:
         asked = shlex.quote(json.dumps(_LINE))
         print(
-            f"Serving {export_dir} at {url}/v1/models/{name}. Ask it:\n"
+            f"Serving {export_dir} at {url}/v1/models/{name}. Example:\n"
             f"curl -d {asked} {url}/v1/models/{name}:predict",
             flush=True,
         )
         if talk:
-            print(f"Talk to it at {url}/", flush=True)
+            print(f"Chat page: {url}/", flush=True)
 
     server.serve(
         export_dir,

@@ -1,4 +1,4 @@
-"""The settings of a model directory: what it remembers of the flags."""
+"""The settings of a model directory: the flags that it stores."""
 
 import os
 from typing import Any
@@ -13,27 +13,27 @@ CONFIG = "config.json"
 
 _STORED: dict[str, Setting] = {row.name: row for row in TABLE if row.stored}
 
-# What a model is made of, and learned from: it cannot change once training has begun.
+# Model and data: they cannot change once training has begun.
 FIXED = tuple(row.name for row in _STORED.values() if row.stored == "fixed")
 # How to search: see `search`.
 SEARCH = tuple(row.name for row in _STORED.values() if row.stored == "search")
-# How long to train and how to search: the stored value is only the default.
+# Length of training and search: the stored value is only the default.
 FREE = tuple(row.name for row in _STORED.values() if row.stored != "fixed")
-# What earlier model directories lack, and what is meant there.
+# Settings that earlier model directories lack, and their values there.
 ADDED = {row.name: row.earlier for row in _STORED.values() if row.earlier is not REQUIRED}
-# Where the data lies may change; that they are the same data is checked by what they hold.
+# Paths of data may change; whether they are the same data is checked by their content.
 PATHS = ("data", "dev_data")
 
 
 def of_flags(values: flags.FlagValues) -> dict:
-    """The settings that the flags ask for, defaults included."""
+    """The settings of the flags, including defaults."""
     return {name: values[name].value for name in FIXED + FREE}
 
 
 def of_new_model(wanted: dict, explicit_flags: dict) -> dict:
-    """The settings of a model that is begun: what is wanted, and what follows from it.
+    """The settings of a new model: those wanted, and those derived from them.
 
-    Raises ValueError for settings that are meant for another kind of model.
+    Raises ValueError for settings of another kind of model.
     """
     settings, kind = dict(wanted), wanted["model"]
     for other, owned in {"rnn": ["attention"], "transformer": ["heads", "ff_units"]}.items():
@@ -55,25 +55,25 @@ def of_new_model(wanted: dict, explicit_flags: dict) -> dict:
 
 
 def explicit_flags(values: flags.FlagValues) -> dict:
-    """The settings that were named on the command line."""
+    """The settings that are set on the command line."""
     return {name: values[name].value for name in FIXED + FREE if values[name].present}
 
 
 def save(directory: str, settings: dict) -> None:
-    """Write the settings into a directory that is there; whole or not at all."""
+    """Write the settings into an existing directory, atomically."""
     files.write_json(os.path.join(directory, CONFIG), {"version": VERSION, **settings})
 
 
 def exists(directory: str) -> bool:
-    """Whether a model has been begun here."""
+    """Whether the directory has settings."""
     return os.path.exists(os.path.join(directory, CONFIG))
 
 
 def load(directory: str, wanted: dict, may_differ: tuple = FREE) -> dict:
-    """The stored settings, with those of `wanted` that are free to change put over them.
+    """The stored settings, updated with those of `wanted` that may change.
 
     Raises ValueError if there is no model, if its settings cannot be read, are of another version
-    or have a value that the program does not take, or if `wanted` contradicts what is fixed.
+    or have an invalid value, or if `wanted` contradicts a fixed setting.
     """
     path = os.path.join(directory, CONFIG)
     if not os.path.isdir(directory):
@@ -83,8 +83,8 @@ def load(directory: str, wanted: dict, may_differ: tuple = FREE) -> dict:
         )
     if not os.path.exists(path):
         raise ValueError(
-            f"{directory!r} is no model directory: {CONFIG} is missing. Pass the --model_dir that "
-            "a training wrote, or train one there: --mode=train"
+            f"{directory!r} is not a model directory: {CONFIG} is missing. Pass the --model_dir of "
+            "a training, or train one there: --mode=train"
         )
     stored = _read(path)
     wanted = {name: _absolute(wanted[name]) if name in PATHS else wanted[name] for name in wanted}
@@ -105,7 +105,7 @@ def load(directory: str, wanted: dict, may_differ: tuple = FREE) -> dict:
 def _read(path: str) -> dict:
     stored = {**ADDED, **files.read_json(path, VERSION)}
     missing = [name for name in FIXED + FREE if name not in stored]
-    remedy = "Restore it from a copy, or train anew in another --model_dir."
+    remedy = "Restore it from a copy, or start a new training in another --model_dir."
     if missing:
         raise ValueError(
             f"{path} lacks {', '.join(missing)}: the model directory is damaged. {remedy}"
@@ -120,7 +120,7 @@ def _read(path: str) -> dict:
 
 
 def _check_together(settings: dict) -> None:
-    """Raise ValueError for settings that cannot be of one model."""
+    """Raise ValueError for settings that contradict each other."""
     if settings["model"] == "transformer" and settings["units"] % settings["heads"]:
         raise ValueError(
             "--heads must divide --units. Received: "
@@ -137,8 +137,8 @@ def _check_together(settings: dict) -> None:
 
 
 def _absolute(path: str | None) -> str | None:
-    """The same file, or the same two, from whatever folder the program is started in."""
-    from keras_attention.data import file_names  # imports TensorFlow: see `__main__`
+    """The absolute path of the file, or of the two files."""
+    from keras_attention.data import file_names  # it imports TensorFlow: see `__main__`
 
     return ",".join(map(os.path.abspath, file_names(path))) if path else path
 

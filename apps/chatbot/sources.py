@@ -1,4 +1,4 @@
-"""What the model reads of a line: one rule for training, eval, infer and export."""
+"""The text that the model encodes for a line: one rule for all modes."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ from keras_attention.text.surface import SPACE
 
 
 class Lines(NamedTuple):
-    """What is read of lines [B].
+    """The prepared text of lines [B].
 
     Attributes:
         lines: string [B], each without the turns before it, or the blanks of a couplet.
-        sources: string [B], what the model encodes: with as much of the context as fits.
-        readable: bool [B], which of them are UTF-8 with something that the tokenizer knows.
-        fit: bool [B], which of them are not too long to be answered.
+        sources: string [B], the text to encode: with as much context as fits.
+        readable: bool [B], which of them are UTF-8 with a known token.
+        fit: bool [B], which of them are short enough to be answered.
         lengths: int [B], tokens of each line.
     """
 
@@ -35,9 +35,9 @@ class Lines(NamedTuple):
 def read_lines(lines: tf.Tensor, tokenizer: text.Tokenizer, settings: dict) -> Lines:
     """The rule for which lines can be answered, and how much context is read with them.
 
-    A line must be UTF-8, with something in it that the tokenizer knows. A couplet's first line must
-    have at most `max_length` characters, as its second line is as long. With `context_turns` the
-    turns before a line are separated from it by tabs. string [B] -> `Lines`.
+    A line must be UTF-8, with a known token. A couplet's first line must have at most `max_length`
+    characters, because its second line is as long. With `context_turns` the previous turns are
+    tab-separated before the line. string [B] -> `Lines`.
 
     >>> characters = text.Characters.train(["abc" + BETWEEN_TURNS])
     >>> settings = {"task": "chat", "context_turns": 1, "max_length": 4}
@@ -59,7 +59,7 @@ def read_lines(lines: tf.Tensor, tokenizer: text.Tokenizer, settings: dict) -> L
 
 
 def without_blanks(lines: tf.Tensor) -> tf.Tensor:
-    """The characters of couplets: blanks between them, as many files have, are no characters.
+    """Remove the blanks between the characters of couplets, as in many files.
 
     string [B] -> string [B].
 
@@ -72,9 +72,9 @@ def without_blanks(lines: tf.Tensor) -> tf.Tensor:
 def fit_context(
     tokenizer: text.Tokenizer, sources: tf.Tensor, context_turns: int, max_length: int
 ) -> tf.Tensor:
-    """Sources without their oldest turns, until what is left has at most `max_length` tokens.
+    """Remove the oldest turns of sources until they have at most `max_length` tokens.
 
-    The last turn stays, however long it is. string [B] -> string [B], turns joined by
+    The last turn is kept, whatever its length. string [B] -> string [B], turns joined by
     `BETWEEN_TURNS`.
 
     >>> characters = text.Characters.train(["abc" + BETWEEN_TURNS])

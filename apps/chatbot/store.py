@@ -1,4 +1,4 @@
-"""What a model directory holds: settings, tokenizer, the best model, checkpoints, logs."""
+"""A model directory: settings, tokenizer, the best model, checkpoints, logs."""
 
 import glob
 import io
@@ -32,14 +32,14 @@ def make_tokenizer(settings: dict, pairs: list) -> text.Tokenizer:
     tokenizer = _TOKENIZERS[kind].train(lines, vocab_size=settings["vocab_size"])
     if settings["task"] == "couplet" and 1 not in tokenizer.token_lengths:
         raise ValueError(
-            "--task=couplet needs tokens of one character, to meet every length. Received: "
-            f"--tokenizer={kind}, which finds none in these texts. Choose --tokenizer=char."
+            "--task=couplet needs tokens of one character, to match every length. Received: "
+            f"--tokenizer={kind}, which has none for these texts. Choose --tokenizer=char."
         )
     return tokenizer
 
 
 def make_model(settings: dict, vocab_size: int, target_counts: Any = None) -> keras.Model:
-    """A fresh model, built and compiled; `target_counts` [V] of the ids it will have to say.
+    """A new model, built and compiled; `target_counts` [V] of the target ids.
 
     Raises ValueError if this machine's memory cannot hold it: see `check_memory`.
     """
@@ -51,28 +51,28 @@ def make_model(settings: dict, vocab_size: int, target_counts: Any = None) -> ke
 
 
 def check_memory(settings: dict, vocab_size: int, tokens: int = 0) -> None:
-    """Check that this machine can hold a training step on a batch of so many target tokens.
+    """Check that the memory suffices for a training step on so many target tokens.
 
-    Counts, from below, the weights with their gradients and Adam's two moments, and the logits
+    Estimates, from below, the weights with their gradients and Adam's two moments, and the logits
     with their gradients. Raises ValueError, with the settings to lower.
     """
     width, layers = settings["units"], settings["layers"]
     if settings["model"] == "transformer":
         weights = layers * (12 * width**2 + 4 * width * settings["ff_units"]) + vocab_size * width
-    else:  # a GRU has three gates, and reads both ways
+    else:  # a GRU has three gates, and is bidirectional
         weights = layers * 18 * width**2 + 2 * vocab_size * width
     needed, there = 4 * (4 * weights + 2 * tokens * vocab_size), _memory()
     if needed > there:
         raise ValueError(
             f"Training this model needs {needed / 1e9:,.0f} GB of memory or more, and this machine "
             f"has {there / 1e9:,.0f} GB. Received: --units={width}, --layers={layers}, "
-            f"{vocab_size:,} tokens to choose from, {tokens:,} in a batch. Lower one of --units, "
-            "--layers, --batch_size, --vocab_size, --max_length."
+            f"{vocab_size:,} tokens in the vocabulary, {tokens:,} in a batch. Lower one of "
+            "--units, --layers, --batch_size, --vocab_size, --max_length."
         )
 
 
 def _memory() -> float:
-    """Bytes of this machine's memory, if it says so."""
+    """Bytes of this machine's memory, if known."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -114,12 +114,12 @@ def compile_model(model: keras.Model, settings: dict) -> None:
 
 
 def save_model(directory: str, model: keras.Model) -> None:
-    """Write the model; the one that was there stays until the new one is whole."""
+    """Write the model; the old one is kept until the new one is complete."""
     files.replace(os.path.join(directory, MODEL), model.save)
 
 
 def save_weights(directory: str, model: keras.Model, step: int, keep: int) -> None:
-    """Write the weights of an epoch that ended at this step, and keep the newest files alone."""
+    """Write the weights of an epoch that ended at this step, and keep only the newest files."""
     folder = os.path.join(directory, EPOCHS)
     os.makedirs(folder, exist_ok=True)
     files.replace(os.path.join(folder, f"step-{step:09}.weights.h5"), model.save_weights)
@@ -135,17 +135,17 @@ def saved_weights(directory: str) -> list[str]:
 def load_model(directory: str, settings: dict) -> tuple[keras.Model, text.Tokenizer]:
     """The best model and its tokenizer. Nothing in the files is executed.
 
-    The model is made as the settings say, so the archive gives numbers alone, and no more of them
-    than such a model has.
+    The model is built from the settings; only numbers are read from the archive, at most as many
+    as the model has.
 
     Raises ValueError if there is none, if a file is damaged, if they are of different models, or if
-    a weight is no finite number.
+    a weight is not finite.
     """
     path = os.path.join(directory, MODEL)
     if not os.path.exists(path):
         raise ValueError(
             f"{directory!r} holds no trained model: {MODEL} is missing, so no epoch was finished. "
-            f"Go on training: --mode=train --model_dir={directory}"
+            f"Continue training: --mode=train --model_dir={directory}"
         )
     files.check_directory(directory)
     tokenizer = text.load(directory)
@@ -159,7 +159,7 @@ def load_model(directory: str, settings: dict) -> tuple[keras.Model, text.Tokeni
     model = _new_model(settings, tokenizer.vocab_size)
     try:
         found = _read_config(path)
-    except Exception as error:  # a damaged file fails in as many ways as it has layers
+    except Exception as error:  # a damaged file may raise any error
         raise ValueError(_damaged(path, error)) from error
     _check_config(path, found, model, tokenizer)
     model.build()
@@ -173,13 +173,13 @@ def load_model(directory: str, settings: dict) -> tuple[keras.Model, text.Tokeni
 
 
 def check_finite(path: str, model: keras.Model) -> None:
-    """Raise ValueError if a weight is NaN or infinite: such a model answers nothing."""
+    """Raise ValueError if a weight is NaN or infinite: such a model cannot answer."""
     for variable in model.variables:
         values = keras.ops.convert_to_numpy(variable.value)
         if values.dtype.kind not in "iub" and not np.isfinite(values.astype(np.float32)).all():
             raise ValueError(
-                f"{path} has weights that are no finite numbers ({variable.path}). Restore it from "
-                "a copy, or train anew in another --model_dir, with a lower --learning_rate."
+                f"{path} has weights that are not finite ({variable.path}). Restore it from "
+                "a copy, or train again in another --model_dir, with a lower --learning_rate."
             )
 
 
@@ -193,7 +193,7 @@ def check_weights(path: str, model: keras.Model) -> None:
         _check_datasets(file, model)
 
 
-_SLACK = 1_000_000  # bytes of names, tables and seeds in a file of weights
+_SLACK = 1_000_000  # bytes for names, tables and seeds in a file of weights
 
 
 def _most(model) -> int:
@@ -203,18 +203,18 @@ def _most(model) -> int:
 
 
 def _read_config(path: str) -> dict:
-    """The configuration in an archive, whose other members are only listed."""
+    """The configuration in an archive; other members are not read."""
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo("config.json").file_size > files.MAX_JSON_BYTES:
             raise ValueError("its config.json is too large")
         config = json.loads(archive.read("config.json"))
     if not isinstance(config, dict):
-        raise ValueError("its config.json is no object")
+        raise ValueError("its config.json is not an object")
     return config
 
 
 def _check_config(path, found, model, tokenizer) -> None:
-    """Check that the archive is of the model that the settings and the tokenizer ask for."""
+    """Check that the archive matches the settings and the tokenizer."""
     config, name = found.get("config"), found.get("class_name")
     config = config if isinstance(config, dict) else {}
     if name == type(model).__name__ and str(found.get("registered_name")).endswith(f">{name}"):
@@ -233,14 +233,14 @@ def _check_config(path, found, model, tokenizer) -> None:
         kinds = [layer.get("class_name") for layer in layers if isinstance(layer, dict)]
         received = f"{name!r:.60}" + (f" of {kinds!r:.200}" if kinds else "")
     raise ValueError(
-        f"{path} and the settings and tokenizer beside it do not belong together: expected "
+        f"{path} does not match the settings and tokenizer beside it: expected "
         f"{type(model).__name__} of {tokenizer.vocab_size} tokens. Received: {received}. Restore "
-        "all from one copy, or train anew in another --model_dir."
+        "all from one copy, or start a new training in another --model_dir."
     )
 
 
 def _check_size(path, model) -> None:
-    """Check the archive's checksums, once it is known that it is no larger than the model."""
+    """Check the size of the archive, and then its checksums."""
     most = _most(model)
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
@@ -274,5 +274,5 @@ def _damaged(path, error) -> str:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return (
         f"{path} is damaged, of another version, or not made by this program ({reason}). Restore "
-        "it from a copy, or train anew in another --model_dir."
+        "it from a copy, or start a new training in another --model_dir."
     )

@@ -1,4 +1,4 @@
-"""What the page must know of a model, and its export does not say."""
+"""Facts about a model that its page needs and its export does not contain."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -10,22 +10,22 @@ from keras_attention.export import Settings
 
 
 class Talk(NamedTuple):
-    """How a model is talked to."""
+    """How to chat with a model."""
 
     couplet: bool
     context_turns: int  # read before a line
-    settings: Settings  # what the processors begin with
+    settings: Settings  # initial values
     draft: Callable[[Sequence[str]], Iterator[str]] | None = None  # turns -> a reply in pieces
 
 
 def talk_of(model_dir: str | None, of_flags: dict, explicit_flags: dict) -> Talk:
-    """As the settings of a model directory say; without one, as the flags do.
+    """The facts from the settings of a model directory; without one, from the flags.
 
-    A chat's model directory drafts the replies, the likeliest token at a time, before the search of
-    the export is asked; not if it is told to draw, for the draws would not be those of the export.
+    With a chat's model directory, a greedy draft is shown before the replies of the export; not if
+    it draws samples, because they would differ from those of the export.
 
-    Raises ValueError and OSError for a directory that cannot be read, or whose settings are others
-    than those `said` on the command line, and ValueError for a search that the export settled.
+    Raises ValueError and OSError for a directory that cannot be read, or whose settings differ
+    from the `explicit_flags`, and ValueError for search options that are fixed in the export.
     """
     settled = [
         f"--{name}={explicit_flags[name]}"
@@ -34,8 +34,8 @@ def talk_of(model_dir: str | None, of_flags: dict, explicit_flags: dict) -> Talk
     ]
     if settled:
         raise ValueError(
-            "A page searches as its export does, but for the settings that it shows. Received: "
-            f"{', '.join(settled)}. Leave it out, or give it to --mode=export."
+            "Search options of the page are those of its export, except the settings it shows. "
+            f"Received: {', '.join(settled)}. Leave it out, or pass it to --mode=export."
         )
     settings = stored.load(model_dir, explicit_flags) if model_dir else of_flags
     varied = {name: settings[name] for name in search.VARIED}

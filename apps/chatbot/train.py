@@ -1,4 +1,4 @@
-"""`--mode=train`: learn, keep the best, and go on where an earlier run stopped."""
+"""`--mode=train`: train, keep the best model, and resume an earlier run."""
 
 import math
 import os
@@ -19,8 +19,8 @@ from keras_attention import text
 from keras_attention.data import Limits, batches
 from keras_attention.training import Summaries, TrainingCheckpoint, average_checkpoints
 
-SAVE_EVERY = 1000  # steps: what a killed process may lose of a long epoch
-TELL_EVERY = 30.0  # seconds without a word, where the output is no terminal
+SAVE_EVERY = 1000  # steps: the most that a killed process can lose
+TELL_EVERY = 30.0  # seconds between messages, if the output is not a terminal
 
 
 class Stopped(Exception):
@@ -30,7 +30,7 @@ class Stopped(Exception):
 def run(directory: str, wanted: dict, explicit_flags: dict, limits: Limits | None = None) -> bool:
     """Train in `directory` with the settings `wanted`, or resume with those stored there.
 
-    `limits`: of the data. True: it ran to its end; False: Ctrl-C stopped it.
+    `limits`: of the data. Returns True if it finished; False after Ctrl-C.
     """
     with files.locked(directory):
         files.check_directory(directory)
@@ -45,7 +45,7 @@ def _run(directory, wanted, explicit_flags, limits) -> bool:
         else stored.of_new_model(wanted, explicit_flags)
     )
     if "epochs" in explicit_flags and "steps" not in explicit_flags:
-        settings["steps"] = None  # or those of an earlier run would override what is asked for
+        settings["steps"] = None  # or those of an earlier run would override --epochs
     keras.config.set_dtype_policy(settings["dtype_policy"])
     keras.utils.set_random_seed(settings["seed"])
     if resumes:
@@ -58,7 +58,7 @@ def _run(directory, wanted, explicit_flags, limits) -> bool:
         tokenizer = text.load(directory)
     else:
         tokenizer = store.make_tokenizer(settings, pairs.train)
-    search.plan(settings, tokenizer)  # what it refuses is better told now than after the training
+    search.plan(settings, tokenizer)  # raise for invalid search settings before the training
     train = encode(tokenizer, pairs.train, settings)
     dev = encode(tokenizer, pairs.dev, settings)
     if not train.sources or not dev.sources:
@@ -76,10 +76,10 @@ def _run(directory, wanted, explicit_flags, limits) -> bool:
     if not resumes:
         tokenizer.save(directory)
     corpus.save_record(directory, pairs.record)
-    # The settings come last: where they are, the directory can be resumed.
+    # The settings are written last: a directory with settings can be resumed.
     stored.save(directory, settings)
     _say(
-        f"{len(train.sources)} pairs to learn from ({len(pairs.train) - len(train.sources)} too "
+        f"{len(train.sources)} training pairs ({len(pairs.train) - len(train.sources)} too "
         f"long), {len(dev.sources)} held out, {tokenizer.vocab_size} tokens, "
         f"{model.count_params():,} parameters"
     )
@@ -93,7 +93,7 @@ def _run(directory, wanted, explicit_flags, limits) -> bool:
 
 
 def _resumed(directory, explicit_flags) -> dict:
-    """The stored settings. Data may lie elsewhere now, if what they were is known or gone."""
+    """The stored settings. Paths of data may change if their identity is known or they are gone."""
     settings = stored.load(directory, {})
     moved = [
         name
@@ -104,7 +104,7 @@ def _resumed(directory, explicit_flags) -> dict:
 
 
 class Encoded(NamedTuple):
-    """Ids of the sources and of the targets, and the places of their pairs among those given."""
+    """Ids of the sources and of the targets, and the indices of their pairs."""
 
     sources: list[np.ndarray]
     targets: list[np.ndarray]
@@ -114,8 +114,8 @@ class Encoded(NamedTuple):
 def encode(tokenizer: text.Tokenizer, pairs: list, settings: dict) -> Encoded:
     """Text pairs -> ids, each source with as much context as fits; too long ones are left out.
 
-    Too long is a target, or the last turn of a source, of more than `max_length` tokens: infer
-    would cut such a line. Of a couplet a line of so many characters is, for infer refuses it.
+    Too long are targets, and last turns of sources, of more than `max_length` tokens, because infer
+    would cut such a line. For couplets the limit is in characters, as in infer.
     """
     limit = settings["max_length"]
     sources, targets = (tf.constant(side, tf.string) for side in zip(*pairs))
@@ -146,8 +146,8 @@ def _fit(directory, settings, model, train: tuple[list, list], dev: tuple[list, 
     if progress["batch"] > per_epoch:
         raise ValueError(
             f"The data have fewer pairs than those this training began with: {per_epoch} batches "
-            f"in an epoch, of which {progress['batch']} are behind it. Restore the data, or train "
-            "anew in another --model_dir."
+            f"in an epoch, of which {progress['batch']} are done. Restore the data, or start a "
+            "new training in another --model_dir."
         )
     keeper = _Keeper(directory, checkpoint, progress, settings, per_epoch, last_step)
     kept_one = progress["best"] is not None or "kept" in progress
@@ -170,11 +170,11 @@ def _fit(directory, settings, model, train: tuple[list, list], dev: tuple[list, 
                     validation_data=dev_set,
                     shuffle=False,
                     callbacks=[keeper, summaries],
-                    verbose=0,  # Keras would count each epoch as the last one
+                    verbose=0,  # Keras would print each epoch as the last one
                 )
         except Stopped:
             _say(
-                f"Stopped after {progress['step']} steps. Run the same command again to go on "
+                f"Stopped after {progress['step']} steps. Run the same command again to continue "
                 "from here."
             )
             raise
@@ -185,20 +185,20 @@ def _fit(directory, settings, model, train: tuple[list, list], dev: tuple[list, 
 
 
 def _progress(checkpoint) -> dict:
-    """How far the run is, of which the checkpoint's variables are restored."""
+    """Restore the checkpoint's variables, and return the progress of the run."""
     progress = {"step": 0, "epoch": 0, "batch": 0, "best": None, "waited": 0}
     progress.update(checkpoint.restore() or {})
     counts = [progress[name] for name in ("step", "epoch", "batch", "waited")]
     if not all(isinstance(count, int) and count >= 0 for count in counts):
         raise ValueError(
-            f"The checkpoint holds a progress that cannot be: {progress!r:.200}. Restore the "
-            "model directory from a copy, or train anew in another --model_dir."
+            f"The checkpoint holds an invalid progress: {progress!r:.200}. Restore the "
+            "model directory from a copy, or start a new training in another --model_dir."
         )
     return progress
 
 
 def _restore_model(directory, checkpoint, progress, model, dev_set) -> None:
-    """Write the model that is missing: the last checkpoint's, as the best one is lost."""
+    """Write the missing model from the last checkpoint, because the best one is lost."""
     loss = dev_loss(model.evaluate(dev_set, return_dict=True, verbose=0))
     store.save_model(directory, model)
     progress["kept"] = loss
@@ -210,7 +210,7 @@ def _restore_model(directory, checkpoint, progress, model, dev_set) -> None:
 
 
 def _average(directory, checkpoint, progress, model, dev_set) -> None:
-    """The mean of the last epochs' weights is the model from now on, if it is the better one."""
+    """Use the mean of the last epochs' weights as the model, if its dev loss is better."""
     paths = store.saved_weights(directory)
     if len(paths) < 2 or progress.get("averaged") == progress["step"]:
         return
@@ -221,7 +221,7 @@ def _average(directory, checkpoint, progress, model, dev_set) -> None:
     better = loss < _kept(progress)
     if better:
         store.save_model(directory, model)
-    checkpoint.restore()  # the run goes on from its last step, not from the mean
+    checkpoint.restore()  # continue from the last step, not from the mean
     if better:
         progress["kept"] = loss
     progress["averaged"] = progress["step"]
@@ -230,9 +230,9 @@ def _average(directory, checkpoint, progress, model, dev_set) -> None:
 
 
 def dev_loss(logs: dict, prefix: str = "") -> float:
-    """The mean cross-entropy of a token, of what `evaluate` or `fit` reports.
+    """The mean cross-entropy per token, from the logs of `evaluate` or `fit`.
 
-    Where the perplexity is beyond float32 it is the mean over the batches.
+    If the perplexity exceeds float32, the mean over the batches.
     """
     perplexity = logs[prefix + "perplexity"]
     return float(math.log(perplexity) if math.isfinite(perplexity) else logs[prefix + "loss"])
@@ -271,7 +271,7 @@ class _Keeper(keras.callbacks.Callback):
         self.progress["batch"] += 1
         self._check_finite(logs["loss"], "loss")
         if self._epoch_is_over or self.progress["step"] == self.last_step:
-            return  # `on_epoch_end` follows; resumed from here, it would never come
+            return  # `on_epoch_end` follows; a run resumed from here would skip it
         self.ticker.tick(self.progress["step"], logs["loss"])
         if self.interrupt.came:
             self.checkpoint.save(self.progress)
@@ -285,7 +285,7 @@ class _Keeper(keras.callbacks.Callback):
         if loss < _kept(self.progress):
             store.save_model(self.directory, self.model)
             self.progress["kept"] = loss
-        if self._epoch_is_over:  # a run to more steps would not have stopped within an epoch
+        if self._epoch_is_over:  # a longer run would not have stopped within an epoch
             self._end_epoch(epoch, loss)
         self.checkpoint.save(self.progress)
         self.ticker.end()
@@ -307,7 +307,7 @@ class _Keeper(keras.callbacks.Callback):
                 optimizer = self.model.optimizer
                 optimizer.learning_rate = 0.5 * float(optimizer.learning_rate)
         if self.progress.get("kept") == self.progress["best"]:
-            del self.progress["kept"]  # the saved model is the best epoch's
+            del self.progress["kept"]  # the saved model is that of the best epoch
         if self.settings["average"] > 1:
             step, count = self.progress["step"], self.settings["average"]
             store.save_weights(self.directory, self.model, step, count)
@@ -323,7 +323,7 @@ class _Keeper(keras.callbacks.Callback):
 
 
 class _Ticker:
-    """Says within an epoch how far it is: in a terminal on one line, else now and then."""
+    """Prints the progress within an epoch: on one line in a terminal, else from time to time."""
 
     def __init__(self, last_step):
         self.last_step = last_step
@@ -356,7 +356,7 @@ class _Ticker:
 
 
 class _Interrupt:
-    """Ctrl-C (or SIGTERM) asks the run to stop after this step; a second one insists."""
+    """Stop the run after this step at Ctrl-C (or SIGTERM); at a second one at once."""
 
     def __init__(self):
         self.came = False

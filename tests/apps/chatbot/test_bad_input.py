@@ -70,7 +70,7 @@ def test_data_that_is_missing(tmp_path):
 
 def test_held_out_data_without_data(tmp_path, pairs):
     ran = run("--mode=train", f"--dev_data={pairs['chat']}", f"--model_dir={tmp_path}/m")
-    assert_refused(ran, "--dev_data goes with --data")
+    assert_refused(ran, "--dev_data needs --data")
 
 
 def test_words_that_cannot_meet_every_length(tmp_path, pairs):
@@ -131,7 +131,7 @@ def test_lines_that_can_have_no_reply(trained):
     assert replies[0] == replies[4]
     said = ran.err.splitlines()
     assert len(said) == 3
-    assert "line 2: nothing in it is known" in said[0]
+    assert "line 2: no token of it is known" in said[0]
     assert "line 4: only the first 30 of its 10000 tokens are read" in said[1]
     assert "line 6: expected UTF-8 text" in said[2]
 

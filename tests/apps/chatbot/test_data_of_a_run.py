@@ -75,7 +75,7 @@ def test_the_same_pairs_may_lie_elsewhere_in_another_form(folder, monkeypatch):
     assert stored_data(folder) == f"{folder}/moved.tsv"
     os.remove(folder / "moved.tsv")
     for mode, word in (("train", "pass --data=NEW_PATH"), ("eval", "--data=FILE")):
-        assert_refused(run(f"--mode={mode}", "--model_dir=model"), "not there any more", word)
+        assert_refused(run(f"--mode={mode}", "--model_dir=model"), "does not exist any more", word)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,9 @@ def test_other_pairs_are_refused_with_what_changed(folder, lines):
     before = (folder / "model/config.json").read_bytes()
     (folder / "other.tsv").write_text("".join(lines))
     ran = run("--mode=train", f"--model_dir={folder}/model", f"--data={folder}/other.tsv")
-    assert_refused(ran, "20 pairs of", f"Received: {len(lines)} pairs of", "Restore", "train anew")
+    assert_refused(
+        ran, "20 pairs of", f"Received: {len(lines)} pairs of", "Restore", "new training"
+    )
     assert (folder / "model/config.json").read_bytes() == before
     ran = run("--mode=train", f"--model_dir={folder}/model", f"--dev_data={folder}/other.tsv")
     assert_refused(ran, "--dev_data is not what", "expected none")

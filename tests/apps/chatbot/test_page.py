@@ -93,7 +93,7 @@ def talking(open_chat, untrained_chat):
     for name, value in untrained_chat[1].settings._asdict().items():
         open_chat.get_by_label(name).fill(str(value))
     open_chat.get_by_label("You say").fill("")
-    open_chat.get_by_role("button", name="Begin anew").click()
+    open_chat.get_by_role("button", name="New conversation").click()
     for left in (".chat p", "#look td", ".replies label", ".problem p"):
         expect(open_chat.locator(left)).to_have_count(0)
     return open_chat, expect
@@ -159,7 +159,7 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(talking):
         expect(line).to_have_value("Hello")
         shown.get_by_label(setting).fill(usual)
     say(shown, "🙂")
-    expect(said).to_contain_text("nothing in it is known to the model")
+    expect(said).to_contain_text("no token of it is known to the model")
     expect(line).to_have_value("🙂")
     expect(shown.locator(".chat p")).to_have_count(0)
     say(shown, "Hello")
@@ -200,7 +200,7 @@ def test_a_talk_is_begun_anew(talking):
     for _ in range(2):
         say(shown, "Hello")
         expect(shown.locator(".chat p")).to_have_count(2)
-        shown.get_by_role("button", name="Begin anew").click()
+        shown.get_by_role("button", name="New conversation").click()
         expect(shown.locator(".chat p")).to_have_count(0)
 
 

@@ -95,7 +95,7 @@ def test_a_line_without_an_answer_is_said_in_words(chat, line):
 def test_an_export_without_settings_is_told_what_it_lacks(chat):
     model, responder = chat
     fewer = {name: model.signatures[name] for name in ("serving_default", "score")}
-    with pytest.raises(ValueError, match="generate_with_settings.*Export the model anew"):
+    with pytest.raises(ValueError, match="generate_with_settings.*Export the model again"):
         ask(Servable(1, fewer, {}, None), ["Hello"], responder.settings)
 
 

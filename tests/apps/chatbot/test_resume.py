@@ -104,7 +104,7 @@ def test_ctrl_c_and_kill_lose_nothing(tmp_path):
     stopped.send_signal(signal.SIGINT)
     out, err = (stream.decode() for stream in stopped.communicate(timeout=60))
     assert stopped.returncode == 130
-    assert "Run the same command again to go on" in out
+    assert "Run the same command again to continue" in out
     assert err.strip() == "Stopping after this step ..."
     steps = int(re.search(r"Stopped after (\d+) steps", out)[1])
 

@@ -98,7 +98,7 @@ def test_a_streamed_reply_is_the_reply(model, how):
 
 def test_a_search_of_several_answers_does_not_stream():
     assert not responder().streams and not responder(sampling="sample", n_best=2).streams
-    with pytest.raises(ValueError, match="comes in pieces. Received"):
+    with pytest.raises(ValueError, match="can be streamed. Received"):
         list(responder().stream(QUESTION))
 
 
