@@ -114,7 +114,7 @@ def test_old_names_are_where_the_page_sends_them():
 
 @keras3("the models")
 @pytest.mark.parametrize("new, what", NEWS, ids=[row[0][:60] for row in NEWS])
-def test_what_is_new_runs(new, what, prepared):
+def test_new_names_run(new, what, prepared):
     space = dict(prepared)
     run(blocks(section("What is new"))[0], space)
     assert space["answers"].lengths[:, 0].numpy().tolist() == [5, 3]  # and the end tokens

@@ -28,7 +28,7 @@ def test_every_part_is_there_and_the_rarer_ones_are_imported_when_asked_for():
     assert set(keras_attention.__all__) <= set(dir(keras_attention))
 
 
-def test_what_is_not_there_is_named():
+def test_missing_parts_are_named():
     with pytest.raises(AttributeError, match="keras_attention.*'nothing'"):
         _ = keras_attention.nothing
 
@@ -83,14 +83,14 @@ def test_import_models_is_all_that_loading_needs_and_it_imports_no_model(saved):
 
 
 @pytest.mark.full
-def test_without_import_models_the_error_says_so(saved):
+def test_without_import_models_the_error_reports_it(saved):
     paths, said = saved
     found, printed = load_elsewhere("keras_attention", *paths)
     np.testing.assert_array_equal(found, said[1:])
     assert "TransformerTagger" in printed and "`import models`" in printed
 
 
-def test_classes_that_are_not_imported_may_be_copied_and_looked_at():
+def test_classes_that_are_not_imported_may_be_copied_and_attended_to():
     for find in (lambda: models.Transformer, lambda: pytest.fail("Nobody needs the class.")):
         late = copy.deepcopy(LateClass(find))
         assert not hasattr(late, "__wrapped__") and not inspect.isclass(late)

@@ -151,7 +151,7 @@ def test_a_mask_goes_through_three_layers(name):
 
 
 @pytest.mark.parametrize("name", BESIDE)
-def test_padding_of_a_memory_is_not_looked_at_and_the_mask_of_the_query_goes_on(name):
+def test_padding_of_a_memory_is_not_attended_to_and_the_mask_of_the_query_continues(name):
     inputs = [keras.Input([None], dtype="int32") for _ in range(2)]
     queries, slots = (keras.layers.Embedding(6, WIDTH, mask_zero=True) for _ in range(2))
     x = first(BESIDE[name]()(queries(inputs[0]), memory=slots(inputs[1])))

@@ -492,7 +492,7 @@ def saved(tmp_path_factory):
 
 
 @each
-def test_a_saved_layer_says_the_same_bits_in_a_new_process(name, saved):
+def test_a_saved_layer_gives_the_same_bits_in_a_new_process(name, saved):
     found, expected = saved(name)
     assert expected.any()
     np.testing.assert_array_equal(found, expected)
@@ -551,7 +551,7 @@ def compiled_rows():
 
 
 @pytest.mark.parametrize("name", compiled_rows())
-def test_xla_says_what_eager_says(name):
+def test_xla_gives_the_eager_result(name):
     model = built(name)
     call = tf.function(model, jit_compile=True, autograph=False)
     inputs = tuple(map(tf.constant, example()))
@@ -559,7 +559,7 @@ def test_xla_says_what_eager_says(name):
 
 
 @each_class
-def test_a_graph_with_unknown_lengths_says_what_eager_says(name):
+def test_a_graph_with_unknown_lengths_gives_the_eager_result(name):
     model = built(name)
     unknown = tf.TensorSpec([None, None, WIDTH])
     signature = [(unknown, unknown, tf.TensorSpec([None, None], tf.bool))]
@@ -573,7 +573,7 @@ def test_a_graph_with_unknown_lengths_says_what_eager_says(name):
 
 
 @each
-def test_what_is_masked_changes_nothing(name):
+def test_masked_values_change_nothing(name):
     model, (query, values, mask) = built(name), example()
     expected = seen(model((query, values, mask)), mask, values)
     for padding in (1e3 * np.random.normal(size=values.shape), np.nan):
@@ -593,7 +593,7 @@ def test_more_padding_changes_nothing(name):
 
 
 @each
-def test_a_row_that_may_see_nothing_is_finite_and_so_are_its_gradients(name):
+def test_a_row_without_visible_slots_is_finite_and_so_are_its_gradients(name):
     model, (query, values, mask) = built(name), example()
     mask[1] = False
     values = tf.constant(values)

@@ -60,7 +60,7 @@ def summary(model):
 
 
 @pytest.mark.parametrize("name", ["tagger", "transformer", "rnn", full("language_model")])
-def test_a_model_tells_the_shape_of_its_logits_for_any_sizes(name):
+def test_a_model_infers_the_shape_of_its_logits_for_any_sizes(name):
     model = MODELS[name]()
     width = 3 if name == "tagger" else 9
     shapes = tf.nest.map_structure(lambda x: x.shape, sources(name))
@@ -74,7 +74,7 @@ def test_a_model_tells_the_shape_of_its_logits_for_any_sizes(name):
 
 
 @pytest.mark.parametrize("name, steps", [("tagger", None), ("language_model", 2)])
-def test_time_distributed_says_what_a_model_says_of_each_step(name, steps):
+def test_time_distributed_applies_a_model_of_each_step(name, steps):
     model = MODELS[name]()
     inputs = keras.Input([steps, None], dtype="int32")
     outer = keras.Model(inputs, keras.layers.TimeDistributed(model)(inputs))
@@ -84,7 +84,7 @@ def test_time_distributed_says_what_a_model_says_of_each_step(name, steps):
 
 
 @pytest.mark.parametrize("name", ["tagger", full("transformer"), full("rnn")])
-def test_a_functional_model_and_its_clone_say_what_the_model_says(name):
+def test_a_functional_model_and_its_clone_give_the_result_of_the_model(name):
     model, inputs = MODELS[name](), symbols(name)
     outer = keras.Model(inputs, model(inputs))
     assert outer.output_shape[:2] == (None, None)
@@ -182,7 +182,7 @@ def shapes_of(nest):
 
 
 @pytest.mark.parametrize("make", [BahdanauAttention, LuongMonotonicAttention])
-def test_a_mechanism_tells_the_shapes_of_alignments_and_state(make):
+def test_a_mechanism_infers_the_shape_of_alignments_and_state(make):
     mechanism = make(4)
     assert mechanism.compute_output_shape([(None, 4), (None, 5)]) == ((None, 5), (None, 5))
     told = mechanism.compute_output_shape([(2, 4), (2, None)], memory_shape=(2, 5, 3))
@@ -192,7 +192,7 @@ def test_a_mechanism_tells_the_shapes_of_alignments_and_state(make):
 
 
 @pytest.mark.parametrize("settings", [{}, {"output_attention": False}])
-def test_a_wrapper_tells_the_shapes_of_output_and_state(settings):
+def test_a_wrapper_infers_the_shape_of_output_and_state(settings):
     cell = wrapper(**settings)
     told = cell.compute_output_shape((2, 3), memory_shape=(2, 5, 7))
     unknown = cell.compute_output_shape((None, 3))
@@ -206,7 +206,7 @@ def test_a_wrapper_tells_the_shapes_of_output_and_state(settings):
 
 
 @pytest.mark.parametrize("return_state", [False, True])
-def test_an_attention_rnn_tells_the_shape_of_its_output(return_state):
+def test_an_attention_rnn_infers_the_shape_of_its_output(return_state):
     cell = AttentionWrapper(keras.layers.GRUCell(4), BahdanauAttention(4))
     rnn = AttentionRNN(cell, return_sequences=True, return_state=return_state)
     told = rnn.compute_output_shape((2, 3, 5), memory_shape=(2, 6, 7))
@@ -214,7 +214,7 @@ def test_an_attention_rnn_tells_the_shape_of_its_output(return_state):
     assert tf.nest.flatten(told) == tf.nest.flatten(shapes_of(given))
 
 
-def test_decoders_tell_the_shapes_of_all_they_return():
+def test_decoders_infer_the_shapes_of_all_they_return():
     basic = decoder(BasicDecoder)
     outputs, state, lengths = basic.compute_output_shape((2, None, 3), memory_shape=(2, 5, 7))
     assert outputs.rnn_output == (2, None, 9) and lengths == (2,)

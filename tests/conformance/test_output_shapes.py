@@ -290,7 +290,7 @@ def first(outputs):
 
 
 @pytest.mark.parametrize("name", some(TABLE, 8, 0))
-def test_a_functional_model_of_unknown_sizes_says_what_the_layer_says(name):
+def test_a_functional_model_of_unknown_sizes_gives_the_result_of_the_layer(name):
     layer, model = functional(name)
     for sizes in (SIZES, OTHER_SIZES):
         xs = example(name, sizes)
@@ -298,7 +298,7 @@ def test_a_functional_model_of_unknown_sizes_says_what_the_layer_says(name):
 
 
 @pytest.mark.parametrize("name", some(TABLE, 8, 1))
-def test_a_cloned_model_has_weights_of_its_own_and_says_the_same(name):
+def test_a_cloned_model_has_weights_of_its_own_and_gives_the_same(name):
     _, model = functional(name)
     clone = keras.models.clone_model(model)
     assert not {id(w) for w in clone.weights} & {id(w) for w in model.weights}
@@ -308,7 +308,7 @@ def test_a_cloned_model_has_weights_of_its_own_and_says_the_same(name):
 
 
 @pytest.mark.parametrize("name", some(TABLE, 20, 2))
-def test_an_exported_model_says_the_same_for_other_sizes(name, tmp_path):
+def test_an_exported_model_gives_the_same_for_other_sizes(name, tmp_path):
     _, model = functional(name)
     model.export(tmp_path / "model", verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "model"))
@@ -327,7 +327,7 @@ def test_a_sequential_model_is_built_by_its_first_call(name):
 
 @pytest.mark.parametrize("name", some(OF_ONE, 12, 1))
 @pytest.mark.parametrize("steps", [2, None])
-def test_time_distributed_says_what_the_layer_says_of_each_step(name, steps):
+def test_time_distributed_gives_the_result_of_the_layer_of_each_step(name, steps):
     layer = OF_ONE[name]()
     inputs = keras.Input([steps, None, D])
     model = keras.Model(inputs, keras.layers.TimeDistributed(layer)(inputs))

@@ -89,7 +89,7 @@ def test_every_layer_that_shows_weights_is_below():
 
 
 @pytest.mark.parametrize("name", SHARES)
-def test_weights_of_a_layer_are_shares_of_what_may_be_seen(name):
+def test_weights_of_a_layer_are_shares_of_visible_slots(name):
     layer, (query, values, mask) = Shown(ROWS[name].make("float32")), example()
     ROWS[name].apply(layer, *map(tf.constant, (query, values, mask)))
     layer.weights.clear()
@@ -198,7 +198,7 @@ def inputs(dtype="float64", steps=STEPS):
 
 
 @each
-def test_weights_of_a_function_are_shares_of_what_may_be_seen(name):
+def test_weights_of_a_function_are_shares_of_visible_slots(name):
     attention, places, _ = FUNCTIONS[name]
     query, keys, _, mask = inputs()
     weights = attention(query, keys, tf.eye(STEPS, batch_shape=[4], dtype=tf.float64), mask)
@@ -211,7 +211,7 @@ def test_weights_of_a_function_are_shares_of_what_may_be_seen(name):
 
 
 @each
-def test_what_is_masked_changes_not_one_bit(name):
+def test_masked_values_change_not_one_bit(name):
     attention, (query, keys, values, mask) = FUNCTIONS[name].attention, inputs("float32")
     expected = attention(query, keys, values, mask)
     other = [tf.where(mask[..., None], x, 1e3 * x[:, ::-1] + 7) for x in (keys, values)]
@@ -230,7 +230,7 @@ def test_a_longer_padding_changes_nothing(name):
 
 
 @each
-def test_a_row_that_may_see_nothing_is_zeros_with_finite_gradients(name):
+def test_a_row_without_visible_slots_is_zeros_with_finite_gradients(name):
     attention, (*arrays, mask) = FUNCTIONS[name].attention, inputs("float32")
     with tf.GradientTape() as tape:
         tape.watch(arrays)
@@ -284,7 +284,7 @@ def test_half_precision_stays_close_and_finite(name):
 
 
 @each
-def test_a_graph_and_xla_say_what_eager_says(name):
+def test_a_graph_and_xla_gives_the_eager_result(name):
     attention, (*arrays, mask) = FUNCTIONS[name].attention, inputs("float32")
     unknown = [tf.TensorSpec([None, None, WIDTH])] * 3 + [tf.TensorSpec([None, None], tf.bool)]
     graph = tf.function(attention, input_signature=unknown)

@@ -273,7 +273,7 @@ def test_a_variable_is_read_at_every_step():
     assert set(np.unique(step())) == {0.0, 4.0}
 
 
-def test_every_step_draws_anew():
+def test_every_step_draws_again():
     cell = ones_out(0.5, which=("output_keep_prob",))
     x, state = tf.ones([10, U]), cell.zero_state(10, tf.float32)
     assert not np.array_equal(cell(x, state)[0], cell(x, state)[0])
@@ -343,7 +343,7 @@ def test_a_decoding_has_one_variational_mask_and_the_next_one_another(graph, wra
     decode(cell)  # nothing of a graph is left behind
 
 
-def test_without_a_decoder_the_first_step_draws_and_zero_state_begins_anew():
+def test_without_a_decoder_the_first_step_draws_and_zero_state_begins_again():
     cell, masks = variational(), []
     for _ in range(8):
         state = cell.zero_state(N, tf.float32)

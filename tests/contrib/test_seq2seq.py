@@ -76,7 +76,7 @@ def test_one_mechanism_takes_another_memory_with_the_same_weights(make):
     np.testing.assert_array_equal(mechanism.memory_layer.kernel, kernel)
 
 
-def test_a_mechanism_without_memory_says_so():
+def test_a_mechanism_without_memory_reports_it():
     mechanism = seq2seq.LuongAttention(U, None)
     with pytest.raises(ValueError, match="setup_memory"):
         mechanism(normal(N, U), None)
@@ -208,7 +208,7 @@ def test_a_history_of_a_search_has_a_row_for_each_hypothesis():
     assert isinstance(state.cell_state.alignment_history, tf.TensorArray)
 
 
-def test_a_helper_of_ones_own():
+def test_a_custom_helper():
     class Countdown(seq2seq.Helper):
         """The ids are the time; a row ends after as many steps as it was told."""
 
@@ -235,7 +235,7 @@ def test_a_helper_of_ones_own():
     assert outputs.sample_id.numpy().tolist() == [[0, 1, 2], [0, 0, 0], [0, 0, 0]]
 
 
-def test_a_decoder_of_ones_own():
+def test_a_custom_decoder():
     class Count(seq2seq.Decoder):
         batch_size, output_size, output_dtype = 2, tf.TensorShape([]), tf.int32
 
@@ -253,7 +253,7 @@ def test_a_decoder_of_ones_own():
     assert state.numpy().tolist() == [3, 13] and lengths.numpy().tolist() == [2, 3]
 
 
-def test_what_is_no_decoder_is_refused():
+def test_anything_but_a_decoder_is_refused():
     with pytest.raises(TypeError, match="must be a Decoder. Received: GRUCell"):
         seq2seq.dynamic_decode(rnn.GRUCell(U))
 

@@ -187,7 +187,7 @@ def test_arguments_out_of_range_are_refused(arguments, complaint):
     ],
 )
 @pytest.mark.parametrize("side", ["sources", "targets"])
-def test_what_is_no_row_of_ids_is_refused_by_its_index(side, row, received):
+def test_anything_but_a_row_of_ids_is_refused_by_its_index(side, row, received):
     rows = {"sources": [[5], [6]], "targets": [[5], [6]]}
     rows[side] = [[5], row]
     with pytest.raises(ValueError, match=rf"Received: {received}.* in {side}\[1\]"):

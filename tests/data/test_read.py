@@ -87,7 +87,7 @@ def test_carriage_returns_are_ends_of_lines_or_no_part_of_a_text(file):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
-def test_a_byte_order_mark_tells_the_encoding(file, encoding):
+def test_a_byte_order_mark_gives_the_encoding(file, encoding):
     mark = "\ufeff" * (encoding == "utf-16-be")
     path = file("x.tsv.gz", f"{mark}你好\t您好\r\na\t\U0001f600\n".encode(encoding))
     assert read_pairs(path) == [("你好", "您好"), ("a", "😀")]

@@ -167,7 +167,7 @@ def test_groups_keep_their_own_and_fewer_answers_are_the_first_of_all(model):
     np.testing.assert_allclose(some.scores, every.scores[:, :2], rtol=1e-5)
 
 
-def test_where_processors_leave_nothing_to_say_no_answer_is_lost():
+def test_where_processors_forbid_everything_no_answer_is_lost():
     """After 3 nothing may be said. At the limit that stops no answer; before it does."""
     p = np.full([1, 3, 5, 5], 1e-9)
     p[0, 0, START] = [1e-9, 1e-9, 0.1, 0.6, 0.3]

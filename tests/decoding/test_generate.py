@@ -91,7 +91,7 @@ def test_an_answer_of_one_token_and_a_limit_that_is_a_tensor():
         ({"return_alignments": True}, "cell with attention"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(settings, message):
+def test_anything_that_cannot_be_asked_is_refused(settings, message):
     settings = {name: value() if callable(value) else value for name, value in settings.items()}
     with pytest.raises(ValueError, match=message):
         generate(TableModel(Table.random(1, 2, 4)), np.arange(1), **settings)
@@ -102,7 +102,7 @@ def test_a_strategy_must_be_one():
         generate(TableModel(Table.random(1, 2, 4)), np.arange(1), strategy=sample)
 
 
-def test_a_graph_answers_a_batch_of_none():
+def test_a_graph_answers_an_empty_batch():
     model = TableModel(Table.random(3, 4, 5))
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.int32)])

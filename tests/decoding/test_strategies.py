@@ -303,7 +303,7 @@ def test_a_graph_and_xla_choose_as_eager_does(name, jit):
     np.testing.assert_allclose(compiled[2], scores, atol=1e-5)
 
 
-def test_a_seed_repeats_its_draws_and_no_seed_draws_anew():
+def test_a_seed_repeats_its_draws_and_no_seed_draws_again():
     model = model_of(1, spread=0.1, steps=12)
     ids = [
         generate(model, [0] * 30, max_length=12, strategy=strategy).ids.numpy().tolist()
@@ -409,7 +409,7 @@ def dead_end(after):
 
 
 @every_strategy
-def test_where_processors_leave_nothing_an_answer_stops_and_says_so(name):
+def test_where_processors_forbid_everything_an_answer_stops_and_reports_it(name):
     logits = np.random.normal(size=(3, 6, 6, 6))
     logits[..., END] = -30.0  # no answer ends by itself
     table = Table(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
@@ -491,7 +491,7 @@ def _with(decoder, cell):
     return decoder
 
 
-def test_a_strategy_of_ones_own_is_not_lost_in_silence():
+def test_a_custom_strategy_is_not_lost_silently():
     own = beam()._replace(made_by=None)
     with pytest.raises(ValueError, match="can be saved. Received"):
         BeamSearchDecoder(keras.layers.GRUCell(5), 4, strategy=own).get_config()

@@ -112,7 +112,7 @@ def test_any_model_serves_every_signature(kind, tmp_path):
     np.testing.assert_allclose(np.where(ended, total, cut), expected, 1e-4)
 
 
-def test_what_a_model_lacks_is_named():
+def test_missing_parts_of_a_model_are_named():
     class Half:
         start_id, end_id, pad_id = 1, 2, 0
 
@@ -163,7 +163,7 @@ def test_a_line_is_cut_to_what_a_reply_has_room_for():
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.full
-def test_a_language_model_goes_on_with_its_line(tmp_path):
+def test_a_language_model_continues_with_its_line(tmp_path):
     model = TransformerLM(V, layers=1, width=16, heads=2, ff_width=32)
     model.build()
     random = np.random.default_rng(2)
@@ -218,7 +218,7 @@ class Spaces(text.Tokenizer):
 
 
 @pytest.mark.full
-def test_a_tokenizer_of_ones_own_may_use_ops_of_tf_text(tmp_path):
+def test_a_custom_tokenizer_may_use_ops_of_tf_text(tmp_path):
     pytest.importorskip("tensorflow_text")
     tokenizer = Spaces()
     endpoints = Endpoints(Variables(), tokenizer, settings=SETTINGS, return_alignments=False)
@@ -234,7 +234,7 @@ def test_any_lines_may_be_asked_in_the_clean_process(lines, tmp_path):
     save_search(str(tmp_path / "served"), endpoints, lines, warm_up=False)
 
 
-def test_an_output_that_there_is_not_cannot_be_compared(tmp_path):
+def test_an_output_that_does_not_exist_cannot_be_compared(tmp_path):
     endpoints = Endpoints(Variables(), settings=SETTINGS, return_alignments=False)
     with pytest.raises(ValueError, match="Expected outputs among .*'ids'.*compare=..nothing"):
         save_search(str(tmp_path / "served"), endpoints, compare=["nothing"])

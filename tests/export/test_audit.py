@@ -76,7 +76,7 @@ def test_what_every_release_has_runs_on_the_oldest(tmp_path):
     ],
     ids=["an op", "an attribute"],
 )  # fmt: skip
-def test_the_youngest_op_or_attribute_tells_the_oldest_server(function, op, serving, tmp_path):
+def test_the_youngest_op_or_attribute_gives_the_oldest_server(function, op, serving, tmp_path):
     found = audit(save(function, tmp_path, x=tf.float32))
     assert found.oldest_serving == serving and op in found.reason
 
@@ -180,7 +180,7 @@ def test_the_command_reports_and_its_status_tells(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no protobuf"])
-def test_what_is_no_saved_model_is_said_in_one_line(content, tmp_path, capsys):
+def test_anything_but_a_saved_model_is_reported_in_one_line(content, tmp_path, capsys):
     if content is not None:
         (tmp_path / "saved_model.pb").write_bytes(content)
     assert main(["audit", str(tmp_path)]) == 1

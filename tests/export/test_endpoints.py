@@ -136,7 +136,7 @@ def test_a_target_for_every_source_is_demanded(served):
         endpoints.score(tf.constant(["hello"]), tf.constant(["you", "me"]))
 
 
-def test_what_cannot_be_answered_is_empty_and_leaves_its_neighbours_alone(served):
+def test_anything_that_cannot_be_answered_is_empty_and_leaves_its_neighbours_alone(served):
     _, endpoints = served
     alone = endpoints.serving_default(tf.constant(GOOD))
     mixed = [line for pair in zip(GOOD, BAD) for line in pair] + ["hello " * 2000]

@@ -106,7 +106,7 @@ def test_where_a_new_one_cannot_take_its_name_the_old_one_is_kept(times, tmp_pat
 
 
 @pytest.mark.parametrize("directory", ["gs://bucket/served", ""])
-def test_what_is_no_folder_of_this_machine_is_refused(directory, tmp_path, monkeypatch):
+def test_anything_but_a_folder_of_this_machine_is_refused(directory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="Expected a local directory.*Received: '"):
         save(directory)
@@ -206,7 +206,7 @@ def test_numbers_can_be_asked_too(tmp_path):
     )
 
 
-def test_what_does_not_run_elsewhere_is_said_in_one_line(tmp_path):
+def test_what_does_not_run_elsewhere_is_reported_in_one_line(tmp_path):
     with pytest.raises(RuntimeError, match="does not run in a clean process: .+") as refused:
         export.check_in_clean_process(str(tmp_path), ["a"], {}, libraries=["no_such_library"])
     assert "\n" not in str(refused.value)

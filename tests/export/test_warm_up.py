@@ -144,7 +144,7 @@ def test_more_than_a_server_takes_is_refused(directory):
 
 
 @pytest.mark.parametrize("content", [b"no record", b""], ids=["garbage", "nothing"])
-def test_a_damaged_file_is_said(content, directory):
+def test_a_damaged_file_is_reported(content, directory):
     write_warm_up(directory, REQUESTS)
     path = Path(directory, FILE)
     whole = path.read_bytes()

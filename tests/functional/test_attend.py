@@ -30,7 +30,7 @@ def test_padding_never_changes_the_context():
     np.testing.assert_allclose(padded, short, atol=1e-12)
 
 
-def test_a_query_that_may_see_nothing_gets_zeros():
+def test_a_query_without_visible_slots_gets_zeros():
     context, weights = attend(np.ones((1, 2, 3)), np.ones((1, 3, 4)), np.zeros((1, 2, 3), bool))
     assert (context.numpy() == 0).all() and (weights.numpy() == 0).all()
 

@@ -41,7 +41,7 @@ def test_it_is_the_weighted_mean_of_the_values(steps, slots):
 
 @pytest.mark.parametrize("block", [1, 3, 64])
 @pytest.mark.parametrize("steps", [0, 1, 7, 9])
-def test_causal_it_is_the_mean_of_what_came_before(steps, block):
+def test_causal_it_is_the_mean_of_earlier_steps(steps, block):
     arrays = heads(steps)
     mask = padding([steps, steps // 2], steps)
     seen = mask.numpy()[:, None, None] & causal(steps).numpy()

@@ -121,7 +121,7 @@ def walk(mode, scores, mask):
 
 
 @each_normalizer
-def test_as_a_normalizer_the_pointer_goes_on_from_query_to_query(mode):
+def test_as_a_normalizer_the_pointer_continues_from_query_to_query(mode):
     scores = np.random.normal(size=(3, 4, 6))
     mask = oracles.padding([6, 4, 0], 6)[:, None]
     weights, state = NORMALIZERS[mode](scores, mask)

@@ -28,7 +28,7 @@ def test_weights_are_those_of_the_oracle(normalize, oracle, dtype):
 
 
 @each
-def test_weights_sum_to_one_on_what_may_be_seen_and_are_exactly_zero_elsewhere(normalize, oracle):
+def test_weights_sum_to_one_on_visible_slots_and_are_exactly_zero_elsewhere(normalize, oracle):
     mask = np.random.random((50, 6)) < 0.5
     mask[:, 2] = True
     weights = normalize(100 * np.random.normal(size=(50, 6)), mask).numpy()
@@ -37,7 +37,7 @@ def test_weights_sum_to_one_on_what_may_be_seen_and_are_exactly_zero_elsewhere(n
 
 
 @each
-def test_a_row_that_may_see_nothing_is_zero_and_so_is_its_gradient(normalize, oracle):
+def test_a_row_without_visible_slots_is_zero_and_so_is_its_gradient(normalize, oracle):
     scores = tf.Variable(np.random.normal(size=(2, 3)))
     mask = np.array([[False, False, False], [True, True, False]])
     with tf.GradientTape() as tape:
@@ -166,7 +166,7 @@ def test_no_slots_have_no_weights(normalize):
 
 
 @pytest.mark.parametrize("normalize", [sampled, sparsemax, entmax15])
-def test_a_graph_that_knows_no_lengths_says_what_eager_says(normalize):
+def test_a_graph_that_knows_no_lengths_gives_the_eager_result(normalize):
     scores, mask = 9 * np.eye(4)[[2, 0]], np.array([[True] * 4, [False] * 4])
     signature = [tf.TensorSpec([None, None], tf.float64), tf.TensorSpec([None, None], tf.bool)]
     call = tf.function(normalize, input_signature=signature)

@@ -15,7 +15,7 @@ def test_concatenation_scores_the_joined_pair():
         np.testing.assert_allclose(found[b, t, s], max(0, w @ joined), atol=1e-12)
 
 
-def test_average_divides_by_what_may_be_seen():
+def test_average_divides_by_visible_slots():
     scores = np.random.normal(size=(3, 4, 5))
     np.testing.assert_allclose(average(scores), scores / 5)
     mask = np.random.random((3, 1, 5)) < 0.5

@@ -32,7 +32,7 @@ def test_pooling_takes_the_largest_of_each_block_also_of_one_that_sticks_out(sha
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_what_is_masked_is_not_the_largest(dtype):
+def test_masked_values_are_not_the_largest(dtype):
     x = tf.constant([[[9.0], [-1.0], [9.0], [9.0], [-3.0]]])
     mask = tf.constant([[False, True, False, False, True]])
     pooled, seen = pool_places(tf.cast(x, dtype), 2, mask)

@@ -75,7 +75,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_function_says_which_axis_does_not_fit(name):
+def test_a_function_names_the_axis_that_does_not_fit(name):
     call, message = CASES[name]
     with pytest.raises(ValueError, match=message):
         call(getattr(functional, name))

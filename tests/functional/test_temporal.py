@@ -69,7 +69,7 @@ def test_scores_beyond_any_exponential_are_fine():
     assert np.isfinite(state).all()
 
 
-def test_a_row_that_may_see_nothing_is_zero_with_finite_gradients():
+def test_a_row_without_visible_slots_is_zero_with_finite_gradients():
     scores, mask = tf.random.normal([2, 3, 4]), tf.constant([[[False]], [[True]]])
     with tf.GradientTape() as tape:
         tape.watch(scores)

@@ -340,7 +340,7 @@ def test_no_queries_and_no_slots():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_and_says_so(wrong, message):
+def test_shapes_that_do_not_fit_are_refused_by_name(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
 
@@ -372,7 +372,7 @@ def test_input_feeding_with_tanh_is_that_of_luong():
         np.testing.assert_allclose(outputs[t], fed, atol=1e-5)
 
 
-def test_places_beyond_those_that_a_location_score_knows_are_not_looked_at():
+def test_places_beyond_those_that_a_location_score_knows_are_not_attended_to():
     attention = Attention(LocationScore(1))
     query, memory = tf.ones([2, 1, 2]), tf.ones([2, 4, 2])
     mask = tf.constant([[True, True, True, False], [False, True, True, True]])

@@ -153,7 +153,7 @@ def test_a_step_writes_one_slot_and_leaves_its_state_as_it_was():
             np.testing.assert_array_equal(np.flatnonzero(changed), [int(before.time)])
 
 
-def test_alignments_are_what_the_last_step_looked_at():
+def test_alignments_are_what_the_last_step_attended_to():
     cell, x = cell_of(), drawn(B, T, D)
     memory = cell.prepare_memory(drawn(B, S, D), memory_mask=MASK)
     _, weights = cell.stack(x, memory, return_weights=True)
@@ -338,7 +338,7 @@ def test_a_late_step_costs_what_an_early_one_costs():
     assert cost(512) <= 1.5 * cost(16), (cost(16), cost(512))
 
 
-def test_a_stack_that_looks_ahead_is_refused():
+def test_a_stack_that_attends_to_later_steps_is_refused():
     for attention in (None, DistanceAttention(2, forward=None)):
         stack = TransformerStack(1, 2, 8, self_attention=attention)
         with pytest.raises(ValueError, match="must not look ahead: give the stack causal=True"):

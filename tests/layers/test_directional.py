@@ -99,7 +99,7 @@ def test_one_step_alone_is_gated_and_nothing_else():
     np.testing.assert_allclose(layer(inputs), gate * hidden, atol=1e-6)
 
 
-def test_what_lies_on_the_other_side_has_no_gradient():
+def test_the_other_side_has_no_gradient():
     for backward in (False, True):
         layer, inputs = drawn(DirectionalAttention(3, backward), 1, 4, 2)
         inputs = tf.constant(inputs)

@@ -86,7 +86,7 @@ def test_the_mask_of_an_embedding_is_honoured_to_the_end():
     np.testing.assert_allclose(model(np.array([[3, 5]])), model(np.array([[3, 5, 0]])), atol=1e-5)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="Received: alpha=-1"):
         DistanceAttention(2, alpha=-1)
     with pytest.raises(ValueError, match="Received: a memory"):

@@ -37,7 +37,7 @@ def test_the_gate_is_one_half_seen_at_all_places(causal):
 
 
 @pytest.mark.parametrize("attention_width", [0, 3])
-def test_a_causal_block_never_sees_what_comes_later(attention_width):
+def test_a_causal_block_never_sees_later_steps(attention_width):
     x = tf.random.normal([1, 5, 4])
     block = _drawn(GatedMLPBlock(6, causal=True, attention_width=attention_width), x)
     with tf.GradientTape(persistent=True) as tape:
@@ -75,7 +75,7 @@ def test_a_gmlp_of_these_blocks_has_the_published_number_of_weights(size, width,
     assert embedding.count_params() + 30 * block.count_params() + norm_and_head == published
 
 
-def test_a_saved_model_says_the_same(tmp_path):
+def test_a_saved_model_gives_the_same(tmp_path):
     inputs = keras.Input([5, 4])
     model = keras.Model(inputs, SpatialGatingUnit(causal=True)(inputs))
     model.save(tmp_path / "model.keras")

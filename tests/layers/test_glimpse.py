@@ -24,7 +24,7 @@ def test_what_and_where_meet_in_one_vector():
     np.testing.assert_allclose(network(image, location), _relu(what + where), atol=1e-9)
 
 
-def test_a_saved_model_of_unknown_sizes_says_the_same(tmp_path):
+def test_a_saved_model_of_unknown_sizes_gives_the_same(tmp_path):
     image, location = keras.Input([None, None, 1]), keras.Input([2])
     network = GlimpseNetwork(3, 2, units=6, hidden=4)
     model = keras.Model([image, location], network(image, location))
@@ -52,7 +52,7 @@ def test_sizes_that_cannot_be_are_refused():
         GlimpseNetwork(0)
 
 
-def test_low_precision_looks_at_the_same_pixels():
+def test_low_precision_attends_to_the_same_pixels():
     image = tf.cast(tf.random.uniform([64, 224, 1, 1]) > 0.5, tf.float32)
     location = tf.stack([tf.linspace(-0.99, 0.99, 64), tf.zeros(64)], 1)
     wide, narrow = (GlimpseNetwork(1, units=4, dtype=d) for d in ("float32", "mixed_bfloat16"))

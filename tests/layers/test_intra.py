@@ -93,7 +93,7 @@ def test_padding_freezes_the_tape():
         np.testing.assert_allclose(left[:1], right, atol=1e-6)
 
 
-def test_a_state_goes_on_where_it_was_left():
+def test_a_state_continues_where_it_was_left():
     rnn, inputs = drawn(LSTMNCell(UNITS, STEPS), return_state=True)
     whole = rnn(inputs)[0]
     first, *state = rnn(inputs[:, :2])

@@ -18,7 +18,7 @@ def drawn(layer, *shapes):
     return layer, *inputs
 
 
-def test_looking_back_is_the_loop_over_what_came_before():
+def test_looking_back_is_the_loop_over_earlier_steps():
     layer, states = drawn(IntraDecoderAttention(), (2, 5, 3))
     context, weights = layer(states, mask=MASK, return_weights=True)
     kernel = layer.kernel.numpy()
@@ -47,7 +47,7 @@ def test_no_state_sees_itself_or_what_follows():
 
 @pytest.mark.parametrize("inner", [keras.layers.GRUCell, keras.layers.LSTMCell])
 @pytest.mark.parametrize("memory_length", [2, 5, 8])
-def test_the_cell_says_what_the_layer_says_of_all_its_states(inner, memory_length):
+def test_the_cell_gives_the_result_of_the_layer_of_all_its_states(inner, memory_length):
     cell = IntraDecoderCell(inner(3), memory_length)
     rnn, inputs = drawn(keras.layers.RNN(cell, return_sequences=True), (2, 5, 4))
     plain = keras.layers.RNN(cell.cell, return_sequences=True)
@@ -62,7 +62,7 @@ def test_the_cell_says_what_the_layer_says_of_all_its_states(inner, memory_lengt
         np.testing.assert_allclose(found[:, -1, 3:], expected, atol=1e-5)
 
 
-def test_padding_freezes_the_tape_and_a_state_goes_on_where_it_was_left():
+def test_padding_freezes_the_tape_and_a_state_continues_where_it_was_left():
     cell = IntraDecoderCell(keras.layers.LSTMCell(3), 5)
     rnn, inputs = drawn(keras.layers.RNN(cell, return_sequences=True, return_state=True), (2, 5, 4))
     whole = rnn(inputs)[0]

@@ -70,7 +70,7 @@ def test_the_mask_of_an_embedding_is_honoured():
     np.testing.assert_allclose(model(np.array([[3, 5, 0]]))[:, :2], expected, atol=1e-7)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_invalid_arguments_are_refused():
     x = normal(1, 3, 8)
     with pytest.raises(ValueError, match="dropout=0.1"):
         LinearAttention(2, dropout=0.1)
@@ -82,7 +82,7 @@ def test_what_makes_no_sense_is_refused():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", *full("mixed_float16")])
 @pytest.mark.full
-def test_a_cell_in_low_precision_goes_on_summing(policy):
+def test_a_cell_in_low_precision_continues_summing(policy):
     x = tf.random.normal([1, 700, 8])
     wide, narrow = (LinearAttention(2, key_width=4, dtype=dtype) for dtype in ("float32", policy))
     expected = wide(x, causal=True)

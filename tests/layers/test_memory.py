@@ -153,7 +153,7 @@ def test_step_by_step_is_the_whole_sequence():
     np.testing.assert_allclose(tf.stack(outputs, 1), rnn(inputs), atol=1e-5)
 
 
-def test_padding_freezes_the_memory_and_a_state_goes_on_where_it_was_left():
+def test_padding_freezes_the_memory_and_a_state_continues_where_it_was_left():
     rnn, inputs = drawn(cell_of(), return_state=True)
     whole = rnn(inputs)[0]
     padded = np.pad(inputs[:, :2], [[0, 0], [0, 3], [0, 0]], constant_values=9)
@@ -169,7 +169,7 @@ def test_a_functional_model_knows_the_shapes_of_its_states():
         assert found.shape[-1] == expected.shape[-1]
 
 
-def test_what_makes_no_sense_is_refused():
+def test_invalid_arguments_are_refused():
     for sizes in (dict(units=0), dict(slots=0), dict(width=0), dict(read_heads=0)):
         with pytest.raises(ValueError, match="at least 1. Received"):
             NTMCell(**{**dict(units=4, controller=keras.layers.GRUCell(7)), **sizes})

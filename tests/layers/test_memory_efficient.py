@@ -73,7 +73,7 @@ def test_the_mask_of_an_embedding_is_honoured():
     np.testing.assert_allclose(model(np.array([[3, 5, 0]]))[:, :2], expected, atol=1e-7)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="Received: chunk=0"):
         MemoryEfficientAttention(2, 0)
     with pytest.raises(ValueError, match="dropout=0.1"):

@@ -111,7 +111,7 @@ def test_one_head_of_identities_is_scaled_dot_product_attention():
     np.testing.assert_allclose(layer(query, memory), weights @ memory, atol=1e-5)
 
 
-def test_the_order_of_what_is_looked_at_is_nothing_to_it():
+def test_the_order_of_what_is_attended_to_is_nothing_to_it():
     query, memory = drawn(B, T, D), drawn(B, S, 6)
     layer = with_drawn_weights(MultiHeadAttention(H), query.shape, memory.shape)
     order = np.random.permutation(S)
@@ -149,7 +149,7 @@ def test_padding_and_the_future_are_joined():
     )
 
 
-def test_a_query_that_may_see_nothing_gets_the_bias_of_the_output():
+def test_a_query_without_visible_slots_gets_the_bias_of_the_output():
     query, memory = drawn(B, T, D), drawn(B, S, D)
     layer = with_drawn_weights(MultiHeadAttention(H), query.shape)
     mask = MASK & np.array([[True], [False]])

@@ -96,7 +96,7 @@ def test_the_dot_product_is_an_average_over_places():
 
 
 @each
-def test_pooling_looks_at_maxima_of_blocks(kind):
+def test_pooling_attends_to_maxima_of_blocks(kind):
     x = np.random.normal(size=(2, 4, 6, 4)).astype("float32")
     block = _drawn(kind(3, pool=2, batch_norm=False), x)
     _, weights = block(x, return_weights=True)
@@ -121,7 +121,7 @@ def test_a_sequence_an_image_and_a_video_of_the_same_places_are_the_same(kind):
 
 
 @each
-def test_what_is_masked_never_reaches_a_pooled_block(kind):
+def test_masked_values_never_reach_a_pooled_block(kind):
     x, mask = np.random.normal(size=(1, 4, 4, 4)), np.random.random((1, 4, 4)) < 0.5
     block = _drawn(kind(3, pool=2, batch_norm=False), x.astype("float32"))
     other = np.where(mask[..., None], x, 50 * np.random.normal(size=x.shape))

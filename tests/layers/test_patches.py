@@ -53,7 +53,7 @@ each = pytest.mark.parametrize("name", LAYERS)
 
 
 @each
-def test_a_saved_model_of_unknown_sizes_says_the_same(name, tmp_path):
+def test_a_saved_model_of_unknown_sizes_gives_the_same(name, tmp_path):
     inputs = keras.Input([None, None, 3])
     model = keras.Model(inputs, LAYERS[name]("float32")(inputs))
     model.save(tmp_path / "model.keras")

@@ -111,7 +111,7 @@ def copy_head(dtype="float32", copy_slots=2):
     return head, inputs, attention, ids
 
 
-def test_a_copied_word_gets_what_is_looked_at_and_a_generated_one_its_softmax():
+def test_a_copied_word_gets_what_is_attended_to_and_a_generated_one_its_softmax():
     head, inputs, attention, ids = copy_head()
     probabilities, p_gen = head(inputs, attention, ids)
     (w, b), (w_u, b_u) = head.output_layer.get_weights(), head.switch.get_weights()
@@ -147,7 +147,7 @@ def test_probabilities_are_float32_under_mixed_precision(policy):
     np.testing.assert_allclose(tf.reduce_sum(probabilities, -1), 1, atol=1e-2)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="Received: units=0"):
         PointerHead(0)
     with pytest.raises(ValueError, match=r"\[B, S\] or \[B, T, S\].*Received.*\(5,\)"):

@@ -17,7 +17,7 @@ def drawn(layer, *shape):
     return layer, np.random.normal(size=shape).astype("float32")
 
 
-def test_pooling_is_the_formula_on_what_may_be_seen():
+def test_pooling_is_the_formula_on_visible_slots():
     layer, inputs = drawn(AttentionPooling(6), 2, 5, 4)
     (w, b), (u,) = layer.hidden.get_weights(), layer.query.get_weights()
     pooled, weights = layer(inputs, mask=MASK, return_weights=True)
@@ -48,7 +48,7 @@ def test_more_leading_axes_are_more_rows():
     np.testing.assert_allclose(layer(inputs, mask=mask), np.reshape(flat, (2, 3, 4)), atol=1e-6)
 
 
-def test_hops_are_the_formula_on_what_may_be_seen():
+def test_hops_are_the_formula_on_visible_slots():
     layer, inputs = drawn(StructuredSelfAttention(hops=3, units=6), 2, 5, 4)
     (w_1,), (w_2,) = layer.hidden.get_weights(), layer.queries.get_weights()
     pooled, weights = layer(inputs, mask=MASK, return_weights=True)

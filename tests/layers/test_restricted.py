@@ -75,7 +75,7 @@ def test_a_radius_to_the_other_end_is_full_attention(radius, is_causal):
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3])
-def test_causal_it_leaves_what_comes_later_out(radius):
+def test_causal_it_leaves_later_steps_out(radius):
     layer, plain = pair(lambda **more: RestrictedAttention(2, radius))
     x, seen = normal(2, STEPS, 8), window(STEPS, radius) & causal(STEPS)
     np.testing.assert_allclose(layer(x, causal=True), plain(x, mask=seen), atol=1e-6)
@@ -122,7 +122,7 @@ def test_the_mask_of_an_embedding_is_honoured(name):
     np.testing.assert_array_equal(model(np.array([[0, 0, 3, 5, 2, 4]]))[:, 2:], padded[:, 2:])
 
 
-def test_what_makes_no_sense_is_refused():
+def test_invalid_arguments_are_refused():
     x = normal(1, 3, 8)
     with pytest.raises(ValueError, match="Received: radius=-1"):
         RestrictedAttention(2, -1)

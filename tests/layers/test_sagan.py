@@ -87,7 +87,7 @@ def test_spectral_normalisation_rests_outside_of_training():
 
 @each
 @pytest.mark.parametrize("spectral_norm", [False, True])
-def test_a_saved_model_says_the_same(variant, spectral_norm, tmp_path):
+def test_a_saved_model_gives_the_same(variant, spectral_norm, tmp_path):
     inputs = keras.Input([None, None, 8])
     layer = SAGANAttention(variant, spectral_norm)
     model = keras.Model(inputs, layer(inputs))

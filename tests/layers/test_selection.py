@@ -112,7 +112,7 @@ def test_two_selections_and_a_direction_make_the_mask_of_resan():
         assert may_look[b, i, j] == (looking[b, i] and seen[b, j] and j < i)
 
 
-def test_the_keras_mask_is_honoured_and_a_graph_of_unknown_lengths_says_the_same():
+def test_the_keras_mask_is_honoured_and_a_graph_of_unknown_lengths_gives_the_same():
     ids = np.array([[1, 2, 0], [3, 0, 0]])
     inputs, selector = keras.Input([None], dtype="int32"), TokenSelector()
     model = keras.Model(inputs, selector(keras.layers.Embedding(4, 4, mask_zero=True)(inputs)))

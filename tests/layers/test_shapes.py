@@ -94,7 +94,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
-def test_heads_say_which_axis_does_not_fit(make):
+def test_heads_name_the_axis_that_does_not_fit(make):
     x = np.ones((2, 5, 4), "float32")
     with pytest.raises(ValueError, match=r"at least 1. Received: num_heads=0"):
         make(0)
@@ -136,7 +136,7 @@ ATTENTION = {
 
 
 @pytest.mark.parametrize("make", ATTENTION.values(), ids=ATTENTION)
-def test_an_attention_says_which_axis_does_not_fit(make):
+def test_an_attention_names_the_axis_that_does_not_fit(make):
     query, memory = ones(2, 3, 4), ones(2, 5, 4)
     for inputs, more, message in (
         ((query[0], memory), {}, r"query must be \[B, T, D\]. Received.*\(3, 4\)"),

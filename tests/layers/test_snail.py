@@ -32,7 +32,7 @@ def _sees(layer, steps, width=2):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_no_step_sees_what_comes_later_and_every_step_sees_itself(name):
+def test_no_step_sees_later_steps_and_every_step_sees_itself(name):
     seen = _sees(LAYERS[name](), 9)
     assert not np.triu(seen, 1).any() and seen.diagonal().all()
 
@@ -98,7 +98,7 @@ def test_each_block_of_a_tc_block_is_fed_all_before_it():
     assert [dense.dilation for dense in block.blocks] == [2, 4, 8]
 
 
-def test_attention_normalises_over_what_is_looked_at():
+def test_attention_normalises_over_what_is_attended_to():
     """Not over the queries, as a well-known port does."""
     x = np.random.normal(size=(2, 5, 4))
     block = SNAILAttentionBlock(3, 2, dtype="float64")

@@ -114,7 +114,7 @@ def test_the_table_starts_small_and_its_gradient_is_dense():
     assert isinstance(gradient, tf.Tensor) and (gradient.numpy() != 0).all()
 
 
-def test_an_image_of_unknown_size_says_the_same_as_of_a_known_one():
+def test_an_image_of_unknown_size_gives_the_same_as_of_a_known_one():
     layer = _drawn(WindowAttention(2, 4, 2), tf.ones([1, 4, 4, 4]))
     spec = [tf.TensorSpec([None, None, None, 4]), tf.TensorSpec([None, None, None], tf.bool)]
     graph = tf.function(lambda x, mask: layer(x, mask=mask), input_signature=spec)

@@ -183,4 +183,4 @@ def test_another_ending_is_refused_before_anything_is_done(tmp_path):
 def test_without_a_model_the_command_says_what_is_missing(capsys):
     with pytest.raises(SystemExit):
         main([old("tf1_lstm")])
-    assert "--model MODEL (or --list" in capsys.readouterr().err
+    assert "--model MODEL is required (or --list" in capsys.readouterr().err

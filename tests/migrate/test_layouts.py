@@ -59,7 +59,7 @@ CELL = {"kernel": (3, 8), "recurrent_kernel": (2, 8), "bias": (8,)}
         ),
     ],
 )
-def test_what_cannot_be_laid_out_is_not(old_shapes, new_shapes):
+def test_anything_that_cannot_be_laid_out_is_not(old_shapes, new_shapes):
     assert layout(old_shapes, new_shapes) is None
 
 

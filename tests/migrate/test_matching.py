@@ -289,7 +289,7 @@ def test_two_old_weights_cannot_take_one_name():
     ],
     ids=lambda text: text[:9],
 )
-def test_rules_that_are_none_are_an_error_with_an_example(text, tmp_path):
+def test_invalid_rules_are_an_error_with_an_example(text, tmp_path):
     path = tmp_path / "rules.json"
     path.write_text(text)
     with pytest.raises(ValueError, match='Rules are a JSON object such as .*"map"'):
@@ -324,7 +324,7 @@ def test_a_counted_weight_of_a_shape_of_its_own_finds_its_place():
     }
 
 
-def test_where_shapes_do_not_tell_the_candidates_of_a_counted_weight_are_listed():
+def test_where_shapes_do_not_give_the_candidates_of_a_counted_weight_are_listed():
     shapes = {"variables/1": (3, 4), "variables/2": (4, 4), "variables/3": (4,)}
     shapes |= {"variables/4": (4, 4), "variables/5": (4, 4)}
     weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}

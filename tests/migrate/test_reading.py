@@ -23,7 +23,7 @@ def save_as_tf1(path, values, version=V2):
         return tf.compat.v1.train.Saver(write_version=version).save(session, str(path))
 
 
-def test_a_saver_leaves_out_adam_and_the_step_and_says_so():
+def test_a_saver_leaves_out_adam_and_the_step_and_reports_it():
     weights, ignored = read(old("tf1_lstm"))
     assert len(weights) == 18
     assert len(ignored) == 2 * 18 + 3
@@ -212,6 +212,6 @@ def test_weights_that_are_only_counted_have_the_names_of_their_variables(tmp_pat
     assert set(read(path).weights) == {"enc/lstm_cell/bias", "dec/lstm_cell/bias", "out/kernel"}
 
 
-def test_a_name_that_two_variables_had_tells_nothing(tmp_path):
+def test_a_name_that_two_variables_had_is_not_used(tmp_path):
     path = save_as_functional(tmp_path, ["bias", "bias"])
     assert set(read(path).weights) == {"variables/0", "variables/1", "out/kernel"}

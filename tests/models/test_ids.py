@@ -41,7 +41,7 @@ def test_whole_numbers_of_any_wide_type_are_ids(name):
 
 
 @every_model
-def test_what_is_no_id_is_refused_by_the_name_of_its_argument(name):
+def test_anything_but_an_id_is_refused_by_the_name_of_its_argument(name):
     argument = {"tagger": "tokens", "lm": "tokens_in"}.get(name, "source")
     for wrong, message in [
         (tf.constant([[5.0, 6.5]]), "whole numbers. Received: .*6.5"),

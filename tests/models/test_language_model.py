@@ -48,7 +48,7 @@ def shared():
     return small(layers=1)
 
 
-def test_what_goes_in_never_reaches_what_came_before():
+def test_what_goes_in_never_reaches_earlier_steps():
     model, tokens = small(), np.array([[1, 5, 6, 7]])
     other = np.array([[1, 5, 9, 9]])
     np.testing.assert_array_equal(model(tokens)[:, :2], model(other)[:, :2])
@@ -134,14 +134,14 @@ BAD_PROMPTS = [
         ([[5.5]], "floats that are whole numbers"),
     ],
 )
-def test_what_is_no_prompt_is_refused(prompt, message):
+def test_anything_but_a_prompt_is_refused(prompt, message):
     with pytest.raises(ValueError, match=message):
         shared().generate(np.array(prompt), max_length=2)
     with pytest.raises(ValueError, match=message):
         Stream(shared(), max_length=2)(np.array(prompt))
 
 
-def test_what_is_no_prompt_is_refused_when_a_graph_runs():
+def test_anything_but_a_prompt_is_refused_when_a_graph_runs():
     model = shared()
     spec = tf.TensorSpec([None, None], tf.int32)
     go_on = tf.function(lambda p: model.generate(p, max_length=2), input_signature=[spec])
@@ -189,7 +189,7 @@ def test_an_end_token_of_the_prompt_does_not_end_it(settings, kind):
                 np.testing.assert_allclose(found.scores[b, k], tf.reduce_sum(said), rtol=1e-4)
 
 
-def test_a_stream_goes_on_after_an_end_token_of_the_prompt():
+def test_a_stream_continues_after_an_end_token_of_the_prompt():
     model = shared()
     said = np.stack(list(Stream(model, max_length=6)(ENDED.tolist())), 1)
     ids = model.generate(ENDED, max_length=6).ids[:, 0]
@@ -236,7 +236,7 @@ def test_what_is_forced_within_a_prompt_is_refused():
     assert found.ids[0, 0, :3].numpy().tolist() == [5, 2, 7]
 
 
-def test_alternatives_go_on_from_a_prompt():
+def test_alternatives_continue_from_a_prompt():
     found = alternatives(shared(), [[5, 2]], [[5, 2, 7]], count=3, max_length=6)
     ids = found.ids[0].numpy()
     assert (ids[:, :3] == [5, 2, 7]).all() and len(set(ids[:, 3])) == 3
@@ -280,7 +280,7 @@ def test_lengths_that_a_prompt_contradicts_are_refused(processors, message):
 
 @pytest.mark.parametrize("attention", [MemoryEfficientAttention(2, 2), RelativeAttention(2, 3)])
 @pytest.mark.full
-def test_a_model_of_another_attention_is_saved_and_goes_on(attention, tmp_path):
+def test_a_model_of_another_attention_is_saved_and_continues(attention, tmp_path):
     model = small(self_attention=attention, positions=None)
     tokens_in, tokens_out, weights = shifted([[5, 6, 7], [8, 9]] * 8)
     model.compile(keras.optimizers.Adam(0.02), **token_objective())

@@ -276,7 +276,7 @@ def test_dropout_acts_in_training_alone():
     assert (one != quiet).any() and (one != other).any()
 
 
-def test_a_preset_that_there_is_not_is_refused():
+def test_a_preset_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="'tiny'"):
         Transformer.of("tiny", 10)
     with pytest.raises(ValueError, match="norm='middle'"):

@@ -266,7 +266,7 @@ def at_state(library):
     ],
     ids=name_case,
 )
-def test_mistakes_are_told_with_the_same_error(mistake, error, words):
+def test_mistakes_are_reported_with_the_same_error(mistake, error, words):
     for library in LIBRARIES:
         with pytest.raises(error, match=words):
             mistake(library)

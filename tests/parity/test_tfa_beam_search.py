@@ -390,7 +390,7 @@ def test_an_array_that_belongs_to_no_hypothesis_stays_as_it_is_in_both():
 # -- where theirs is wrong
 
 
-def test_imputation_in_a_search_is_refused_with_a_reason_where_theirs_trips_over_it():
+def test_imputation_in_a_search_is_refused_with_a_reason_where_the_original_trips_over_it():
     make = looked_up(chances(2, 6), 2, impute_finished=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Rank of input"):
         run(THEIRS, make)
@@ -398,7 +398,7 @@ def test_imputation_in_a_search_is_refused_with_a_reason_where_theirs_trips_over
         run(OURS, make)
 
 
-def test_the_way_back_begins_at_the_last_step_where_theirs_begins_at_the_longest_length():
+def test_the_way_back_begins_at_the_last_step_where_the_original_begins_at_the_longest_length():
     """Source 0 ends at once with p = .5, or as "0 end" with .44, which the length penalty makes
     the better one a step after both have ended, while source 1 goes on.
     """
@@ -415,7 +415,7 @@ def test_the_way_back_begins_at_the_last_step_where_theirs_begins_at_the_longest
     assert ours[PREDICTED][0].T.tolist() == [later, at_once]
 
 
-def test_a_history_is_that_of_the_hypothesis_where_theirs_is_of_its_place_a_step_too_late():
+def test_a_history_is_that_of_the_hypothesis_where_the_original_is_of_its_place_a_step_too_late():
     history = ".final.cell_state.alignment_history"
     settings = {"alignment_history": True, "mechanisms": ("LuongAttention",)}
     theirs, ours = assert_same_search(*attentive(**settings), but=[history])
@@ -431,7 +431,7 @@ def test_a_history_is_that_of_the_hypothesis_where_theirs_is_of_its_place_a_step
     assert np.abs(ours[history] - theirs[history]).max() > 0.05
 
 
-def test_coverage_is_counted_in_every_type_where_theirs_knows_float32_alone():
+def test_coverage_is_counted_in_every_type_where_the_original_knows_float32_alone():
     settings = {"mechanisms": ("LuongAttention",), "coverage_penalty_weight": 0.4}
     make, *inputs = attentive(**settings, dtype="float64")
     inputs = [tf.cast(x, "float64") for x in inputs]
@@ -468,7 +468,7 @@ def begin(library, start=(START,) * B, end=END, embedding=TABLE, rows=B * 2, **o
     ],
     ids=name_case,
 )
-def test_mistakes_are_told_with_the_same_error(mistake, words):
+def test_mistakes_are_reported_with_the_same_error(mistake, words):
     for library in LIBRARIES:
         with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=words or None):
             begin(library, **mistake)

@@ -204,7 +204,7 @@ def test_a_graph_that_does_not_know_the_batch_decodes_the_same(sampler):
 # -- bad input
 
 
-def test_mistakes_are_told_with_the_same_error():
+def test_mistakes_are_reported_with_the_same_error():
     for library in LIBRARIES:
         with pytest.raises(ValueError, match="maximum_iterations must be a scalar"):
             library.dynamic_decode(countdown(library.Decoder), maximum_iterations=[1])

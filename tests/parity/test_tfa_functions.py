@@ -113,7 +113,7 @@ def test_gather_tree_is_the_same(tree, their_gather_tree):
 
 
 @pytest.mark.parametrize("parent", [-1, K + 1])
-def test_a_parent_that_is_none_is_an_error_within_the_length_and_nothing_beyond(
+def test_a_invalid_parent_is_an_error_within_the_length_and_nothing_beyond(
     parent, their_gather_tree
 ):
     ids, parents, lengths = random_tree(5)
@@ -125,7 +125,7 @@ def test_a_parent_that_is_none_is_an_error_within_the_length_and_nothing_beyond(
             library.gather_tree(ids, parents, lengths, END)
 
 
-def test_the_first_parent_that_is_none_is_an_error_where_their_kernel_may_read_beyond():
+def test_the_first_invalid_parent_is_an_error_where_their_kernel_may_read_beyond():
     ids, parents, lengths = random_tree(5)
     parents[2, 0] = K
     with pytest.raises(tf.errors.InvalidArgumentError, match="parent id"):
@@ -286,7 +286,7 @@ def test_the_loss_object_reduces_as_theirs(reduction):
         np.testing.assert_allclose(found, expected, 1e-5, 1e-6)
 
 
-def test_the_loss_object_has_the_same_defaults_and_a_function_of_ones_own():
+def test_the_loss_object_has_the_same_defaults_and_a_custom_function():
     def halved(labels, logits):
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         return loss / 2
@@ -307,7 +307,7 @@ def test_without_weights_every_step_counts_where_their_loss_object_crashes():
     np.testing.assert_allclose(OURS.SequenceLoss()(TARGETS, logits()), expected, rtol=1e-5)
 
 
-def test_a_function_of_ones_own_gets_one_hot_rows_where_theirs_gets_them_torn():
+def test_a_custom_function_gets_one_hot_rows_where_the_original_gets_them_torn():
     shapes, function = [], tf.nn.softmax_cross_entropy_with_logits
 
     def watched(labels, logits):

@@ -97,7 +97,7 @@ def test_the_other_types_are_the_same_too(name, settings, dtype):
 
 
 @pytest.mark.parametrize("name", ["LuongMonotonicAttention", "BahdanauMonotonicAttention"])
-def test_the_recursive_mode_knows_other_types_than_float32_where_theirs_does_not(name):
+def test_the_recursive_mode_knows_other_types_than_float32_where_the_original_does_not(name):
     settings = {"mode": "recursive"}
     expected, _ = run(THEIRS, asked(name, settings, MEMORIES["lengths"]), inputs(), slopes=False)
     for dtype, tolerance in (("float64", 1e-5), ("float16", 2e-3)):
@@ -185,7 +185,7 @@ def test_every_way_to_give_a_memory_and_layers_gives_the_same(name, settings, wa
 
 
 @pytest.mark.parametrize("name, settings", PLAIN + MONOTONIC[::3], ids=name_case)
-def test_a_config_keeps_what_theirs_keeps(name, settings):
+def test_a_config_keeps_what_the_original_keeps(name, settings):
     settings = {**settings, "name": "first"}
     theirs, ours = (getattr(library, name)(UNITS, **settings).get_config() for library in LIBRARIES)
     plain = {key: value for key, value in theirs.items() if isinstance(value, (int, float, str))}
@@ -291,13 +291,13 @@ def at_length_zero(library):
     ],
     ids=name_case,
 )
-def test_mistakes_are_told_with_the_same_error(mistake, error, words):
+def test_mistakes_are_reported_with_the_same_error(mistake, error, words):
     for library in LIBRARIES:
         with pytest.raises(error, match=words):
             mistake(library)
 
 
-def test_a_row_that_may_see_nothing_gives_zeros_where_theirs_looks_at_all_of_the_padding():
+def test_a_row_without_visible_slots_gives_zeros_where_the_original_attends_to_all_of_the_padding():
     nothing = tf.constant([[False] * S] + MASK[1:])
 
     def make(library):

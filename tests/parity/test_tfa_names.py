@@ -60,7 +60,7 @@ def test_every_name_is_there():
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_offers_what_theirs_defines_for_the_public(name):
+def test_a_module_offers_what_the_original_defines_for_the_public(name):
     assert len(MODULES) == 6
     ours = importlib.import_module(f"{OURS.__name__}.{name}")
     theirs = getattr(THEIRS, name)
@@ -71,13 +71,13 @@ def test_a_module_offers_what_theirs_defines_for_the_public(name):
 
 
 @pytest.mark.parametrize("module, name", HELPERS)
-def test_a_helper_is_where_theirs_is_and_takes_the_same(module, name):
+def test_a_helper_is_where_the_original_is_and_takes_the_same(module, name):
     theirs, ours = (getattr(getattr(library, module), name) for library in (THEIRS, OURS))
     assert_accepts(ours, theirs)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in MODULES])
-def test_a_class_or_function_takes_what_theirs_takes(name):
+def test_a_class_or_function_takes_what_the_original_takes(name):
     theirs, ours = getattr(THEIRS, name), getattr(OURS, name)
     assert inspect.isclass(theirs) == inspect.isclass(ours)
     if hasattr(theirs, "_fields"):
@@ -87,7 +87,7 @@ def test_a_class_or_function_takes_what_theirs_takes(name):
 
 
 @pytest.mark.parametrize("name, method", METHODS, ids=name_case)
-def test_a_method_takes_what_theirs_takes(name, method):
+def test_a_method_takes_what_the_original_takes(name, method):
     theirs, ours = getattr(THEIRS, name), getattr(OURS, name)
     assert hasattr(ours, method)
     kinds = [inspect.getattr_static(library, method) for library in (theirs, ours)]
@@ -105,5 +105,5 @@ def test_classes_stand_under_those_that_theirs_stand_under(name):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_class_is_abstract_where_theirs_is(name):
+def test_a_class_is_abstract_where_the_original_is(name):
     assert inspect.isabstract(getattr(OURS, name)) == inspect.isabstract(getattr(THEIRS, name))

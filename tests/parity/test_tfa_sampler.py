@@ -203,7 +203,7 @@ def test_the_steps_of_a_sampler_called_by_hand_are_the_same(name):
 # -- where theirs fails
 
 
-def test_no_steps_at_all_give_ids_of_no_steps_where_theirs_forget_the_batch():
+def test_no_steps_at_all_give_ids_of_no_steps_where_the_original_forget_the_batch():
     nothing = {"sequence_length": 0 * LENGTHS}
 
     def make(library):
@@ -219,7 +219,7 @@ def test_no_steps_at_all_give_ids_of_no_steps_where_theirs_forget_the_batch():
         np.testing.assert_array_equal(ours[path], theirs[path])
 
 
-def test_a_probability_for_each_row_is_tossed_for_that_row_where_theirs_tosses_it_for_all_of_them():
+def test_a_probability_for_each_row_applies_to_that_row_where_the_original_shares_it():
     probability = tf.constant([1.0, 0.0, 1.0])
     logits = tensor("logits", B, V)
     theirs, ours = (
@@ -241,7 +241,7 @@ def test_a_probability_for_each_row_is_tossed_for_that_row_where_theirs_tosses_i
 
 
 @pytest.mark.parametrize("name", ["GreedyEmbeddingSampler", "SampleEmbeddingSampler"])
-def test_a_second_embedding_is_looked_up_where_theirs_keeps_the_first(name):
+def test_a_second_embedding_is_looked_up_where_the_original_keeps_the_first(name):
     for library, factor in ((THEIRS, 1), (OURS, 2)):
         sampler = getattr(library, name)()
         _, first = sampler.initialize(TABLE, **TOKENS)
@@ -256,7 +256,7 @@ def test_a_second_embedding_is_looked_up_where_theirs_keeps_the_first(name):
         np.testing.assert_array_equal(found[1], factor * found[0])
 
 
-def test_a_custom_sampler_knows_the_batch_it_has_where_theirs_knows_the_first():
+def test_a_custom_sampler_knows_the_batch_it_has_where_the_original_knows_the_first():
     for library, rows in ((THEIRS, B), (OURS, 1)):
         sampler = custom(library)
         sampler.initialize(SEQUENCE[:, 0], scale=1.0)
@@ -338,7 +338,7 @@ def at_abstract(library):
     ],
     ids=name_case,
 )
-def test_mistakes_are_told_with_the_same_error(mistake, error, words):
+def test_mistakes_are_reported_with_the_same_error(mistake, error, words):
     for library in LIBRARIES:
         with pytest.raises(error, match=words):
             mistake(library)

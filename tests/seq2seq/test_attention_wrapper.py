@@ -360,7 +360,7 @@ def test_a_state_for_another_batch_than_the_memorys_is_refused(rows):
         wrapper.get_initial_state(batch_size=rows, memory=memory)
 
 
-def test_a_state_that_is_none_of_ours_is_refused():
+def test_a_foreign_state_is_refused():
     wrapper = wrap()
     memory = wrapper.prepare_memory(normal(BATCH, STEPS, WIDTH))
     with pytest.raises(TypeError, match="AttentionWrapperState"):
@@ -394,7 +394,7 @@ def test_there_is_one_attention_layer_for_each_mechanism(argument):
             AttentionWrapper(keras.layers.GRUCell(UNITS), mechanisms, **{argument: given})
 
 
-def test_what_cannot_be_a_part_is_refused():
+def test_anything_that_cannot_be_a_part_is_refused():
     cell = keras.layers.GRUCell(UNITS)
     with pytest.raises(TypeError, match="AttentionMechanism"):
         AttentionWrapper(cell, keras.layers.Attention())

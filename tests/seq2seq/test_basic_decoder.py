@@ -254,7 +254,7 @@ def test_batch_length_and_source_may_be_unknown_in_a_graph():
         np.testing.assert_allclose(found, decoder.output_layer(expected), atol=1e-5)
 
 
-def test_xla_without_maximum_iterations_is_refused_and_keras_is_told():
+def test_xla_without_maximum_iterations_is_refused_and_keras_is_reported():
     decoder, state, memory = setting()
     assert not decoder.supports_jit and setting(maximum_iterations=3)[0].supports_jit
 
@@ -454,7 +454,7 @@ def test_greedy_embeds_by_a_matrix_a_weight_of_keras_or_a_layer(kind):
 # -- refusals
 
 
-def test_what_cannot_be_a_part_is_refused():
+def test_anything_that_cannot_be_a_part_is_refused():
     with pytest.raises(TypeError, match="RNN cell"):
         BasicDecoder(keras.layers.Dense(3), TrainingSampler())
     with pytest.raises(TypeError, match="output_layer"):

@@ -212,7 +212,7 @@ def test_where_nothing_but_the_end_is_possible_the_search_ends_at_once():
     np.testing.assert_allclose(final, 0, atol=1e-6)
 
 
-def test_the_search_goes_on_while_any_hypothesis_may():
+def test_the_search_continues_while_any_hypothesis_may():
     """The end is likely at once, the other path certain and long: width 2 keeps both."""
     p = np.full((1, 5, 3, 3), 1e-9)
     p[0, 0, START] = [0.6, 1e-9, 0.4]
@@ -496,7 +496,7 @@ def test_a_config_makes_the_same_decoder():
 # -- refusals
 
 
-def test_what_cannot_be_searched_is_refused():
+def test_anything_that_cannot_be_searched_is_refused():
     table = Table.random(2, 3, 4)
     with pytest.raises(TypeError, match="cell"):
         BeamSearchDecoder(3, 2)

@@ -44,7 +44,7 @@ def in_a_graph(jit=False):
 
 
 @pytest.mark.parametrize("call", [decode, in_a_graph()], ids=["eager", "graph"])
-def test_the_loop_ends_with_the_last_row_and_tells_the_lengths(call):
+def test_the_loop_ends_with_the_last_row_and_gives_the_lengths(call):
     outputs, state, lengths = call([2, 0, 4])
     assert outputs.shape == (3, 4, 1)
     assert lengths.numpy().tolist() == [2, 0, 4]

@@ -141,7 +141,7 @@ def trained(tmp_path_factory, request):
     "name", [n if n in SAMPLED else pytest.param(n, marks=pytest.mark.full) for n in MAKE]
 )
 @pytest.mark.full
-def test_a_model_learns_and_says_the_same_bits_in_a_new_process(trained, name):
+def test_a_model_learns_and_gives_the_same_bits_in_a_new_process(trained, name):
     losses, replies = trained
     assert losses[name][-1] < losses[name][0] or name in ("dropout", "sequential")
     assert np.isfinite(losses[name]).all()

@@ -83,7 +83,7 @@ def test_one_weight_for_a_row_or_a_step_counts_as_often_as_it_is_used(shape, bat
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_what_is_masked_has_no_gradient():
+def test_masked_values_have_no_gradient():
     logits, targets = example()
     logits = tf.Variable(logits)
     with tf.GradientTape() as tape:
@@ -110,7 +110,7 @@ def test_narrow_logits_lose_in_float32(dtype):
     np.testing.assert_array_equal(loss, expected)
 
 
-def test_a_loss_of_ones_own_is_used():
+def test_a_custom_loss_is_used():
     def constant(labels, logits):
         assert labels.shape == (BATCH * STEPS,) and logits.shape == (BATCH * STEPS, VOCABULARY)
         return 3 * tf.ones([BATCH * STEPS])
@@ -201,7 +201,7 @@ def double(labels, logits):
 
 @pytest.mark.parametrize("call", [lambda f: f, tf.function], ids=["eager", "graph"])
 @pytest.mark.parametrize("kind", ["ids", "one-hot", "function"])
-def test_what_lies_at_a_weight_of_zero_has_no_effect_on_loss_or_gradient(kind, call):
+def test_positions_of_weight_zero_have_no_effect_on_loss_or_gradient(kind, call):
     logits, targets = example()
     hidden = WEIGHTS == 0
     spoilt = logits.copy()
@@ -286,7 +286,7 @@ def test_without_weights_the_mask_of_the_logits_says_what_counts():
 
 
 @pytest.mark.parametrize("weights", [2 * np.ones_like(WEIGHTS), [[2.0], [0.0], [1.0]]])
-def test_what_the_mask_hides_weighs_nothing_whatever_its_weight(weights):
+def test_masked_positions_have_no_weight_whatever_its_weight(weights):
     logits, targets = example()
     loss = SequenceLoss(**over("average", "average"))
     expected = expected_loss(logits, targets, weights * (WEIGHTS > 0), "average", "average")

@@ -79,7 +79,7 @@ def test_query_and_memory_are_projected_by_different_draws():
 
 
 @each
-def test_lengths_and_the_mask_of_the_same_lengths_say_the_same(kind):
+def test_lengths_and_the_mask_of_the_same_lengths_give_the_same(kind):
     mechanism, query, memory = built(kind), normal(2, QUERY), normal(2, 4, WIDTH)
     by_length = mechanism.prepare_memory(memory, [4, 2])
     by_mask = mechanism.prepare_memory(memory, memory_mask=oracles.padding([4, 2], 4))
@@ -100,7 +100,7 @@ def test_a_mask_may_have_holes_and_rows_that_see_nothing(kind):
 
 
 @each
-def test_what_lies_in_the_padding_changes_nothing_not_even_if_it_is_nan(kind):
+def test_values_in_the_padding_change_nothing_not_even_if_it_is_nan(kind):
     mechanism, query, memory = built(kind), normal(2, QUERY), normal(2, 4, WIDTH)
     junk = memory.copy()
     junk[0, 3:], junk[1, 1:] = np.nan, 1e30
@@ -339,7 +339,7 @@ def test_a_config_makes_the_same_layer(kind):
     np.testing.assert_array_equal(ask(copy, query, copy.prepare_memory(memory)), expected)
 
 
-def test_layers_and_normalisers_of_ones_own_are_used_and_saved():
+def test_custom_layers_and_normalisers_are_used_and_saved():
     @keras.saving.register_keras_serializable("tests")
     def uniform(scores, mask):
         weights = tf.cast(tf.broadcast_to(mask, tf.shape(scores)), scores.dtype)

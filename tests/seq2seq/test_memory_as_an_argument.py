@@ -125,7 +125,7 @@ def load_and_reply(folder):
 
 @functional
 @pytest.mark.full
-def test_a_saved_functional_model_says_the_same_bits_in_a_new_process(tmp_path):
+def test_a_saved_functional_model_gives_the_same_bits_in_a_new_process(tmp_path):
     expected = {}
     for kind, name in PAIRS:
         model, _ = MODELS[name](kind)
@@ -239,7 +239,7 @@ def test_an_rnn_wants_a_cell_that_attends():
         AttentionRNN(keras.layers.GRUCell(3))
 
 
-def test_an_rnn_begins_the_inner_cell_as_it_is_told():
+def test_an_rnn_begins_the_inner_cell_as_it_is_reported():
     cell = AttentionWrapper(keras.layers.LSTMCell(UNITS), LuongAttention(UNITS))
     inputs, memory = normal(BATCH, TARGET, UNITS), normal(BATCH, SOURCE, UNITS)
     begin = [normal(BATCH, UNITS), normal(BATCH, UNITS)]
@@ -333,7 +333,7 @@ def test_a_mask_of_the_inputs_is_no_surprise_and_ends_at_a_decoder(recwarn):
     assert getattr(outputs.rnn_output, "_keras_mask", None) is None
 
 
-def test_a_decoder_begins_the_inner_cell_as_it_is_told():
+def test_a_decoder_begins_the_inner_cell_as_it_is_reported():
     cell = AttentionWrapper(keras.layers.LSTMCell(UNITS), LuongAttention(UNITS))
     inputs, memory = normal(BATCH, TARGET, UNITS), normal(BATCH, SOURCE, UNITS)
     begin = [normal(BATCH, UNITS), normal(BATCH, UNITS)]

@@ -485,7 +485,7 @@ def test_no_coin_is_tossed_before_the_outputs_of_its_step(kind):
 
 
 @pytest.mark.parametrize("kind", SCHEDULED)
-def test_a_loop_of_ones_own_keeps_the_batch_it_began_with(kind):
+def test_a_custom_loop_keeps_the_batch_it_began_with(kind):
     scheduled = kind(0.5)
     arguments = {"embedding": np.eye(3, dtype="float32")} if kind is SCHEDULED[0] else {}
 
@@ -659,7 +659,7 @@ def test_what_is_fed_back_must_look_like_an_input():
 
 @modes
 @pytest.mark.parametrize("function", [None, lambda x: x - 3], ids=["samples", "function"])
-def test_inference_goes_on_from_its_own_samples_until_they_end(function, mode):
+def test_inference_continues_from_its_own_samples_until_they_end(function, mode):
     start, steps = np.array([[1.0], [9.0], [2.0], [0.25]], np.float32), 6
     inference = InferenceSampler(
         sample_fn=lambda outputs: 2 * outputs,
@@ -741,13 +741,13 @@ def test_three_functions_are_a_sampler_of_nested_inputs(mode):
         np.testing.assert_array_equal(ids[b, :length], expected[:, :2])
 
 
-def test_the_ids_of_a_custom_sampler_are_int32_scalars_if_nothing_else_is_said():
+def test_the_ids_of_a_custom_sampler_are_int32_scalars_if_nothing_else_is_reported():
     custom = CustomSampler(halves, both, onwards)
     assert custom.sample_ids_shape == [] and custom.sample_ids_dtype == tf.int32
 
 
 @pytest.mark.parametrize("position", range(3))
-def test_what_cannot_be_called_is_no_part_of_a_sampler(position):
+def test_anything_that_cannot_be_called_is_no_part_of_a_sampler(position):
     functions = [halves, both, onwards]
     functions[position] = None
     with pytest.raises(ValueError, match="must be callable"):

@@ -68,7 +68,7 @@ def test_lines_may_be_a_generator():
 
 
 @pytest.mark.parametrize("lines", ["one string", b"bytes", [b"bytes"], [None]])
-def test_what_is_no_lines_is_refused(lines):
+def test_anything_but_lines_is_refused(lines):
     with pytest.raises(TypeError, match="str"):
         Characters.train(lines)
 

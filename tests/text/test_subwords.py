@@ -134,7 +134,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
         Subwords(str(file))
 
 
-def test_what_to_install_is_said(monkeypatch, tmp_path):
+def test_what_to_install_is_reported(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(ImportError, match="pip install sentencepiece"):
         Subwords.train(["a"])

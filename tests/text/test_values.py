@@ -102,7 +102,7 @@ def test_lone_surrogates_are_the_same_in_training_and_use():
     assert tokenizer.encode([]).to_list() == []
 
 
-def test_what_is_no_text_and_what_are_no_ids_is_refused():
+def test_values_other_than_text_and_ids_are_refused():
     tokenizer = Characters.train(["ab"])
     for text in ([["a"], ["a", "b"]], [1, 2], None, tf.constant([4, 5])):
         with pytest.raises(ValueError, match="text must be strings"):

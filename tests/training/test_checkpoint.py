@@ -137,7 +137,7 @@ def test_the_newest_are_kept(tmp_path):
     assert checkpoint.restore() == {"epoch": 11}
 
 
-def test_a_new_object_goes_on_numbering(tmp_path):
+def test_a_new_object_continues_numbering(tmp_path):
     checkpoint_of(build(), tmp_path).save({"epoch": 1})
     assert checkpoint_of(build(), tmp_path).save({"epoch": 2}).endswith("000002")
 
@@ -208,7 +208,7 @@ def test_foreign_files_in_the_directory_are_left_alone(tmp_path):
     assert (tmp_path / "checkpoint-best").read_text() == "mine"
 
 
-def test_another_model_is_told_so_and_stays_untouched(tmp_path):
+def test_another_model_is_reported_and_stays_untouched(tmp_path):
     three_saves(tmp_path)
     model = build(units=5)
     checkpoint = checkpoint_of(model, tmp_path)
@@ -218,7 +218,7 @@ def test_another_model_is_told_so_and_stays_untouched(tmp_path):
     assert_same_state(state(model), before)
 
 
-def test_another_optimizer_is_told_so(tmp_path):
+def test_another_optimizer_is_reported(tmp_path):
     three_saves(tmp_path)
     model = build()
     with pytest.raises(ValueError, match="another optimizer: expected 2 variables. Received: 10"):
@@ -255,7 +255,7 @@ def named(*names, activation="tanh"):
     ],
     ids=["adamw", "lion", "clip", "slots"],
 )
-def test_an_optimizer_of_another_class_with_the_same_shapes_is_told_so(
+def test_an_optimizer_of_another_class_with_the_same_shapes_is_reported(
     tmp_path, saved, wanted, words
 ):
     model = named("a", "b")
@@ -269,7 +269,7 @@ def test_an_optimizer_of_another_class_with_the_same_shapes_is_told_so(
 
 
 @pytest.mark.parametrize("names", [("b", "a"), ("a", "c"), ("layer_2", "layer_1")], ids=str)
-def test_layers_of_equal_shapes_in_another_order_are_told_so(tmp_path, names):
+def test_layers_of_equal_shapes_in_another_order_are_reported(tmp_path, names):
     first = named("a", "b") if "a" in names else named("layer_1", "layer_2")
     checkpoint_of(first, tmp_path).save({})
     model = named(*names)

@@ -102,7 +102,7 @@ def test_moving_averages_of_the_optimizer_inside_reach_the_model():
         np.testing.assert_array_equal(weight.numpy(), average.numpy())
 
 
-def test_a_saved_model_goes_on_where_it_stopped(tmp_path):
+def test_a_saved_model_continues_where_it_stopped(tmp_path):
     model = embedding_model(ClipByGlobalNorm(keras.optimizers.Adam(0.1), 0.5))
     model.fit(IDS, GOALS, epochs=2, shuffle=False, verbose=0)
     model.save(tmp_path / "model.keras")

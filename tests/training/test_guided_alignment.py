@@ -74,7 +74,7 @@ def test_without_any_link_the_loss_and_its_gradient_are_zero():
     np.testing.assert_array_equal(tape.gradient(loss, alignments), np.zeros([1, 2, 3]))
 
 
-def test_what_is_looked_at_not_at_all_has_a_finite_loss_and_gradient():
+def test_what_is_attended_to_not_at_all_has_a_finite_loss_and_gradient():
     logits = tf.constant([[[200.0, 0.0, -200.0]]])
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -102,7 +102,7 @@ TARGETS = np.array([[1, 4, 5], [1, 7, 0]])
     [rnn, lambda: rnn(attention="luong", cell="lstm", layers=2), transformer],
     ids=["bahdanau", "luong", "transformer"],
 )
-def test_alignments_in_training_are_what_every_step_looks_at(make):
+def test_alignments_in_training_are_what_every_step_attends_to(make):
     model = make()
     model.build()
     memory, state = model.encode(SOURCES)

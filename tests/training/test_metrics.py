@@ -190,7 +190,7 @@ def test_ids_of_single_tokens_and_with_a_last_axis_of_one():
 
 
 @pytest.mark.parametrize("call", [lambda f: f, tf.function], ids=["eager", "graph"])
-def test_what_lies_at_a_weight_of_zero_has_no_effect(call):
+def test_positions_of_weight_zero_have_no_effect(call):
     ids, logits, weights = batch(4, 6)
     hidden = weights == 0
     bad_ids = np.where(hidden, np.where(np.arange(6) % 2, -1, -100), ids)

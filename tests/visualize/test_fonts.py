@@ -49,7 +49,7 @@ def test_a_font_installed_after_matplotlib_looked_is_found(monkeypatch, chinese_
         lambda: AttentionMaps("nowhere", lambda model: {}),
     ],
 )
-def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch, draw):
+def test_without_matplotlib_it_is_reported_how_to_get_it(monkeypatch, draw):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-attention-seq2seq\[visualize\]'"):
         draw()

@@ -45,7 +45,7 @@ def stored_data(folder) -> str:
     return json.loads((folder / "model/config.json").read_text())["data"]
 
 
-def test_what_was_read_is_said_first(begun, tmp_path):
+def test_what_was_read_is_reported_first(begun, tmp_path):
     lines = begun[1].out.splitlines()
     assert lines[0] == "./pairs.tsv: 20 pairs from 20 lines (tab-separated)".replace(
         "./", f"{begun[0]}/"
@@ -183,7 +183,9 @@ def test_a_dev_loss_beyond_perplexity_keeps_a_model(begun, tmp_path, monkeypatch
 
 
 @pytest.mark.full
-def test_progress_within_an_epoch_is_told_where_there_is_no_terminal(begun, tmp_path, monkeypatch):
+def test_progress_within_an_epoch_is_reported_where_there_is_no_terminal(
+    begun, tmp_path, monkeypatch
+):
     monkeypatch.setattr(train, "TELL_EVERY", 0.0)
     data = f"--data={begun[0]}/pairs.tsv"
     ran = run("--mode=train", data, f"--model_dir={tmp_path}/m", "--steps=4", *TINY)

@@ -26,7 +26,7 @@ def pairs_kept_apart(split):
 
 
 @pytest.mark.full
-def test_the_same_seed_says_the_same_and_another_seed_does_not():
+def test_the_same_seed_gives_the_same_and_another_seed_does_not():
     assert generate(seed=3, per_family=60) == generate(seed=3, per_family=60)
     assert generate(seed=3, per_family=60) != generate(seed=4, per_family=60)
 

@@ -109,7 +109,7 @@ def test_a_directory_is_held_by_one_process_until_it_ends_in_whatever_way(owner,
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_what_is_no_file_is_found_without_being_opened(tmp_path):
+def test_anything_but_a_file_is_found_without_being_opened(tmp_path):
     (tmp_path / "sub").mkdir()
     os.mkfifo(tmp_path / "sub/pipe")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
@@ -124,7 +124,7 @@ def test_what_is_no_file_is_found_without_being_opened(tmp_path):
 
 
 @pytest.mark.skipif(files.fcntl is None, reason="needs locks of files")
-def test_a_directory_that_cannot_be_locked_is_told_and_used(tmp_path, monkeypatch, capsys):
+def test_a_directory_that_cannot_be_locked_is_reported_and_used(tmp_path, monkeypatch, capsys):
     def flock(handle, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

@@ -55,7 +55,7 @@ def test_the_average_is_the_model_if_it_is_better(transformer):
 
 
 @pytest.mark.full
-def test_the_run_goes_on_from_its_last_step_and_not_from_the_average(transformer):
+def test_the_run_continues_from_its_last_step_and_not_from_the_average(transformer):
     directory, _ = transformer
     again = run("--mode=train", f"--model_dir={directory}")
     assert again.code == 0 and "mean of" not in again.out, again.err

@@ -148,7 +148,7 @@ def test_a_setting_changes_the_answer(talking):
     assert all(len(reply) <= 2 for reply in shown.locator(".chat .reply").all_inner_texts())
 
 
-def test_what_is_wrong_is_said_and_what_was_typed_stays(talking):
+def test_what_is_wrong_is_reported_and_what_was_typed_stays(talking):
     shown, expect = talking
     line, said = shown.get_by_label("You say"), shown.locator(".problem p")
     for setting, value, words in WRONG:
@@ -195,7 +195,7 @@ def test_what_is_long_stays_in_its_place(talking):
     shown.set_viewport_size(usual)
 
 
-def test_a_talk_is_begun_anew(talking):
+def test_a_talk_is_begun_again(talking):
     shown, expect = talking
     for _ in range(2):
         say(shown, "Hello")
@@ -257,7 +257,7 @@ def test_a_couplet_is_matched_and_its_line_stays(browser, untrained_couplets):
 # -- without a browser
 
 
-def test_the_api_goes_on_beside_the_page(untrained_chat):
+def test_the_api_continues_beside_the_page(untrained_chat):
     directory, responder = untrained_chat
     add = functools.partial(page.add, talk=Talk(False, 0, responder.settings))
     with served(directory, "chatbot", add) as url:
@@ -315,14 +315,14 @@ def test_the_program_shows_the_page_until_sigterm(untrained_chat, tmp_path):
             server.kill()
 
 
-def test_a_page_without_its_extra_is_said_in_one_line(untrained_chat, monkeypatch):
+def test_a_page_without_its_extra_is_reported_in_one_line(untrained_chat, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     ran = run("--mode=serve", "--page", "--port=0", f"--export_dir={untrained_chat[0]}")
     assert ran.code == 1 and ran.err.count("\n") == 1
     assert "pip install 'keras-attention-seq2seq[demo]'" in ran.err
 
 
-def test_a_directory_that_is_none_is_said_in_one_line(untrained_chat, tmp_path):
+def test_a_missing_directory_is_reported_in_one_line(untrained_chat, tmp_path):
     ran = run(
         "--mode=serve",
         "--page",

@@ -164,13 +164,13 @@ def test_a_call_with_other_values_leaves_no_traceback(event, data, url, capfd):
 
 
 @pytest.mark.parametrize("value", [None, "x", [], True, {}])
-def test_a_setting_that_is_no_number_is_told(value, url, capfd):
+def test_a_setting_that_is_no_number_is_reported(value, url, capfd):
     told = called(url, LINE, "Hello", [], value, *USUAL[1:])
     assert told["success"] and "Expected" in json.dumps(told["output"])
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_a_session_that_there_is_not_leaves_no_traceback(url, capfd):
+def test_a_session_that_does_not_exist_leaves_no_traceback(url, capfd):
     code, told = got(url, "/gradio_api/queue/data?session_hash=none")
     assert code == 200 and "unexpected_error" in told
     assert got(url, "/gradio_api/queue/data")[0] == 422

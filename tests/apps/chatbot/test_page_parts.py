@@ -73,7 +73,7 @@ def test_the_turns_before_a_line_are_read_with_it(chat):
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_setting_out_of_its_range_is_said_in_words(chat, name):
+def test_a_setting_out_of_its_range_is_reported_in_words(chat, name):
     model, responder = chat
     value, words = WRONG[name]
     with pytest.raises(ValueError) as error:
@@ -83,7 +83,7 @@ def test_a_setting_out_of_its_range_is_said_in_words(chat, name):
 
 
 @pytest.mark.parametrize("line", ["", " \u3000", "🙂", "\ud800"])
-def test_a_line_without_an_answer_is_said_in_words(chat, line):
+def test_a_line_without_an_answer_is_reported_in_words(chat, line):
     model, responder = chat
     with pytest.raises(ValueError) as error:
         ask(model, [line], responder.settings)
@@ -92,7 +92,7 @@ def test_a_line_without_an_answer_is_said_in_words(chat, line):
     assert re.search("No reply|Received", shown) and "couplet" not in shown
 
 
-def test_an_export_without_settings_is_told_what_it_lacks(chat):
+def test_an_export_without_settings_is_reported_what_it_lacks(chat):
     model, responder = chat
     fewer = {name: model.signatures[name] for name in ("serving_default", "score")}
     with pytest.raises(ValueError, match="generate_with_settings.*Export the model again"):
@@ -100,7 +100,7 @@ def test_an_export_without_settings_is_told_what_it_lacks(chat):
 
 
 @pytest.mark.full
-def test_a_couplet_too_long_to_be_matched_is_said_in_words(couplets):
+def test_a_couplet_too_long_to_be_matched_is_reported_in_words(couplets):
     model, responder = couplets
     best = ask(model, ["春风"], responder.settings, couplet=True)
     assert {len(reply["reply"]) for reply in best["replies"]} == {2}
@@ -109,7 +109,7 @@ def test_a_couplet_too_long_to_be_matched_is_said_in_words(couplets):
 
 
 @pytest.mark.full
-def test_a_model_without_attention_says_so(couplets):
+def test_a_model_without_attention_reports_it(couplets):
     model, responder = couplets
     best = ask(model, ["春风"], responder.settings, couplet=True)
     assert "no attention" in looked_at(best, 0)

@@ -76,7 +76,7 @@ def test_answers_go_from_file_to_file(trained, tmp_path):
     assert asked.out.split("\n") == [answers[0], answers[2], ""]
 
 
-def test_the_search_may_be_set_anew_at_every_use(trained):
+def test_the_search_may_be_set_again_at_every_use(trained):
     directory, _ = trained("char")
     ran = run(
         "--mode=infer",

@@ -43,7 +43,7 @@ def test_two_epochs_and_two_more_are_four(straight, model_dir, how):
 
 
 @pytest.mark.full
-def test_a_run_stopped_anywhere_goes_on_to_the_same_end(straight, how, tmp_path, monkeypatch):
+def test_a_run_stopped_anywhere_continues_to_the_same_end(straight, how, tmp_path, monkeypatch):
     """In the middle of an epoch, at its last step, while the last one is validated."""
 
     def ctrl_c_at(steps):
@@ -70,7 +70,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_end(straight, how, tmp_path,
 
 
 @pytest.mark.full  # four trainings
-def test_a_run_that_ended_within_an_epoch_goes_on_within_it(how, tmp_path):
+def test_a_run_that_ended_within_an_epoch_continues_within_it(how, tmp_path):
     command = ("--mode=train", f"--model_dir={tmp_path}", *how["char"], "--attention=none")
     assert "step 8 of at most 8" in run(*command, "--steps=8").out
     ran = run(*command, "--epochs=2")

@@ -103,7 +103,7 @@ def test_a_search_of_several_answers_does_not_stream():
 
 
 @pytest.mark.parametrize("model", [*full("rnn"), "transformer"])
-def test_an_unknown_word_is_the_word_that_is_looked_at(model):
+def test_an_unknown_word_is_the_word_that_is_attended_to(model):
     """Where UNKNOWN is all that may be said, the reply is words of the source."""
     words = [word for pair in TEXTS for line in pair for word in line.split()]
     answering = responder(model=model, banned_words=words, min_length=3)

@@ -128,7 +128,7 @@ def _run_example(example):
         assert '"predictions"' in said.stdout and '"Hello!"' in example
 
 
-def test_what_cannot_be_served_is_said_in_one_line(served, tmp_path):
+def test_anything_that_cannot_be_served_is_reported_in_one_line(served, tmp_path):
     directory, _ = served
     ran = run("--mode=serve", f"--export_dir={tmp_path}")
     assert ran.code == 1 and ran.out == ""
@@ -141,7 +141,7 @@ def test_what_cannot_be_served_is_said_in_one_line(served, tmp_path):
 
 
 @pytest.mark.full
-def test_a_missing_extra_is_said_in_one_line(served, monkeypatch):
+def test_a_missing_extra_is_reported_in_one_line(served, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
     ran = run("--mode=serve", f"--export_dir={served[0]}", "--port=0")
     assert ran.code == 1 and ran.err.count("\n") == 1

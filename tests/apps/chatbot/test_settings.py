@@ -21,7 +21,7 @@ def values():
     return found
 
 
-def test_only_what_was_named_on_the_command_line_is_said(values):
+def test_only_what_was_named_on_the_command_line_is_reported(values):
     values(["program", "--units=8", "--seed="])
     assert settings.explicit_flags(values) == {"units": "8", "seed": ""}
     assert settings.of_flags(values).keys() == {*settings.FIXED, *settings.FREE}

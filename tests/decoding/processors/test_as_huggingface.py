@@ -168,7 +168,7 @@ def test_a_penalty_makes_a_score_that_was_raised_above_zero_less_likely_too():
 
 @pytest.mark.parametrize("kind", ["sequence_bias", "exponential_decay"])
 @pytest.mark.parametrize("width, n_best", [(2, 1), (40, 3)])
-def test_a_beam_search_goes_on_while_scores_may_rise(kind, width, n_best):
+def test_a_beam_search_continues_while_scores_may_rise(kind, width, n_best):
     """Each answer has the score of the formula, and a full beam finds the best of all answers."""
     steps, size, end = 3, 3, 2  # of tests.decoding.table_model: pad 0, start 1, end 2
     model = TableModel(Table.random(4, steps, size, 2.0))
@@ -248,7 +248,7 @@ def test_a_draw_is_as_in_a_softmax_of_logits_with_the_bias():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: sequence_bias({(): 1.0}), "of one id at least"),
+        (lambda: sequence_bias({(): 1.0}), "at least one id"),
         (lambda: sequence_bias({(1,): float("nan")}), "numbers as biases"),
         (lambda: sequence_bias({(1,): float("inf")}), "numbers as biases"),
         (lambda: sequence_bias({(-1,): 1.0}), "not be negative"),

@@ -142,7 +142,7 @@ def test_what_rules_out_after_a_temperature_raises_nothing():
     np.testing.assert_allclose(found, [[0, 9 / 38, 4 / 38]], rtol=1e-5)
 
 
-def test_several_that_must_be_said_are_one():
+def test_several_that_are_required_are_one():
     phrases = [[(1, 2)], [(2, 3), (1, 2)], [(3,)]]
     apart = combine(*(must_contain(some) for some in phrases), length_between(maximum=4))
     together = combine(must_contain(sum(phrases, [])), length_between(maximum=4))

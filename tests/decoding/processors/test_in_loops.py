@@ -168,7 +168,7 @@ def test_every_leaf_of_a_state_has_a_row_for_each_hypothesis_before_and_after_a_
         assert leaf.shape == later.shape and leaf.shape[0] == ROWS and leaf.dtype == later.dtype
 
 
-def test_what_is_struck_out_stays_so_and_nothing_becomes_nan(processor):
+def test_what_is_masked_stays_so_and_nothing_becomes_nan(processor):
     given = np.random.normal(size=(ROWS, VOCABULARY)).astype(np.float32) - 3
     given[:, ::2] = -np.inf
     given[0] = -np.inf

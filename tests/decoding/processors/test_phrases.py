@@ -16,13 +16,13 @@ from tests.decoding.processors.walks import (
 )
 
 
-def test_banned_tokens_are_never_said_and_all_else_is():
+def test_banned_tokens_are_never_generated_and_all_else_is():
     for tokens in ([], [2], [1, 3, 1], [END], range(4)):
         expected = those(set(tokens).isdisjoint)
         assert walk(ban(tokens)).answers == [expected]
 
 
-def test_banned_phrases_are_never_said_and_all_else_is():
+def test_banned_phrases_are_never_generated_and_all_else_is():
     given = [[], [(1, 2)], [(1, 1)], [(3, END)], [(2,), (1, 3, 1)], [(1, 2, 3, 1, 2, 3)]]
     for phrases in given + [some_phrases(4, 4) for _ in range(15)]:
         expected = those(says_none, phrases)
@@ -49,7 +49,7 @@ def says_none(text, phrases):
         ([[1.5]], "whole numbers"),
     ],
 )
-def test_phrases_that_are_none_are_refused(of, phrases, message):
+def test_invalid_phrases_are_refused(of, phrases, message):
     with pytest.raises(ValueError, match=message):
         of(phrases)
 

@@ -49,7 +49,7 @@ def test_long_answers_do_not_repeat_n_tokens(n):
         assert left == [[t for t in range(4) if (*said[len(said) - n + 1 :], t) not in grams]]
 
 
-def test_what_was_said_is_multiplied_and_the_start_token_was_not_said():
+def test_generated_tokens_are_multiplied_except_the_start_token():
     given = np.log([[0.1, 0.2, 0.3, 0.4]]).astype(np.float32)
     for w in (1.5, 0.5, tf.constant(1.5)):
         processor = repetition_penalty(w)

@@ -174,14 +174,14 @@ def test_temperature_is_the_softmax_of_logits_divided_by_it():
         np.testing.assert_allclose(left, log_softmax(logits / float(t)), rtol=1e-4, atol=1e-5)
 
 
-def test_temperature_leaves_struck_out_what_is():
+def test_temperature_leaves_masked_what_is():
     left = temperature(0.7).apply(tf.constant([[-np.inf] * 3, [-np.inf, -1.0, -1.0]]), ()).numpy()
     assert (left[0] == -np.inf).all()
     np.testing.assert_allclose(left[1], [-np.inf, np.log(0.5), np.log(0.5)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("t", [1e-30, 1e-38, np.float32(1e-40), 1e30])
-def test_no_temperature_leaves_nothing_or_what_is_no_number(t):
+def test_no_temperature_leaves_no_token_or_nan(t):
     left = temperature(t).apply(tf.constant([[-8.0, -7.0, -np.inf]]), ()).numpy()
     expected = [0.5, 0.5, 0] if np.asarray(t) > 1 else [0, 1, 0]
     np.testing.assert_allclose(np.exp(left), [expected], rtol=1e-6)

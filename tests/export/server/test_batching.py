@@ -241,7 +241,7 @@ def test_a_batch_past_its_time_is_not_asked_again_for_each_of_its_requests(parro
     assert [type(answer) for answer in answers] == [TimeoutError] * 2 and asked == [2]
 
 
-def test_threads_that_cannot_be_stopped_are_told_and_nothing_more_is_taken():
+def test_threads_that_cannot_be_stopped_are_reported_and_nothing_more_is_taken():
     recorder, started, go = held()
 
     async def main():

@@ -116,7 +116,7 @@ def test_the_longest_silent_connection_makes_room_for_a_new_one(echo):
         assert b" 200 " in waiting[-1].recv(1000)
 
 
-def test_a_new_connection_is_told_when_all_others_are_being_answered(tmp_path):
+def test_a_new_connection_is_reported_when_all_others_are_being_answered(tmp_path):
     (tmp_path / "saved_model.pb").touch()
     go, spec = threading.Event(), {"n": tf.TensorSpec([None], tf.int32)}
 
@@ -162,7 +162,7 @@ def test_a_head_answers_without_a_body(echo):
                 assert (response.status, response.read()) == (code, b"")
 
 
-def test_descriptors_that_have_run_out_are_told_in_one_line(caplog):
+def test_descriptors_that_have_run_out_are_reported_in_one_line(caplog):
     async def main():
         loop = asyncio.get_running_loop()
         report_in_one_line(loop)
@@ -177,7 +177,7 @@ def test_descriptors_that_have_run_out_are_told_in_one_line(caplog):
     assert told[0].startswith("No connection can be accepted: Too many open files.")
 
 
-def test_what_is_said_again_and_again_is_said_seldom(caplog):
+def test_what_is_said_again_and_again_is_reported_seldom(caplog):
     logger = logging.getLogger("tests.seldom")
     with Seldom(pause=0.2).on("tests.seldom"):
         for _ in range(50):

@@ -76,7 +76,7 @@ def test_a_scalar_is_sent_in_columns_only():
         ({"inputs": {"ids": [[1]], "weight": [1e39]}}, PAIR, "out of range"),
         ({"inputs": {"ids": [[1]], "weight": [10**400]}}, PAIR, "'weight' as float32"),
         ({"inputs": {"ids": [[1]], "weight": [None]}}, PAIR, "'weight' as float32. .* NoneType"),
-        ({"inputs": [1]}, {"x": tf.TensorSpec([None], tf.complex64)}, "no JSON"),
+        ({"inputs": [1]}, {"x": tf.TensorSpec([None], tf.complex64)}, "JSON cannot represent"),
     ],
 )
 def test_what_is_not_as_specified_is_refused_by_name(request_, inputs, says):
@@ -114,7 +114,7 @@ def test_numbers_that_are_none_are_written_by_name():
     assert "".join(encode({"x": x}, False)) == '{"outputs": [NaN, Infinity, -Infinity]}'
 
 
-def test_rank_is_free_where_the_signature_says_so():
+def test_rank_is_free_where_the_signature_reports_it():
     anything = {"x": tf.TensorSpec(None, tf.int32)}
     for value in (1, [1], [[[1]]], []):
         assert lists({"inputs": value}, anything)[0] == {"x": value}
@@ -141,7 +141,7 @@ def test_no_rows_and_names_that_need_quotes_are_json_too():
 
 
 @pytest.mark.parametrize("other", [np.array(3), np.array([1, 2, 3])])
-def test_outputs_without_common_rows_are_told_in_columns_only(other):
+def test_outputs_without_common_rows_are_reported_in_columns_only(other):
     outputs = {"n": np.array([1, 2]), "other": other}
     assert encoded(outputs, False)["outputs"]["other"] == other.tolist()
     with pytest.raises(ValueError, match="no common rows"):

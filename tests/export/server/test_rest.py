@@ -36,7 +36,7 @@ def test_status_is_tf_servings(url):
         assert ask(url, path) == (200, {"model_version_status": [version]})
 
 
-def test_metadata_tells_the_signatures(url):
+def test_metadata_gives_the_signatures(url):
     code, metadata = ask(url, MODEL + "/metadata")
     assert code == 200
     assert metadata["model_spec"] == {"name": "parrot", "signature_name": "", "version": "1"}
@@ -127,7 +127,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a page"])
-def test_what_is_no_request_of_the_api_is_malformed(beside, parrot):
+def test_anything_but_a_request_of_the_api_is_malformed(beside, parrot):
     """In TF Serving's words, whatever else is served at `/`."""
     starlette = pytest.importorskip("starlette.responses")
 
@@ -368,7 +368,7 @@ def test_a_new_version_is_served_without_dropping_a_request(tmp_path):
         assert ask(url, MODEL + "/versions/1:predict", {"instances": ["a"]})[0] == 404
 
 
-def test_a_version_that_cannot_be_loaded_is_told_and_harms_nobody(parrot, tmp_path):
+def test_a_version_that_cannot_be_loaded_is_reported_and_harms_nobody(parrot, tmp_path):
     shutil.copytree(parrot, tmp_path / "1")
     with serving.served(tmp_path, poll=0.05) as url:
         (tmp_path / "2").mkdir()
@@ -380,7 +380,7 @@ def test_a_version_that_cannot_be_loaded_is_told_and_harms_nobody(parrot, tmp_pa
         assert ask(url, PREDICT, {"instances": ["a"]})[0] == 200
 
 
-def test_the_client_tells_the_servers_errors(url):
+def test_the_client_gives_the_servers_errors(url):
     with pytest.raises(ServerError, match="'text' as string.*HTTP 400") as refused:
         Client(url, "parrot").predict([1])
     assert refused.value.status == 400

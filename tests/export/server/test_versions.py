@@ -162,7 +162,7 @@ def test_a_warm_up_request_of_another_model_is_refused_in_words(parrot, tmp_path
             Versions(directory)
 
 
-def test_signatures_that_share_no_batch_are_told_when_they_are_loaded(parrot, caplog):
+def test_signatures_that_share_no_batch_are_reported_when_they_are_loaded(parrot, caplog):
     caplog.set_level("INFO")
     Versions(parrot)
     told = [record.getMessage() for record in caplog.records if "are not batched" in record.msg]
