@@ -55,7 +55,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATE})
 
 
-def _say_where(name: str) -> Any:
+def _explain_import(name: str) -> Any:
     raise ValueError(
         f"The file holds a {name}, which the package models defines: write `import models` before "
         f"the file is loaded. Received: {name}, and no `import models` so far"
@@ -63,4 +63,4 @@ def _say_where(name: str) -> Any:
 
 
 for _name in _MODELS:
-    register_late(_name, functools.partial(_say_where, _name))
+    register_late(_name, functools.partial(_explain_import, _name))

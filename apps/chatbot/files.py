@@ -166,7 +166,7 @@ def _acquire(path: str) -> int:
 
 def _warn_unlocked(path: str) -> None:
     print(
-        f"{os.path.dirname(path)!r} cannot be locked here: make sure that no other process trains in it.",
+        f"{os.path.dirname(path)!r} cannot be locked here: let no other process train in it.",
         file=sys.stderr,
         flush=True,
     )

@@ -149,7 +149,7 @@ def _fit(directory, settings, model, train: tuple[list, list], dev: tuple[list, 
             f"in an epoch, of which {progress['batch']} are done. Restore the data, or start a "
             "new training in another --model_dir."
         )
-    keeper = _Keeper(directory, checkpoint, progress, settings, per_epoch, last_step)
+    keeper = _ProgressSaver(directory, checkpoint, progress, settings, per_epoch, last_step)
     kept_one = progress["best"] is not None or "kept" in progress
     needs_one = progress["step"] and (kept_one or progress["step"] >= last_step)
     if needs_one and not os.path.exists(os.path.join(directory, store.MODEL)):
@@ -243,7 +243,7 @@ def _kept(progress: dict) -> float:
     return progress.get("kept", math.inf if progress["best"] is None else progress["best"])
 
 
-class _Keeper(keras.callbacks.Callback):
+class _ProgressSaver(keras.callbacks.Callback):
     """Keeps the run's progress, its checkpoints and its best model."""
 
     def __init__(self, directory, checkpoint, progress, settings, per_epoch, last_step):
@@ -252,7 +252,7 @@ class _Keeper(keras.callbacks.Callback):
         self.progress, self.settings = progress, settings
         self.per_epoch, self.last_step = per_epoch, last_step
         self.interrupt: Any = None
-        self.ticker = _Ticker(last_step)
+        self.ticker = _ProgressPrinter(last_step)
 
     @property
     def out_of_patience(self) -> bool:
@@ -322,7 +322,7 @@ class _Keeper(keras.callbacks.Callback):
             )
 
 
-class _Ticker:
+class _ProgressPrinter:
     """Prints the progress within an epoch: on one line in a terminal, else from time to time."""
 
     def __init__(self, last_step):

@@ -8,7 +8,7 @@ from keras_attention import seq2seq
 from keras_attention.seq2seq import Decoder
 
 
-class _Around(Decoder):
+class _WrappedDecoder(Decoder):
     """A decoder of `keras_attention.seq2seq`, with the arguments of its `initialize`."""
 
     def __init__(self, decoder, *data, **named_data):
@@ -49,7 +49,7 @@ class _Around(Decoder):
         return self._decoder.finalize(outputs, final_state, sequence_lengths)
 
 
-class BasicDecoder(_Around):
+class BasicDecoder(_WrappedDecoder):
     """Decode with a cell and a helper, starting at `initial_state`.
 
     `output_layer` is a layer from the cell's output to logits, or None.
@@ -68,7 +68,7 @@ class BasicDecoder(_Around):
         super().__init__(decoder, None, initial_state=initial_state)
 
 
-class BeamSearchDecoder(_Around):
+class BeamSearchDecoder(_WrappedDecoder):
     """Beam search; see `keras_attention.seq2seq.BeamSearchDecoder`.
 
     `embedding` is a function ids -> inputs or a matrix [V, D]; start tokens [B]. The state, and
@@ -123,7 +123,7 @@ def _in_rows(before, after):
     return rows
 
 
-class _OwnCount(_Around):
+class _HiddenLengths(_WrappedDecoder):
     """A decoder whose state is nested, so that `dynamic_decode` does not find its lengths."""
 
     def initialize(self, name=None):
@@ -160,7 +160,7 @@ def dynamic_decode(
     if not isinstance(decoder, (Decoder, seq2seq.BaseDecoder)):
         raise TypeError(f"decoder must be a Decoder. Received: {type(decoder).__name__}")
     if isinstance(decoder, Decoder) and decoder.tracks_own_finished:
-        decoder = _OwnCount(decoder)
+        decoder = _HiddenLengths(decoder)
     return seq2seq.dynamic_decode(
         decoder,
         output_time_major=output_time_major,

@@ -40,7 +40,7 @@ class Helper(abc.ABC):
         """-> (finished [N] bool, next inputs, next state)."""
 
 
-class _Holder(Helper):
+class _SamplerHelper(Helper):
     """A sampler, and the arguments of its `initialize`."""
 
     def _hold(self, sampler: sampler.Sampler, rows: Any = None, **data) -> None:
@@ -72,7 +72,7 @@ class _Holder(Helper):
         )
 
 
-class TrainingHelper(_Holder):
+class TrainingHelper(_SamplerHelper):
     """Teacher forcing: inputs [B, T, ...] ([T, B, ...] with `time_major`), lengths [B].
 
     `sample_ids` are the argmax of the outputs.
@@ -161,7 +161,7 @@ class ScheduledOutputTrainingHelper(TrainingHelper):
         )
 
 
-class GreedyEmbeddingHelper(_Holder):
+class GreedyEmbeddingHelper(_SamplerHelper):
     """Take the likeliest id, and feed its embedding. A row ends with `end_token`.
 
     `embedding` is a function ids -> inputs or a matrix [V, D]; start tokens [B].
@@ -197,7 +197,7 @@ class SampleEmbeddingHelper(GreedyEmbeddingHelper):
         self._hold_tokens(strategy, matrix, start_tokens, end_token)
 
 
-class InferenceHelper(_Holder):
+class InferenceHelper(_SamplerHelper):
     """`sample_fn(outputs)` chooses; its result, or `next_inputs_fn` of it, is the next input.
 
     A row ends where `end_fn(sample_ids)` is True.
@@ -219,7 +219,7 @@ class InferenceHelper(_Holder):
         )
 
 
-class CustomHelper(_Holder):
+class CustomHelper(_SamplerHelper):
     """A helper made of three functions: `initialize_fn()`, `sample_fn(time, outputs, state)` and
     `next_inputs_fn(time, outputs, state, sample_ids)`.
     """

@@ -75,10 +75,10 @@ class RNNCell(keras.layers.Layer):
         if not self.built:
             self.build(inputs.shape)
         with tf.name_scope(self.name):
-            return self.call(inputs, state, **told_training(self.call, training))
+            return self.call(inputs, state, **training_argument(self.call, training))
 
 
-class _OnKeras(RNNCell):
+class _KerasCell(RNNCell):
     """A cell whose weights are those of a Keras cell, and whose state is its output."""
 
     def __init__(self, cell, reuse, name, dtype, **kwargs):
@@ -109,7 +109,7 @@ class _OnKeras(RNNCell):
         return output, output
 
 
-class BasicRNNCell(_OnKeras):
+class BasicRNNCell(_KerasCell):
     """h' = tanh(W [x; h] + b).
 
     >>> cell = BasicRNNCell(3)
@@ -131,7 +131,7 @@ class BasicRNNCell(_OnKeras):
         super().__init__(cell, reuse, name, dtype, **kwargs)
 
 
-class GRUCell(_OnKeras):
+class GRUCell(_KerasCell):
     """h' = u h + (1 - u) tanh(W [x; r h] + b), with gates r, u = sigmoid(W' [x; h] + b').
 
     The reset gate is applied before the recurrent product (`reset_after=False` in Keras). The
@@ -166,7 +166,7 @@ class GRUCell(_OnKeras):
         super().__init__(cell, reuse, name, dtype, **kwargs)
 
 
-class LSTMCell(_OnKeras):
+class LSTMCell(_KerasCell):
     """c' = sigmoid(f + forget_bias) c + sigmoid(i) tanh(j), h' = sigmoid(o) tanh(c').
 
     i, j, f, o are linear in [x; h]. The state is `LSTMStateTuple(c, h)`, or [N, 2 units] with
@@ -369,7 +369,7 @@ def check_reuse(reuse: bool | None) -> None:
         )
 
 
-def told_training(cell, training) -> dict:
+def training_argument(cell, training) -> dict:
     """`training` as an argument for cells that have it: those of contrib have not."""
     function = type(cell).__call__ if isinstance(cell, keras.layers.Layer) else cell
     return {} if training is None or not takes(function, "training") else {"training": training}

@@ -24,7 +24,7 @@ from keras_attention.contrib.rnn_cells import (
     LSTMStateTuple,
     RNNCell,
     check_reuse,
-    told_training,
+    training_argument,
     zeros_of,
 )
 
@@ -445,7 +445,7 @@ def _all_but_memory(state):
 
 def _step(cell, inputs, state, training):
     """One step of a cell of contrib, of Keras, or of any callable like them."""
-    output, new_state = cell(inputs, state, **told_training(cell, training))
+    output, new_state = cell(inputs, state, **training_argument(cell, training))
     return output, same_structure(state, new_state)
 
 

@@ -47,7 +47,7 @@ def stacked(state: Any) -> Any:
     return tf.nest.map_structure(lambda leaf: leaf.stack() if is_array(leaf) else leaf, state)
 
 
-def with_room(state: Any, steps: tf.Tensor) -> Any:
+def preallocated(state: Any, steps: tf.Tensor) -> Any:
     """The state with its (empty) arrays allocated for all steps."""
 
     def enlarge(leaf):

@@ -162,7 +162,7 @@ def _loop(
     """-> outputs [T, N, ...], final state, lengths [N]."""
     finished, inputs, state = start
     if in_xla():
-        state = histories.with_room(state, maximum_iterations)
+        state = histories.preallocated(state, maximum_iterations)
         fixed_size = True
     arrays = tf.nest.map_structure(
         lambda shape, dtype: tf.TensorArray(

@@ -16,7 +16,6 @@ from keras_attention.decoding.search_step import (
     attention_probs,
     repeated_token,
     search_step,
-    walkable,
 )
 from keras_attention.decoding.strategies import Continuations, Strategy, beam
 from keras_attention.functional.likelihood import log_normalizer
@@ -236,7 +235,7 @@ class AnswerSearch(Decoder):
         lengths, has_end = tf.where(real, lengths, 0), has_end & real
         parents = outputs.parents
         if not self._keeps_finished:
-            parents = walkable(outputs.ids, parents)
+            parents = complete_parents(outputs.ids, parents)
         ids, alignments = self._follow_back(outputs._replace(parents=parents), times, places)
         # Transpose last: OpenVINO cannot read a batched gather of a transposed tensor.
         ids = tf.transpose(ids, [1, 2, 0])  # [B, n, T]

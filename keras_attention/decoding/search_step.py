@@ -12,7 +12,7 @@ from keras_attention.functional.dtypes import widen
 from keras_attention.functional.likelihood import log_normalizer
 
 # Score penalty that ranks dead-end hypotheses last; float32 still distinguishes their scores.
-_HANDICAP = 1e4
+_STUCK_PENALTY = 1e4
 
 
 def search_step(
@@ -73,7 +73,7 @@ def search_step(
             coverage,
         )
         if not normalize:
-            scores -= _HANDICAP * tf.cast(stuck, scores.dtype)[..., None]
+            scores -= _STUCK_PENALTY * tf.cast(stuck, scores.dtype)[..., None]
         return total, scores
 
     norm = functools.partial(log_normalizer, logits)
@@ -126,7 +126,7 @@ def repeated_token(end_token, logits):
     return tf.where(known, end_token, tf.zeros_like(end_token))
 
 
-def walkable(ids, parent_ids):
+def complete_parents(ids, parent_ids):
     """The parents, with the identity for steps that were not taken.  [T, B, K].
 
     XLA's outputs always have the maximum length, with zeros after the last step. In a step that was

@@ -116,7 +116,7 @@ def beam() -> Strategy:
     def choose(continuations, state):
         ids, scored = _candidates(continuations)
         total, scores = scored()
-        return _pick(ids, total, scores, ids.shape[1]), state
+        return _select(ids, total, scores, ids.shape[1]), state
 
     def choose_unfinished(continuations, state):
         return *_choose_unfinished(continuations), state
@@ -244,17 +244,17 @@ def diverse_beam(groups: int, strength: Any = 1.0, at: Any = None) -> Strategy:
         total, scores = scored()
         width = _group_width(ids.shape[1], groups)
         weight = weight_at(continuations.time, scores.dtype)
-        said, values, choices = None, scores, []
+        earlier, values, choices = None, scores, []
         for group in range(groups):
             mine = slice(group * width, (group + 1) * width)
-            if said is not None:  # finished hypotheses repeat their token without a penalty
-                values = scored(_cost(ids, said, weight))[1]
-            picked = _pick(ids[:, mine], total[:, mine], scores[:, mine], width, values[:, mine])
+            if earlier is not None:  # finished hypotheses repeat their token without a penalty
+                values = scored(_cost(ids, earlier, weight))[1]
+            picked = _select(ids[:, mine], total[:, mine], scores[:, mine], width, values[:, mine])
             picked = picked._replace(parents=picked.parents + group * width)
             choices.append(picked)
             silent = tf.gather(continuations.finished, picked.parents, batch_dims=1)
             silent |= picked.log_probs == -float("inf")
-            said = _join(said, tf.where(silent, -1, picked.ids))  # -1: no token
+            earlier = _concat(earlier, tf.where(silent, -1, picked.ids))  # -1: no token
         return NextHypotheses(*(tf.concat(parts, 1) for parts in zip(*choices))), state
 
     def choose_unfinished(continuations, state):
@@ -331,26 +331,26 @@ def _choose_unfinished(continuations, groups=1, weight=0.0):
         is_end &= ~continuations.in_prompt[..., None]
     ended, total = tf.where(may_end, ended, never), tf.where(is_end, never, total)
     if groups == 1:
-        live, values = _go_on(ids, total, beam_width)
+        live, values = _select_live(ids, total, beam_width)
         return live, tf.where(_among_best(ended, values), ended, never)
     width = _group_width(beam_width, groups)
-    said, choices, ends = None, [], []
+    earlier, choices, ends = None, [], []
     for group in range(groups):
         mine = slice(group * width, (group + 1) * width)
         cost, rivals = None, ended[:, mine]
-        if said is not None:
-            cost = _cost(ids[:, mine], said, weight)
-            rivals -= _cost(tf.fill([1, 1, 1], end_token), said, weight)[..., 0]
-        live, values = _go_on(ids[:, mine], total[:, mine], width, cost)
+        if earlier is not None:
+            cost = _cost(ids[:, mine], earlier, weight)
+            rivals -= _cost(tf.fill([1, 1, 1], end_token), earlier, weight)[..., 0]
+        live, values = _select_live(ids[:, mine], total[:, mine], width, cost)
         ends_here = _among_best(rivals, values)
         choices.append(live._replace(parents=live.parents + group * width))
         ends.append(tf.where(ends_here, ended[:, mine], never))
-        said = _join(said, tf.where(values > never, live.ids, -1))  # -1: no token
-        said = _join(said, tf.where(ends_here, end_token, -1))
+        earlier = _concat(earlier, tf.where(values > never, live.ids, -1))  # -1: no token
+        earlier = _concat(earlier, tf.where(ends_here, end_token, -1))
     return NextHypotheses(*(tf.concat(parts, 1) for parts in zip(*choices))), tf.concat(ends, 1)
 
 
-def _go_on(ids, total, count, cost=None) -> tuple[NextHypotheses, tf.Tensor]:
+def _select_live(ids, total, count, cost=None) -> tuple[NextHypotheses, tf.Tensor]:
     """The best `count` of [B, K, C], and the values they were selected by (minus the cost)."""
     values, chosen = tf.math.top_k(_rows(total if cost is None else total - cost), count)
     values, chosen = (tf.ensure_shape(x, [None, count]) for x in (values, chosen))
@@ -369,18 +369,18 @@ def _among_best(rivals, values):
     return (rivals >= worst) & (rivals > -float("inf"))
 
 
-def _cost(ids, said, weight):
+def _cost(ids, earlier, weight):
     """ids [B, K, C], tokens selected earlier [B, M] -> the cost of each id, [B, K, C]."""
-    repeats = ids[..., None] == said[:, None, None]
+    repeats = ids[..., None] == earlier[:, None, None]
     cost = tf.reduce_sum(tf.cast(repeats, weight.dtype), -1)
     return tf.where(cost > 0, cost * weight, 0.0)  # also for an infinite weight: 0 * inf is NaN
 
 
-def _join(some, more):
+def _concat(some, more):
     return more if some is None else tf.concat([some, more], 1)
 
 
-def _pick(ids, total, scores, count, values=None) -> NextHypotheses:
+def _select(ids, total, scores, count, values=None) -> NextHypotheses:
     """The best `count` of [B, K, C], by their scores, or by other values [B, K, C]."""
     choices = ids.shape[2]
     values, chosen = tf.math.top_k(_rows(scores if values is None else values), count)

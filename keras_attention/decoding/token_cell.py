@@ -62,7 +62,7 @@ def start_search(model, source, beam_width, max_length, processor):
 
 
 def _source_ids(model, source):
-    """The real tokens of each source, -1 for padding and the end token.  [B, S] int32, or None."""
+    """The ids of each source, -1 for padding and the end token.  [B, S] int32, or None."""
     parts = tf.nest.flatten(source)
     ids = tf.convert_to_tensor(parts[0])
     if len(parts) > 1 or ids.shape.rank != 2 or not ids.dtype.is_integer:

@@ -77,7 +77,7 @@ def save(
             "it to the target."
         )
     directory = os.path.realpath(directory)
-    _refuse_to_lose(directory)
+    _check_no_other_files(directory)
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=".unfinished-", dir=os.path.dirname(directory), ignore_cleanup_errors=True
@@ -122,7 +122,7 @@ def _replace(directory, new, aside) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _refuse_to_lose(directory: str) -> None:
+def _check_no_other_files(directory: str) -> None:
     if os.path.exists(directory) and not os.path.isdir(directory):
         raise ValueError(
             f"Expected a directory. Received: {directory}, a file. Choose another name."

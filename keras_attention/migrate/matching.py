@@ -128,7 +128,7 @@ def plan(checkpoint: Checkpoint, model: keras.layers.Layer, rules: Rules | None 
     old = places_of_checkpoint(weights, {leaf for place in new for leaf in place.weights})
     pairs = _pairs(old, new)
     if len(pairs) < max(len(old), len(new)):
-        raise ValueError(_what_is_left(old, new, pairs))
+        raise ValueError(_unmatched(old, new, pairs))
     assignments = [
         assignment
         for o, n in pairs
@@ -184,7 +184,7 @@ def _layout(old: Place, new: Place) -> Any:
     return layout(*({k: tuple(w.shape) for k, w in p.weights.items()} for p in (old, new)))
 
 
-def _likeness(old: Place, new: Place) -> float:
+def _common_words(old: Place, new: Place) -> float:
     """The number of common words of two layers; 0 if they cannot match."""
     if _layout(old, new) is None:
         return 0
@@ -195,7 +195,7 @@ def _likeness(old: Place, new: Place) -> float:
 
 def _pairs(old: list[Place], new: list[Place]) -> list[tuple[int, int]]:
     """The pairs that are each other's only best, round by round; in the order of the model."""
-    scores = np.array([[_likeness(o, n) for n in new] for o in old]).reshape(len(old), len(new))
+    scores = np.array([[_common_words(o, n) for n in new] for o in old]).reshape(len(old), len(new))
     found = {}
     while True:
         best = (scores > 0) & _only_best(scores, 0) & _only_best(scores, 1)
@@ -223,7 +223,7 @@ def _assignments(
         yield Assignment(names, how, new.names[leaf], value, variable)
 
 
-def _what_is_left(old: list[Place], new: list[Place], pairs: list[tuple[int, int]]) -> str:
+def _unmatched(old: list[Place], new: list[Place], pairs: list[tuple[int, int]]) -> str:
     lines = ["Expected one old layer for every new one, and the reverse. Received:"]
     new_of = {old[o].name: new[n].name for o, n in pairs}
     old_of = {new_name: old_name for old_name, new_name in new_of.items()}
@@ -273,11 +273,11 @@ def _nearest(pairs: list[tuple[Place, Place]], side: int, taken: dict) -> Iterat
 
     for pair in sorted(pairs, key=nearness, reverse=True)[:3]:
         name = pair[side].name
-        why = f"is {taken[name]}" if name in taken else _why_not(*pair)
+        why = f"is {taken[name]}" if name in taken else _mismatch_reason(*pair)
         yield f"      near: {_described(pair[side])}: {why}"
 
 
-def _why_not(old: Place, new: Place) -> str:
+def _mismatch_reason(old: Place, new: Place) -> str:
     if _layout(old, new) is None:
         needs_reset_before = "gates/kernel" in old.weights and "recurrent_kernel" in new.weights
         return "other shapes" + ("; needs reset_after=False" if needs_reset_before else "")

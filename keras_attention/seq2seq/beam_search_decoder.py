@@ -396,7 +396,7 @@ class BeamSearchDecoder(BaseDecoder):
         if not self._has_tfa_state:
             stuck, final_state = final_state.stuck, final_state.beams
             final_state = final_state._replace(finished=final_state.finished & ~stuck)
-        parents = walkable(outputs.predicted_ids, outputs.parent_ids)
+        parents = complete_parents(outputs.predicted_ids, outputs.parent_ids)
         steps, batch, beams = tf.unstack(tf.shape(parents))
         # Finished hypotheses may still change places: trace back from the last step.
         ids = gather_tree(outputs.predicted_ids, parents, tf.fill([batch], steps), self.end_token)

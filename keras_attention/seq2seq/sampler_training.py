@@ -158,8 +158,8 @@ class ScheduledEmbeddingTrainingSampler(TrainingSampler):
 
     def sample(self, time, outputs, state):
         """-> ids [B], -1 where the given input will be read."""
-        with _in_turn(outputs):
-            chosen = _toss(
+        with _in_order(outputs):
+            chosen = _bernoulli(
                 self.sampling_probability, self.sequence_length, tf.bool, self.scheduling_seed
             )
         return tf.where(chosen, categorical_sample(outputs, seed=self.seed), -1)
@@ -239,8 +239,8 @@ class ScheduledOutputTrainingSampler(TrainingSampler):
 
     def sample(self, time, outputs, state):
         """-> coins [B], 0 or 1."""
-        with _in_turn(outputs):
-            return _toss(self.sampling_probability, self.sequence_length, tf.int32, self.seed)
+        with _in_order(outputs):
+            return _bernoulli(self.sampling_probability, self.sequence_length, tf.int32, self.seed)
 
     def next_inputs(self, time, outputs, state, sample_ids):
         """-> (finished [B] bool, outputs and given inputs, state)."""
@@ -342,7 +342,7 @@ def _probability(value):
     return value
 
 
-def _in_turn(outputs):
+def _in_order(outputs):
     """Make the random choices depend on this step's outputs, so that a loop runs them in order.
 
     Otherwise the loop could run them for several steps in any order, and no seed could repeat them.
@@ -350,7 +350,7 @@ def _in_turn(outputs):
     return tf.control_dependencies([x for x in tf.nest.flatten(outputs) if tf.is_tensor(x)])
 
 
-def _toss(probability, rows, dtype, seed):
+def _bernoulli(probability, rows, dtype, seed):
     """A random choice for each of the rows [B].  -> [B]."""
     probabilities = tf.broadcast_to(tf.convert_to_tensor(probability), tf.shape(rows))
     return bernoulli_sample(probabilities, dtype=dtype, seed=seed)

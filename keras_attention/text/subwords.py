@@ -62,9 +62,9 @@ class Subwords(FileTokenizer):
     def _parse(self, content, file):
         tensorflow_text = _tensorflow_text()
         try:
-            with _without_note():
+            with _without_notice():
                 self._model = tensorflow_text.SentencepieceTokenizer(model=content)
-                self._model._model_resource = _lasting(self._model._model_resource, content)
+                self._model._model_resource = _named_resource(self._model._model_resource, content)
                 size = self._model.vocab_size().numpy()
         except tf.errors.OpError as error:
             raise ValueError(f"{file} is not a SentencePiece model: {error}") from error
@@ -171,7 +171,7 @@ def _tensorflow_text():
 _RESERVED = str.maketrans("\0\t▁▅", "    ")
 
 
-def _lasting(resource, content: bytes):
+def _named_resource(resource, content: bytes):
     """The same resource with its own name, so that it outlives the op that made it.
 
     An unnamed one belongs to that op, and is deleted when TensorFlow clears its op cache, as
@@ -191,7 +191,7 @@ _STDERR = threading.Lock()
 
 
 @contextlib.contextmanager
-def _without_note():
+def _without_notice():
     """Filter SentencePiece's note that it does not normalise from standard error.
 
     No log level hides it. Everything else written in the meantime is passed on.

@@ -52,7 +52,7 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
     def __init__(self, optimizer: keras.optimizers.Optimizer | str, norm: float, name=None):
         super().__init__(learning_rate=0.0, name=name)
         self.norm = checked(norm)
-        inner = _without_own_rules(keras.optimizers.get(optimizer))
+        inner = _check_no_clipping(keras.optimizers.get(optimizer))
         # Attributes that Keras' constructor sets on an optimizer with state are read from `inner`.
         for attribute in set(vars(self)) & set(vars(inner)) - _OWN:
             if not attribute.startswith("_self_"):  # TensorFlow's own tracking
@@ -72,13 +72,13 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         if inner is None or name in _OWN or name.startswith("_") or hasattr(type(self), name):
             super().__setattr__(name, value)
         elif name in _RULES and value is not None:
-            raise ValueError(_no_rule(name, value))
+            raise ValueError(_reject_setting(name, value))
         else:
             setattr(inner if hasattr(inner, name) else super(), name, value)
 
     def build(self, variables):
         self.inner_optimizer.build(variables)
-        _without_own_rules(self.inner_optimizer)
+        _check_no_clipping(self.inner_optimizer)
         self.built = True
 
     def apply_gradients(self, grads_and_vars):
@@ -94,10 +94,11 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         known = trainable_variables is None
         variables = self._trainable_variables if known else list(trainable_variables)
         clipped = _clipped_over_replicas(
-            [None if _is_a_value(v) else g for g, v in zip(grads, variables)], self.norm
+            [None if _is_overwritten(v) else g for g, v in zip(grads, variables)],
+            self.norm,
         )
         both = zip(grads, clipped, variables)
-        clipped = [given if _is_a_value(v) else gradient for given, gradient, v in both]
+        clipped = [given if _is_overwritten(v) else gradient for given, gradient, v in both]
         self.inner_optimizer.apply(clipped, None if known else variables)
 
     @property
@@ -143,7 +144,7 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         return cls(**{**config, "optimizer": optimizer})
 
 
-def _is_a_value(variable):
+def _is_overwritten(variable):
     """Whether Keras assigns the gradient to this variable instead of descending (float8)."""
     return getattr(variable, "overwrite_with_gradient", False)
 
@@ -162,7 +163,7 @@ def _clipped_over_replicas(gradients, norm):
     return [None if g is None else next(clipped) / tf.cast(replicas, g.dtype) for g in gradients]
 
 
-def _without_own_rules(optimizer):
+def _check_no_clipping(optimizer):
     """Reject optimizers that would clip twice, clip each small batch, or clip scaled gradients."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
@@ -170,17 +171,17 @@ def _without_own_rules(optimizer):
             "Reverse the order: LossScaleOptimizer(ClipByGlobalNorm(optimizer, norm))."
         )
     if isinstance(optimizer, ClipByGlobalNorm):
-        raise ValueError(_no_rule("norm", optimizer.norm))
+        raise ValueError(_reject_setting("norm", optimizer.norm))
     for rule in _RULES:
         value = getattr(optimizer, rule, None)
         if value is not None:
-            raise ValueError(_no_rule(rule, value))
+            raise ValueError(_reject_setting(rule, value))
     for part in getattr(optimizer, "optimizers", ()):
-        _without_own_rules(part)
+        _check_no_clipping(part)
     return optimizer
 
 
-def _no_rule(rule, value):
+def _reject_setting(rule, value):
     return (
         f"The optimizer inside ClipByGlobalNorm must leave {rule} at None, or the limit "
         f"would not hold. Received: {rule}={value}."

@@ -46,7 +46,7 @@ def read_embeddings(
     >>> matrix[0].tolist(), found.tolist()
     ([3.0, 4.0], [True, False])
     """
-    words = _as_words(words)
+    words = _check_words(words)
     rows = {word: row for row, word in enumerate(dict.fromkeys(words))}
     vectors = {}
     promised, lines = None, 0
@@ -78,7 +78,7 @@ def read_embeddings(
     return matrix[order], found[order]
 
 
-def _as_words(words):
+def _check_words(words):
     if isinstance(words, str | bytes):
         raise ValueError(f"words must be a list of words. Received: {words!r}.")
     listed = [word.decode("utf-8") if isinstance(word, bytes) else word for word in words]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.visualize.fonts import matplotlib_or_say_how
+from keras_attention.visualize.fonts import import_matplotlib
 from keras_attention.visualize.maps import head_maps, heat_map
 
 # The metadata of TensorBoard's own image writer, so that the tensorboard package is not needed.
@@ -53,7 +53,7 @@ class AttentionMaps(keras.callbacks.Callback):
         super().__init__()
         if every < 1:
             raise ValueError(f"every must be at least 1. Received: every={every}")
-        matplotlib_or_say_how()
+        import_matplotlib()
         self._look, self._every = look, every
         self._writer = tf.summary.create_file_writer(os.path.join(directory, "train"))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.visualize.fonts import font_families, matplotlib_or_say_how
+from keras_attention.visualize.fonts import font_families, import_matplotlib
 from keras_attention.visualize.maps import BLUE, RED, _array, background, page, scale
 from keras_attention.visualize.text import label, printable
 
@@ -68,7 +68,7 @@ def document_figure(
     ['   ', 'very', 'good']
     """
     sentences, _, of_sentences, of_words = _checked(sentences, word_weights, sentence_weights)
-    matplotlib_or_say_how()
+    import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 
 
-def matplotlib_or_say_how():
+def import_matplotlib():
     """The module `matplotlib`; ImportError with the command that installs it."""
     try:
         import matplotlib
@@ -26,7 +26,7 @@ def font_families(texts: Iterable[str]) -> list[str]:
     >>> font_families(["plain"])
     ['sans-serif']
     """
-    matplotlib = matplotlib_or_say_how()
+    matplotlib = import_matplotlib()
     from matplotlib.font_manager import FontProperties, findfont
 
     families = list(matplotlib.rcParams["font.family"])
@@ -34,7 +34,7 @@ def font_families(texts: Iterable[str]) -> list[str]:
     for family in families:
         missing -= _glyphs(str(findfont(FontProperties(family=[family]))))
     if missing:
-        _know_new_fonts()
+        _add_new_fonts()
     while missing:
         font = _best_font(missing)
         if font is None:
@@ -63,7 +63,7 @@ def _glyphs(path):
         return frozenset()
 
 
-def _know_new_fonts():
+def _add_new_fonts():
     """Matplotlib caches the fonts of its first run; add those that were installed since."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.visualize.fonts import font_families, matplotlib_or_say_how
+from keras_attention.visualize.fonts import font_families, import_matplotlib
 from keras_attention.visualize.text import label, printable
 
 _LARGEST = 40.0  # inches: the longest side of a picture
@@ -44,7 +44,7 @@ def heat_map(
     [[0.9, 0.1], [0.2, 0.8]]
     """
     weights, source, target = _checked(weights, source, target)
-    matplotlib_or_say_how()
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     figure = axes.figure if axes is not None else Figure(_inches(source, target), layout="tight")
@@ -79,7 +79,7 @@ def head_maps(
             f"least 1. Received: shape {weights.shape}, {len(titles)} titles, columns={columns}"
         )
     _, source, target = _checked(weights[0], source, target)
-    matplotlib_or_say_how()
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     columns = min(columns, len(weights))

@@ -162,7 +162,7 @@ def test_weights_of_every_window_sum_to_one_and_dropout_leaves_them():
 def test_settings_and_sizes_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="H must divide D. Received: H=3, D=4"):
         WindowAttention(3, 2)(tf.zeros([1, 4, 4, 4]))
-    with pytest.raises(ValueError, match=r"5 places along X.*Received: X=4, window=\(2, 5\)"):
+    with pytest.raises(ValueError, match=r"5 positions along X.*Received: X=4, window=\(2, 5\)"):
         WindowAttention(2, (2, 5))(tf.zeros([1, 4, 4, 4]))
     with pytest.raises(ValueError, match="less than the window. Received: shift=2, window=2"):
         WindowAttention(2, 2, 2)

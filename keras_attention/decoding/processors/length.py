@@ -183,7 +183,7 @@ def _between(limits: Callable[[SearchInfo], tuple], name: str, **facts: Any) -> 
 
 @no_autograph
 def exponential_decay_length_penalty(start: Any, factor: Any) -> LogitsProcessor:
-    """The end token becomes likelier with each token after the first `start` of them.
+    """Make the end token more likely with each token after the first `start`.
 
         log p(end) + |log p(end)| (factor^(t - start) - 1)    after t > start tokens
 

@@ -78,7 +78,7 @@ def ban_phrases(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
 
 @no_autograph
 def sequence_bias(biases: Mapping[Sequence[int], float]) -> LogitsProcessor:
-    """{ids: bias}: added to the log p of the last id where the answer ends in the ids before it.
+    """Add a bias to sequences: {ids: bias}, for the last id if the answer ends in the others.
 
     As `sequence_bias` of Hugging Face's `generate`. A bias above 0 makes the sequence likelier,
     below 0 less likely, -inf impossible; the biases of several sequences add up. A single token is

@@ -225,7 +225,7 @@ def allowed_at(mask: Any) -> LogitsProcessor:
 
 @no_autograph
 def suppress_at_begin(tokens: Iterable[int]) -> LogitsProcessor:
-    """None of these ids as the first token of an answer, or as the first after a prompt.
+    """Forbid these ids as the first token of an answer, or as the first after a prompt.
 
     As `begin_suppress_tokens` of Hugging Face's `generate`. With the end token among them no answer
     is empty. Raises ValueError for ids below 0, and in `init` for ids that the vocabulary does not
@@ -253,7 +253,7 @@ def suppress_at_begin(tokens: Iterable[int]) -> LogitsProcessor:
 
 @no_autograph
 def allowed_tokens(function: Callable) -> LogitsProcessor:
-    """Which tokens may come next, as a function of the answer so far.
+    """Define the allowed next tokens by a function of the answer so far.
 
     `function(tokens, lengths, sources)` returns a mask [N, V] bool, True = allowed, for all N = B*K
     hypotheses at once. tokens [N, T] int32 are their answers so far, prompts included, zeros after
@@ -265,7 +265,7 @@ def allowed_tokens(function: Callable) -> LogitsProcessor:
     Raises ValueError for another result.
 
     >>> def rising(tokens, lengths, sources):  # each id above the one before it
-    ...     last = tf.reduce_max(tokens, 1)  # zeros behind the answer
+    ...     last = tf.reduce_max(tokens, 1)  # zeros after the answer
     ...     return tf.range(4)[None] > last[:, None]
     >>> processor = allowed_tokens(rising)
     >>> state = processor.init(SearchInfo(1, 1, max_length=3, end_id=3, vocab_size=4))

@@ -42,8 +42,8 @@ def repetition_penalty(w: Any) -> LogitsProcessor:
         w, lambda w: (w > 0) & np.isfinite(w), "repetition_penalty needs one number w > 0."
     )
 
-    def apply(log_probs: tf.Tensor, said: History) -> tf.Tensor:
-        again = selected_ids(log_probs, said.tokens, _filled(said))
+    def apply(log_probs: tf.Tensor, history: History) -> tf.Tensor:
+        again = selected_ids(log_probs, history.tokens, _filled(history))
         return tf.where(again, penalized(log_probs, tf.cast(w, log_probs.dtype)), log_probs)
 
     name = describe_call("repetition_penalty", w)
@@ -73,29 +73,29 @@ def no_repeat_ngram(n: int) -> LogitsProcessor:
     n = int(n if known is None else known)
 
     def init(search: SearchInfo) -> tuple[History, tf.Tensor]:
-        said = History.empty(search, search.max_length)
-        return said, tf.zeros_like(said.tokens)
+        history = History.empty(search, search.max_length)
+        return history, tf.zeros_like(history.tokens)
 
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
-        said, alike = state
+        history, alike = state
         return keep_allowed(
-            log_probs, ~selected_ids(log_probs, said.tokens, _filled(said) & (alike >= n - 1))
+            log_probs, ~selected_ids(log_probs, history.tokens, _filled(history) & (alike >= n - 1))
         )
 
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
-        said, alike = state  # [N, T]: length of the match between this position and the end
-        same = _filled(said) & (said.tokens == tokens[:, None])
+        history, alike = state  # [N, T]: length of the match between this position and the end
+        same = _filled(history) & (history.tokens == tokens[:, None])
         alike = tf.pad(tf.where(same, alike + 1, 0)[:, :-1], [[0, 0], [1, 0]])
-        return said.append(tokens), alike
+        return history.append(tokens), alike
 
     return LogitsProcessor(
         init, apply, advance, describe_call("no_repeat_ngram", n), no_repeat_ngram=n
     )
 
 
-def _filled(said: History) -> tf.Tensor:
+def _filled(history: History) -> tf.Tensor:
     """Where the answer has tokens.  [N, T] bool."""
-    return tf.range(tf.shape(said.tokens)[1]) < said.length[:, None]
+    return tf.range(tf.shape(history.tokens)[1]) < history.length[:, None]
 
 
 @no_autograph
@@ -133,9 +133,9 @@ def repetition_pattern(pattern: Any) -> LogitsProcessor:
         return History.empty(search, tf.shape(first)[1]), first
 
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
-        said, first = state
-        place = gather_at(first, said.length)
-        return force_token(log_probs, tf.where(place >= 0, gather_at(said.tokens, place), -1))
+        history, first = state
+        place = gather_at(first, history.length)
+        return force_token(log_probs, tf.where(place >= 0, gather_at(history.tokens, place), -1))
 
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
         return state[0].append(tokens), state[1]

@@ -137,9 +137,9 @@ def typical(p: Any) -> LogitsProcessor:
 
 @no_autograph
 def epsilon_cutoff(epsilon: Any) -> LogitsProcessor:
-    """The tokens with p >= epsilon, and always the likeliest (Hewitt et al., 2022).
+    """Keep tokens with p >= epsilon, and always the likeliest (Hewitt et al., 2022).
 
-    p is renormalised over what is not masked yet. What is as likely as the likeliest stays, too.
+    p is renormalised over the tokens that are still allowed. Ties with the likeliest are kept.
     Raises ValueError unless 0 < epsilon < 1.
 
     >>> log_p = tf.math.log([[0.6, 0.1, 0.3]])
@@ -157,12 +157,12 @@ def epsilon_cutoff(epsilon: Any) -> LogitsProcessor:
 
 @no_autograph
 def eta_cutoff(epsilon: Any) -> LogitsProcessor:
-    """The tokens with p >= eta, and always the likeliest (Hewitt et al., 2022, eq. 6).
+    """Keep tokens with p >= eta, and always the likeliest (Hewitt et al., 2022, eq. 6).
 
         eta = min(epsilon, sqrt(epsilon) exp(-entropy of p))
 
-    So more tokens stay where the model is uncertain. p is renormalised over what is not masked yet;
-    what is as likely as the likeliest stays, too. Raises ValueError unless 0 < epsilon < 1.
+    So more tokens are kept if the model is uncertain. p is renormalised over the tokens that are
+    still allowed; ties with the likeliest are kept. Raises ValueError unless 0 < epsilon < 1.
 
     >>> log_p = tf.math.log([[0.6, 0.1, 0.3]])  # entropy 0.9, eta 0.18
     >>> [f"{p:.1f}" for p in tf.exp(eta_cutoff(0.2).apply(log_p, ()))[0]]
@@ -179,14 +179,14 @@ def eta_cutoff(epsilon: Any) -> LogitsProcessor:
 
 
 def _cut_below(log_probs: tf.Tensor, normal: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
-    """What has a normalised log p of at least `least` [] or [N, 1], or the largest of its row."""
+    """Keep tokens whose normalised log p is at least `least` [] or [N, 1], or the largest."""
     return keep_allowed(
         log_probs, normal >= tf.minimum(least, tf.reduce_max(normal, 1, keepdims=True))
     )
 
 
 def _entropy(normal: tf.Tensor) -> tf.Tensor:
-    """Of normalised log p.  [N, V] -> [N, 1]."""
+    """The entropy of normalised log p.  [N, V] -> [N, 1]."""
     return -tf.reduce_sum(tf.math.multiply_no_nan(normal, tf.exp(normal)), 1, keepdims=True)
 
 

@@ -24,13 +24,13 @@ from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 
 @no_autograph
 def encoder_no_repeat_ngram(n: int) -> LogitsProcessor:
-    """No n tokens in a row that the source has, too.
+    """Forbid n-grams that occur in the source.
 
     As `encoder_no_repeat_ngram_size` of Hugging Face's `generate`, which also counts the end token
-    and the padding of the source. With n = 1 no token of the source is said.
+    and the padding of the source. With n = 1 no token of the source is generated.
 
-    Raises ValueError unless n is a whole number >= 1, and in `init` where the source is not one
-    tensor of ids [B, S].
+    Raises ValueError unless n is a whole number >= 1, and in `init` if the source is not one tensor
+    of ids [B, S].
 
     >>> processor = encoder_no_repeat_ngram(2)
     >>> search = SearchInfo(1, 1, 4, end_id=0, vocab_size=4, source=tf.constant([[1, 2, 3]]))
@@ -53,7 +53,7 @@ def encoder_no_repeat_ngram(n: int) -> LogitsProcessor:
 
     def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
         source, recent = state.extra
-        repeats = tf.ones_like(source, tf.bool)  # [N, S]: the n - 1 tokens before are the last ones
+        repeats = tf.ones_like(source, tf.bool)  # [N, S]: the n - 1 previous tokens match
         for back in range(1, n):
             before = tf.pad(source, [[0, 0], [back, 0]], constant_values=-1)
             repeats &= before[:, : tf.shape(source)[1]] == recent[:, n - 1 - back, None]
@@ -61,7 +61,7 @@ def encoder_no_repeat_ngram(n: int) -> LogitsProcessor:
 
     def advance(state: Progress, tokens: tf.Tensor) -> Progress:
         source, recent = state.extra
-        token = tf.where(state.length < 0, -2, tokens)  # the start token is no part of the answer
+        token = tf.where(state.length < 0, -2, tokens)  # the start token is not part of the answer
         recent = tf.concat([recent, token[:, None]], 1)[:, 1:]
         return state.step(tokens)._replace(extra=(source, recent))
 
@@ -70,11 +70,11 @@ def encoder_no_repeat_ngram(n: int) -> LogitsProcessor:
 
 @no_autograph
 def encoder_repetition_penalty(w: Any) -> LogitsProcessor:
-    """log p of the tokens that the source has, divided by w: above 1 they become likelier.
+    """Divide log p of the tokens in the source by w: w > 1 makes them more likely.
 
     As `encoder_repetition_penalty` of Hugging Face's `generate`, which also counts the end token of
-    the source: it keeps an answer near to its source. w is a number or a scalar. Acts before
-    `repetition_penalty`. Raises ValueError unless w is finite and above 0, and in `init` where the
+    the source: it keeps an answer close to its source. w is a number or a scalar. It acts before
+    `repetition_penalty`. Raises ValueError unless w is finite and above 0, and in `init` if the
     source is not one tensor of ids [B, S].
 
     >>> processor = encoder_repetition_penalty(2.0)
@@ -100,7 +100,7 @@ def encoder_repetition_penalty(w: Any) -> LogitsProcessor:
 
 
 def _source(search: SearchInfo, name: str) -> tf.Tensor:
-    """[N, S] int32, -1 where no real token is."""
+    """The source ids [N, S] int32, -1 for padding and the end token."""
     if search.source is None:
         raise ValueError(
             f"{name} needs sources that are one tensor of ids [B, S]. Received: source=None in the "
@@ -110,7 +110,7 @@ def _source(search: SearchInfo, name: str) -> tf.Tensor:
 
 
 def _mark_source(log_probs: tf.Tensor, source: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
-    """The tokens that the source has at `which` of its steps.  [N, V], [N, S] twice -> [N, V]."""
+    """Mark the source tokens at the selected steps.  [N, V], [N, S], [N, S] bool -> [N, V]."""
     size = tf.shape(log_probs)[1]
     which &= (source >= 0) & (source < size)
     return selected_ids(log_probs, tf.clip_by_value(source, 0, size - 1), which)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_attention.export.server.rows import joined, own, split, why_alone
+from keras_attention.export.server.rows import batching_obstacle, joined, own, split
 from keras_attention.export.server.servable import Signature
 
 __all__ = ["Batcher", "Overloaded"]
@@ -48,7 +48,7 @@ class Batcher:
 
     A request with more rows than a batch runs in several batches, each queued when the previous one
     is done: it takes turns with the others, and a cancelled one blocks a thread for one batch at
-    most. Requests that cannot share a batch (`rows.why_alone`) are not split either.
+    most. Requests that cannot share a batch (`rows.batching_obstacle`) are not split either.
 
     Args:
         max_batch_size: rows; 1 runs each row alone.
@@ -179,7 +179,7 @@ def _group(signature: Signature, inputs: Arrays) -> tuple[Hashable, int]:
     """-> the key of requests that can share a batch, None if it must run alone; its rows."""
     counts = {value.shape[0] if value.ndim else 0 for value in inputs.values()}
     rows = counts.pop() if len(counts) == 1 else 0
-    if not rows or why_alone(signature):
+    if not rows or batching_obstacle(signature):
         return None, rows
     return (signature, *(inputs[name].shape[1:] for name in signature.inputs)), rows
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_attention.export.server.servable import Signature
 
-__all__ = ["count", "joined", "own", "split", "why_alone"]
+__all__ = ["count", "joined", "own", "split", "batching_obstacle"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -28,7 +28,7 @@ _AXES = {
 }
 
 
-def why_alone(signature: Signature) -> str | None:
+def batching_obstacle(signature: Signature) -> str | None:
     """Why requests of a signature cannot share a batch; None if they can.
 
     Every input and output needs a free batch axis, and no other axis of unknown real length. A
@@ -55,7 +55,11 @@ def count(signature: Signature, inputs: Arrays) -> int:
 def split(signature: Signature, inputs: Arrays, size: int) -> Iterator[Arrays]:
     """The inputs in parts of at most `size` rows; not split if requests run alone."""
     rows = count(signature, inputs)
-    if rows <= size or why_alone(signature) or any(len(one) != rows for one in inputs.values()):
+    if (
+        rows <= size
+        or batching_obstacle(signature)
+        or any(len(one) != rows for one in inputs.values())
+    ):
         yield inputs
         return
     for start in range(0, rows, size):

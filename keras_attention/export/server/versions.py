@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from keras_attention.export.server.rows import why_alone
+from keras_attention.export.server.rows import batching_obstacle
 from keras_attention.export.server.servable import Servable, is_saved_model, load
 from keras_attention.export.warm_up import FILE, read_warm_up
 
@@ -22,7 +22,7 @@ def _warm(directory: str, version: int) -> Servable:
     """Load a version and run its warm-up requests."""
     servable = load(directory, version)
     for signature in servable.signatures.values():
-        if why := why_alone(signature):
+        if why := batching_obstacle(signature):
             _LOG.info("Requests of %r are not batched: %s", signature.name, why)
     if os.path.exists(os.path.join(directory, FILE)):
         for place, request in enumerate(read_warm_up(directory), 1):

@@ -92,7 +92,7 @@ def test_other_pairs_are_refused_with_what_changed(folder, lines):
     )
     assert (folder / "model/config.json").read_bytes() == before
     ran = run("--mode=train", f"--model_dir={folder}/model", f"--dev_data={folder}/other.tsv")
-    assert_refused(ran, "--dev_data is not what", "expected none")
+    assert_refused(ran, "--dev_data must be the data", "expected none")
 
 
 def test_a_directory_without_a_record_is_still_checked_for_its_length(folder):
@@ -165,7 +165,7 @@ def test_steps_in_two_runs_are_those_of_one(begun, tmp_path):
 @pytest.mark.full
 def test_a_dev_loss_beyond_perplexity_keeps_a_model(begun, tmp_path, monkeypatch):
     data = f"--data={begun[0]}/pairs.tsv"
-    usual = train._Keeper.on_epoch_end
+    usual = train._ProgressSaver.on_epoch_end
 
     def overflown(value):
         def on_epoch_end(keeper, epoch, logs=None):
@@ -173,11 +173,11 @@ def test_a_dev_loss_beyond_perplexity_keeps_a_model(begun, tmp_path, monkeypatch
 
         return on_epoch_end
 
-    monkeypatch.setattr(train._Keeper, "on_epoch_end", overflown(99.0))
+    monkeypatch.setattr(train._ProgressSaver, "on_epoch_end", overflown(99.0))
     ran = run("--mode=train", data, f"--model_dir={tmp_path}/m", "--steps=1", *TINY)
     assert ran.code == 0 and "dev loss 99.0000, perplexity inf" in ran.out
     assert (tmp_path / "m/model.keras").exists()
-    monkeypatch.setattr(train._Keeper, "on_epoch_end", overflown(np.nan))
+    monkeypatch.setattr(train._ProgressSaver, "on_epoch_end", overflown(np.nan))
     ran = run("--mode=train", data, f"--model_dir={tmp_path}/n", "--steps=1", *TINY)
     assert_refused(ran, "The dev loss became nan at step 1", "--learning_rate")
 

@@ -55,8 +55,8 @@ def test_a_run_stopped_anywhere_continues_to_the_same_end(straight, how, tmp_pat
             if keeper.progress["step"] == steps == 20:
                 signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(train._Keeper, "on_train_batch_begin", on_train_batch_begin)
-        monkeypatch.setattr(train._Keeper, "on_test_begin", on_test_begin)
+        monkeypatch.setattr(train._ProgressSaver, "on_train_batch_begin", on_train_batch_begin)
+        monkeypatch.setattr(train._ProgressSaver, "on_test_begin", on_test_begin)
 
     command = ("--mode=train", f"--model_dir={tmp_path}", *how["char"], "--epochs=4")
     for steps in (7, 15, 20):

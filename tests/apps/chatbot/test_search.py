@@ -126,7 +126,7 @@ CONTRADICTIONS = {
         {"sampling": "diverse", "diversity_groups": 3},
         ["--diversity_groups=3", "--beam_width=4"],
     ),
-    "unknown": ({"must_contain": ["☃"]}, ["--must_contain=☃", "knows"]),
+    "unknown": ({"must_contain": ["☃"]}, ["--must_contain=☃", "of the vocabulary"]),
     "too long": ({"must_contain": ["hello " * 7]}, ["--must_contain=hello", "--max_length=6"]),
     "together": (
         {"must_contain": ["good day to you", "a good", "hello my friend"]},

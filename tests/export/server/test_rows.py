@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_attention.export.server import Signature, load
-from keras_attention.export.server.rows import count, joined, own, split, why_alone
+from keras_attention.export.server.rows import batching_obstacle, count, joined, own, split
 from tests.export.server.serving import EXTRA_STEPS
 
 
@@ -16,13 +16,13 @@ def signatures(parrot):
 
 def test_signatures_of_rows_share_a_batch(signatures):
     for name in ("serving_default", "total", "keep"):
-        assert why_alone(signatures[name]) is None
+        assert batching_obstacle(signatures[name]) is None
 
 
 def test_a_scalar_or_a_length_that_nobody_tells_runs_alone(signatures):
-    assert why_alone(signatures["repeat"]) == "'times' has no free batch axis"
+    assert batching_obstacle(signatures["repeat"]) == "'times' has no free batch axis"
     # Which of the two is named depends on their order, which a SavedModel does not keep.
-    assert re.search(r"length of axis 1 of '(row|padded)'", why_alone(signatures["widest"]))
+    assert re.search(r"length of axis 1 of '(row|padded)'", batching_obstacle(signatures["widest"]))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,9 @@ def test_a_scalar_or_a_length_that_nobody_tells_runs_alone(signatures):
 def test_of_a_real_export_only_scalars_and_scores_run_alone(kind, exported):
     """An output that is new must be known to `own`, or the batches end."""
     signatures = load(str(exported(kind).directory)).signatures
-    shared = {name for name, signature in signatures.items() if why_alone(signature) is None}
+    shared = {
+        name for name, signature in signatures.items() if batching_obstacle(signature) is None
+    }
     assert shared == {"serving_default", "generate"}
 
 
@@ -51,19 +53,19 @@ def test_the_source_axis_of_ids_is_that_of_all_who_share_the_batch():
         "lengths": tf.TensorSpec([None, 2], tf.int32),
         "alignments": tf.TensorSpec([None, 2, None, None]),
     }
-    assert why_alone(_signature(outputs)) is None
-    assert why_alone(_signature(outputs, text=tf.TensorSpec([None], tf.string)))
+    assert batching_obstacle(_signature(outputs)) is None
+    assert batching_obstacle(_signature(outputs, text=tf.TensorSpec([None], tf.string)))
 
 
 def test_names_alone_do_not_make_an_export():
-    assert why_alone(_signature({"tokens": tf.TensorSpec([None, 2, None], tf.string)}))
+    assert batching_obstacle(_signature({"tokens": tf.TensorSpec([None, 2, None], tf.string)}))
     flat = {"lengths": tf.TensorSpec([None]), "scores": tf.TensorSpec([None, None])}
-    assert why_alone(_signature(flat))
+    assert batching_obstacle(_signature(flat))
 
 
 def test_an_output_of_unknown_rank_or_fixed_batch_runs_alone():
     for shape in (None, [], [3]):
-        assert why_alone(_signature({"y": tf.TensorSpec(shape)}))
+        assert batching_obstacle(_signature({"y": tf.TensorSpec(shape)}))
 
 
 def test_rows_are_cut_to_what_they_fill(signatures):
