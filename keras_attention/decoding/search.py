@@ -14,6 +14,7 @@ from keras_attention.decoding.penalties import gnmt_length_penalty, penalized_sc
 from keras_attention.decoding.search_state import Hypotheses, SearchState, first_hypotheses
 from keras_attention.decoding.search_step import (
     attention_probs,
+    complete_parents,
     repeated_token,
     search_step,
 )

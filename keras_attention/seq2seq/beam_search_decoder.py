@@ -31,7 +31,7 @@ from keras_attention.decoding.initial_state import check_initial_state
 from keras_attention.decoding.penalties import cannot_be_overtaken
 from keras_attention.decoding.projector import projector_of
 from keras_attention.decoding.search_state import SearchState, first_hypotheses
-from keras_attention.decoding.search_step import attention_probs, search_step, walkable
+from keras_attention.decoding.search_step import attention_probs, complete_parents, search_step
 from keras_attention.decoding.strategies import Strategy, beam
 from keras_attention.seq2seq.basic_decoder import (
     build_cell,
