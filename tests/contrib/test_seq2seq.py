@@ -136,7 +136,7 @@ def test_zero_state_for_another_batch_than_the_memorys_points_to_tile_batch():
 
 def test_a_state_of_other_parts_is_refused():
     wrapper = wrap()
-    with pytest.raises(TypeError, match="as zero_state gives it. Received: LSTMStateTuple"):
+    with pytest.raises(TypeError, match=r"such as zero_state\(\). Received: LSTMStateTuple"):
         wrapper(normal(N, D), rnn.LSTMStateTuple(normal(N, U), normal(N, U)))
 
 
