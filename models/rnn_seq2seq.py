@@ -120,11 +120,11 @@ class RNNSeq2Seq(EncoderDecoder):
         self.output_layer = None
         self._make_output(target_counts)
 
-    # -- its layers
+    # -- the layers
 
     def _embedding(self, size, values, name):
-        # Keras' default, +-0.05, leaves the cells almost blind for the first epochs. Tied to the
-        # output it has to stay small, or the first logits are large.
+        # Keras' default, +-0.05, is too small for the cells to learn in the first epochs. If tied
+        # to the output it must be small, or the initial logits are large.
         width = self._config["embedding_width"]
         deviation = width**-0.5 if self._config["tie_output"] else 0.3
         initializer = keras.initializers.RandomNormal(stddev=deviation)
