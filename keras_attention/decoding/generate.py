@@ -10,7 +10,7 @@ from keras_attention.backend.keras import no_autograph, tensors_of
 from keras_attention.backend.precast import precast_weights
 from keras_attention.decoding.loop import dynamic_decode
 from keras_attention.decoding.processors import LogitsProcessor, prefix
-from keras_attention.decoding.processors._rows import check_number
+from keras_attention.decoding.processors._settings import check_number
 from keras_attention.decoding.prompt import as_prompt
 from keras_attention.decoding.search import Answers, AnswerSearch
 from keras_attention.decoding.strategies import Strategy, diverse_beam

@@ -6,13 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.decoding.processors import LogitsProcessor, SearchInfo
-from keras_attention.decoding.processors._rows import (
-    Progress,
-    force_token,
-    gather_at,
-    padded,
-    static_value,
-)
+from keras_attention.decoding.processors._log_probs import force_token
+from keras_attention.decoding.processors._rows import Progress, gather_at, padded
+from keras_attention.decoding.processors._settings import static_value
 from keras_attention.functional import as_ids
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.saving import renamed
-from keras_attention.decoding.processors._rows import check_value, static_value
+from keras_attention.decoding.processors._settings import check_value, static_value
 from keras_attention.functional.noise import gumbel
 from keras_attention.functional.top_k import top_k
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import build_part, register, serialize, tensors_of
 from keras_attention.backend.per_thread import PerThread
-from keras_attention.decoding.processors._rows import check_number
+from keras_attention.decoding.processors._settings import check_number
 from keras_attention.functional.dtypes import widen
 from keras_attention.seq2seq.sampler_base import (
     Sampler,

@@ -1,12 +1,13 @@
 """Logits processors: small functions that change the log p of the next token, with a state.
 
 Each function here returns a `LogitsProcessor`; `combine` makes one of several, as `generate` does
-with all that it receives, in the order of Hugging Face's `generate`: the repetition penalty, then
+with all that it receives, in the order of Hugging Face's `generate`: penalties and biases, then
 rules and temperature, then `top_k` and the like. After a prompt, lengths, positions, repetitions
-and n-grams count its tokens, too; `min_new_tokens` and `max_new_tokens` do not. A processor sets
-the log p of forbidden tokens to -inf. Except for `temperature` and `repetition_penalty` it leaves
-the log p of allowed tokens unchanged. Letters: N = B*K rows, the K hypotheses of each of B sources
-side by side; V tokens of the vocabulary; T and P positions.
+and n-grams count its tokens, too; `suppress_at_begin`, `exponential_decay_length_penalty`,
+`min_new_tokens` and `max_new_tokens` do not. A processor sets the log p of forbidden tokens to
+-inf, and leaves that of allowed tokens unchanged, except for the temperature, the penalties and
+`sequence_bias`. Letters: N = B*K rows, the K hypotheses of each of B sources side by side; V tokens
+of the vocabulary; T and P positions.
 
 >>> import tensorflow as tf
 >>> processor = combine(temperature(0.7), top_k(40), no_repeat_ngram(3), length_between(maximum=30))

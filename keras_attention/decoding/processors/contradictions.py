@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.decoding.processors._rows import static_value
+from keras_attention.decoding.processors._settings import static_value
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 from keras_attention.decoding.processors.needed import merge_needed
 

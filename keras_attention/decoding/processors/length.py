@@ -7,18 +7,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
-from keras_attention.decoding.processors._rows import (
-    Progress,
+from keras_attention.decoding.processors._log_probs import keep_allowed, mask_tokens
+from keras_attention.decoding.processors._rows import Progress, per_row, prompt_lengths
+from keras_attention.decoding.processors._settings import (
     as_number,
     check_all,
     check_lengths,
     check_number,
     check_value,
     describe_call,
-    keep_allowed,
-    mask_tokens,
-    per_row,
-    prompt_lengths,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 

@@ -15,17 +15,14 @@ from keras_attention.decoding.processors._automaton import (
     minimal_phrases,
     tokens_needed,
 )
-from keras_attention.decoding.processors._rows import (
-    Progress,
-    check_in_vocabulary,
-    describe_call,
+from keras_attention.decoding.processors._log_probs import (
     keep_allowed,
     mask_tokens,
     one_of,
-    per_hypothesis,
-    per_row,
     selected_ids,
 )
+from keras_attention.decoding.processors._rows import Progress, per_hypothesis, per_row
+from keras_attention.decoding.processors._settings import check_in_vocabulary, describe_call
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 from keras_attention.decoding.processors.phrases import check_phrases, ids_of
 

@@ -10,18 +10,19 @@ from keras_attention.backend.keras import no_autograph
 from keras_attention.decoding.processors._automaton import (
     Phrases,
 )
-from keras_attention.decoding.processors._rows import (
-    Progress,
+from keras_attention.decoding.processors._log_probs import (
+    keep_allowed,
+    mask_tokens,
+    one_of,
+    selected_ids,
+    sum_at,
+)
+from keras_attention.decoding.processors._rows import Progress, per_hypothesis
+from keras_attention.decoding.processors._settings import (
     check_ids,
     check_in_vocabulary,
     check_value,
     describe_call,
-    keep_allowed,
-    mask_tokens,
-    one_of,
-    per_hypothesis,
-    selected_ids,
-    sum_at,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 

@@ -11,25 +11,29 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
+from keras_attention.decoding.processors._log_probs import (
+    force_token,
+    keep_allowed,
+    mask_tokens,
+    one_of,
+)
 from keras_attention.decoding.processors._rows import (
     History,
     Progress,
+    check_sources,
+    gather_at,
+    padded,
+    per_row,
+    prompt_lengths,
+)
+from keras_attention.decoding.processors._settings import (
     align_tables,
     as_number,
     check_all,
     check_ids,
     check_in_vocabulary,
-    check_sources,
     check_value,
     describe_call,
-    force_token,
-    gather_at,
-    keep_allowed,
-    mask_tokens,
-    one_of,
-    padded,
-    per_row,
-    prompt_lengths,
     static_value,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo

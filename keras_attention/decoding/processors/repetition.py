@@ -6,18 +6,18 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
-from keras_attention.decoding.processors._rows import (
-    History,
+from keras_attention.decoding.processors._log_probs import (
+    force_token,
+    keep_allowed,
+    penalized,
+    selected_ids,
+)
+from keras_attention.decoding.processors._rows import History, gather_at, padded
+from keras_attention.decoding.processors._settings import (
     align_tables,
     check_number,
     check_value,
     describe_call,
-    force_token,
-    gather_at,
-    keep_allowed,
-    padded,
-    penalized,
-    selected_ids,
     static_value,
 )
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
-from keras_attention.decoding.processors._rows import check_number, describe_call, keep_allowed
+from keras_attention.decoding.processors._log_probs import keep_allowed
+from keras_attention.decoding.processors._settings import check_number, describe_call
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor
 from keras_attention.functional.likelihood import log_normalizer
 from keras_attention.functional.top_k import top_k as best_k

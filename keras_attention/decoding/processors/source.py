@@ -9,16 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
-from keras_attention.decoding.processors._rows import (
-    Progress,
-    check_number,
-    describe_call,
-    keep_allowed,
-    penalized,
-    per_hypothesis,
-    per_row,
-    selected_ids,
-)
+from keras_attention.decoding.processors._log_probs import keep_allowed, penalized, selected_ids
+from keras_attention.decoding.processors._rows import Progress, per_hypothesis, per_row
+from keras_attention.decoding.processors._settings import check_number, describe_call
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 
 
