@@ -39,7 +39,7 @@ __all__ = [
     "training",
     "visualize",
 ]
-# Imported when they are asked for: they hold nothing that Keras has to know to load a model.
+# Imported at first use: they register no class that Keras needs to load a model.
 _LATE = ("contrib", "export", "migrate", "visualize")
 # The classes of the package `models`, which a saved file may hold.
 _MODELS = ("RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger")

@@ -65,12 +65,12 @@ def zero_state(cell: Any, batch_size: Any, dtype: Any) -> Any:
     `get_initial_state` starts with zeros of its `state_size`, in a list if that is one number, as
     in `keras.layers.RNN`.
     """
-    begin = getattr(cell, "get_initial_state", None)
-    if begin is None:
+    make_state = getattr(cell, "get_initial_state", None)
+    if make_state is None:
         sizes = cell.state_size if tf.nest.is_nested(cell.state_size) else [cell.state_size]
         return tf.nest.map_structure(lambda size: _zeros(batch_size, size, dtype), sizes)
-    told = {"dtype": dtype} if takes(begin, "dtype") else {}
-    state = begin(batch_size=batch_size, **told)
+    options = {"dtype": dtype} if takes(make_state, "dtype") else {}
+    state = make_state(batch_size=batch_size, **options)
     floating = tf.nest.map_structure(
         lambda leaf: not isinstance(leaf, tf.TensorArray) and tf.as_dtype(leaf.dtype).is_floating,
         state,
@@ -90,9 +90,10 @@ def _zeros(batch_size, size, dtype):
 def step(cell: Any, inputs: Any, state: Any, training: Any = None, **memory) -> Any:
     """One step of any cell: a layer, an object or a function, with or without `training`."""
     is_layer = isinstance(cell, keras.layers.Layer)
-    keras_sorts_it_out = is_layer and hasattr(keras, "Operation")  # Keras 3
-    told = keras_sorts_it_out or takes(cell.call if is_layer else cell, "training")
-    if told and (not is_layer or takes(type(cell).__call__, "training")):  # it may have its own
+    keras_filters = is_layer and hasattr(keras, "Operation")  # Keras 3
+    takes_training = keras_filters or takes(cell.call if is_layer else cell, "training")
+    # A subclass may define its own `__call__`.
+    if takes_training and (not is_layer or takes(type(cell).__call__, "training")):
         memory["training"] = training
     return cell(inputs, state, **memory)
 

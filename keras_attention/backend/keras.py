@@ -77,9 +77,9 @@ def tensors_of(values: Any) -> Any:
 
 
 def state_width(size: Any) -> Any:
-    """A width as `RNN` reads it in `state_size`; one not known yet is None, in Keras 2 a shape.
+    """A width for `state_size` of a cell; an unknown one is None, or a shape in Keras 2.
 
-    `()`, no state, stays so.
+    `()`, no state, is returned as it is.
     """
     if isinstance(size, int) or size == ():
         return size

@@ -198,18 +198,18 @@ class LSTMCell(_KerasCell):
         dtype: Any = None,
         **kwargs,
     ):
-        asked = {
+        unsupported = {
             "use_peepholes": use_peepholes,
             "cell_clip": cell_clip,
             "num_proj": num_proj,
             "proj_clip": proj_clip,
         }
-        asked = {argument: value for argument, value in asked.items() if value}
-        if asked:
+        unsupported = {argument: value for argument, value in unsupported.items() if value}
+        if unsupported:
             raise ValueError(
                 "LSTMCell uses Keras' LSTMCell, which has no peepholes, clipping or "
                 "projection. Write such a cell as a subclass of RNNCell (all decoders here accept "
-                f"it), or leave them out. Received: {asked}"
+                f"it), or leave them out. Received: {unsupported}"
             )
         cell = keras.layers.LSTMCell(
             num_units,

@@ -1,4 +1,4 @@
-"""Length and coverage penalties of a search (Wu et al., 2016), and what they allow to conclude."""
+"""Length and coverage penalties of a search (Wu et al., 2016), and when it can stop early."""
 
 from typing import Any
 
@@ -46,10 +46,10 @@ def gnmt_length_penalty(sequence_lengths, penalty_factor):
 def cannot_be_overtaken(
     state: SearchState, n_best: int, max_length: Any, length_weight: Any, coverage_weight: Any
 ) -> tf.Tensor:
-    """Whether the n best hypotheses have finished and no live one can score higher.  [B] bool.
+    """Whether the n best hypotheses have finished, and no live one can overtake them.  [B] bool.
 
-    A hypothesis only loses log p. Under a length penalty its score may rise as it grows: at most to
-    that of its present log p at `max_length` tokens, or at any length if that is None.
+    The log p of a hypothesis only decreases. With a length penalty its score may still increase,
+    at most to the score of its current log p at `max_length` tokens, or at any length if None.
     """
     beams = state.beams
     lengths = beams.lengths[..., None]

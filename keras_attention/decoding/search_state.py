@@ -1,4 +1,4 @@
-"""The state of a search: its hypotheses, and what they begin with."""
+"""The state of a search, and its initial value."""
 
 from typing import Any, NamedTuple
 
@@ -10,15 +10,15 @@ from keras_attention.functional.dtypes import widen
 class Hypotheses(NamedTuple):
     """The K hypotheses of every source."""
 
-    cell_state: Any  # a nest of [B, K, ...], or what a cell that reorders it makes of it
-    log_probs: Any  # [B, K], without penalties; -inf: there is none
+    cell_state: Any  # a nest of [B, K, ...], or the state of a cell with `reorder`
+    log_probs: Any  # [B, K], without penalties; -inf: no hypothesis
     finished: Any  # [B, K] bool
-    lengths: Any  # [B, K] int64, the end token counted
+    lengths: Any  # [B, K] int64, including the end token
     accumulated_attention_probs: Any  # [B, K, S], or () without a coverage penalty
 
 
 class StepChoice(NamedTuple):
-    """What a step chose."""
+    """The selection of a step."""
 
     scores: Any  # [B, K], or [B, K, V] of all continuations, with penalties
     predicted_ids: Any  # [B, K]
@@ -26,12 +26,12 @@ class StepChoice(NamedTuple):
 
 
 class SearchState(NamedTuple):
-    """What a search carries beside its hypotheses."""
+    """The hypotheses of a search, and its other state."""
 
     beams: Hypotheses
-    stuck: Any  # [B, K] bool: ended because the processors left it nothing to say
-    choice: Any  # the strategy's own
-    finished: Any = ()  # the answers that are kept apart, in a search that does so
+    stuck: Any  # [B, K] bool: ended because the processors forbid all tokens
+    choice: Any  # the state of the strategy
+    finished: Any = ()  # finished answers, if the search keeps them separately
 
     @property
     def lengths(self):
@@ -41,7 +41,7 @@ class SearchState(NamedTuple):
 def first_hypotheses(
     cell_state: Any, strategy: Any, batch_size: Any, beam_width: int, attention: Any = None
 ) -> SearchState:
-    """One live hypothesis for each source, group or draw; the others have log p = -inf.
+    """One live hypothesis for each source, group or sample; the others have log p = -inf.
 
     attention [B, K, S]: the alignments in `cell_state` if a coverage penalty sums them, else None.
     Scores are float32, or float64 if the cell's state is.

@@ -30,8 +30,8 @@ class Audit(NamedTuple):
 def audit(directory: str) -> Audit:
     """Read every node of a SavedModel, in its graphs and in all of their functions.
 
-    The ops of each release are in `op_ages`. The running TensorFlow is not asked, because other
-    libraries may have registered ops in this process.
+    The ops of each release are in `op_ages`. The installed TensorFlow is not used for this,
+    because other libraries may have registered ops in this process.
 
     Raises ValueError if there is no readable saved_model.pb.
     """

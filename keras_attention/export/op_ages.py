@@ -50,7 +50,7 @@ class OpAges(NamedTuple):
 
 @functools.cache
 def op_ages() -> OpAges:
-    """What is known of the releases that were asked.
+    """Read `op_ages.json`, the result for the releases that were inspected.
 
     >>> op_ages().core["While"], op_ages().text["SentencepieceOp"]
     ('2.12.1', '2.12.1')

@@ -26,17 +26,17 @@ _RUN = """
 import sys
 import numpy as np
 import tensorflow as tf
-directory, asked, answers, *libraries = sys.argv[1:]
+directory, inputs, outputs, *libraries = sys.argv[1:]
 for library in libraries:
     __import__(library)
-asked = np.load(asked, allow_pickle=True)
+inputs = np.load(inputs, allow_pickle=True)
 with tf.compat.v1.Session(graph=tf.Graph()) as session:
     loaded = tf.compat.v1.saved_model.load(session, ["serve"], directory)
     signature = loaded.signature_def["serving_default"]
     (given,) = signature.inputs.values()
     wanted = {name: info.name for name, info in signature.outputs.items()}
-    found = session.run(wanted, {given.name: asked})
-np.savez(answers, **found)
+    found = session.run(wanted, {given.name: inputs})
+np.savez(outputs, **found)
 """
 
 
@@ -155,7 +155,7 @@ def _own_files(directory, found) -> set[str]:
 
 def check_in_clean_process(
     directory: str,
-    asked: Any,
+    inputs: Any,
     expected: Mapping[str, np.ndarray],
     libraries: Sequence[str] = (),
 ) -> None:
@@ -163,7 +163,7 @@ def check_in_clean_process(
 
     Args:
         directory: a SavedModel, whose `serving_default` has one input.
-        asked: that input: str, bytes or numbers, in lists, an array or a tensor.
+        inputs: the values of that input: str, bytes or numbers, in lists, an array or a tensor.
         expected: the outputs in this process: name -> array; floats may differ by 1e-5.
         libraries: modules to import first, `tensorflow_text` for its tokenizers.
 
@@ -171,10 +171,10 @@ def check_in_clean_process(
         RuntimeError: the process failed, or its outputs differ.
     """
     with tempfile.TemporaryDirectory() as folder:
-        question, answer = os.path.join(folder, "asked.npy"), os.path.join(folder, "answers.npz")
-        np.save(question, tf.convert_to_tensor(asked).numpy())
+        given, found_at = os.path.join(folder, "inputs.npy"), os.path.join(folder, "outputs.npz")
+        np.save(given, tf.convert_to_tensor(inputs).numpy())
         process = subprocess.run(
-            [sys.executable, "-I", "-c", _RUN, os.path.abspath(directory), question, answer]
+            [sys.executable, "-I", "-c", _RUN, os.path.abspath(directory), given, found_at]
             + list(libraries),
             cwd=folder,
             capture_output=True,
@@ -185,7 +185,7 @@ def check_in_clean_process(
                 f"{directory} does not run in a clean process: "
                 f"{(process.stderr.strip().splitlines() or ['no message'])[-1]}"
             )
-        with np.load(answer, allow_pickle=True) as found:
+        with np.load(found_at, allow_pickle=True) as found:
             for name, value in expected.items():
                 _compare(name, value, found[name])
 

@@ -39,7 +39,7 @@ def save_search(
     if warm_up is None:
         warm_up = importlib.util.find_spec("tensorflow_serving") is not None
     requests = warm_up_requests(endpoints, lines)
-    (asked,) = requests[0].inputs.values()
+    (inputs,) = requests[0].inputs.values()
     outputs = endpoints.functions["serving_default"].get_concrete_function().structured_outputs
     compare = list(outputs) if compare is None else compare
     if not set(compare) <= outputs.keys():
@@ -49,9 +49,9 @@ def save_search(
     def check(new: str) -> None:
         check_servable(new)
         found.append(audit(new))
-        answers = endpoints.functions["serving_default"](asked)
+        answers = endpoints.functions["serving_default"](inputs)
         expected = {name: answers[name].numpy() for name in compare}
-        check_in_clean_process(new, asked, expected, ["tensorflow_text"] * bool(found[0].outside))
+        check_in_clean_process(new, inputs, expected, ["tensorflow_text"] * bool(found[0].outside))
         if warm_up:
             write_warm_up(new, requests)
 

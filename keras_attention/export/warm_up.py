@@ -46,10 +46,10 @@ def write_warm_up(directory: str, requests: Iterable[Request], name: str = "mode
     records = []
     for request in requests:
         log = logs.PredictionLog()
-        asked = log.predict_log.request
-        asked.model_spec.name, asked.model_spec.signature_name = name, request.signature
+        proto = log.predict_log.request
+        proto.model_spec.name, proto.model_spec.signature_name = name, request.signature
         for key, value in _checked(request, signatures).items():
-            asked.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            proto.inputs[key].CopyFrom(tf.make_tensor_proto(value))
         records.append(log.SerializeToString())
     if len(records) > MOST:
         raise ValueError(f"Expected at most {MOST} requests. Received: {len(records)}")
@@ -107,9 +107,9 @@ def _checked(request, signatures) -> dict[str, tf.Tensor]:
 def _request(log) -> Request:
     if log.WhichOneof("log_type") != "predict_log":
         raise ValueError(f"a record of {log.WhichOneof('log_type')}")
-    asked = log.predict_log.request
-    inputs = {name: tf.make_ndarray(proto) for name, proto in asked.inputs.items()}
-    return Request(asked.model_spec.signature_name, inputs)
+    proto = log.predict_log.request
+    inputs = {name: tf.make_ndarray(value) for name, value in proto.inputs.items()}
+    return Request(proto.model_spec.signature_name, inputs)
 
 
 def _messages():

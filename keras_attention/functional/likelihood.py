@@ -72,10 +72,10 @@ def _cross_entropy(smoothing, counted):
     @tf.custom_gradient
     def loss(labels, logits):
         probabilities = tf.nn.softmax(logits)
-        said = tf.gather(logits, labels, batch_dims=1)
-        log_p = said - _log_normalizer(logits, probabilities)[:, 0]
+        label_logits = tf.gather(logits, labels, batch_dims=1)
+        log_p = label_logits - _log_normalizer(logits, probabilities)[:, 0]
         if smoothing:
-            log_p += smoothing * (tf.reduce_mean(logits, -1) - said)
+            log_p += smoothing * (tf.reduce_mean(logits, -1) - label_logits)
         size = tf.shape(logits)[1]
         known = (labels >= 0) & (labels < tf.cast(size, labels.dtype))
 

@@ -53,8 +53,8 @@ def monotonic_attention(p_choose_i: Any, previous_attention: Any, mode: str) -> 
 
 
 def _recursive(p, previous):
-    walks_on = tf.concat([tf.ones_like(p[..., :1]), 1 - p[..., :-1]], -1)
-    steps = [_last_axis_first(x) for x in (walks_on, previous)]
+    continues = tf.concat([tf.ones_like(p[..., :1]), 1 - p[..., :-1]], -1)
+    steps = [_last_axis_first(x) for x in (continues, previous)]
     reached = tf.scan(lambda q, step: step[0] * q + step[1], steps, tf.zeros_like(steps[1][0]))
     return p * _first_axis_last(reached)
 

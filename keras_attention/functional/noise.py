@@ -6,9 +6,9 @@ import tensorflow as tf
 def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """Numbers in (0, 1), independent for every seed and step.  int32 [2], int32 -> float32 [...].
 
-    A hash of the place in the tensor: two rounds of a 32-bit mixer with full avalanche. It is made
-    of core operations, so that searches that draw can be exported: LiteRT without Flex and OpenVINO
-    have no `StatelessRandomUniformV2`, the operation of `tf.random.stateless_uniform`.
+    A hash of the index in the tensor: two rounds of a 32-bit mixer with full avalanche. It uses
+    only core operations, so that searches that sample can be exported: LiteRT without
+    Flex and OpenVINO have no `StatelessRandomUniformV2`, the operation of `tf.random.stateless_uniform`.
 
     >>> first, again = (uniform(tf.constant([3, 0]), 7, [2, 2]) for _ in range(2))
     >>> bool(tf.reduce_all(first == again)), bool(tf.reduce_all((0 < first) & (first < 1)))
@@ -38,7 +38,7 @@ def gumbel(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 def _open_unit(bits):
     """The 23 highest bits n of a uint32 as (n + 1/2) / 2^23, which is in (0, 1).
 
-    With the half these are the 24 bits of a float32: with one more bit the largest n would be
+    With the half these are the 24 bits of a float32. With one more bit the largest n would be
     rounded to 1, where Gumbel noise is infinite.
     """
     n = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))

@@ -25,7 +25,7 @@ def _masked(scores: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
 
 
 def with_initial_state(initial_state: Callable) -> Callable:
-    """Decorate a normaliser with a state, so that a decoder can begin with it.
+    """Decorate a normaliser with an initial state for decoders.
 
     `initial_state(batch_size N, steps S, dtype) -> [N, S]` is the state before the first query of
     a normaliser `(scores [N, T, S], mask, state [N, S]) -> (weights [N, T, S], state [N, S])`.

@@ -89,7 +89,7 @@ def shifted_window_mask(
 
 
 def relative_position_index(window: int | tuple[int, int]) -> tf.Tensor:
-    """Where in a table of (2My-1)(2Mx-1) offsets a pair of places stands (Swin, section 3.2).
+    """Index of each pair of places in a table of (2My-1)(2Mx-1) offsets (Swin, section 3.2).
 
     -> [My*Mx, My*Mx] int32: row i, column j hold the offset from place j to place i. The first
     offset, 0, is (1-My, 1-Mx).

@@ -49,8 +49,8 @@ def _where_lost(x: Any) -> Any:
         if not (node.input_tensors and keeps_steps and (drops or _supports_masking(operation))):
             return None
         x = node.input_tensors[0]
-        told = node.arguments.kwargs.get("mask")
-        if drops and (told is not None or getattr(x, "_keras_mask", None) is not None):
+        explicit_mask = node.arguments.kwargs.get("mask")
+        if drops and (explicit_mask is not None or getattr(x, "_keras_mask", None) is not None):
             return operation
     return None
 

@@ -1,4 +1,4 @@
-"""Hard attention: look at one slot, drawn at random, and learn from how well that went."""
+"""Hard attention: attend to one slot sampled at random, trained by REINFORCE."""
 
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from keras_attention.layers.memory_attention import MemoryAttention
 
 
 class Choice(NamedTuple):
-    """What hard attention looked at, and what `ReinforceLoss` has to know of it.
+    """The output of hard attention, with the inputs of `ReinforceLoss`.
 
     >>> choice = HardAttention()(tf.ones([2, 1, 4]), tf.ones([2, 3, 4]), return_choice=True)
     >>> choice.context.shape, choice.log_prob.shape
@@ -32,30 +32,31 @@ class Choice(NamedTuple):
     """
 
     context: Any  # [B, T, D]
-    weights: Any  # [B, T, S], what the slots were drawn with
-    log_prob: Any  # [B, T], log p of the drawn slot
+    weights: Any  # [B, T, S], the probabilities of the slots
+    log_prob: Any  # [B, T], log p of the sampled slot
     entropy: Any  # [B, T], of the weights
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class HardAttention(MemoryAttention, Layer):
-    """The value of one slot, drawn with the weights of an attention (Xu et al., 2015, 4.1).
+    """The value of one slot, sampled by the weights of an attention (Xu et al., 2015, 4.1).
 
         s_t ~ Multinoulli(alpha_t)        z_t = the value of s_t
 
-    In training a row of the batch gets, half of the time, the expected value instead of a drawn
-    one. Either is a constant to the gradient: the weights learn by `ReinforceLoss` alone, while
-    values and whatever comes after learn as ever. Where it answers, the best slot is taken.
+    In training, a row of the batch gets the expected value instead of a sampled one with
+    probability `expected`. In both cases the gradient treats the weights as constants: they are
+    trained by `ReinforceLoss` alone; the values and the layers after them are trained as usual. In
+    inference the slot with the largest weight is used.
 
     Args:
-        attention: what weighs the slots; `Attention()`, by dot, if None.
-        expected: the share of rows with the expected value in training, from 0 to 1.
-        seed: an int to repeat the draws of a new layer, None to follow `tf.random.set_seed`.
+        attention: the layer that computes the weights; None for `Attention()`, by dot product.
+        expected: the probability that a row gets the expected value in training.
+        seed: an int for reproducible samples of a new layer, None to use `tf.random.set_seed`.
 
     Call: `(query [B, T, D'], memory, mask=None, memory_mask=None, training=None,
-    return_choice=False)` -> context [B, T, D], or a `Choice`. The others are those of `Attention`.
-    A query that may look at nothing gets zeros, with log_prob and entropy 0. Raises ValueError for
-    a share outside of [0, 1].
+    return_choice=False)` -> context [B, T, D], or a `Choice`. The other arguments are those of
+    `Attention`. A query with all slots masked gets zeros, with log_prob and entropy 0. Raises
+    ValueError if `expected` is not in [0, 1].
 
     >>> memory = tf.constant([[[1.0, 0.0], [2.0, 0.0]]])
     >>> HardAttention()(tf.ones([1, 1, 2]), memory).numpy().tolist()
@@ -77,7 +78,7 @@ class HardAttention(MemoryAttention, Layer):
         self.supports_masking = True
 
     def build(self, query_shape, memory_shape) -> None:
-        """The attention that weighs."""
+        """Build the attention."""
         if not self.attention.built:
             self.attention.build(query_shape, memory_shape)
         self.built = True
@@ -106,12 +107,12 @@ class HardAttention(MemoryAttention, Layer):
         return self.attention.read(self._choose(weights, training), memory), weights, state
 
     def context_width(self, query_width, memory_width) -> int:
-        """That of the attention that weighs."""
+        """The one of the attention."""
         return self.attention.context_width(query_width, memory_width)
 
     @property
     def memory_width(self) -> int | None:
-        """That of the attention that weighs."""
+        """The one of the attention."""
         return self.attention.memory_width
 
     def _choose(self, weights, training):
@@ -132,7 +133,7 @@ class HardAttention(MemoryAttention, Layer):
         return self.attention.project_memory(memory, mask)
 
     def compute_mask(self, inputs, previous_mask=None):
-        """That of the query, if it is the context alone that is asked for."""
+        """The mask of the query, if the call returns the context alone."""
         return getattr(inputs, "_keras_mask", None)
 
     def get_config(self) -> dict:
@@ -155,23 +156,23 @@ class HardAttention(MemoryAttention, Layer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class ReinforceLoss(Layer):
-    """The loss whose gradient teaches a random choice (Xu et al., 2015, 4.1).
+    """The loss that trains a random choice by REINFORCE (Xu et al., 2015, 4.1).
 
         -log p(y) - lambda_r (log p(y) - b) log p(s) - lambda_e H[s]
         b <- decay b + (1 - decay) mean of log p(y)
 
-    log p(y) is that of the whole target; in the second term it is a constant. b, a weight that no
-    gradient trains, is that of the batches before: it does not know the draws of this one, and so
-    leaves the mean gradient as it is.
+    log p(y) is the one of the whole target; in the second term it is a constant. The baseline b is
+    a non-trainable weight, computed from earlier batches. It is independent of the samples of this
+    batch, so it does not change the expected gradient.
 
     Args:
-        decay: of the baseline b.
+        decay: the decay of the baseline b.
         reward_weight, entropy_weight: lambda_r and lambda_e; the defaults are the authors'.
 
     Call: `(log_likelihood [B], log_prob, entropy, mask=None, training=None)` -> loss [B], float32
     or wider under any policy. log_prob and entropy are [B, T], as in `Choice`, and count where the
-    boolean mask [B, T] is True. The baseline moves in training alone. Raises ValueError for a decay
-    outside of [0, 1].
+    boolean mask [B, T] is True. The baseline is updated only in training. Raises ValueError for a
+    decay outside of [0, 1].
 
     >>> loss = ReinforceLoss(reward_weight=1.0, entropy_weight=0.0)
     >>> loss(tf.constant([-2.0]), tf.constant([[-1.0]]), tf.constant([[0.5]])).numpy().tolist()
@@ -191,7 +192,7 @@ class ReinforceLoss(Layer):
         self.decay, self.reward_weight, self.entropy_weight = decay, reward_weight, entropy_weight
 
     def build(self, log_likelihood_shape=None) -> None:
-        """The baseline."""
+        """Create the baseline."""
         self.baseline = self.add_weight(
             shape=(), name="baseline", initializer="zeros", trainable=False, autocast=False
         )

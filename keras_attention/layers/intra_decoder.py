@@ -1,4 +1,4 @@
-"""A decoder that looks back over what it said itself."""
+"""Attention of a decoder over its own earlier states."""
 
 from typing import Any, NamedTuple
 
@@ -15,15 +15,16 @@ from keras_attention.layers._shapes import check_shapes
 
 @keras.saving.register_keras_serializable("keras_attention")
 class IntraDecoderAttention(Layer):
-    """Each state of a decoder looks back at those before it (Paulus et al., 2017, eq. 6 to 8).
+    """Each state of a decoder attends to the states before it (Paulus et al., 2017, eq. 6 to 8).
 
         e_tt' = h_t W h_t', t' < t        a = softmax_t'(e)        c_t = sum a_tt' h_t'
 
-    Strictly before: c_1 = 0.
+    There is no state before the first: c_1 = 0.
 
     Call: `(states [B, T, D], mask=None, return_weights=False)` -> c [B, T, D]; with
-    `return_weights` also a [B, T, T]. `mask` [B, T], boolean, True = may be seen; without one, the
-    Keras mask of the states, which is forwarded. `IntraDecoderCell` does it step by step.
+    `return_weights` also a [B, T, T]. `mask` [B, T], boolean, True = not masked; default: the Keras
+    mask of the states, which is also the mask of the output. `IntraDecoderCell` computes the same
+    step by step.
 
     >>> context, weights = IntraDecoderAttention()(tf.ones([1, 3, 2]), return_weights=True)
     >>> weights[0].numpy().tolist()
@@ -35,7 +36,7 @@ class IntraDecoderAttention(Layer):
         self.supports_masking = True
 
     def build(self, input_shape) -> None:
-        """W."""
+        """Create W."""
         check_shapes(states=("B T D", input_shape))
         shape = (input_shape[-1], input_shape[-1])
         self.kernel = self.add_weight(shape=shape, name="kernel")
@@ -59,32 +60,32 @@ class IntraDecoderAttention(Layer):
 
 
 class IntraDecoderState(NamedTuple):
-    """What the cell carries, flat, as `keras.layers.RNN` wants it; the newest slot comes last.
+    """The state of the cell, flat as `keras.layers.RNN` needs it; the newest slot is the last.
 
     >>> cell = IntraDecoderCell(keras.layers.GRUCell(4), memory_length=10)
     >>> cell.get_initial_state(batch_size=2).past.shape
     TensorShape([2, 40])
     """
 
-    cell: Any  # the inner cell's own
-    past: Any  # [N, M * D], its outputs so far
+    cell: Any  # the state of the inner cell
+    past: Any  # [N, M * D], the last outputs of the inner cell
     filled: Any  # [N, M], 1 where a step has been written
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class IntraDecoderCell(Layer):
-    """A cell whose output comes with what it finds in its own past: `IntraDecoderAttention`.
+    """A cell with attention over its own earlier outputs: `IntraDecoderAttention`.
 
     One step: `h_t, state = cell(x_t)`; output [h_t; c_t] (Paulus et al., 2017, eq. 6 to 8).
 
     Args:
         cell: any Keras cell without dropout.
-        memory_length: M, the steps a state holds: the last M are looked at, and all of them if no
-            sequence is longer.
+        memory_length: M, the number of steps in the state: attend to the last M steps. Use the
+            length of the longest sequence to attend to all.
 
     Call: `(inputs [N, D'], state) -> (output [N, 2 D], IntraDecoderState)`, in `keras.layers.RNN`
-    or by hand. Its `attention` gives the same for all states of a sequence at once. Masked steps of
-    the RNN must be finite, or the gradients are not: set padding to zero before.
+    or step by step. Its `attention` computes the same for all states of a sequence at once. Masked
+    steps of the RNN must be finite, or the gradients are not: set padding to zero before.
 
     Raises ValueError for a memory_length below 1, or a cell with dropout.
 
@@ -107,7 +108,7 @@ class IntraDecoderCell(Layer):
         self.output_size = 2 * cells.output_width(cell)
 
     def build(self, input_shape) -> None:
-        """The cell and its attention."""
+        """Build the cell and its attention."""
         check_shapes(inputs=("N D'", input_shape))
         if not self.cell.built:
             self.cell.build((None, input_shape[-1]))
@@ -115,7 +116,7 @@ class IntraDecoderCell(Layer):
         self.built = True
 
     def get_initial_state(self, batch_size: Any = None) -> IntraDecoderState:
-        """The cell's, and an empty tape."""
+        """The initial state of the cell, without earlier outputs."""
         dtype, sizes = self.compute_dtype, self.state_size
         return IntraDecoderState(
             cells.zero_state(self.cell, batch_size, dtype),

@@ -1,6 +1,6 @@
-"""The contract of an attention that looks at a memory: project it once, then attend step by step.
+"""The interface of an attention over a memory: project it once, then attend step by step.
 
-`AttentionWrapper` drives it in an RNN decoder, with K hypotheses of a beam search per source.
+`AttentionWrapper` uses it in an RNN decoder, with K hypotheses of a beam search per source.
 """
 
 from typing import Any
@@ -11,21 +11,21 @@ from keras_attention.functional.attend import Memory
 
 
 class MemoryAttention:
-    """Mixin of the layers that can be the attention of an RNN decoder.
+    """Mixin of layers that can be the attention of an RNN decoder.
 
-    A layer with this contract is given to `seq2seq.AttentionWrapper(cell, attention)`. It has
+    Pass such a layer to `seq2seq.AttentionWrapper(cell, attention)`. It has
 
         build(query_shape [B, K, D], memory_shape [B, S, D'])
         project_memory(memory [B, S, D'], mask [B, S] = None) -> Memory       once per source
         attend(query [B, K, D], memory, state) -> (context [B, K, D''], weights [B, K, S], state)
 
     with K queries per source, one for each hypothesis of a beam search, which share its memory. An
-    attention that carries nothing from step to step keeps the state `()`; others also have
+    attention without a state uses `()`; others also have
 
         initial_state(batch_size N = B*K, dtype, memory) -> nest of [N, ...]
         state_size: the same nest of widths, `TensorShape([None])` for S
 
-    `attend` gets and gives the state as a nest of [B, K, ...].
+    `attend` receives and returns the state as a nest of [B, K, ...].
 
     >>> import keras
     >>> from keras_attention.functional import Memory, attend
@@ -50,7 +50,7 @@ class MemoryAttention:
     """
 
     def project_memory(self, memory: Any, mask: Any = None) -> Memory:
-        """Keys and values once per source, what is masked set to 0.  [B, S, D'], [B, S] bool."""
+        """Keys and values once per source, 0 where masked.  [B, S, D'], [B, S] bool."""
         raise NotImplementedError(f"{type(self).__name__} must define project_memory(memory, mask)")
 
     def attend(

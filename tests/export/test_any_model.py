@@ -182,7 +182,7 @@ def test_a_language_model_continues_with_its_line(tmp_path):
     by_ids = signatures["generate"]({"ids": prompt.numpy()})
     assert (by_ids["ids"] == found.ids).numpy().all()
     for wrong, message in [([[V]], "V = "), ([[0, 5]], "on its right alone")]:
-        with pytest.raises(ValueError, match=f"refuses the inputs: .*{message}"):
+        with pytest.raises(ValueError, match=f"rejects the inputs: .*{message}"):
             signatures["generate"]({"ids": np.array(wrong, np.int32)})
     # A reply is scored with its beginning, as the search does.
     said = tf.concat([[[model.start_id]], tokenizer().encode(["you"]).to_tensor()], 1)

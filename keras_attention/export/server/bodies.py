@@ -15,10 +15,10 @@ class TooLarge(Exception):
 async def read(request: Any, limit: int) -> bytes:
     """The body, inflated if it was sent with `Content-Encoding: gzip`.
 
-    One above the limit is read on and dropped, or a client that is still sending it would not hear
-    why it is refused: up to 16 times the limit, whereupon the connection is its own affair.
+    A body above the limit is read to its end and dropped, up to 16 times the limit. Otherwise a
+    client that is still sending would not receive the error.
 
-    Raises TooLarge, and ValueError for what is no gzip.
+    Raises TooLarge, and ValueError for invalid gzip.
     """
     declared, size, body = request.headers.get("content-length"), 0, bytearray()
     async for chunk in request.stream():

@@ -72,8 +72,8 @@ def bounded(base: type, head_limit: float, time_limit: float, most: int) -> type
                 if self._write_timer is None:
                     self.transport.abort()
             elif self._has_begun:
-                told = f"Expected the head of a request within {head_limit:g} seconds."
-                self._refuse("408 Request Timeout", told)
+                message = f"Expected the head of a request within {head_limit:g} seconds."
+                self._refuse("408 Request Timeout", message)
             else:
                 self.transport.close()
 
@@ -135,15 +135,15 @@ def backlog() -> int:
 
 def report_in_one_line(loop: asyncio.AbstractEventLoop, pause: float = 60.0) -> None:
     """Log once in `pause` seconds, in one line, that the loop cannot accept connections."""
-    told = -float("inf")
+    last_report = -float("inf")
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal told
+        nonlocal last_report
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in _OUT_OF_DESCRIPTORS:
             loop.default_exception_handler(context)
-        elif time.monotonic() - told >= pause:
-            told = time.monotonic()
+        elif time.monotonic() - last_report >= pause:
+            last_report = time.monotonic()
             _LOG.warning(
                 "No connection can be accepted: %s. They wait until others end. Raise `ulimit -n`.",
                 error.strerror,

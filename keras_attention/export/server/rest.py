@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 _TURN = 0.002  # seconds of writing before other tasks run
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/([0-9]+))?"
 # TF Serving's own patterns, for the methods offered here.
-_ASKED = {
+_PATHS = {
     "GET": re.compile(_MODEL + "(/metadata)?"),
     "POST": re.compile(_MODEL + "(:predict)"),
 }
@@ -94,21 +94,21 @@ def application(
         async with within(limits.time_limit):
             return await batcher(signature, inputs)
 
-    def model_of(asked: str, version: str | None) -> Servable:
+    def model_of(requested: str, version: str | None) -> Servable:
         try:
-            if asked != name:
-                raise NotServed(f"Expected the model {name!r}. Received: {asked!r}")
+            if requested != name:
+                raise NotServed(f"Expected the model {name!r}. Received: {requested!r}")
             return versions.get(int(version) if version else None)
         except NotServed as error:
-            wanted = f"Specific({asked}, {version})" if version else f"Latest({asked})"
+            wanted = f"Specific({requested}, {version})" if version else f"Latest({requested})"
             raise NotServed(f"Servable not found for request: {wanted}. {error}") from None
 
-    def status(asked, version):
-        told = versions.status()
-        if asked != name or version and int(version) not in told:
-            model_of(asked, version)
-        told = [_status(*one) for one in told.items() if not version or one[0] == int(version)]
-        return reply({"model_version_status": told})
+    def status(requested, version):
+        known = versions.status()
+        if requested != name or version and int(version) not in known:
+            model_of(requested, version)
+        chosen = [_status(*one) for one in known.items() if not version or one[0] == int(version)]
+        return reply({"model_version_status": chosen})
 
     def metadata(model):
         spec = {"name": name, "signature_name": "", "version": str(model.version)}
@@ -119,7 +119,7 @@ def application(
         async with within(limits.time_limit):
             body = await read(request, limits.max_body)
             # In a thread, because a large request would block the event loop.
-            signature, inputs, in_rows = await asyncio.to_thread(_asked, model, body)
+            signature, inputs, in_rows = await asyncio.to_thread(_parsed, model, body)
             found = await _unless_hung_up(request, answer(signature, inputs))
             if found is None:
                 return fastapi.Response(status_code=HUNG_UP)
@@ -127,14 +127,14 @@ def application(
 
     async def dispatch(request):
         method, path = request.method, request.url.path
-        pattern = _ASKED.get("GET" if method == "HEAD" else method)
+        pattern = _PATHS.get("GET" if method == "HEAD" else method)
         found = pattern.fullmatch(path) if pattern else None
         if found is None:
             raise ValueError(f"Malformed request: {method} {path}")
-        asked, version, what = found.groups()
+        requested, version, what = found.groups()
         if what is None:
-            return status(asked, version)
-        model = model_of(asked, version)
+            return status(requested, version)
+        model = model_of(requested, version)
         return metadata(model) if what == "/metadata" else await predict(request, model)
 
     async def api(scope, receive, send):
@@ -170,10 +170,10 @@ async def _poll(versions, seconds) -> None:
             _LOG.warning("Cannot check for new versions: %s", error)
 
 
-def _asked(model, body) -> tuple[Signature, Arrays, bool]:
-    asked = parse(body)
-    signature = model.signature(asked.get("signature_name"))
-    return signature, *decode(asked, signature.inputs)
+def _parsed(model, body) -> tuple[Signature, Arrays, bool]:
+    request = parse(body)
+    signature = model.signature(request.get("signature_name"))
+    return signature, *decode(request, signature.inputs)
 
 
 async def _written(pieces: Iterator[str], turn: asyncio.Lock) -> str:

@@ -53,7 +53,7 @@ class Signature:
             outputs = function(**tensors)
             return {name: _array(value) for name, value in outputs.items()}
         except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
-            raise ValueError(f"The model refuses the inputs: {_reason(error)}") from error
+            raise ValueError(f"The model rejects the inputs: {_reason(error)}") from error
 
     def _tensors(self, inputs) -> dict[str, tf.Tensor]:
         if inputs.keys() != self.inputs.keys():
@@ -229,12 +229,12 @@ def _array(value) -> Any:
 
 def _reason(error) -> str:
     """The message of an op's error, without its place in the graph."""
-    told = getattr(error, "message", str(error))
-    lines = re.split(r"\n\s*\[\[|\s\[Op:", told)[0].splitlines()
-    said = lines[-1] if lines else type(error).__name__
-    failed = re.fullmatch(r".*assertion failed: \[(.*)\]", said)
+    text = getattr(error, "message", str(error))
+    lines = re.split(r"\n\s*\[\[|\s\[Op:", text)[0].splitlines()
+    line = lines[-1] if lines else type(error).__name__
+    failed = re.fullmatch(r".*assertion failed: \[(.*)\]", line)
     # Each part of an assertion's message is in brackets, texts and numbers alike.
-    return re.sub(" +", " ", failed[1].replace("] [", " ")) if failed else said
+    return re.sub(" +", " ", failed[1].replace("] [", " ")) if failed else line
 
 
 def _spec(name, info) -> tf.TensorSpec:

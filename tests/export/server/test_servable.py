@@ -22,7 +22,7 @@ def test_a_signature_is_a_function_of_arrays(parrot):
 
 def test_what_the_graph_refuses_is_said_in_its_own_words(parrot):
     repeat = load(parrot).signatures["repeat"]
-    with pytest.raises(ValueError, match=r"refuses the inputs: .*times 0 or more.*-1$"):
+    with pytest.raises(ValueError, match=r"rejects the inputs: .*times 0 or more.*-1$"):
         repeat({"text": np.array([b"a"], object), "times": np.array(-1)})
 
 
@@ -47,7 +47,7 @@ def test_what_an_assertion_says_is_said_without_brackets(said, shown, tmp_path):
     tf.saved_model.save(never, str(tmp_path), {"serving_default": never.__call__})
     with pytest.raises(ValueError) as error:
         load(str(tmp_path)).signature()({"n": np.array([3], np.int32)})
-    assert str(error.value) == f"The model refuses the inputs: {shown}"
+    assert str(error.value) == f"The model rejects the inputs: {shown}"
 
 
 @pytest.mark.parametrize(
