@@ -65,7 +65,7 @@ def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> 
         parts = lay_out(gradio, talk.couplet, start)
         state = [parts.shown, parts.kept, parts.found, parts.picked, parts.look, parts.wrong]
         # Values from the browser are checked here, because Gradio would print tracebacks.
-        asked = parts.line.submit(
+        event = parts.line.submit(
             _replying(parts, versions, talk._replace(settings=start), answer),
             [parts.line, parts.kept, *parts.controls],
             [*state, parts.answered],
@@ -73,7 +73,7 @@ def blocks(versions: Versions, talk: Talk, answer: Callable[..., Awaitable]) -> 
             concurrency_limit=_AT_A_TIME,
         )
         if not talk.couplet:  # keep a line without an answer, and text typed in the meantime
-            asked.then(
+            event.then(
                 None,
                 [parts.line, parts.answered],
                 parts.line,
@@ -97,22 +97,22 @@ def _replying(parts: Parts, versions, talk, answer) -> Callable[..., AsyncIterat
             raise _refused("a line, and the conversation before it")
         yield {parts.wrong: "", parts.answered: ""}
         text = encodable(text)
-        settings, said = Settings(*values), [*before, text]
+        settings, turns = Settings(*values), [*before, text]
         try:
             drafted = ""
-            pieces = talk.draft(said) if talk.draft and settings == talk.settings else ()
+            pieces = talk.draft(turns) if talk.draft and settings == talk.settings else ()
             async for piece in _in_thread(iter(pieces)):
                 drafted += piece
-                yield {parts.shown: conversation([*said, drafted])}
-            asked = question(versions.get(), said[-1 - talk.context_turns :], settings)
-            best = n_best(await answer(*asked), text, talk.couplet)
+                yield {parts.shown: conversation([*turns, drafted])}
+            request = question(versions.get(), turns[-1 - talk.context_turns :], settings)
+            best = n_best(await answer(*request), text, talk.couplet)
         except (ValueError, Overloaded, TimeoutError) as error:
             yield {parts.wrong: problem(error), parts.shown: conversation(before)}
             return
-        said = [*([] if talk.couplet else before), text, best["replies"][0]["reply"]]
+        turns = [*([] if talk.couplet else before), text, best["replies"][0]["reply"]]
         yield {
-            parts.shown: conversation(said),
-            parts.kept: said,
+            parts.shown: conversation(turns),
+            parts.kept: turns,
             parts.found: best,
             parts.picked: _gradio().Radio(choices(best), value=0),
             parts.look: looked_at(best, 0),
@@ -122,12 +122,12 @@ def _replying(parts: Parts, versions, talk, answer) -> Callable[..., AsyncIterat
     return reply
 
 
-def _pick(place, best, said) -> tuple:
+def _pick(place, best, turns) -> tuple:
     try:
-        if place not in range(len(best["replies"])) or not _are_texts(said):
+        if place not in range(len(best["replies"])) or not _are_texts(turns):
             raise ValueError
-        said = [*said[:-1], best["replies"][place]["reply"]]
-        return conversation(said), said, looked_at(best, place)
+        turns = [*turns[:-1], best["replies"][place]["reply"]]
+        return conversation(turns), turns, looked_at(best, place)
     except (ValueError, TypeError, LookupError, AttributeError):
         raise _refused("the place of one of the replies") from None
 

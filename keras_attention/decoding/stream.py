@@ -93,9 +93,9 @@ class Stream:
     def _tokens(self, source):
         memory, inputs, state = self._start(source)
         for time in range(self._max_length):
-            said, inputs, state, ended = self._step(tf.constant(time), memory, inputs, state)
-            said = tuple(part.numpy() for part in said)
-            yield said if self._return_alignments else said[0]
+            emitted, inputs, state, ended = self._step(tf.constant(time), memory, inputs, state)
+            emitted = tuple(part.numpy() for part in emitted)
+            yield emitted if self._return_alignments else emitted[0]
             if np.all(ended):
                 return
 
@@ -112,11 +112,11 @@ class Stream:
         before = state.lengths
         found, state, inputs, finished = self._search(memory).step(time, inputs, state)
         real = (state.lengths > before)[:, 0]  # [B]
-        said = [tf.where(real, found.ids[:, 0], self._model.pad_id)]
+        emitted = [tf.where(real, found.ids[:, 0], self._model.pad_id)]
         if self._return_alignments:
             looked = found.alignments[:, 0]
-            said.append(tf.where(real[:, None], looked, tf.zeros([], looked.dtype)))
-        return said, inputs, state, finished[:, 0]
+            emitted.append(tf.where(real[:, None], looked, tf.zeros([], looked.dtype)))
+        return emitted, inputs, state, finished[:, 0]
 
     def _search(self, memory, start=None):
         model, processor = self._model, self._processor

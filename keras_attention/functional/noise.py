@@ -7,8 +7,8 @@ def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """Numbers in (0, 1), independent for every seed and step.  int32 [2], int32 -> float32 [...].
 
     A hash of the index in the tensor: two rounds of a 32-bit mixer with full avalanche. It uses
-    only core operations, so that searches that sample can be exported: LiteRT without
-    Flex and OpenVINO have no `StatelessRandomUniformV2`, the operation of `tf.random.stateless_uniform`.
+    only core operations, so that searches that sample can be exported: LiteRT without Flex and
+    OpenVINO have no `StatelessRandomUniformV2`, the operation of `tf.random.stateless_uniform`.
 
     >>> first, again = (uniform(tf.constant([3, 0]), 7, [2, 2]) for _ in range(2))
     >>> bool(tf.reduce_all(first == again)), bool(tf.reduce_all((0 < first) & (first < 1)))

@@ -14,9 +14,9 @@ from keras_attention.layers._shapes import check_shapes
 
 
 class LSTMNState(NamedTuple):
-    """What an LSTMN carries from step to step, flat, as `keras.layers.RNN` wants it.
+    """The state of an LSTMN, flat as `keras.layers.RNN` needs it.
 
-    The newest of the M slots comes last.
+    The newest of the M slots is the last.
 
     >>> LSTMNCell(4, memory_length=10).get_initial_state(batch_size=2).hidden.shape
     TensorShape([2, 40])
@@ -39,19 +39,19 @@ class LSTMNCell(Layer):
         h~_t = sum s_i h_i        c~_t = sum s_i c_i
         h_t, c_t = LSTM(x_t, (h~_t, c~_t))
 
-    The first step has nothing to look at, and zeros for h~ and c~. With `memory_length=1` it is
+    The first step has no earlier state: h~ and c~ are zero. With `memory_length=1` it is
     `keras.layers.LSTM`, for step t - 1 gets all the weight.
 
     Args:
         units: D.
-        memory_length: M, the steps a state holds: the last M are looked at, and all of them if no
-            sequence is longer.
-        feed_summary: let h~_{t-1} into the score. The paper's equations do, the authors' encoder
+        memory_length: M, the number of steps in the state: attend to the last M steps. Use the
+            length of the longest sequence to attend to all.
+        feed_summary: use h~_{t-1} in the score, as in the paper's equations. The authors' encoder
             does not.
         normalize: `(scores, mask) -> weights`.
 
-    Call: `(inputs [N, D'], state) -> (h [N, D], LSTMNState)`, in `keras.layers.RNN` or by hand.
-    Each step costs time and memory for M D numbers. Masked steps of the RNN write nothing, but must
+    Call: `(inputs [N, D'], state) -> (h [N, D], LSTMNState)`, in `keras.layers.RNN` or step by
+    step. Each step costs time and memory for M D numbers. Masked steps of the RNN write nothing, but must
     be finite, or the gradients are not: set padding to zero before.
 
     Raises ValueError for units or a memory_length below 1.
@@ -86,7 +86,7 @@ class LSTMNCell(Layer):
         self.output_size = units
 
     def build(self, input_shape) -> None:
-        """The LSTM, and what the score needs."""
+        """Build the LSTM, and the layers of the score."""
         check_shapes(inputs=("N D'", input_shape))
         width = input_shape[-1]
         self.lstm.build((None, width))
@@ -96,7 +96,7 @@ class LSTMNCell(Layer):
         self.built = True
 
     def get_initial_state(self, batch_size: Any = None) -> LSTMNState:
-        """An empty tape."""
+        """A state without earlier steps."""
         dtype = self.compute_dtype
         return LSTMNState(*(tf.zeros([batch_size, size], dtype) for size in self.state_size))
 

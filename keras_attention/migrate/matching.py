@@ -112,7 +112,7 @@ def plan(checkpoint: Checkpoint, model: keras.layers.Layer, rules: Rules | None 
     [(('decoder/dense/kernel',), 'kernel'), (('decoder/dense/bias',), 'bias')]
     """
     rules = rules or Rules()
-    weights, said, ignored = _renamed(checkpoint, rules)
+    weights, names_in_file, ignored = _renamed(checkpoint, rules)
     new, kept = [], []
     for place in places_of_model(model):
         if all(any(re.search(p, name) for p in rules.keep) for name in place.names.values()):
@@ -124,7 +124,7 @@ def plan(checkpoint: Checkpoint, model: keras.layers.Layer, rules: Rules | None 
             "Expected a built model with weights to fill: call it once, or its build. Received: "
             f"{model.name} with {len(model.weights)} weights, {len(kept)} of them kept by a rule"
         )
-    weights, said = _named_by_shape(weights, said, new)
+    weights, names_in_file = _named_by_shape(weights, names_in_file, new)
     old = places_of_checkpoint(weights, {leaf for place in new for leaf in place.weights})
     pairs = _pairs(old, new)
     if len(pairs) < max(len(old), len(new)):
@@ -132,29 +132,29 @@ def plan(checkpoint: Checkpoint, model: keras.layers.Layer, rules: Rules | None 
     assignments = [
         assignment
         for o, n in pairs
-        for assignment in _assignments(old[o], new[n], said, rules.forget_bias)
+        for assignment in _assignments(old[o], new[n], names_in_file, rules.forget_bias)
     ]
     return Plan(assignments, ignored, kept)
 
 
 def _renamed(checkpoint: Checkpoint, rules: Rules) -> tuple[dict, dict, dict]:
     """Weights by their names after the rules, their original names, and what is ignored."""
-    weights, said, ignored = {}, {}, dict(checkpoint.ignored)
+    weights, names_in_file, ignored = {}, {}, dict(checkpoint.ignored)
     for name, value in checkpoint.weights.items():
         if any(re.search(pattern, name) for pattern in rules.ignore):
             ignored[name] = "by a rule"
             continue
         known_as = rules.rename(name)
-        if known_as in said:
+        if known_as in names_in_file:
             raise ValueError(
                 "Every old weight needs a distinct name: change the rules. Received: "
-                f"{said[known_as]} and {name} both become {known_as}"
+                f"{names_in_file[known_as]} and {name} both become {known_as}"
             )
-        weights[known_as], said[known_as] = _at_least_float32(value), name
-    return weights, said, ignored
+        weights[known_as], names_in_file[known_as] = _at_least_float32(value), name
+    return weights, names_in_file, ignored
 
 
-def _named_by_shape(weights: dict, said: dict, new: list[Place]) -> tuple[dict, dict]:
+def _named_by_shape(weights: dict, names_in_file: dict, new: list[Place]) -> tuple[dict, dict]:
     """New names for old weights that only have a number (`variables/3`), by their shapes.
 
     Each must be the only one of its shape in both models.
@@ -172,7 +172,7 @@ def _named_by_shape(weights: dict, said: dict, new: list[Place]) -> tuple[dict, 
     renamed = {name: known_as(name, tuple(value.shape)) for name, value in weights.items()}
     return (
         {renamed[name]: value for name, value in weights.items()},
-        {renamed[name]: name_in_file for name, name_in_file in said.items()},
+        {renamed[name]: name_in_file for name, name_in_file in names_in_file.items()},
     )
 
 
@@ -212,14 +212,14 @@ def _only_best(scores, axis):
 
 
 def _assignments(
-    old: Place, new: Place, said: dict[str, str], forget_bias: float
+    old: Place, new: Place, names_in_file: dict[str, str], forget_bias: float
 ) -> Iterator[Assignment]:
     if "cudnn_compatible" in old.name:
         forget_bias = 0.0  # the only LSTM of contrib that adds none
     parts = _layout(old, new)(old.weights, forget_bias)
     for leaf, variable in new.weights.items():
         sources, how, value = parts[leaf]
-        names = tuple(said[old.names[source]] for source in sources)
+        names = tuple(names_in_file[old.names[source]] for source in sources)
         yield Assignment(names, how, new.names[leaf], value, variable)
 
 

@@ -28,7 +28,7 @@ def combine(*processors: LogitsProcessor) -> LogitsProcessor:
        order.
 
     Several `must_contain` become one, which takes into account the tokens that the others force and
-    ban. Apart from that, processors do not know of each other: if together they forbid all tokens,
+    ban. Apart from that, processors do not see each other: if together they forbid all tokens,
     the search ends that hypothesis.
 
     Raises ValueError for processors that contradict each other (see `check`), and in `init` if one

@@ -146,7 +146,7 @@ def max_new_tokens(n: Any) -> LogitsProcessor:
 
 
 def _between(limits: Callable[[SearchInfo], tuple], name: str, **facts: Any) -> LogitsProcessor:
-    """A processor from what a search says of the limits, either of which may be None."""
+    """A processor from the limits of a search, either of which may be None."""
 
     def init(search: SearchInfo) -> Progress:
         least, most = limits(search)
@@ -224,7 +224,7 @@ def exponential_decay_length_penalty(start: Any, factor: Any) -> LogitsProcessor
 def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> LogitsProcessor:
     """Answers of exactly the given lengths: [B] of them, one per source.
 
-    `token_lengths` [V] says how much each token adds (for text, how many characters), -1 for
+    `token_lengths` [V] is the length of each token (for text, its number of characters), -1 for
     tokens which may not be used. A token is allowed while it fits; the end token exactly when
     nothing is left.
 
@@ -241,7 +241,7 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> LogitsProc
     >>> processor.apply(tf.zeros([1, 3]), state).numpy().tolist()
     [[0.0, -inf, -inf]]
     """
-    asked = check_lengths(lengths, 0, "exact_length needs whole numbers as lengths, at least 0")
+    exact = check_lengths(lengths, 0, "exact_length needs whole numbers as lengths, at least 0")
     adds = tf.convert_to_tensor(token_lengths, tf.int32)
     if adds.shape.rank not in (1, None):
         raise ValueError(
@@ -259,10 +259,10 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> LogitsProc
     if known is not None:
         unusable = np.flatnonzero(known < 1).tolist()
         facts["banned"] = frozenset((token,) for token in unusable if token != end_token)
-        if asked is not None:
-            facts["shortest"] = as_number(-(-asked // known.max()) + 1)
-    if asked is not None:
-        facts["longest"] = as_number(asked + 1)
+        if exact is not None:
+            facts["shortest"] = as_number(-(-exact // known.max()) + 1)
+    if exact is not None:
+        facts["longest"] = as_number(exact + 1)
 
     def check_vocab_size(size: int | None) -> None:
         if None not in (adds.shape[0], size) and adds.shape[0] != size:

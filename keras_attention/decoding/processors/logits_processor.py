@@ -1,4 +1,4 @@
-"""The definition of a logits processor, and what it knows of a search."""
+"""The definition of a logits processor, and the facts about a search that it receives."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

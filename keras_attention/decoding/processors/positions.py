@@ -150,22 +150,22 @@ def _prompt_checks(rows: tf.Tensor, search: SearchInfo, name: str, agrees: bool)
     """Checks that forced tokens [N, P + 1] do not contradict the prompt, or do not overlap it."""
     if search.prompt is None:
         return []
-    said = padded(search.prompt, search, "the prompt")
-    both = tf.minimum(tf.shape(rows)[1], tf.shape(said)[1])
-    rows, said = rows[:, :both], said[:, :both]
-    free = (rows < 0) | (said < 0)
+    prompt = padded(search.prompt, search, "the prompt")
+    both = tf.minimum(tf.shape(rows)[1], tf.shape(prompt)[1])
+    rows, prompt = rows[:, :both], prompt[:, :both]
+    free = (rows < 0) | (prompt < 0)
     rule = f"{name} must not force a position of the prompt: they count from its first token."
     if agrees:
-        free |= rows == said
+        free |= rows == prompt
         rule = f"{name} must have the tokens of the prompt: it holds from its first token."
-    return check_all(free, rule, said)
+    return check_all(free, rule, prompt)
 
 
 @no_autograph
 def allowed_at(mask: Any) -> LogitsProcessor:
     """Set the allowed tokens of each position: [T, V] bool, or [B, T, V] for each source.
 
-    The end token is one of the tokens: it is allowed where the mask says so, and is the only one
+    The end token is one of the tokens: it is allowed where the mask is True, and is the only one
     allowed after T.
 
     Raises ValueError for a mask of another rank or without positions, and in `init` for a mask of
