@@ -51,8 +51,8 @@ class LSTMNCell(Layer):
         normalize: `(scores, mask) -> weights`.
 
     Call: `(inputs [N, D'], state) -> (h [N, D], LSTMNState)`, in `keras.layers.RNN` or step by
-    step. Each step costs time and memory for M D numbers. Masked steps of the RNN write nothing, but must
-    be finite, or the gradients are not: set padding to zero before.
+    step. Each step costs time and memory for M D numbers. Masked steps of the RNN write
+    nothing, but must be finite, or the gradients are not: set padding to zero before.
 
     Raises ValueError for units or a memory_length below 1.
 
