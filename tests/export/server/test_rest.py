@@ -89,7 +89,7 @@ def test_infinities_and_nan_are_written_by_name(url):
         (PREDICT, {"inputs": {}}, 400, "inputs ['text']. Received: []"),
         (PREDICT, {"signature_name": "other", "inputs": ["a"]}, 400, "one of the signatures"),
         (PREDICT, {"signature_name": 7, "inputs": ["a"]}, 400, "one of the signatures"),
-        (PREDICT, {"signature_name": "repeat", "inputs": NEGATIVE}, 400, "The model refuses"),
+        (PREDICT, {"signature_name": "repeat", "inputs": NEGATIVE}, 400, "The model rejects"),
         ("/v1/models/cat:predict", {"inputs": ["a"]}, 404, "not found for request: Latest(cat)"),
         ("/v1/models/cat", None, 404, "Servable not found for request: Latest(cat). Expected"),
         ("/v1/models/cat/metadata", None, 404, "model 'parrot'. Received: 'cat'"),

@@ -133,7 +133,7 @@ def test_a_version_answers_its_warm_up_requests_before_it_is_served(parrot, tmp_
     write_warm_up(str(tmp_path / "1"), [Request("serving_default", {"text": text})])
     refused = Request("repeat", {"text": text, "times": np.array(-1, np.int32)})
     write_warm_up(str(tmp_path / "2"), [refused])
-    with pytest.raises(ValueError, match="request 1 of .*The model refuses .*times 0 or more"):
+    with pytest.raises(ValueError, match="request 1 of .*The model rejects .*times 0 or more"):
         Versions(str(tmp_path))
     assert Versions(str(tmp_path / "1")).get().version == 1
 
