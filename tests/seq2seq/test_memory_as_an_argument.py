@@ -313,7 +313,7 @@ def test_two_mechanisms_may_be_searched_over_memories_of_two_lengths():
 
     prepared = [m.prepare_memory(part) for m, part in zip(mechanisms, raw)]
     np.testing.assert_array_equal(search(raw), search(prepared))
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="the same length"):
         search(raw, coverage_penalty_weight=0.1)
 
 
