@@ -1,4 +1,4 @@
-"""docs/attention.md is what the docstrings say: of every public name its paper and an example."""
+"""docs/attention.md matches the docstrings: each public name has its paper and an example."""
 
 import doctest
 import importlib.util

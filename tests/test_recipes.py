@@ -1,4 +1,4 @@
-"""docs/recipes/*.md are true: their Python runs and prints what they show."""
+"""The Python code in docs/recipes/*.md runs and prints the output shown there."""
 
 import contextlib
 import doctest

@@ -1,4 +1,4 @@
-"""The reference pages are what the docstrings say."""
+"""The reference pages match the docstrings."""
 
 import importlib.util
 import pathlib

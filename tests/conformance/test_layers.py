@@ -1,4 +1,4 @@
-"""What every layer owes, asked of one table: a new layer adds one row."""
+"""Requirements for every layer, checked for one table: a new layer adds one row."""
 
 import functools
 import pathlib

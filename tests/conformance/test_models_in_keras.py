@@ -1,4 +1,4 @@
-"""Models, mechanisms, cells that attend and decoders stand inside of what Keras makes of layers."""
+"""Models, mechanisms, cells and decoders as parts of Keras models and layers."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""contrib's cells: their states, their first weights, and what the wrappers do to them."""
+"""The cells of contrib: their states, their initial weights, and the wrappers."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is contrib's own: binding at construction, `time`, lengths, helpers of one's own."""
+"""The interface of contrib: memory in the constructor, `time`, lengths, custom helpers."""
 
 import keras
 import numpy as np

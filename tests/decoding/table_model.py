@@ -1,4 +1,4 @@
-"""What the tests of searches decode with instead of a network."""
+"""A table of transitions as the model in tests of searches."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Who picks the next token: draws against exact probabilities, groups against plain lists."""
+"""Strategies: samples against exact probabilities, groups against plain lists."""
 
 import collections
 import json

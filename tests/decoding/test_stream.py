@@ -1,4 +1,4 @@
-"""`stream` says what the search says, one token after the other."""
+"""`stream` yields the tokens of the search one by one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever has an `encode` and a `cell` is exported and served: no class of ours is asked for."""
+"""Any model with an `encode` and a `cell` can be exported and served, without a base class."""
 
 import functools
 

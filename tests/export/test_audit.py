@@ -1,4 +1,4 @@
-"""What a server without Python, and without our libraries, could not run is found and named."""
+"""The audit finds and names the ops that a server without Python cannot run."""
 
 import os
 import subprocess

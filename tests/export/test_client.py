@@ -1,4 +1,4 @@
-"""One client, two protocols: what it asks over REST is what TF Serving's messages ask over gRPC."""
+"""One client, two protocols: the same requests over REST and over gRPC of TF Serving."""
 
 import concurrent.futures
 import os

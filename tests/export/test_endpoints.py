@@ -1,4 +1,4 @@
-"""What a server runs is what Python says: four signatures over one model."""
+"""A server gives the same as Python: four signatures of one model."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Where the heads of a Neural Turing Machine look, and what they leave behind."""
+"""The heads of a Neural Turing Machine: addressing, reading and writing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Attention weights as a distribution over what the source says; and hops that should differ."""
+"""Attention weights as a distribution over source tokens, and a penalty for equal hops."""
 
 import numpy as np
 import pytest

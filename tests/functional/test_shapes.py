@@ -1,4 +1,4 @@
-"""What does not fit is named: the axis in the letters of the docs, what was expected, what came."""
+"""Errors of shapes name the axis in the letters of the docs, the expected and the actual size."""
 
 import pytest
 import tensorflow as tf

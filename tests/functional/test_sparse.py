@@ -1,4 +1,4 @@
-"""Sparse attention that computes only what counts is attention under its mask."""
+"""Sparse attention equals dense attention with its mask."""
 
 import numpy as np
 import pytest

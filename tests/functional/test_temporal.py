@@ -1,4 +1,4 @@
-"""What was looked at before counts for less."""
+"""Slots with attention in earlier steps get less weight."""
 
 import numpy as np
 import pytest

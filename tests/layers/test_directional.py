@@ -1,4 +1,4 @@
-"""DiSAN: every feature chooses its own words, on one side of where it stands."""
+"""DiSAN: each feature has its own attention weights, over earlier or later words only."""
 
 import keras
 import numpy as np

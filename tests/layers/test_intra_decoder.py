@@ -1,4 +1,4 @@
-"""A decoder that looks back over what it said itself."""
+"""Attention of a decoder over its own earlier states."""
 
 import keras
 import numpy as np

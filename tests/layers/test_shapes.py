@@ -1,4 +1,4 @@
-"""What does not fit is said in the letters of the docs, before anything is computed."""
+"""Invalid shapes are reported in the letters of the docs, before any computation."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""SNAIL's blocks: what a step may see, proved by zeros in Jacobians."""
+"""SNAIL's blocks: the visible steps, proved by zeros in Jacobians."""
 
 import keras
 import numpy as np

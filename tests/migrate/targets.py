@@ -1,4 +1,4 @@
-"""What the old checkpoints go into: small models of keras_attention's parts."""
+"""The targets of old checkpoints: small models of keras_attention's parts."""
 
 import keras
 import numpy as np

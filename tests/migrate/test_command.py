@@ -1,4 +1,4 @@
-"""The command: what it prints, and that it writes everything or nothing."""
+"""The command: its output, and that it writes everything or nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""docs/migrate_weights.md does what it says, from its first command to its last."""
+"""All commands of docs/migrate_weights.md work as documented."""
 
 import os
 import pathlib

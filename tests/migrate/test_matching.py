@@ -1,4 +1,4 @@
-"""Which weight goes where: told by names where shapes do not tell, and never guessed."""
+"""The assignment of weights: by name if shapes are ambiguous, and never guessed."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What is read of a checkpoint: every weight, nothing of the training, or an error."""
+"""Reading a checkpoint: all weights, no training state, or an error."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""The scripts that run in the peers' own environments are no tests, and cannot be imported here."""
+"""Scripts that run in other environments are no tests, and cannot be imported here."""
 
 collect_ignore = [
     "checkpoint_tf1.py",

@@ -1,4 +1,4 @@
-"""Beside tensorflow_addons: every name of tfa.seq2seq is there and takes what it took."""
+"""tensorflow_addons: all names of tfa.seq2seq exist here, with the same arguments."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""What each test costs: CPU seconds and memory, printed per folder and file with --durations."""
+"""The cost of each test: CPU seconds and memory, per folder and file with --durations."""
 
 import collections
 import os

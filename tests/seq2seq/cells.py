@@ -1,4 +1,4 @@
-"""What the tests of this folder decode with: cells of every kind, and a table of transitions."""
+"""Cells of every kind, and a table of transitions, for the tests of this folder."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Cells that are written by hand, and states that are not those of the cell."""
+"""Hand-written cells, and states that differ from those of the cell."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""`dynamic_decode` over any decoder: what finishing, lengths and limits mean."""
+"""`dynamic_decode` with any decoder: finishing, lengths and limits."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Threads that share a layer, a decoder or a sampler each get the answer to their own call."""
+"""Threads that share a layer, a decoder or a sampler get independent results."""
 
 import copy
 import threading

@@ -1,4 +1,4 @@
-"""What cannot be done is said in one line, with a non-zero exit, and nothing is lost."""
+"""Invalid use ends with one line of error and a non-zero exit code, and loses no data."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A run says what it reads, and goes on with the data it began with or says what changed."""
+"""A run reports its data, and continues with the same data or reports the change."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The page in a real browser: what it shows, what it says, and whom it asks."""
+"""The page in a real browser: its content, its messages and its requests."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""What the page's routes take, and what they refuse, without a browser."""
+"""The requests that the routes of the page accept and reject, without a browser."""
 
 import functools
 import http.client

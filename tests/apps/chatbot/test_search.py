@@ -1,4 +1,4 @@
-"""The flags of a search: what they make of it, and which contradict each other."""
+"""The flags of a search: their effect, and which contradict each other."""
 
 import numpy as np
 import pytest

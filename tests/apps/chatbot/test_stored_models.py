@@ -1,4 +1,4 @@
-"""What a model directory holds is checked before it is read: sizes, kinds, numbers."""
+"""The content of a model directory is checked before it is loaded: sizes, types, numbers."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What the page knows of a model: from its directory, or from the flags."""
+"""The settings of the page, from its model directory or from the flags."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Exports of models that have learned nothing: they say anything that the search lets them say."""
+"""Exports of untrained models: their answers are random, within the limits of the search."""
 
 import keras
 from absl import flags

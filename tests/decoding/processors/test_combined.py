@@ -1,4 +1,4 @@
-"""Several processors as one: in which order they act, and what they know of each other."""
+"""Several processors as one: their order, and the facts that they exchange."""
 
 import itertools
 

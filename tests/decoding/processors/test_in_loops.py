@@ -1,4 +1,4 @@
-"""What every processor owes: the same in eager mode, in a graph and under XLA, for any rows."""
+"""Every processor gives the same in eager mode, in a graph and under XLA, for any rows."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What must be said, against the enumeration of all answers."""
+"""Required phrases, against the enumeration of all answers."""
 
 import itertools
 import time

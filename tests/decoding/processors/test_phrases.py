@@ -1,4 +1,4 @@
-"""Banned phrases against the enumeration of all answers, and what phrases there are not."""
+"""Banned phrases, against the enumeration of all answers, and invalid phrases."""
 
 import pytest
 import tensorflow as tf

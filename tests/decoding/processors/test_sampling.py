@@ -1,4 +1,4 @@
-"""What is cut off, against the definitions in NumPy; what a sampler then draws, in closed form."""
+"""Truncations against NumPy, and the distribution of the sampler in closed form."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What holds for every route: hosts, origins, sizes, times."""
+"""Checks of every route: hosts, origins, sizes, times."""
 
 import asyncio
 import json

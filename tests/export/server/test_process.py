@@ -1,4 +1,4 @@
-"""A server as a process: what it says, and how it ends."""
+"""A server as a process: its output, and how it ends."""
 
 import concurrent.futures
 import contextlib
