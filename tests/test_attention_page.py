@@ -23,7 +23,7 @@ TEXT = maker.page()
 PUBLIC = maker.public()
 
 
-def test_the_page_is_what_the_docstrings_say():
+def test_the_page_matches_the_docstrings():
     found = maker.PAGE.read_text(encoding="utf-8")
     assert found == TEXT, f"docs/attention.md is older than the docstrings: run {COMMAND}"
 
@@ -36,7 +36,7 @@ def test_every_public_name_is_on_the_page_with_an_example():
     assert {name: sections.get(name) for name in PUBLIC} == {name: [True] for name in PUBLIC}
 
 
-def test_every_public_name_has_a_paper_or_says_why_it_has_none():
+def test_every_public_name_has_a_paper_or_a_reason_for_none():
     without = {name for name, thing in PUBLIC.items() if not maker.entry(name, thing).paper}
     assert without == {*maker.NO_PAPER}
 

@@ -121,7 +121,7 @@ def test_new_names_run(new, what, prepared):
     assert run(new, space) is not False and what
 
 
-def test_every_name_without_a_row_is_told_as_new():
+def test_every_name_without_a_row_is_listed_as_new():
     new = {name for form, _ in NEWS for name in re.findall(r"\bseq2seq\.(\w+)", form)}
     assert set(seq2seq.__all__) - set(TFA_NAMES) <= new
 
@@ -424,14 +424,14 @@ def assert_comes(function, library, expected):
 
 
 @pytest.mark.parametrize("claim", SHOWN)
-def test_it_differs_as_the_page_says(claim):
+def test_it_differs_as_documented(claim):
     for function, ours, _ in SHOWN[claim]:
         assert_comes(function, seq2seq, ours)
 
 
 @beside_tfa
 @pytest.mark.parametrize("claim", SHOWN)
-def test_tfa_does_what_the_page_says_of_it(claim):
+def test_tfa_behaves_as_documented(claim):
     for function, _, theirs in SHOWN[claim]:
         if theirs is not None:  # None: it is contrib's
             assert_comes(function, tfa.seq2seq, theirs)

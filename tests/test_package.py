@@ -22,7 +22,7 @@ print(before, found == [f"keras_attention.{name}" for name in keras_attention.__
 """
 
 
-def test_every_part_is_there_and_the_rarer_ones_are_imported_when_asked_for():
+def test_all_packages_exist_and_rare_ones_are_imported_at_first_use():
     told = subprocess.run([sys.executable, "-c", LATE], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "['contrib', 'export', 'migrate', 'visualize'] True"
     assert set(keras_attention.__all__) <= set(dir(keras_attention))

@@ -20,7 +20,7 @@ maker = load()
 
 
 @pytest.mark.parametrize("package", maker.PACKAGES)
-def test_a_page_is_what_the_docstrings_say(package):
+def test_a_page_matches_the_docstrings(package):
     page = (ROOT / "docs" / f"{package}.md").read_text(encoding="utf-8")
     assert page == maker.page(package), f"docs/{package}.md is older than its source: run {COMMAND}"
 

@@ -121,7 +121,7 @@ def test_the_docker_line_mounts_what_the_export_before_it_wrote():
     assert f'base_path: "/models/{name}"' in PAGE
 
 
-def test_no_folder_that_it_writes_is_a_package_of_ours():
+def test_no_folder_that_it_writes_shadows_a_package():
     """Python would find the folder in its place."""
     written = {folder.split("/")[0] for folder in re.findall(r"--export_dir=(\S+)", PAGE)}
     assert written and not written & {path.parent.name for path in ROOT.glob("*/__init__.py")}

@@ -201,7 +201,7 @@ def test_every_layer_is_in_the_table():
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_the_shape_told_is_that_of_the_output(name):
+def test_the_inferred_shape_is_that_of_the_output(name):
     layer = TABLE[name][0]()
     before = random.getstate()
     first = told(layer, shapes_of(name, SIZES))

@@ -28,7 +28,7 @@ def history_of(wrapper, inner, steps=T, **options):
 # -- a translation tutorial: stacked cells under attention, beam search over tiled memory
 
 
-def test_the_beam_search_of_a_translator_says_what_teacher_forcing_says_of_its_answers():
+def test_the_scores_of_a_beam_search_are_those_of_teacher_forcing():
     mechanism = seq2seq.LuongAttention(U, None, scale=True)
     cells = [rnn.DropoutWrapper(rnn.BasicLSTMCell(U), 1.0) for _ in range(2)]
     cell = seq2seq.AttentionWrapper(rnn.MultiRNNCell(cells), mechanism, U, alignment_history=True)
@@ -172,7 +172,7 @@ class LastFrame(seq2seq.Helper):
 
 
 @pytest.mark.parametrize("make", [Speaker, SpeakerWithACallOfItsOwn])
-def test_a_speaker_that_hears_itself_is_the_one_that_is_told_the_same(make):
+def test_feeding_back_outputs_equals_teacher_forcing_with_them(make):
     mechanism = SeesWhereItLooked(U, normal(B, S, U), LENGTHS)
     attends = seq2seq.AttentionWrapper(rnn.GRUCell(U), mechanism, alignment_history=True)
     cell = make(attends)

@@ -150,7 +150,7 @@ def test_weights_survive_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     "asked", [{"use_peepholes": True}, {"num_proj": 3}, {"cell_clip": 1.0}, {"proj_clip": 1.0}]
 )
-def test_an_lstm_says_what_keras_lstm_does_not_have(asked):
+def test_an_lstm_rejects_options_that_keras_lstm_does_not_have(asked):
     with pytest.raises(ValueError, match="subclass of RNNCell.*Received: .*" + list(asked)[0]):
         rnn.LSTMCell(U, **asked)
 
@@ -291,7 +291,7 @@ def test_a_seed_repeats_the_draws_and_parts_them():
     assert not np.array_equal(output, state)
 
 
-def test_a_filter_says_which_parts_of_a_state_are_dropped():
+def test_a_filter_selects_the_parts_of_a_state_that_get_dropout():
     def only_c(state):
         is_lstm = isinstance(state, rnn.LSTMStateTuple)
         return rnn.LSTMStateTuple(c=True, h=False) if is_lstm else True

@@ -23,7 +23,7 @@ def wrap(mechanism=None, inner=None, **options):
 # -- mechanisms
 
 
-def test_a_mechanism_is_asked_with_two_arguments_or_with_a_list():
+def test_a_mechanism_is_called_with_two_arguments_or_a_list():
     mechanism = seq2seq.BahdanauAttention(U, normal(N, S, M))
     query, state = normal(N, U), mechanism.initial_state(N, tf.float32)
     one, other = mechanism(query, state), mechanism([query, state])

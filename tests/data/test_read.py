@@ -70,7 +70,7 @@ def test_marks_without_width_are_no_text_and_joined_files_have_no_marks(file):
     }
 
 
-def test_an_empty_turn_of_a_conversation_is_neither_said_nor_answered(file):
+def test_an_empty_turn_of_a_conversation_is_skipped(file):
     path = file("x.tsv", "a\tb\t\tc\td\n")
     assert read_pairs(path, 1) == [("a", "b"), ("\u241ec", "d")]
 
@@ -169,7 +169,7 @@ def test_a_csv_is_separated_as_its_first_rows_are(file, content, pairs):
 
 
 @pytest.mark.parametrize("turns", [0, 1])
-def test_names_of_columns_say_which_are_read(file, turns):
+def test_column_names_select_the_columns(file, turns):
     found = read_pair_file(file("x.csv", "id,Answer,Question\n1,b,a\n2,d,c\n"), turns)
     assert found.pairs == [("a", "b"), ("c", "d")]
     assert "columns 'Question' and 'Answer'" in found.summary()
@@ -213,7 +213,7 @@ def test_a_file_without_end_is_refused():
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_read_if_somebody_writes_to_it(tmp_path, monkeypatch):
+def test_a_pipe_with_a_writer_is_read(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setattr(lines, "WAIT", 0.1)
     with pytest.raises(ValueError, match="pipe.*nothing was written"):

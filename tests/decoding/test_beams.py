@@ -81,7 +81,7 @@ def test_a_parent_that_does_not_exist_is_refused(parent):
         gather_tree_from_array(tf.ones([3, 1, 2]), parents, [[3, 3]])
 
 
-def test_beyond_the_length_any_parent_may_stand():
+def test_beyond_the_length_any_parent_is_allowed():
     ids, parents = [[[1, 2]], [[3, 4]], [[5, 6]]], [[[0, 0]], [[1, 0]], [[-1, 99]]]
     found = gather_tree(ids, parents, [2], 9)
     assert found[:, 0].numpy().tolist() == [[2, 1], [3, 4], [9, 9]]

@@ -91,7 +91,7 @@ def test_an_answer_of_one_token_and_a_limit_that_is_a_tensor():
         ({"return_alignments": True}, "cell with attention"),
     ],
 )
-def test_anything_that_cannot_be_asked_is_refused(settings, message):
+def test_invalid_arguments_are_rejected(settings, message):
     settings = {name: value() if callable(value) else value for name, value in settings.items()}
     with pytest.raises(ValueError, match=message):
         generate(TableModel(Table.random(1, 2, 4)), np.arange(1), **settings)

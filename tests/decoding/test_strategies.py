@@ -65,7 +65,7 @@ def drawn(model, strategy, draws, **settings):
 
 
 @pytest.mark.parametrize("strategy", [sample(3), stochastic_beam(5)], ids=["sample", "stochastic"])
-def test_one_draw_is_distributed_as_the_model_says(strategy):
+def test_one_sample_has_the_distribution_of_the_model(strategy):
     model, draws = model_of(1), 20_000
     expected = probabilities(model, 0)
     times = collections.Counter(drawn(model, strategy, draws))
@@ -338,7 +338,7 @@ def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
 
 
 @every_strategy
-def test_k_beyond_what_can_be_said_leaves_places_empty(name):
+def test_k_above_the_number_of_answers_leaves_places_empty(name):
     model = model_of(2, vocabulary=3, steps=1)
     result = generate(model, np.arange(2), beam_width=8, max_length=1, strategy=STRATEGIES[name]())
     empty = result.lengths.numpy() == 0

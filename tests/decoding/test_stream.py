@@ -64,7 +64,7 @@ def test_a_length_penalty_ends_an_answer_where_the_search_does(model, penalty):
     np.testing.assert_array_equal(said, found.ids[:, 0])
 
 
-def test_what_each_token_attended_to_is_what_the_search_tells(model):
+def test_the_alignments_are_those_of_the_search(model):
     said = list(stream(model, SOURCES, max_length=LIMIT, return_alignments=True))
     found = generate(model, SOURCES, max_length=LIMIT, return_alignments=True)
     np.testing.assert_array_equal(np.stack([ids for ids, _ in said], 1), found.ids[:, 0])
@@ -108,7 +108,7 @@ def test_draws_without_a_seed_differ_from_call_to_call(model):
     assert len(answers) > 1
 
 
-def test_anything_that_cannot_be_asked_is_refused(model):
+def test_invalid_arguments_are_rejected(model):
     with pytest.raises(ValueError, match="max_length must be a whole number"):
         Stream(model, max_length=0)
     with pytest.raises(ValueError, match="minimum=5.*max_length=4"):

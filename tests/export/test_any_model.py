@@ -124,7 +124,7 @@ def test_missing_parts_of_a_model_are_named():
 
 
 @pytest.mark.full
-def test_without_a_tokenizer_ids_are_asked_in_the_clean_process(tmp_path, monkeypatch):
+def test_without_a_tokenizer_the_clean_process_gets_ids(tmp_path, monkeypatch):
     asked = []
 
     def check(*arguments):
@@ -228,7 +228,7 @@ def test_a_custom_tokenizer_may_use_ops_of_tf_text(tmp_path):
 
 @pytest.mark.parametrize("lines", [pytest.param((), marks=pytest.mark.full), [b"\xff", "hello\0"]])
 @pytest.mark.full
-def test_any_lines_may_be_asked_in_the_clean_process(lines, tmp_path):
+def test_any_lines_work_in_the_clean_process(lines, tmp_path):
     endpoints = Endpoints(Module(), tokenizer(), settings=SETTINGS, return_alignments=False)
     endpoints.functions = {"serving_default": endpoints.serving_default}
     save_search(str(tmp_path / "served"), endpoints, lines, warm_up=False)

@@ -119,7 +119,7 @@ def test_an_op_that_no_release_has_is_refused(tmp_path):
         check_servable(directory)
 
 
-def test_text_ops_are_outside_of_the_core_whoever_registered_them(tmp_path):
+def test_text_ops_are_outside_of_the_core_for_any_registration(tmp_path):
     """They are in this process' registry from here on, which must not matter."""
     text = pytest.importorskip("tensorflow_text")
     directory = save(lambda module, x: text.case_fold_utf8(x), tmp_path, x=tf.string)
@@ -165,7 +165,7 @@ def test_the_core_is_that_of_a_process_that_knows_only_tensorflow():
     assert len(here) > 1300 and {"While", "TopKV2", "LookupTableFindV2"} <= here
 
 
-def test_the_command_reports_and_its_status_tells(tmp_path, capsys):
+def test_the_command_prints_a_report_and_sets_its_status(tmp_path, capsys):
     good = save(doubled, tmp_path / "good", x=tf.float32)
     assert main(["audit", good]) == 0
     out = capsys.readouterr().out

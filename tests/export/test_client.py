@@ -141,7 +141,7 @@ def both_ways(request, parrot):
     server.stop(None).wait()
 
 
-def test_a_predict_request_is_answered_alike_over_grpc_and_rest(both_ways):
+def test_a_predict_request_gets_the_same_over_grpc_and_rest(both_ways):
     client, stub, model = both_ways
     said = client.predict({"text": LINES})
     asked = request({"text": np.array([line.encode() for line in LINES], object)}, model=model)
@@ -163,7 +163,7 @@ def test_a_predict_request_is_answered_alike_over_grpc_and_rest(both_ways):
             np.testing.assert_allclose(found, shared, 1e-5, 1e-5)
 
 
-def test_the_client_reads_what_a_server_tells_of_itself(both_ways):
+def test_the_client_reads_the_metadata_of_a_server(both_ways):
     client, _, _ = both_ways
     assert client.status()[0]["state"] == "AVAILABLE"
     assert client.metadata()["serving_default"]["inputs"]["text"]["dtype"] == "DT_STRING"

@@ -184,11 +184,11 @@ def test_a_length_that_holds_no_token_is_refused(rnn):
             Endpoints(*rnn, **{name: 0})
 
 
-def test_nobody_asked_nobody_answered(served):
+def test_an_empty_batch_gets_an_empty_answer(served):
     _, endpoints = served
-    nobody = tf.constant([], tf.string)
-    assert endpoints.serving_default(nobody)["replies"].shape == (0, 3)
-    assert endpoints.score(nobody, nobody)["log_probability"].shape == (0,)
+    empty = tf.constant([], tf.string)
+    assert endpoints.serving_default(empty)["replies"].shape == (0, 3)
+    assert endpoints.score(empty, empty)["log_probability"].shape == (0,)
 
 
 def test_the_exported_settings_give_the_exported_search(served):
@@ -197,7 +197,7 @@ def test_the_exported_settings_give_the_exported_search(served):
     assert_same(with_settings(endpoints, lines), endpoints.serving_default(tf.constant(lines)))
 
 
-def test_settings_do_what_they_say(served):
+def test_settings_have_their_effect(served):
     model, endpoints = served
     ids = endpoints.source_ids(tf.constant(GOOD))
     usual = {"beam_width": 3, "length_penalty": 0.6, "max_length": 8}

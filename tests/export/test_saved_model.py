@@ -77,7 +77,7 @@ def test_what_only_has_the_names_of_a_saved_model_is_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["assets/logo.svg", "variables/data.csv", "assets.extra/a/b"])
-def test_what_somebody_put_into_a_saved_models_folders_is_not_lost(name, tmp_path):
+def test_other_files_in_the_folders_of_a_saved_model_are_kept(name, tmp_path):
     save(tmp_path / "served")
     (tmp_path / "served" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "served" / name).write_text("mine")
@@ -195,7 +195,7 @@ def test_nuls_at_the_end_count(tmp_path):
 
 
 @pytest.mark.full
-def test_numbers_can_be_asked_too(tmp_path):
+def test_inputs_can_be_numbers(tmp_path):
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32, name="ids")])
     def double(ids):
         return {"doubled": 2 * ids}

@@ -172,7 +172,7 @@ def test_eager_graph_and_xla_agree():
         np.testing.assert_allclose(compiled(*inputs), step(*inputs), atol=1e-12)
 
 
-def test_vectorized_map_rotates_every_example_alike():
+def test_vectorized_map_rotates_every_example_equally():
     weights, shift = tf.random.uniform([3, 2, 5]), tf.random.uniform([3, 2, 3])
     each = tf.vectorized_map(lambda pair: rotate(pair[0][None], pair[1][None])[0], (weights, shift))
     np.testing.assert_allclose(each, rotate(weights, shift), atol=1e-6)

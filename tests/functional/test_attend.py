@@ -50,7 +50,7 @@ def test_a_memory_is_a_nest():
 
 
 @pytest.mark.parametrize("steps", [None, 2, 4])
-def test_padding_says_which_steps_are_real(steps):
+def test_the_padding_mask_marks_the_real_steps(steps):
     expected = oracles.padding([2, 0, 1], steps or 2)
     np.testing.assert_array_equal(padding([2, 0, 1], steps), expected)
 

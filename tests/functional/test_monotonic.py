@@ -158,6 +158,6 @@ def test_a_normalizer_with_a_state_is_known_to_keras_and_runs_in_any_graph(mode)
 
 
 @each_normalizer
-def test_without_queries_the_pointer_stands_where_it_stood(mode):
+def test_without_queries_the_pointer_does_not_move(mode):
     weights, state = NORMALIZERS[mode](np.zeros((1, 0, 2)), None, np.array([[0.25, 0.5]]))
     assert weights.shape == (1, 0, 2) and state.numpy().tolist() == [[0.25, 0.5]]

@@ -174,7 +174,7 @@ def test_a_graph_that_knows_no_lengths_gives_the_eager_result(normalize):
     np.testing.assert_allclose(call(scores, mask), normalize(scores, mask), atol=1e-12)
 
 
-def test_slots_are_drawn_as_often_as_softmax_says():
+def test_slots_are_sampled_with_the_softmax_probabilities():
     scores = np.array([0.5, -1.0, 2.0, 0.0])
     mask = np.array([True, True, True, False])
     draws = sampled(np.tile(scores, [100_000, 1]), mask).numpy()

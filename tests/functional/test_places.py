@@ -47,7 +47,7 @@ def test_a_pool_for_another_number_of_axes_is_refused():
         pool_places(tf.zeros([1, 4, 1]), 0)
 
 
-def test_vectorized_map_pools_every_example_alike():
+def test_vectorized_map_pools_every_example_equally():
     x = -tf.random.uniform([3, 5, 3, 2])  # below 0, so that a wrong filling would win
     each = tf.vectorized_map(lambda image: pool_places(image[None], 2)[0][0], x)
     np.testing.assert_array_equal(each, pool_places(x, 2)[0])

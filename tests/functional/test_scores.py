@@ -56,7 +56,7 @@ def test_concat_gives_the_weights_of_the_paper():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_concat_is_what_its_name_says():
+def test_concat_scores_the_concatenation():
     query, keys = np.random.normal(size=(1, 1, 3)), np.random.normal(size=(1, 4, 2))
     kernel, v = np.random.normal(size=(5, 6)), np.random.normal(size=6)
     by_hand = [np.tanh(np.concatenate([query[0, 0], key]) @ kernel) @ v for key in keys[0]]
@@ -140,7 +140,7 @@ def test_additive_is_the_additive_attention_of_keras_when_nothing_is_projected()
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_the_bias_of_additive_stands_inside_the_tanh():
+def test_the_bias_of_additive_is_inside_the_tanh():
     query, keys = np.random.normal(size=(2, 3, 4)), np.random.normal(size=(2, 5, 4))
     v, bias = np.random.normal(size=4), np.random.normal(size=4)
     np.testing.assert_allclose(

@@ -33,7 +33,7 @@ def test_what_is_impossible_is_still_in_the_vocabulary(shape):
     same_as_tensorflow(last, 3)
 
 
-def test_all_of_the_largest_may_stand_in_one_block():
+def test_all_of_the_largest_can_be_in_one_block():
     same_as_tensorflow(tf.range(0.0, 3000.0)[None], 3)
     same_as_tensorflow(tf.range(3000.0, 0.0, -1.0)[None], 3)
 

@@ -74,7 +74,7 @@ def test_sinusoids_are_added(layout):
 
 
 @pytest.mark.parametrize("kind", ["sinusoid", "learned"])
-def test_an_offset_is_where_the_first_step_stands(kind):
+def test_an_offset_is_the_position_of_the_first_step(kind):
     layer = PositionEmbedding(kind, max_length=7)
     whole = layer(tf.zeros([1, 7, 4]))
     for offset in (0, 3, tf.constant(5)):
@@ -118,6 +118,6 @@ def test_what_cannot_be_is_refused(make, message):
         make()
 
 
-def test_logits_may_be_what_is_asked_first():
+def test_logits_can_be_the_first_call():
     embedding = TiedEmbedding(7, 4)
     assert embedding.logits(tf.ones([2, 4])).shape == (2, 7)

@@ -34,7 +34,7 @@ MASK = np.ones([2, 5], bool)
         (lambda: TransformerStack(2, num_heads=2, ff_width=8), "heads"),
     ],
 )
-def test_a_setting_of_keras_names_ours(make, ours):
+def test_an_argument_of_keras_gets_an_error_with_our_name(make, ours):
     with pytest.raises(ValueError, match=f"the name in Keras.*{ours}.*Received"):
         make()
 
@@ -72,7 +72,7 @@ def test_a_setting_of_keras_names_ours(make, ours):
         ),
     ],
 )
-def test_a_call_for_keras_names_ours(layer, call, ours, build):
+def test_a_call_argument_of_keras_gets_an_error_with_our_name(layer, call, ours, build):
     layer = layer()
     if build:
         layer(QUERY) if isinstance(layer, AttentionPooling) else layer(QUERY, VALUE)
@@ -97,7 +97,7 @@ def test_a_memory_by_hand_and_masks_as_lists_of_bools_are_none_of_this():
 
 
 @pytest.mark.parametrize("given", [{}, {"memory": VALUE}])
-def test_a_call_without_its_query_says_what_is_missing(given):
+def test_a_call_without_its_query_names_it(given):
     with pytest.raises(TypeError, match="missing.*query"):
         MultiHeadAttention(2)(**given)
 

@@ -38,7 +38,7 @@ def test_where_it_answers_the_likelier_is_taken():
     np.testing.assert_array_equal(selection.selected, selection.probability > 0.5)
 
 
-def test_in_training_tokens_are_drawn_as_often_as_their_probability_says():
+def test_in_training_tokens_are_sampled_with_their_probability():
     inputs, mask = (np.tile(x[:1], [20_000, 1, 1][: x.ndim]) for x in draw())
     selection = TokenSelector()(inputs, mask=mask, training=True)
     np.testing.assert_allclose(

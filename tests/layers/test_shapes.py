@@ -197,6 +197,6 @@ def test_an_attention_names_the_axis_that_does_not_fit(make):
         ),
     ],
 )
-def test_what_a_stranger_gets_wrong_is_said_in_our_letters(call, message):
+def test_wrong_shapes_are_named_in_the_letters_of_the_docs(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -110,7 +110,7 @@ def test_attention_normalises_over_what_is_attended_to():
     np.testing.assert_allclose(weights.numpy().sum(-1), 1)
 
 
-def test_the_classifier_of_the_paper_has_the_widths_it_says():
+def test_the_classifier_has_the_widths_of_the_paper():
     """Few-shot with N=5, K=1, T=6: attention, TC, attention, TC, attention."""
     x = tf.random.normal([2, 6, 64 + 5])
     blocks = [

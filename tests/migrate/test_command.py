@@ -35,7 +35,7 @@ def test_list_prints_names_shapes_and_what_is_left_out(capsys):
     assert lines[-1] == "18 weights, 1,810 parameters"
 
 
-def test_the_table_says_old_name_transform_new_name_and_shape(capsys):
+def test_the_table_has_old_name_transform_new_name_and_shape(capsys):
     main([old("tf1_lstm"), *MODEL])
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     scope = "seq2seq/encoder/rnn/multi_rnn_cell/cell_1/lstm_cell"
@@ -162,7 +162,7 @@ def test_a_model_that_cannot_be_had_is_an_error(model, reason):
     assert reason in refused(old("tf1_lstm"), "--model", model)
 
 
-def test_a_keras_file_of_an_unknown_class_is_an_error_that_says_how(tmp_path):
+def test_a_keras_file_of_an_unknown_class_is_an_error_with_advice(tmp_path):
     path = str(tmp_path / "unknown.keras")
 
     @keras.saving.register_keras_serializable("tests", name="Forgotten")
@@ -180,7 +180,7 @@ def test_another_ending_is_refused_before_anything_is_done(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_without_a_model_the_command_says_what_is_missing(capsys):
+def test_without_a_model_the_command_names_the_argument(capsys):
     with pytest.raises(SystemExit):
         main([old("tf1_lstm")])
     assert "--model MODEL is required (or --list" in capsys.readouterr().err

@@ -52,7 +52,7 @@ MODELS = [
 
 
 @pytest.mark.parametrize("source, model", MODELS)
-def test_names_tell_where_all_shapes_are_alike(source, model, monkeypatch):
+def test_names_decide_if_all_shapes_are_equal(source, model, monkeypatch):
     weights, small, expected = of_one_size(source, model, monkeypatch)
     assert mapping(plan(Checkpoint(weights, {}), small)) == expected
 
@@ -87,7 +87,7 @@ def test_the_scopes_of_other_programs_are_understood(monkeypatch):
     assert found == {new: tuple(map(other, names)) for new, names in expected.items()}
 
 
-def test_two_layers_that_nothing_tells_apart_are_an_error_not_a_guess(monkeypatch):
+def test_two_indistinguishable_layers_are_an_error(monkeypatch):
     """Keras 2 named them `embedding` and `embedding_1`, ours are of the source and the target."""
     weights, small, expected = of_one_size("tfa_lstm.h5", targets.tfa_lstm, monkeypatch)
     message = error(weights, small)
@@ -126,7 +126,7 @@ def test_a_list_is_matched_with_a_list_of_as_many_only():
     assert found["decoder/1/bias"] == ("decoder/lstm_2/bias",)
 
 
-def test_a_way_that_is_not_the_shortest_tells_too():
+def test_longer_paths_also_distinguish():
     """The decoder's cell is reached as `inner_cell` first, which says nothing of a decoder."""
     model = RNNSeq2Seq(11, 12, units=6, layers=2, cell="lstm", bidirectional=False, bridge="pass")
     model.build()
@@ -218,7 +218,7 @@ def test_a_layer_with_one_weight_more_does_not_fit():
     assert "new, without an old one: cell/_mechanisms/0 {attention_v [7], attention_g" in message
 
 
-def test_a_gru_that_resets_after_is_told_from_contribs():
+def test_a_gru_with_reset_after_is_distinguished_from_contribs():
     cell = keras.layers.GRUCell(4)
     cell.build((None, 3))
     assert "needs reset_after=False" in error(read(old("cell_gru")).weights, cell)

@@ -110,7 +110,7 @@ def test_other_float_types_fill_a_float32_model(dtype, tmp_path):
     assert cell.bias.numpy().tolist() == [one, one, 1 + one, 1 + one, one, one, one, one]
 
 
-def test_a_directory_stands_for_its_latest_checkpoint(tmp_path):
+def test_a_directory_means_its_latest_checkpoint(tmp_path):
     scale = tf.Variable(1.0)
     manager = tf.train.CheckpointManager(tf.train.Checkpoint(scale=scale), tmp_path, 2)
     manager.save()
@@ -139,7 +139,7 @@ def test_weights_inside_of_a_whole_h5_model_are_found(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.index", "."])
-def test_where_no_checkpoint_is_the_error_says_what_a_path_looks_like(name, tmp_path):
+def test_without_a_checkpoint_the_error_shows_a_valid_path(name, tmp_path):
     with pytest.raises(FileNotFoundError, match="prefix of a TensorFlow checkpoint.*Received: "):
         read(str(tmp_path / name))
 

@@ -23,7 +23,7 @@ def small(**settings):
     return model
 
 
-def test_each_row_stands_alone_and_padding_changes_nothing():
+def test_rows_are_independent_and_padding_changes_nothing():
     model = small()
     logits = model(TOKENS).numpy()
     assert np.isfinite(logits).all()
@@ -55,7 +55,7 @@ def test_it_is_saved_with_its_attention(tmp_path):
     np.testing.assert_array_equal(copy(TOKENS), model(TOKENS))
 
 
-def test_the_examples_are_what_they_say():
+def test_the_examples_have_the_right_labels():
     tokens, labels, weights = examples(50, np.random.default_rng(1))
     for row, marks, real in zip(tokens, labels, weights):
         row = row[real > 0].tolist()
@@ -69,7 +69,7 @@ def test_no_labels_are_refused():
 
 
 @pytest.mark.slow
-def test_it_learns_what_stands_there_twice():
+def test_it_learns_to_find_repeated_tokens():
     run = subprocess.run(
         [sys.executable, "-m", "models.encoder"], cwd=ROOT, capture_output=True, text=True
     )

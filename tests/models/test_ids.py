@@ -81,7 +81,7 @@ def test_fit_takes_whole_floats():
 
 
 @searched
-def test_a_search_says_that_it_needs_ids_and_a_batch(name):
+def test_a_search_without_ids_or_a_batch_is_an_error(name):
     for ask in (model_of(name).generate, lambda source: generate(model_of(name), source)):
         with pytest.raises(ValueError, match="Received: strings. Encode text first"):
             ask(["hello"])

@@ -47,7 +47,7 @@ def test_decoding_is_repeating_the_step(cell, layers, bidirectional, attention):
 
 
 @each
-def test_each_row_stands_alone_and_padding_never_reaches_the_decoder(
+def test_rows_are_independent_and_padding_never_reaches_the_decoder(
     cell, layers, bidirectional, attention
 ):
     """Also not backwards, where an RNN would read the padding first."""
@@ -214,7 +214,7 @@ def test_source_and_target_may_have_their_own_vocabularies():
     assert model((SOURCES, TARGETS + 3)).shape == (3, 4, 14)
 
 
-def test_the_bridge_says_where_the_decoder_begins():
+def test_the_bridge_sets_the_initial_state_of_the_decoder():
     zero = small(bridge="zero", attention=None)
     _, state = zero.encode(SOURCES)
     assert not any(part.numpy().any() for part in tf.nest.flatten(state))

@@ -145,7 +145,7 @@ def test_decoding_shows_the_alignments_that_a_search_shows():
     "kind, policy",
     sampled(["graph", "eager", "xla"], ["mixed_float16", "float32", "mixed_bfloat16"], together=0),
 )
-def test_scores_of_a_search_are_what_teacher_forcing_says(policy, kind):
+def test_scores_of_a_search_are_those_of_teacher_forcing(policy, kind):
     wide = small()
     model = small(dtype=policy)
     model.set_weights(wide.get_weights())
@@ -170,7 +170,7 @@ def test_scores_of_a_search_are_what_teacher_forcing_says(policy, kind):
 # -- rows, padding, the future
 
 
-def test_each_row_stands_alone_and_padding_changes_nothing():
+def test_rows_are_independent_and_padding_changes_nothing():
     model = small()
     logits = model((SOURCES, TARGETS)).numpy()
     wider = np.pad(SOURCES, [[0, 0], [0, 3]])

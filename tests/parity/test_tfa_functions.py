@@ -273,7 +273,7 @@ def test_losses_of_the_other_types_are_the_same(dtype):
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS, ids=lambda x: "".join("ny"[y] for y in x))
-def test_the_loss_object_reduces_as_theirs(reduction):
+def test_the_loss_object_reduces_as_in_tfa(reduction):
     settings = dict(zip(REDUCTION, reduction))
     arguments = TARGETS, logits(), tf.constant(WEIGHTS)
     try:

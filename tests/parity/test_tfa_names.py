@@ -97,7 +97,7 @@ def test_a_method_takes_what_the_original_takes(name, method):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_classes_stand_under_those_that_theirs_stand_under(name):
+def test_classes_have_the_same_base_classes(name):
     theirs, ours = getattr(THEIRS, name), getattr(OURS, name)
     for parent in CLASSES:
         if issubclass(theirs, getattr(THEIRS, parent)):

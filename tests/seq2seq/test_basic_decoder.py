@@ -172,7 +172,7 @@ def test_targets_without_steps_in_a_graph_that_knows_no_size_are_the_same():
         assert lengths.numpy().tolist() == [steps] * BATCH
 
 
-def test_a_bound_memory_and_an_explicit_one_decode_alike():
+def test_a_bound_memory_and_an_explicit_one_decode_the_same():
     decoder, state, _ = setting()
     mechanism, inputs = decoder.cell.attention_mechanism, normal(BATCH, STEPS, INPUT)
     values = normal(BATCH, SOURCE, WIDTH)

@@ -121,7 +121,7 @@ def test_a_wrapper_takes_any_cell_that_an_rnn_takes(cell):
         np.testing.assert_allclose(found, in_rnn, atol=1e-6)
 
 
-def test_a_wrapper_says_what_it_needs_of_a_cell_of_two_widths():
+def test_a_wrapper_names_the_missing_width_of_a_cell():
     wrapper = AttentionWrapper(WideCell(UNITS), LuongAttention(UNITS), 5)
     x, memory = normal(BATCH, INPUT), normal(BATCH, 4, 6)
     state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)

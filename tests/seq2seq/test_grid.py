@@ -97,9 +97,7 @@ def crossent(model, source, target):
     "cell, layers, bidirectional, place",
     sampled(list(CELLS), [1, 2, 3], [False, True], ["first", "top", "all"], together=1),
 )
-def test_it_learns_and_its_answers_are_as_likely_as_teacher_forcing_says(
-    cell, layers, bidirectional, place
-):
+def test_it_learns_and_scores_are_those_of_teacher_forcing(cell, layers, bidirectional, place):
     model = Model(CELLS[cell], layers, bidirectional, place)
     source, target = tf.constant(SOURCE), tf.constant(TARGET)
     optimizer, losses = keras.optimizers.Adam(1e-2), []

@@ -277,7 +277,7 @@ def test_without_weights_every_step_counts_once(batch, steps):
     np.testing.assert_allclose(loss(targets.tolist(), logits.tolist()), expected, rtol=1e-5)
 
 
-def test_without_weights_the_mask_of_the_logits_says_what_counts():
+def test_without_weights_the_mask_of_the_logits_selects_the_steps():
     logits, targets = example()
     found = SequenceLoss()(targets, masked(logits, WEIGHTS > 0))
     expected = expected_loss(logits, targets, (WEIGHTS > 0).astype(float), "sum", "sum")

@@ -50,7 +50,7 @@ def plain_scores(mechanism, query, memory):
 
 @each
 @pytest.mark.parametrize("mode", MODES)
-def test_the_pointer_walks_as_the_paper_says(kind, mode):
+def test_the_pointer_moves_as_in_the_paper(kind, mode):
     mechanism, memory = made(kind, mode=mode)
     state = mechanism.initial_state(BATCH, tf.float32, memory)
     for _ in range(3):
@@ -86,7 +86,7 @@ def test_a_hard_pointer_never_goes_back(kind):
 
 
 @each
-def test_the_first_bias_is_the_one_that_was_asked_for(kind):
+def test_the_initial_bias_is_the_given_one(kind):
     mechanism = kind(UNITS, score_bias_init=-3.0)
     memory = mechanism.prepare_memory(normal(BATCH, SOURCE, WIDTH))
     assert float(mechanism.attention_score_bias) == -3.0

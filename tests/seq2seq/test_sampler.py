@@ -89,7 +89,7 @@ def test_teacher_forcing_feeds_the_given_inputs_until_each_length(time_major):
 
 
 @pytest.mark.parametrize("time_major", [False, True])
-def test_a_right_padded_mask_says_the_lengths(time_major):
+def test_a_right_padded_mask_gives_the_lengths(time_major):
     mask = oracles.padding([3, 1], 4)
     inputs = INPUTS.swapaxes(0, 1) if time_major else INPUTS
     by_mask = TrainingSampler(time_major)
@@ -245,7 +245,7 @@ def test_greedy_refuses_what_are_no_tokens():
 
 @modes
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_categories_are_drawn_as_often_as_the_softmax_says(dtype, mode):
+def test_categories_are_sampled_with_the_softmax_probabilities(dtype, mode):
     logits = np.array([[[0.0, 1.0, -1.0, -np.inf]], [[3.0, 3.0, 0.0, 2.0]]], dtype)
     draw = compiled(lambda: categorical_sample(logits, tf.int64, 10000), mode)
     ids = draw()
@@ -256,7 +256,7 @@ def test_categories_are_drawn_as_often_as_the_softmax_says(dtype, mode):
 
 
 @modes
-def test_coins_fall_as_often_as_their_probabilities_say(mode):
+def test_coins_have_their_probabilities(mode):
     probabilities = np.array([[0.0, 0.2], [0.5, 1.0]], np.float32)
     draws = compiled(lambda: bernoulli_sample(probabilities, sample_shape=[100, 100]), mode)()
     assert draws.shape == (100, 100, 2, 2) and draws.dtype == tf.int32

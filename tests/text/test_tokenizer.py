@@ -81,7 +81,7 @@ def test_pad_and_start_count_nowhere(tokenizer):
     assert texts(tokenizer.decode([[PAD, START, PAD]])) == [""]
 
 
-def test_dense_and_ragged_decode_alike(tokenizer, cruel):
+def test_dense_and_ragged_decode_the_same(tokenizer, cruel):
     ids = tokenizer.encode(cruel)
     assert texts(tokenizer.decode(ids.to_tensor(PAD))) == texts(tokenizer.decode(ids))
 

@@ -43,7 +43,7 @@ def test_another_vocabulary_in_the_same_directory_is_another_tokenizer(
 
 @each
 @pytest.mark.parametrize("fate", ["changed", "deleted"])
-def test_an_export_holds_the_live_vocabulary_whatever_became_of_its_file(train, fate, tmp_path):
+def test_an_export_holds_the_vocabulary_in_memory_if_its_file_changed(train, fate, tmp_path):
     train("a b").save(tmp_path / "vocabulary")
     tokenizer = load(tmp_path / "vocabulary")
     if fate == "changed":

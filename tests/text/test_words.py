@@ -38,7 +38,7 @@ def test_any_corpus_makes_a_vocabulary_that_knows_it(text):
     assert UNKNOWN not in tokenizer.encode([text]).flat_values.numpy()
 
 
-def test_ids_stand_for_the_surface_words_in_their_places(words, cruel):
+def test_ids_are_those_of_the_surface_words_in_order(words, cruel):
     ids, surface = words.encode(cruel), Words.split(cruel)
     assert ids.row_lengths().numpy().tolist() == surface.row_lengths().numpy().tolist()
 

@@ -286,7 +286,7 @@ def test_how_keras_numbers_layers_in_a_process_does_not_matter(tmp_path):
     assert checkpoint_of(named(None, None), tmp_path).restore() == {"epoch": 1}
 
 
-def test_checkpoints_that_do_not_say_whose_they_are_are_taken(tmp_path):
+def test_checkpoints_without_a_model_name_are_accepted(tmp_path):
     """As version 0.1.0 wrote them."""
     first, model = train(build(), 0, 1), build()
     checkpoint = checkpoint_of(first, tmp_path)

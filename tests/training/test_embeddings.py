@@ -137,7 +137,7 @@ def test_a_header_that_promises_another_number_of_lines_is_refused(file, promise
         read_embeddings(path, ["the", "missing"])
 
 
-def test_the_content_says_how_a_file_is_compressed(file, tmp_path):
+def test_the_content_decides_how_a_file_is_decompressed(file, tmp_path):
     for content in (bz2.compress(b"the 1 2\n"), gzip.compress(b"the 1 2\n"), b"the 1 2\n"):
         assert read_embeddings(file(content), ["the"])[0].tolist() == [[1, 2]]
     path = tmp_path / "glove.zip"

@@ -35,7 +35,7 @@ def test_every_text_is_escaped_and_nothing_is_lost():
     assert shown.split() == ["good", "<b>bread</b>", "&", "no"]
 
 
-def test_the_separator_stands_between_words():
+def test_the_separator_is_between_words():
     page = document_html([list("春风")], [[0.5, 0.5]], [1.0], separator="")
     assert re.sub("<[^>]*>", "", page).strip().endswith("春风")
 

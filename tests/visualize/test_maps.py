@@ -83,7 +83,7 @@ def test_each_head_has_a_map_of_its_own():
     assert len({axes.get_position().y0.round(3) for axes in maps}) == 3  # rows of two
 
 
-def test_the_page_of_a_map_says_every_weight_and_escapes_every_token(tmp_path):
+def test_the_page_of_a_map_has_every_weight_and_escapes_every_token(tmp_path):
     weights = np.random.dirichlet(np.ones(3), 2)
     page = heat_map_html(weights, ["<script>", "&", '"'], ["春", "b"], "<i>")
     told = re.findall(r'title="([^"]*)"', page)

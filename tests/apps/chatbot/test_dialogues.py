@@ -31,7 +31,7 @@ def test_the_same_seed_gives_the_same_and_another_seed_does_not():
     assert generate(seed=3, per_family=60) != generate(seed=4, per_family=60)
 
 
-def test_string_hashing_has_no_say():
+def test_string_hashing_has_no_effect():
     script = "import dialogues; print(repr(dialogues.generate(seed=5, per_family=40)))"
     folder = Path(dialogues.__file__).parent
     printed = {
@@ -68,7 +68,7 @@ def test_one_question_has_one_answer(name):
     assert len({d.question for d in everything}) == len(everything)
 
 
-def test_no_question_is_asked_twice():
+def test_questions_are_unique():
     questions = [d.question for d in TRAIN + HELD]
     assert len(set(questions)) == len(questions)
 

@@ -120,7 +120,7 @@ def test_the_oldest_turns_make_room_and_never_the_line_itself():
     assert source == "c" * 21 and "only the first 20" in problem
 
 
-def test_a_chat_remembers_its_turns_until_it_is_told_to_forget(monkeypatch, capsys):
+def test_a_chat_keeps_its_turns_until_it_is_cleared(monkeypatch, capsys):
     lines = iter(["a", "b", "/reset", "c"])
 
     def say(prompt):

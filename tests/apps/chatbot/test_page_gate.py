@@ -84,7 +84,7 @@ def test_a_line_is_answered_and_a_reply_chosen(url):
     assert called(url, ANEW)["success"]
 
 
-def test_the_page_has_a_title_and_says_what_to_do(url):
+def test_the_page_has_a_title_and_a_hint(url):
     config = json.loads(got(url, "/config")[1])
     shown = config["components"]
     assert config["title"] == "Chat"

@@ -128,7 +128,7 @@ def test_each_reply_has_its_own_heat_map(chat):
     assert [place for _, place in choices(best)] == [0, 1, 2]
 
 
-def test_nothing_that_is_said_becomes_html():
+def test_turns_are_escaped_in_html():
     line = "<img src='http://a/b.png'> & {{x}} ${y}"
     for shown in (conversation([line, line]), problem(ValueError(line))):
         assert "<img" not in shown and "&lt;img" in shown

@@ -110,7 +110,7 @@ def test_questions_in_any_encoding_get_the_same_answers(couplets, tmp_path):
 
 
 @pytest.mark.full
-def test_context_is_shortened_alike_in_training_eval_infer_and_export(chat, tmp_path):
+def test_context_is_shortened_equally_in_training_eval_infer_and_export(chat, tmp_path):
     directory, responder = chat
     settings = {**SETTINGS, "task": "chat", "context_turns": 2}
     characters = responder.tokenizer

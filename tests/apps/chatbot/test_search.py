@@ -159,7 +159,7 @@ def test_the_program_refuses_contradictions_before_it_searches(mode, trained, tm
     assert "--must_contain=hello" in ran.err and "--banned_words=ell" in ran.err
 
 
-def test_a_banned_word_that_the_model_cannot_say_changes_nothing():
+def test_a_banned_word_outside_of_the_vocabulary_changes_nothing():
     tokenizer = store.make_tokenizer(SETTINGS, TEXTS)
     _, processor = search.plan({**SETTINGS, "banned_words": ["day", "Zoë"]}, tokenizer).processors
     assert processor.name == "--banned_words=day,Zoë"

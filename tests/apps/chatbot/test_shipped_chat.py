@@ -47,7 +47,7 @@ def test_each_file_speaks_its_language():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("column", [0, 1])
-def test_nothing_is_said_twice_not_even_nearly(language, column):
+def test_no_two_turns_are_nearly_equal(language, column):
     texts = [pair[column].lower() for pair in pairs(language)]
     assert len(set(texts)) == len(texts)
     bags = [collections.Counter(text) for text in texts]

@@ -75,7 +75,7 @@ def test_both_lines_of_a_couplet_pause_at_the_same_places(pairs):
     assert [pair for pair in pairs if commas(pair[0]) != commas(pair[1])] == []
 
 
-def test_a_comma_stands_only_between_clauses(pairs):
+def test_commas_are_only_between_clauses(pairs):
     lines = [line for pair in pairs for line in pair]
     assert [line for line in lines if not all(line.split(COMMA))] == []
 

@@ -8,14 +8,14 @@ from keras_attention.export import Settings
 from tests.apps.chatbot import untrained
 
 
-def test_without_a_directory_the_flags_say_it():
+def test_without_a_directory_the_flags_are_used():
     of_flags = {**untrained.made()[2], "task": "couplet", "top_k": 3, "max_length": 7}
     talk = talk_of(None, of_flags, {})
     assert talk.couplet and talk.context_turns == 0 and talk.draft is None
     assert talk.settings == Settings(length_penalty=0.6, top_k=3, max_length=8)
 
 
-def test_a_directory_says_it_and_of_the_search_the_command_line(tmp_path):
+def test_the_directory_sets_the_model_and_the_command_line_the_search(tmp_path):
     directory, _ = untrained.saved(tmp_path, task="couplet", beam_width=1)
     talk = talk_of(directory, {}, {"length_penalty": 0.1})
     assert talk.couplet and talk.draft is None

@@ -186,7 +186,7 @@ def test_lengths_that_no_tokens_could_make_up_are_refused(adds):
         (lambda: exact_length([1], 4, ADDS).init(asked()), "end_token=4, end_id=0"),
     ],
 )
-def test_what_says_nothing_of_this_model_is_refused(make, message):
+def test_lengths_for_another_vocabulary_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

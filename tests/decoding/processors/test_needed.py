@@ -49,7 +49,7 @@ CRUEL = [
 
 
 @pytest.mark.parametrize("phrases", CRUEL, ids=str)
-def test_exactly_the_answers_that_say_all_phrases_are_left(phrases):
+def test_exactly_the_answers_with_all_phrases_are_left(phrases):
     found = walk(must_contain(phrases))
     assert found.answers == [those(says_all, phrases)]
     assert found.answers[0] and found.stuck == [set()]  # whatever is taken, it is met
@@ -167,7 +167,7 @@ def test_the_limit_may_be_a_tensor():
     assert np.isinf(first(tf.constant(2))).all()
 
 
-def test_the_way_left_is_the_shortest_text_that_says_all():
+def test_the_remaining_length_is_that_of_the_shortest_text_with_all_phrases():
     """The shortest common superstring, over all orders of the phrases."""
 
     def joined(one, other):
@@ -186,7 +186,7 @@ def test_the_way_left_is_the_shortest_text_that_says_all():
         assert tokens_needed(automaton(phrases), len(phrases))[0, 0, 0] == min(texts)
 
 
-def test_ten_phrases_may_be_asked_for_and_eleven_not():
+def test_ten_phrases_are_allowed_and_eleven_not():
     phrases = [tuple(range(10 * i + 1, 10 * i + 11)) for i in range(10)]
     begin = time.process_time()
     assert must_contain(phrases).shortest == 101
@@ -199,6 +199,6 @@ def test_ten_phrases_may_be_asked_for_and_eleven_not():
         must_contain([range(1001)])
 
 
-def test_nothing_can_be_said_after_the_end():
+def test_no_token_is_possible_after_the_end():
     with pytest.raises(ValueError, match="must not hold the end token.*Received: end_id=0"):
         must_contain([[1, END]]).init(told())

@@ -13,7 +13,7 @@ def obeys(answer, forced):
 @pytest.mark.parametrize(
     "forced", [{}, {0: 2}, {2: 3}, {0: 1, 1: 1}, {3: 2, 1: 3}, {4: 1}, {i: 2 for i in range(5)}]
 )
-def test_forced_tokens_stand_in_every_answer(forced):
+def test_every_answer_has_the_forced_tokens(forced):
     found = walk(force(forced))
     assert found.answers == [those(obeys, forced)] and found.stuck == [set()]
 

@@ -79,7 +79,7 @@ def check_cut(left, log_p, definition, setting):
 
 
 @cuts
-def test_what_is_left_is_what_the_paper_says_and_keeps_its_log_p(processor, definition, settings):
+def test_the_tokens_left_are_those_of_the_paper_with_their_log_p(processor, definition, settings):
     for spread in (0.1, 1.0, 6.0):
         log_p = log_softmax(spread * np.random.normal(size=(60, 12))).astype(np.float32)
         for setting in settings:

@@ -247,7 +247,7 @@ def test_in_a_graph_and_under_xla_the_same_answers_are_found(jit):
         np.testing.assert_allclose(found[2], expected[2], rtol=1e-5)
 
 
-def test_a_contradiction_is_refused_before_the_model_is_asked_anything():
+def test_a_contradiction_is_rejected_before_the_model_runs():
     with pytest.raises(ValueError, match=r"minimum=4.*maximum=3"):
         generate(None, None, processors=[length_between(4), length_between(maximum=3)])
 

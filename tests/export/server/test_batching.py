@@ -223,7 +223,7 @@ def test_what_is_past_its_time_gives_its_thread_back(parrot, tmp_path):
     assert asyncio.run(main())["replies"].tolist() == [[b"next!", b"next"]]
 
 
-def test_a_batch_past_its_time_is_not_asked_again_for_each_of_its_requests(parrot, tmp_path):
+def test_a_batch_that_timed_out_is_not_run_again_for_each_request(parrot, tmp_path):
     wait, asked = load(parrot).signatures["wait"], []
 
     def within(seconds):

@@ -177,7 +177,7 @@ def test_descriptors_that_have_run_out_are_reported_in_one_line(caplog):
     assert told[0].startswith("No connection can be accepted: Too many open files.")
 
 
-def test_what_is_said_again_and_again_is_reported_seldom(caplog):
+def test_repeated_messages_are_logged_once_in_a_while(caplog):
     logger = logging.getLogger("tests.seldom")
     with Seldom(pause=0.2).on("tests.seldom"):
         for _ in range(50):

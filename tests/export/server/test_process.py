@@ -145,7 +145,7 @@ def test_a_port_in_use_is_named(parrot):
             serve(parrot, port=port)
 
 
-def test_an_address_that_is_not_ours_is_named(parrot):
+def test_an_address_of_another_machine_is_named(parrot):
     with pytest.raises(OSError, match="Cannot listen on .*: "):
         serve(parrot, host="192.0.2.1", port=0)
     with pytest.raises(OSError, match="Cannot listen on nowhere.invalid"):

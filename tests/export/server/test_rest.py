@@ -45,7 +45,7 @@ def test_metadata_gives_the_signatures(url):
     assert ask(url, MODEL + "/versions/1/metadata") == (200, metadata)
 
 
-def test_rows_and_columns_are_answered_alike(url):
+def test_rows_and_columns_get_the_same_answers(url):
     texts = ["hello", "好", "🙂", ""]
     code, rows = ask(url, PREDICT, {"instances": texts})
     assert code == 200
@@ -414,7 +414,7 @@ def test_the_client_asks_model_servers_alone():
             Client(url)
 
 
-def test_the_client_tells_who_does_not_speak_json(parrot):
+def test_the_client_names_a_server_that_does_not_reply_json(parrot):
     def add(app, versions):
         async def page(scope, receive, send):
             await send({"type": "http.response.start", "status": 200, "headers": []})

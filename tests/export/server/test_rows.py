@@ -19,7 +19,7 @@ def test_signatures_of_rows_share_a_batch(signatures):
         assert batching_obstacle(signatures[name]) is None
 
 
-def test_a_scalar_or_a_length_that_nobody_tells_runs_alone(signatures):
+def test_a_scalar_or_an_unknown_length_runs_alone(signatures):
     assert batching_obstacle(signatures["repeat"]) == "'times' has no free batch axis"
     # Which of the two is named depends on their order, which a SavedModel does not keep.
     assert re.search(r"length of axis 1 of '(row|padded)'", batching_obstacle(signatures["widest"]))

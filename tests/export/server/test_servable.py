@@ -20,7 +20,7 @@ def test_a_signature_is_a_function_of_arrays(parrot):
     assert said["replies"][:, 0].tolist() == ["好!".encode(), b"\xff!"]
 
 
-def test_what_the_graph_refuses_is_said_in_its_own_words(parrot):
+def test_an_error_of_the_graph_has_its_message(parrot):
     repeat = load(parrot).signatures["repeat"]
     with pytest.raises(ValueError, match=r"rejects the inputs: .*times 0 or more.*-1$"):
         repeat({"text": np.array([b"a"], object), "times": np.array(-1)})
@@ -34,7 +34,7 @@ def test_what_the_graph_refuses_is_said_in_its_own_words(parrot):
         ([["Received: ", "list"]], "Received: 3 4"),
     ],
 )
-def test_what_an_assertion_says_is_said_without_brackets(said, shown, tmp_path):
+def test_the_message_of_an_assertion_has_no_brackets(said, shown, tmp_path):
     class Never(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="n")])
         def __call__(self, n):
@@ -66,7 +66,7 @@ def test_inputs_that_are_not_as_specified_are_refused(inputs, says, parrot):
         load(parrot).signature("total")(inputs)
 
 
-def test_the_signatures_are_told_as_the_file_has_them(parrot):
+def test_the_signatures_are_those_of_the_file(parrot):
     told = load(parrot).signature_def
     assert {"serving_default", "total"} < told.keys()
     assert told["total"]["inputs"]["ids"]["dtype"] == "DT_INT32"
@@ -166,7 +166,7 @@ def _memory():
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def test_a_version_that_is_replaced_leaves_memory_whoever_saved_it(tmp_path):
+def test_a_replaced_version_is_freed_for_any_writer(tmp_path):
     module = Trained()
     tf.saved_model.save(module, str(tmp_path), {"serving_default": module.__call__})
     for _ in range(3):  # what TensorFlow itself keeps, it has then
