@@ -2,6 +2,9 @@
 
 from keras_attention.data.batch import batches, epoch_batches
 from keras_attention.data.lines import Limits, decode_line, open_lines, read_lines
+from keras_attention.data.order import BatchOrder
+from keras_attention.data.preparation import prepare
+from keras_attention.data.prepared import PreparedCorpus
 from keras_attention.data.read import (
     BETWEEN_TURNS,
     PairFile,
@@ -14,13 +17,16 @@ from keras_attention.data.split import split_by_source
 
 __all__ = [
     "BETWEEN_TURNS",
+    "BatchOrder",
     "Limits",
     "PairFile",
+    "PreparedCorpus",
     "batches",
     "decode_line",
     "epoch_batches",
     "file_names",
     "open_lines",
+    "prepare",
     "read_lines",
     "read_pair_file",
     "read_pairs",

@@ -2,7 +2,7 @@
 
 import itertools
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,25 +62,15 @@ def batches(
     ...     print(source.numpy(), target_in.numpy(), target_out.numpy(), weights.numpy())
     [[5 6 2]] [[1 7]] [[7 2]] [[1. 1.]]
     """
-    for name, value in {"start": start, "end": end, "pad": pad}.items():
-        _whole(name, value, 0, _LARGEST)
-    if end == pad:
-        raise ValueError(
-            f"end must differ from pad, because padding follows the end. Received: end={end}, "
-            f"pad={pad}"
-        )
+    check_special_ids(start, end, pad)
     sources, targets = _rows("sources", sources, pad), _rows("targets", targets, pad)
     if len(sources) != len(targets):
         raise ValueError(
             "There must be one target for each source. "
             f"Received: {len(sources)} sources and {len(targets)} targets."
         )
-    _at_least(1, multiple=multiple)
-    if widths is not None and multiple != 1:
-        raise ValueError(
-            f"Pass either multiple or widths. Received: multiple={multiple}, widths={widths!r}"
-        )
-    widths = _widths(widths, sources, targets)
+    longest = max(map(len, [*sources, *targets]), default=0)
+    widths = sorted_widths(widths, multiple, longest)
     # Sort by the longer side: sorted by one side, the other would be mostly padding.
     lengths = [max(len(source), len(target)) for source, target in zip(sources, targets)]
     order = epoch_batches(lengths, batch_size, seed, epoch)
@@ -88,30 +78,14 @@ def batches(
         raise ValueError(f"skip must be 0 to {len(order)} (all batches). Received: {skip}.")
     order = order[skip:]
 
-    def padded(rows):
-        longest = max(map(len, rows))
-        width = -(-longest // multiple) * multiple
-        if widths is not None:
-            width = next(width for width in widths if width >= longest)
-        table = np.full([len(rows), width], pad, np.int32)
-        for row, ids in zip(table, rows):
-            row[: len(ids)] = ids
-        return table
-
     def generate():
         for indices in order:
-            source = padded([np.append(sources[i], end) for i in indices])
-            target_in = padded([np.append(start, targets[i]) for i in indices])
-            target_out = padded([np.append(targets[i], end) for i in indices])
-            ends = np.array([len(targets[i]) for i in indices])
-            real = np.arange(target_out.shape[1]) <= ends[:, None]
-            yield (source, target_in), target_out, real.astype(np.float32)
+            rows = [[side[i] for i in indices] for side in (sources, targets)]
+            source, target = ((np.concatenate(side), np.array([*map(len, side)])) for side in rows)
+            padded = [padded_width(max(map(len, side)) + 1, multiple, widths) for side in rows]
+            yield teacher_forcing(source, target, padded, start, end, pad)
 
-    ids = tf.TensorSpec([None, None], tf.int32)
-    weights = tf.TensorSpec([None, None], tf.float32)
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=((ids, ids), ids, weights))
-    counted = dataset.apply(tf.data.experimental.assert_cardinality(len(order)))
-    return counted.prefetch(tf.data.AUTOTUNE)
+    return dataset_of(generate, len(order))
 
 
 def epoch_batches(
@@ -148,6 +122,92 @@ def epoch_batches(
     return [found[place] for place in random.permutation(len(found))]
 
 
+def dataset_of(generate: Callable[[], Iterator], count: int) -> tf.data.Dataset:
+    """The elements of `batches`, made by a generator of `count` of them."""
+    ids = tf.TensorSpec([None, None], tf.int32)
+    weights = tf.TensorSpec([None, None], tf.float32)
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=((ids, ids), ids, weights))
+    counted = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    return counted.prefetch(tf.data.AUTOTUNE)
+
+
+def check_special_ids(start: int, end: int, pad: int) -> None:
+    """Raise ValueError for what is no id, or an end that cannot be told from padding."""
+    for name, value in {"start": start, "end": end, "pad": pad}.items():
+        check_whole(name, value, 0, _LARGEST)
+    if end == pad:
+        raise ValueError(
+            f"end must differ from pad, because padding follows the end. Received: end={end}, "
+            f"pad={pad}"
+        )
+
+
+def padded_width(needed: int, multiple: int = 1, widths: Sequence[int] | None = None) -> int:
+    """The padded length of rows of which the longest needs `needed` places."""
+    if widths is not None:
+        return next(width for width in widths if width >= needed)
+    return -(-needed // multiple) * multiple
+
+
+def sorted_widths(widths: Sequence[int] | None, multiple: int, longest: int) -> list[int] | None:
+    """Ascending widths, the last of which fits the longest row and its start or end id.
+
+    Raises ValueError if there are no such widths, or `multiple` is given too.
+    """
+    _at_least(1, multiple=multiple)
+    if widths is None:
+        return None
+    if multiple != 1:
+        raise ValueError(
+            f"Pass either multiple or widths. Received: multiple={multiple}, widths={widths!r}"
+        )
+    ascending: list[Any] = [*widths] if np.iterable(widths) else [widths]
+    for width in ascending:
+        check_whole("widths", width, 1, _LARGEST)
+    ascending.sort()
+    needed = 1 + longest
+    if not ascending or ascending[-1] < needed:
+        raise ValueError(
+            "widths must not be empty, and the last must fit the longest row with its end "
+            f"or start id, {needed}. Received: widths={tuple(ascending)}"
+        )
+    return ascending
+
+
+def teacher_forcing(
+    sources: tuple[np.ndarray, np.ndarray],
+    targets: tuple[np.ndarray, np.ndarray],
+    widths: Sequence[int],
+    start: int,
+    end: int,
+    pad: int,
+) -> tuple:
+    """One batch as `batches` has it.
+
+    Args:
+        sources, targets: ids of all rows, one after the other, and the lengths [B].
+        widths: S, T.
+    """
+
+    def table(ids, lengths, width, shift):
+        columns = np.arange(width) - shift
+        found = np.full([len(lengths), width], pad, np.int32)
+        found[(columns >= 0) & (columns < lengths[:, None])] = ids
+        return found
+
+    (_, source_lengths), (_, target_lengths) = sources, targets
+    source, target_out = table(*sources, widths[0], 0), table(*targets, widths[1], 0)
+    target_in = table(*targets, widths[1], 1)
+    rows = np.arange(len(target_lengths))
+    source[rows, source_lengths], target_in[:, 0], target_out[rows, target_lengths] = (
+        end,
+        start,
+        end,
+    )
+    real = np.arange(widths[1]) <= target_lengths[:, None]
+    return (source, target_in), target_out, real.astype(np.float32)
+
+
 def _rows(name: str, rows: Any, pad: int) -> list[np.ndarray]:
     """N rows of ids as int32 arrays, after checking each."""
     if isinstance(rows, tf.RaggedTensor):
@@ -160,10 +220,10 @@ def _rows(name: str, rows: Any, pad: int) -> list[np.ndarray]:
         rows = [values[begin:end] for begin, end in itertools.pairwise(splits)]
     elif isinstance(rows, (str, bytes)) or not np.iterable(rows):
         raise ValueError(f"{name} must be N rows of token ids. Received: {rows!r}")
-    return [_row(name, index, row, pad) for index, row in enumerate(rows)]
+    return [check_row(name, index, row, pad) for index, row in enumerate(rows)]
 
 
-def _row(name, index, row, pad):
+def check_row(name, index, row, pad):
     row = np.asarray(row)
     if not row.size and row.ndim == 1:
         return row.astype(np.int32)  # an empty list is a float array in NumPy
@@ -186,28 +246,11 @@ def _row(name, index, row, pad):
     return row.astype(np.int32, copy=False)
 
 
-def _widths(widths, sources, targets):
-    """Ascending widths, the last of which fits every row and its start or end id."""
-    if widths is None:
-        return None
-    widths = [*widths] if np.iterable(widths) else [widths]
-    for width in widths:
-        _whole("widths", width, 1, _LARGEST)
-    widths.sort()
-    needed = 1 + max(map(len, [*sources, *targets]), default=0)
-    if not widths or widths[-1] < needed:
-        raise ValueError(
-            "widths must not be empty, and the last must fit the longest row with its end "
-            f"or start id, {needed}. Received: widths={tuple(widths)}"
-        )
-    return widths
-
-
 def _cut(indices, size):
     return [indices[begin : begin + size] for begin in range(0, len(indices), size)]
 
 
-def _whole(name, value, least, most):
+def check_whole(name, value, least, most):
     """Check a whole number; a float would be rounded to another id."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not (whole and least <= value <= most):

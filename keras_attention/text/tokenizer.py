@@ -49,6 +49,11 @@ class Tokenizer(tf.Module):
     def vocab_size(self) -> int:
         return len(self.token_lengths)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its kind and vocabulary: the same for equal tokenizers, and only for them."""
+        return sha256(self.KIND.encode() + b"\0" + self._content)
+
     def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
         """String [B] -> ids, int32 ragged [B, None], without START and END.
 

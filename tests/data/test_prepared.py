@@ -1,0 +1,300 @@
+import itertools
+import json
+import os
+import pathlib
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attention.data import PreparedCorpus, batches, prepare
+from keras_attention.text import Characters, Words
+
+RANDOM = np.random.default_rng(0)
+PAIRS = [
+    tuple(RANDOM.integers(3, 70_000, RANDOM.integers(0, 30)).astype(np.int32) for _ in range(2))
+    for _ in range(613)
+]
+TEXTS = [(f"abc {i}" * (i % 7), f"cab {i}" * (i % 5)) for i in range(9000)]
+FILES = ["ids.bin", "offsets.bin", "by_length.bin", "manifest.json"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return prepare(iter(PAIRS), tmp_path_factory.mktemp("parent") / "corpus")
+
+
+@pytest.fixture
+def copy(corpus, tmp_path):
+    """A directory of the corpus that a test may damage."""
+    return pathlib.Path(shutil.copytree(corpus.directory, tmp_path / "copy"))
+
+
+def listed(dataset):
+    return [tf.nest.map_structure(lambda x: x.numpy(), element) for element in dataset]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for mine, other in zip(tf.nest.flatten(first), tf.nest.flatten(second)):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_every_pair_is_found_by_its_index(corpus):
+    assert len(corpus) == len(PAIRS)
+    for found, pair in zip(corpus, PAIRS, strict=True):
+        assert_same(found, pair)
+        assert found[0].dtype == np.int32
+    assert_same(corpus[-1], PAIRS[-1])
+    expected = [[len(source), len(target)] for source, target in PAIRS]
+    assert corpus.lengths(range(len(PAIRS))).tolist() == expected
+    with pytest.raises(IndexError):
+        corpus[len(PAIRS)]
+
+
+def test_without_a_seed_the_batches_are_those_of_lists(corpus):
+    for arguments in ({}, {"multiple": 8}, {"widths": (16, 40)}):
+        expected = batches(*zip(*PAIRS), 16, **arguments)
+        assert_same(listed(corpus.batches(16, **arguments)), listed(expected))
+
+
+def test_an_epoch_has_every_pair_once_in_its_order(corpus):
+    order = corpus.order(batch_tokens=300, seed=5)
+    dataset = corpus.batches(batch_tokens=300, seed=5, place=order.per_epoch)
+    assert dataset.cardinality() == order.per_epoch
+    found = []
+    for number, ((source, target_in), target_out, weights) in enumerate(listed(dataset)):
+        for row, index in enumerate(order.batch(order.per_epoch + number)):
+            ids, target = PAIRS[index]
+            assert source[row, : len(ids) + 1].tolist() == [*ids, 2]
+            assert target_in[row, : len(target) + 1].tolist() == [1, *target]
+            assert target_out[row, : len(target) + 1].tolist() == [*target, 2]
+            assert weights[row].sum() == len(target) + 1
+            found.append(index)
+        assert max(source.size, target_out.size) <= 300
+    assert sorted(found) == list(range(len(PAIRS)))
+
+
+def test_a_training_resumes_at_its_place(corpus):
+    per_epoch = corpus.order(16, seed=1).per_epoch
+    whole = listed(corpus.batches(16, seed=1, count=2 * per_epoch))
+    for place in (1, per_epoch - 1, per_epoch, per_epoch + 7):
+        rest = listed(corpus.batches(16, seed=1, place=place, count=2 * per_epoch - place))
+        assert_same(rest, whole[place:])
+    assert_same(listed(corpus.batches(16, seed=1, place=7)), whole[7:per_epoch])
+
+
+@pytest.mark.parametrize("size", [{"batch_size": 12}, {"batch_tokens": 300}])
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_the_shares_of_the_workers_are_the_global_batch(corpus, size, workers):
+    whole = listed(corpus.batches(**size, seed=1))
+    shares = [
+        listed(corpus.batches(**size, seed=1, worker=worker, workers=workers))
+        for worker in range(workers)
+    ]
+    for expected, *parts in zip(whole, *shares, strict=True):
+        parts = [tf.nest.flatten(part) for part in parts]
+        assert len({len(part[0]) for part in parts}) == 1
+        for field, part in zip(tf.nest.flatten(expected), zip(*parts), strict=True):
+            joined = np.concatenate(part)
+            np.testing.assert_array_equal(joined[: len(field)], field)
+        assert not joined[len(field) :].any()  # the weights of rows that fill the last share
+
+
+def test_a_global_batch_that_the_workers_do_not_divide_is_refused(corpus):
+    with pytest.raises(ValueError, match="batch_size=16, workers=3"):
+        corpus.batches(16, workers=3)
+    with pytest.raises(ValueError, match="worker=2, workers=2"):
+        corpus.batches(16, worker=2, workers=2)
+    for arguments in ({"place": -1}, {"count": -1}, {"end": 0}, {"widths": [9]}):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            corpus.batches(16, **arguments)
+
+
+def test_fit_takes_the_batches(corpus):
+    source, target = keras.Input([None], dtype="int32"), keras.Input([None], dtype="int32")
+    embed = keras.layers.Embedding(70_000, 1)
+    mean = keras.ops.mean(embed(source), axis=1, keepdims=True)
+    model = keras.Model([source, target], keras.ops.tile(mean + embed(target), [1, 1, 2]))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(ignore_class=0))
+    small = corpus.batches(16, seed=0, count=4).map(lambda x, y, w: (x, y % 2, w))
+    assert np.isfinite(
+        model.fit(small, epochs=2, steps_per_epoch=2, verbose=0).history["loss"]
+    ).all()
+
+
+def test_a_corpus_is_pickled_by_its_directory(corpus):
+    assert_same(pickle.loads(pickle.dumps(corpus))[3], PAIRS[3])
+
+
+# -- preparing
+
+
+def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
+    characters = Characters.train(itertools.chain(*TEXTS))
+    told = []
+    one = prepare(iter(TEXTS), tmp_path / "one", characters, max_length=40, progress=told.append)
+    prepare(iter(TEXTS), tmp_path / "two", characters, max_length=40, workers=2)
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert told == [4096, 8192, 9000]
+    kept = [pair for pair in TEXTS if max(map(len, pair)) <= 40]
+    assert len(one) == len(kept) < len(TEXTS) and one._ids.array.dtype == np.uint16
+    for index in (0, 77, len(kept) - 1):
+        decoded = characters.decode(tf.ragged.constant([ids.tolist() for ids in one[index]]))
+        assert [text.decode() for text in decoded.numpy()] == list(kept[index])
+    skipped = one.manifest["skipped"]
+    assert sum(reason["count"] for reason in skipped.values()) == len(TEXTS) - len(kept)
+    first = skipped["source longer than max_length"]["first"]
+    assert len(TEXTS[first][0]) > 40 >= max(len(source) for source, _ in TEXTS[:first])
+    assert one.manifest["read"] == len(TEXTS)
+
+
+def test_another_tokenizer_is_refused(tmp_path):
+    words, others = Words.train(["a b c"]), Words.train(["a b d"])
+    prepare([("a b", "c")], tmp_path / "corpus", (words, others))
+    assert len(PreparedCorpus(tmp_path / "corpus", (words, others))) == 1
+    assert words.fingerprint != others.fingerprint == Words.train(["a b d"]).fingerprint
+    for wrong in (words, (others, words)):
+        with pytest.raises(ValueError, match="prepared with this tokenizer"):
+            PreparedCorpus(tmp_path / "corpus", wrong)
+    with pytest.raises(ValueError, match="tokenizer must be"):
+        PreparedCorpus(tmp_path / "corpus", "words")
+
+
+def test_empty_rows_alone_are_a_corpus(tmp_path):
+    corpus = prepare([([], []), ([], [])], tmp_path / "corpus")
+    (((source, target_in), _, weights),) = listed(corpus.batches(2))
+    assert source.tolist() == [[2], [2]] and target_in.tolist() == [[1], [1]] and weights.all()
+
+
+@pytest.mark.parametrize(
+    "pairs, arguments, message",
+    [
+        ([], {}, "No pair is left"),
+        ([([1, 2, 3], [4])], {"max_length": 2}, "No pair is left"),
+        ([([1], [4]), ([1], [0])], {}, r"0 at 0 in targets\[1\]"),
+        ([([1], [4]), ([1.5], [3])], {}, r"sources\[1\]"),
+        ([([1], [4]), [3]], {}, r"pairs\[1\]"),
+        ([([1], [4]), "ab"], {}, r"pairs\[1\]"),
+        ([("a", "b")], {}, r"sources\[0\]"),
+        ([([1], [2])], {"workers": 0}, "workers"),
+        ([([1], [2])], {"max_length": 0}, "max_length"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused_and_leaves_nothing(tmp_path, pairs, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(pairs, tmp_path / "corpus", **arguments)
+    assert not os.listdir(tmp_path)
+
+
+def test_what_is_no_text_is_refused(tmp_path):
+    words = Words.train(["a b"])
+    with pytest.raises(ValueError, match=r"Received: 3 in pairs\[1\]"):
+        prepare([("a", "b"), (3, "b")], tmp_path / "corpus", words)
+    with pytest.raises(ValueError, match="pad must be 0"):
+        prepare([("a", "b")], tmp_path / "corpus", words, pad=7)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_directory_that_is_there_is_not_overwritten(corpus):
+    with pytest.raises(ValueError, match="must not exist yet"):
+        prepare(PAIRS, corpus.directory)
+    assert len(PreparedCorpus(corpus.directory)) == len(PAIRS)
+
+
+def test_two_runs_do_not_prepare_one_corpus(tmp_path):
+    def pairs():
+        yield [5], [6]
+        with pytest.raises(ValueError, match="Another process is preparing"):
+            prepare(PAIRS, tmp_path / "corpus")
+
+    assert len(prepare(pairs(), tmp_path / "corpus")) == 1
+
+
+def test_a_killed_run_leaves_nothing_that_is_believed(tmp_path):
+    """Killed with -9 in the middle; then the same command does it all."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time\n"
+        "from keras_attention.data import prepare\n"
+        "def pairs():\n"
+        "    for i in range(20_000):\n"
+        "        if i == 15_000 and len(sys.argv) > 1: print('here', flush=True), time.sleep(60)\n"
+        "        yield [i + 1], [i + 1] * (i % 9)\n"
+        f"prepare(pairs(), {str(tmp_path / 'corpus')!r})\n"
+    )
+    run = [sys.executable, str(script)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([*run, "wait"], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout.readline() == b"here\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert (tmp_path / "corpus.preparing").exists() and not (tmp_path / "corpus").exists()
+    with pytest.raises(ValueError, match="must be a prepared corpus"):
+        PreparedCorpus(tmp_path / "corpus")
+    with pytest.raises(ValueError, match="must be a prepared corpus"):
+        PreparedCorpus(tmp_path / "corpus.preparing")
+    corpus = prepare((([i + 1], [i + 1] * (i % 9)) for i in range(20_000)), tmp_path / "corpus")
+    assert len(corpus) == 20_000 and not (tmp_path / "corpus.preparing").exists()
+    PreparedCorpus(tmp_path / "corpus")
+
+
+# -- damaged files
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_truncated_file_is_refused_by_name(copy, name, verify):
+    os.truncate(copy / name, (copy / name).stat().st_size - 1)
+    with pytest.raises(ValueError, match=f"{name} must have .* bytes"):
+        PreparedCorpus(copy, verify=verify)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_or_a_missing_file_is_refused_by_name(copy, name):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        PreparedCorpus(copy)
+    os.remove(copy / name)
+    with pytest.raises(ValueError, match=name):
+        PreparedCorpus(copy)
+
+
+def test_the_file_of_another_corpus_is_refused(copy, tmp_path):
+    pairs = [(source, target[::-1]) for source, target in PAIRS]
+    prepare(pairs, tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "ids.bin", copy)
+    with pytest.raises(ValueError, match="ids.bin is corrupt, or the file of another corpus"):
+        PreparedCorpus(copy)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"version": 2}, "version 2"),
+        ({"format": "other"}, "format other"),
+        ({"count": 5}, "damaged"),
+    ],
+)
+def test_a_manifest_of_another_format_or_changed_is_refused(copy, change, message):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))
+    with pytest.raises(ValueError, match=f"manifest.json.*{message}"):
+        PreparedCorpus(copy)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "\0", "[" * 100_000])
+def test_a_manifest_that_is_none_is_refused(copy, content):
+    (copy / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match="manifest.json is damaged"):
+        PreparedCorpus(copy)
