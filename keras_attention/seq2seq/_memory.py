@@ -102,6 +102,18 @@ def length_mask(lengths: Any, memory: tf.Tensor) -> tf.Tensor:
         return tf.sequence_mask(tf.identity(lengths), steps)
 
 
+def check_batch_size(rows: Any, memories: list) -> None:
+    """InvalidArgumentError unless N rows are a multiple of the batch size of every memory."""
+    for memory in memories:
+        tf.debugging.assert_equal(
+            tf.math.floormod(rows, tf.maximum(tf.shape(memory.mask)[0], 1)),
+            0,
+            message="Non-matching batch sizes between the memory (encoder output) and the "
+            "requested batch size, which must be that of the memory, or beam_width times it "
+            "for a beam search.",
+        )
+
+
 def check_rows(x: tf.Tensor, memory: Memory, beam_width: Any) -> None:
     """ValueError where x has not K rows for each source."""
     rows, sources = x.shape[0], memory.keys.shape[0]

@@ -1,11 +1,12 @@
 """The state of an `AttentionWrapper`."""
 
 import collections
+from typing import Any
 
 import tensorflow as tf
 
 from keras_attention.backend.keras import as_tensors, same_structure
-from keras_attention.backend.states import check_dtype, check_structure
+from keras_attention.backend.states import check_dtype, check_structure, describe
 
 
 class AttentionWrapperState(
@@ -24,6 +25,18 @@ class AttentionWrapperState(
     """
 
     __slots__ = ()
+
+    @classmethod
+    def of(cls, state: Any) -> "AttentionWrapperState":
+        """The state, of which Keras may have made a plain sequence; TypeError for anything else."""
+        if not isinstance(state, (list, tuple)) or len(state) != len(cls._fields):
+            raise TypeError(
+                "Expected state to be an AttentionWrapperState, as get_initial_state returns it; "
+                "for the state of the inner cell alone, use "
+                "get_initial_state(...).clone(cell_state=...). "
+                f"Received: {type(state).__name__}, {describe(state)}"
+            )
+        return cls(*state)
 
     def clone(self, **replacements) -> "AttentionWrapperState":
         """A copy with some fields replaced by values of the same shape and type.

@@ -32,16 +32,13 @@ from keras_attention.backend.states import (
     check_dtypes,
     check_shapes,
     check_state,
-    describe,
     is_floating,
     row_count,
 )
 from keras_attention.decoding import histories
 from keras_attention.functional import monotonic_attention, safe_cumprod
 from keras_attention.layers._remat import KeepsActivations
-from keras_attention.seq2seq._memory import (
-    resolve_memory_mask,
-)
+from keras_attention.seq2seq._memory import check_batch_size, resolve_memory_mask
 from keras_attention.seq2seq.attention_group import AttentionGroup
 from keras_attention.seq2seq.attention_mechanism import AttentionMechanism
 from keras_attention.seq2seq.attention_state import AttentionWrapperState
@@ -196,17 +193,10 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
     @property
     def state_size(self) -> AttentionWrapperState:
         """Widths of the state's fields; None where they depend on a memory not yet seen."""
-        alignments = self._group.pack([state_width(m.alignments_size) for m in self._mechanisms])
+        steps = [state_width(mechanism.alignments_size) for mechanism in self._mechanisms]
         states = [state_width(mechanism.state_size) for mechanism in self._mechanisms]
-        return AttentionWrapperState(
-            cell_state=self.cell.state_size,
-            attention=state_width(self._attention_width()),
-            alignments=alignments,
-            alignment_history=alignments
-            if self._alignment_history
-            else self._group.pack([()] * len(self._mechanisms)),
-            attention_state=self._group.pack(states),
-        )
+        width = state_width(self._attention_width())
+        return self._state(self.cell.state_size, width, steps, steps, states)
 
     def compute_output_shape(self, input_shape, state_shape=None, memory_shape=None, **_) -> Any:
         """Those of the output [N, A] and of the next state, for inputs [N, D].
@@ -216,35 +206,28 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         a memory not yet seen are None.
         """
         rows, count = input_shape[0], len(self._mechanisms)
-        widths = None if memory_shape is None else [memory_shape[-1]] * count
-        attention = self._attention_width(widths)
+        memory_widths = None if memory_shape is None else [memory_shape[-1]] * count
+        attention = self._attention_width(memory_widths)
         if state_shape is None:
             steps = [mechanism.alignments_size for mechanism in self._mechanisms]
             if memory_shape is not None:
                 steps = [memory_shape[1]] * count
-            alignments = self._group.pack(
-                [(rows, s if isinstance(s, int) else None) for s in steps]
-            )
-            state_shape = AttentionWrapperState(
-                cell_state=tf.nest.map_structure(
-                    lambda x: (rows, *x.shape[1:]), zero_state(self.cell, 1, self.compute_dtype)
-                ),
-                attention=(rows, attention),
-                alignments=alignments,
-                alignment_history=(
-                    alignments if self._alignment_history else self._group.pack([()] * count)
-                ),
-                attention_state=self._group.pack(
-                    [
-                        () if mechanism.state_size == () else shape
-                        for mechanism, shape in zip(
-                            self._mechanisms, self._group.unpack(alignments)
-                        )
-                    ]
-                ),
-            )
+            shapes = [(rows, s if isinstance(s, int) else None) for s in steps]
+            states = [m.state_size and shape for m, shape in zip(self._mechanisms, shapes)]
+            cell_state = zero_state(self.cell, 1, self.compute_dtype)
+            cell_state = tf.nest.map_structure(lambda x: (rows, *x.shape[1:]), cell_state)
+            state_shape = self._state(cell_state, (rows, attention), shapes, shapes, states)
         width = attention if self._output_attention else output_width(self.cell)
         return (rows, width), state_shape
+
+    def _state(self, cell_state, attention, alignments, history, attention_state):
+        """A state, from lists with one entry per attention."""
+        if not self._alignment_history:
+            history = [()] * len(self._mechanisms)
+        pack = self._group.pack
+        return AttentionWrapperState(
+            cell_state, attention, pack(alignments), pack(history), pack(attention_state)
+        )
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Trace `call`: from `compute_output_shape` Keras would take shapes, but no dtypes."""
@@ -266,33 +249,16 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         if batch_size is None:
             raise ValueError("get_initial_state needs batch_size (or inputs). Received: neither.")
         memories = self._group.memories(memory)
-        self._check_rows(batch_size, memories)
+        check_batch_size(batch_size, memories)
         if self._initial_cell_state is None:
             cell_state = zero_state(self.cell, batch_size, dtype)
         pairs = list(zip(self._mechanisms, memories))
         alignments = [m.initial_alignments(batch_size, dtype, known) for m, known in pairs]
         keep = self._alignment_history
-        history = [histories.new(dtype, leaf.shape) if keep else () for leaf in alignments]
-        return AttentionWrapperState(
-            cell_state=cell_state,
-            attention=_zeros(batch_size, self._attention_width(self._widths_of(memory)), dtype),
-            alignments=self._group.pack(alignments),
-            alignment_history=self._group.pack(history),
-            attention_state=self._group.pack(
-                [m.initial_state(batch_size, dtype, known) for m, known in pairs]
-            ),
-        )
-
-    def _check_rows(self, rows, memories) -> None:
-        for memory in memories:
-            sources = tf.shape(memory.mask)[0]
-            tf.debugging.assert_equal(
-                tf.math.floormod(rows, tf.maximum(sources, 1)),
-                0,
-                message="Non-matching batch sizes between the memory (encoder output) and the "
-                "requested batch size, which must be that of the memory, or beam_width times it "
-                "for a beam search.",
-            )
+        history = [histories.new(dtype, leaf.shape) for leaf in alignments] if keep else None
+        states = [m.initial_state(batch_size, dtype, known) for m, known in pairs]
+        attention = _zeros(batch_size, self._attention_width(self._widths_of(memory)), dtype)
+        return self._state(cell_state, attention, alignments, history, states)
 
     def checked_state(
         self, state: Any, rows: Any = None, beam_width: Any = None
@@ -301,14 +267,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
 
         rows: N, or None where it is unknown. beam_width: K of a beam search, which N includes.
         """
-        fields = AttentionWrapperState._fields
-        if not isinstance(state, (list, tuple)) or len(state) != len(fields):
-            raise TypeError(
-                "Expected state to be an AttentionWrapperState, as get_initial_state gives it; for "
-                "the state of the inner cell alone, get_initial_state(...).clone(cell_state=...). "
-                f"Received: {type(state).__name__}, {describe(state)}"
-            )
-        state = AttentionWrapperState(*state)  # RNN hands it over as a plain sequence
+        state = AttentionWrapperState.of(state)
         check_state(self.cell, state.cell_state, "cell_state", rows, beam_width)
         name = f"attention of {type(self).__name__}"
         check_shapes(self._attention_width(), state.attention, name, rows, beam_width)
@@ -373,21 +332,13 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             self._attention_fn,
         )
         attention = tf.concat(attentions, 1)
-        next_state = AttentionWrapperState(
-            cell_state=same_structure(state.cell_state, cell_state),
-            attention=attention,
-            alignments=self._group.pack(alignments),
-            alignment_history=self._write(state.alignment_history, alignments),
-            attention_state=self._group.pack(attention_states),
-        )
+        history = None
+        if self._alignment_history:
+            before = self._group.unpack(state.alignment_history)
+            history = list(map(histories.append, before, alignments))
+        cell_state = same_structure(state.cell_state, cell_state)
+        next_state = self._state(cell_state, attention, alignments, history, attention_states)
         return (attention if self._output_attention else cell_output), to_containers(next_state)
-
-    def _write(self, history, alignments):
-        if not self._alignment_history:
-            return self._group.pack([()] * len(alignments))
-        return self._group.pack(
-            list(map(histories.append, self._group.unpack(history), alignments))
-        )
 
     # -- building and saving
 
