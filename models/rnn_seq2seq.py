@@ -16,10 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.backend.saving import listed_cells, track
+from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.data import batches
 from keras_attention.functional import as_ids
-from keras_attention.layers import Bridge
+from keras_attention.layers import Bridge, MemoryAttention
 from keras_attention.seq2seq import (
     AttentionWrapper,
     BahdanauAttention,
@@ -53,7 +53,8 @@ class RNNSeq2Seq(EncoderDecoder):
         bidirectional: whether the encoder is bidirectional.
         bridge: the initial state of the decoder: "dense" (a tanh layer on the encoder's last
             states), "pass" (those states; unidirectional encoders only) or "zero".
-        attention: "bahdanau", "luong" or None.
+        attention: "bahdanau", "luong" or None; or an attention of your own, a
+            `layers.MemoryAttention` such as `layers.Attention(score)`.
         embedding_width: width of the embeddings; default: `units`.
         share_embeddings: one matrix for source and target.
         tie_output: use the transposed target embedding (of width `units`) as the output layer.
@@ -84,7 +85,7 @@ class RNNSeq2Seq(EncoderDecoder):
         cell: str = "gru",
         bidirectional: bool = True,
         bridge: str = "dense",
-        attention: str | None = "bahdanau",
+        attention: Any = "bahdanau",
         embedding_width: int | None = None,
         share_embeddings: bool = False,
         tie_output: bool = False,
@@ -149,7 +150,9 @@ class RNNSeq2Seq(EncoderDecoder):
     def _attending_cell(self):
         units, policy = self._config["units"], self.dtype_policy
         join = keras.layers.Dense(units, "tanh", use_bias=False, dtype=policy)
-        mechanism = MECHANISMS[self._config["attention"]](units, dtype=policy)
+        mechanism = self._config["attention"]
+        if not isinstance(mechanism, MemoryAttention):
+            mechanism = MECHANISMS[mechanism](units, dtype=policy)
         return AttentionWrapper(self.inner_cell, mechanism, attention_layer=join, dtype=policy)
 
     def _make_output(self, counts):
@@ -275,15 +278,24 @@ class RNNSeq2Seq(EncoderDecoder):
         memory, state = self._encode(tf.fill([1, 2], self.start_id))
         self.decode(tf.fill([1, 2], self.start_id), memory, state)
 
+    def get_config(self):
+        return {**super().get_config(), "attention": serialize(self._config["attention"])}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "attention": deserialize(config["attention"])})
+
 
 def _checked(**config) -> dict:
     """The arguments of a model, of combinations that can be; ValueError for any other."""
     cell, attention = config["cell"], config["attention"]
     vocab_size, target_vocab_size = config["vocab_size"], config["target_vocab_size"]
     units, layers, width = config["units"], config["layers"], config["embedding_width"]
-    if cell not in CELLS or attention not in MECHANISMS:
+    own = isinstance(attention, MemoryAttention)
+    if cell not in CELLS or not (own or attention in MECHANISMS):
         raise ValueError(
-            f"cell must be one of {list(CELLS)}, attention one of {list(MECHANISMS)}. "
+            f"cell must be one of {list(CELLS)}, attention one of {list(MECHANISMS)} or a layer "
+            "with the interface layers.MemoryAttention, such as layers.Attention(score). "
             f"Received: cell={cell!r}, attention={attention!r}"
         )
     if min(vocab_size, target_vocab_size, units, layers) < 1:

@@ -10,4 +10,7 @@ def inner(attention: Any, policy: Any) -> Attention:
     attention = Attention(dtype=policy) if attention is None else attention
     if isinstance(attention, Attention):
         return attention
-    raise ValueError(f"attention must be an Attention. Received: attention={attention!r}")
+    raise ValueError(
+        "attention must be a keras_attention.layers.Attention, such as Attention(dot). Received: "
+        f"attention={attention!r}"
+    )

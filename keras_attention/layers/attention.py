@@ -1,4 +1,4 @@
-"""Attention composed: a score, a normaliser, and the sum of what they weigh."""
+"""Attention from a score function and a normalisation function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ _PARTS = ("score", "normalize")
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Attention(MemoryAttention, Layer):
-    """What fits the query, summed: normalise(score(q, k)) v.  [B, T, D], [B, S, D'] -> [B, T, D''].
+    """Values summed with the weights normalize(score(query, keys)).  -> [B, T, D''].
 
         a_t = normalise_s(score(W_q h_t, W_k m_s))        c_t = sum_s a_t(s) W_v m_s
 
@@ -42,13 +42,16 @@ class Attention(MemoryAttention, Layer):
     Call: `(query, memory, mask=None, memory_mask=None, state=None, return_weights=False)` ->
     context; with `return_weights` also the weights [B, T, S], and the next state if there is one.
         memory: [B, S, D'], or the `Memory` that `project_memory` made of it, with its mask.
-        mask: which query may look where, as `functional.causal(T)`: bool, [B or 1, T or 1, S].
-        memory_mask: what of the memory may be seen at all, bool [B, S]; its Keras mask if None.
-        state: what an earlier call gave: one query at a time is the same as all at once.
+        mask: attention mask, such as `functional.causal(T)`: bool, [B or 1, T or 1, S], True =
+            attend.
+        memory_mask: padding mask of the memory, bool [B, S]; its Keras mask if None.
+        state: the state that the previous call returned. Calls step by step give the same result
+            as one call.
 
-    A query that may look at nothing gets zeros. The Keras mask of the query is forwarded. Scores
+    A query whose slots are all masked gets zeros. The Keras mask of the query is forwarded. Scores
     and weights are computed in float32 or wider, the context has the compute dtype. Raises
-    ValueError for what cannot be called, units below 1, and widths or ranks that do not fit.
+    ValueError if score or normalize is not callable, for units below 1, and for widths or ranks
+    that do not fit.
 
     >>> attention = Attention(dot, normalize=softmax)
     >>> query, memory = tf.ones([1, 1, 2]), tf.constant([[[1.0, 2.0], [3.0, 0.0], [9.0, 9.0]]])
@@ -99,7 +102,7 @@ class Attention(MemoryAttention, Layer):
         width = self.query_units or query_shape[-1]
         if self.score in _OF_ONE_WIDTH and width != keys_width:
             raise ValueError(
-                f"{self.score.__name__} wants query and keys of equal width D: give query_units "
+                f"{self.score.__name__} requires query and keys of equal width D: give query_units "
                 f"or key_units, or use GeneralScore. Received: query D={width}, keys D={keys_width}"
             )
         _build(self.score, width, keys_width)
@@ -251,6 +254,10 @@ class Attention(MemoryAttention, Layer):
 
 
 def _build(layer, *widths):
+    """Build a projection of one input, or a score of two, as its first call would."""
     if isinstance(layer, keras.layers.Layer) and not layer.built:
         with tf.init_scope():  # a memory may be projected first inside of a tf.function
-            layer.build(*((None, None, width) for width in widths))
+            if len(widths) == 1:
+                layer.build((None, None, *widths))
+            else:
+                layer(*(tf.zeros([1, 1, width], layer.compute_dtype) for width in widths))

@@ -1,4 +1,4 @@
-"""Local attention: a query looks at a window of the memory, around a place of its own."""
+"""Local attention: each query attends to a window of the memory around its position p_t."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ from keras_attention.layers.memory_attention import MemoryAttention
 class _LocalAttention(MemoryAttention, Layer):
     """What local-m and local-p share: the window |s - p_t| <= D around the places they choose.
 
-    Places count the real slots of a row from 0, so padding on either side moves nothing.
+    Positions count the slots that are not padding, from 0: left or right padding has no effect.
     """
 
     def __init__(self, attention: Attention | None = None, radius: float = 10, **kwargs):
@@ -108,11 +108,11 @@ def _lengths(memory: Memory) -> tf.Tensor:
 class LocalMonotonicAttention(_LocalAttention):
     """local-m: query t looks at the slots t - D to t + D (Luong et al., 2015, section 3.2).
 
-    For sources that run along with the target. A query beyond the end of the source looks at the
-    window around its last slot.
+    For monotonic alignments, where source and target positions are about equal. A query beyond the
+    end of the source attends to the window around its last slot.
 
     Args:
-        attention: what weighs the slots in the window; `Attention()`, by dot, if None.
+        attention: the attention inside the window; default `Attention(dot)`.
         radius: D, 10 in the paper; `math.inf` is global attention.
 
     Call: `(query [B, T, D'], memory, mask=None, memory_mask=None, start=0, return_weights=False)`
@@ -163,10 +163,10 @@ class LocalPredictiveAttention(_LocalAttention):
 
     The normaliser works within |s - p_t| <= D. The weights are not normalised after the Gaussian
     and sum to less than 1. The edge of the window has no gradient: p_t learns by the Gaussian
-    alone, so from its beginning at S/2 a small D learns little. D = 10 is the paper's.
+    alone. It starts near S/2, where its gradient is weak for a small D. D = 10 is the paper's.
 
     Args:
-        attention: what weighs the slots in the window; `Attention()`, by dot, if None.
+        attention: the attention inside the window; default `Attention(dot)`.
         radius: D; `math.inf` is global attention.
         units: height of W_p; the width of the query if None.
 

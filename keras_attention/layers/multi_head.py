@@ -19,7 +19,7 @@ from keras_attention.layers.memory_attention import MemoryAttention
 
 
 class Cache(NamedTuple):
-    """Keys and values of the steps already taken, in slots that never move.
+    """Key/value cache of the previous steps; its entries are never reordered.
 
     >>> layer = MultiHeadAttention(num_heads=2, key_width=4)
     >>> layer.build((None, None, 8))
@@ -33,7 +33,7 @@ class Cache(NamedTuple):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
-    """H attentions side by side, each in a space of its own.
+    """Multi-head attention with H heads.
 
         head_h = softmax(x W^Q_h (y W^K_h)^T / sqrt(Dk) + bias) y W^V_h
         output = [head_1; ..; head_H] W^O
@@ -50,16 +50,17 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
         num_key_heads: G, a divisor of H; default H.
         use_bias: give the four projections a bias.
         dropout: share of the attention weights dropped.
-        core: how the query heads look at the key heads, one of `layers.cores`; default `Full()`,
-            the formula above. A core supports some of the arguments of the call: see `Core`.
+        core: the attention function of the heads (full, banded, linear, ...), one of
+            `layers.cores`; default `Full()`, the formula above. A core supports some of the
+            arguments of the call: see `Core`.
 
     Call: `(query [B, T, D], memory=None, mask=None, bias=None, causal=None,
     return_weights=False)` -> [B, T, D], and with `return_weights` also [B, H, T, S] as they are
     before dropout.
-        memory: [B, S, D'] to look at, or what `project_memory` made of it; None: the query itself.
-        mask: boolean, True = may look: [B, S], [B, T, S] or [B, H, T, S]. Without one, the Keras
-            mask of the memory. A projected memory keeps the mask that it was projected with; what
-            either of the two hides is hidden.
+        memory: [B, S, D'] to attend to, or the result of `project_memory`; None: the query itself.
+        mask: boolean, True = attend: [B, S], [B, T, S] or [B, H, T, S]. Without one, the Keras
+            mask of the memory. A projected memory keeps the mask that it was projected with; the
+            two masks are combined with AND.
         bias: added to the scaled scores, broadcastable to [B, H, T, S]; or a function from the
             scaled query heads [B, H, T, Dk] to it, for relative positions. -inf hides a slot.
         causal: the queries are the last T of the S steps of the memory, and each sees itself and

@@ -121,8 +121,9 @@ def check_rows(x: tf.Tensor, memory: Memory, beam_width: Any) -> None:
     if None not in (rows, sources, beams) and rows != sources * beams:
         raise ValueError(
             "The query must have beam_width rows for each row of the memory. Received: query "
-            f"with {rows} rows, memory with {sources}, beam_width={beam_width}. With beam "
-            "search, pass the memory as memory=, or tile it with tile_batch."
+            f"with {rows} rows, memory with {sources}, beam_width={beam_width}. In a beam search "
+            "pass memory= as it is, without tile_batch; only a memory that is bound by "
+            "setup_memory is tiled."
         )
 
 

@@ -12,7 +12,7 @@ from keras_attention.seq2seq.bound_attention import bound
 
 
 class AttentionGroup:
-    """Attentions over one query, each with its memory and perhaps a layer on its context.
+    """One or more attentions with the same query, and their optional attention layers.
 
     Lists here have one entry per attention. `pack` and `unpack` go from such a list to what users
     see, and back: a tuple with several attentions, the entry itself with a single one.
@@ -89,7 +89,7 @@ class AttentionGroup:
         return memories
 
     def bound_to(self, memory, lengths=None, mask=None) -> contextlib.AbstractContextManager:
-        """Within: calls of this thread that pass no memory look at this one, if it is not None."""
+        """Context manager: inside it, calls of this thread without `memory=` use this memory."""
         bindings = contextlib.ExitStack()
         if memory is not None:
             for mechanism, known in zip(self.mechanisms, self.memories(memory, lengths, mask)):

@@ -17,14 +17,26 @@ _NORMALIZERS = {"softmax": softmax, "hardmax": functional.hardmax}
 _PARTS = ("probability_fn", "query_layer", "memory_layer")
 
 
-class AttentionMechanism(BoundAttention):
+class _NotesArguments:
+    """Notes the names of the arguments that a constructor is called with.
+
+    A class apart: the signature of a class with a `__new__` would be that of its `__new__`.
+    """
+
+    def __new__(cls, *args, **kwargs):
+        instance = super().__new__(cls, *args, **kwargs)
+        object.__setattr__(instance, "_given", frozenset(kwargs))
+        return instance
+
+
+class AttentionMechanism(_NotesArguments, BoundAttention):
     """Project a memory once, then score its S slots for a query at every step.
 
-    A subclass gives the score, `scores(query [B, K, D], memory) -> [B, K, S]`: the query has gone
+    A subclass defines the score, `scores(query [B, K, D], memory) -> [B, K, S]`: the query has gone
     through `query_layer`, `memory.keys` through `memory_layer`, if there are any; masking and
     normalising follow. Weights of its own are made in `build(input_shape)`, which runs once, with
-    the shape [B, S, D] of the memory. (A score without TFA's face needs less: any layer or
-    function `(query, keys) -> scores` in `layers.Attention`.)
+    the shape [B, S, D] of the memory. If you do not need the interface of tfa, pass a function or
+    layer `(query, keys) -> scores` to `layers.Attention` instead.
 
     Args:
         memory: [B, S, D], bound at once (or later: see `setup_memory`); None to pass it at
@@ -38,8 +50,8 @@ class AttentionMechanism(BoundAttention):
     `memory` is the result of `prepare_memory`; or a tensor [B, S, D] that is prepared in this call,
     with `memory_sequence_length=` or `memory_mask=` if it is padded. Its Keras mask applies too.
 
-    Threads may share a mechanism. A memory that is passed belongs to its call. A bound one belongs
-    to the thread that bound it; a thread that bound none sees the one that was bound last.
+    Thread-safe: `memory=` is used for one call. `setup_memory` sets the memory of the calling
+    thread; other threads use it only if they never called `setup_memory`.
 
     >>> @keras.saving.register_keras_serializable("example")
     ... class ScaledDot(AttentionMechanism):
@@ -53,12 +65,6 @@ class AttentionMechanism(BoundAttention):
     >>> alignments.shape
     TensorShape([2, 3])
     """
-
-    def __new__(cls, *args, **kwargs):
-        mechanism = super().__new__(cls, *args, **kwargs)
-        # A subclass may make its own projections and not take them: see `get_config`.
-        object.__setattr__(mechanism, "_given", frozenset(kwargs))
-        return mechanism
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""`AttentionRNN`: a sequence through a cell that attends, with the memory as an argument."""
+"""`AttentionRNN`: `keras.layers.RNN` for a cell with attention."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = ["AttentionRNN"]
 
 @register
 class AttentionRNN(KeepsActivations, keras.layers.RNN):
-    """`keras.layers.RNN` over an `AttentionWrapper`: what it looks at is handed over at the call.
+    """`keras.layers.RNN` for an `AttentionWrapper`; the memory is an argument of the call.
 
     Args: those of `keras.layers.RNN`; `cell` is an `AttentionWrapper`.
 
@@ -27,8 +27,8 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
     initial_state=None, initial_cell_state=None, mask=None, training=None)` -> [B, A], or [B, T, A]
     with `return_sequences`.
     `memory` is a tensor [B, S, D'], whose Keras mask is honoured, or what `cell.prepare_memory`
-    gave; None for the one that is bound to the mechanism. Steps under `mask` keep the state before
-    them.
+    gave; None for the one that is bound to the mechanism. At masked steps the
+    state is not updated.
 
     >>> from keras_attention.seq2seq import AttentionWrapper, LuongAttention
     >>> cell = AttentionWrapper(keras.layers.GRUCell(4), LuongAttention(4), 6)
@@ -46,7 +46,8 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
         if tf.nest.flatten(cell.state_size.alignment_history):
             raise ValueError(
                 "An RNN carries tensors alone and has no place for a cell with "
-                "alignment_history=True. Decode with BasicDecoder: its last state has the history."
+                "alignment_history=True. Decode with BasicDecoder: its last state has the history. "
+                "Received: a cell with alignment_history=True"
             )
         # Of two parents the checker sees the constructor of the first, which has none.
         super().__init__(cell, *args, **kwargs)  # pyright: ignore[reportCallIssue]

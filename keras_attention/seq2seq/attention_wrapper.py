@@ -1,4 +1,4 @@
-"""`AttentionWrapper`: any RNN cell, made to look at a memory at every step."""
+"""`AttentionWrapper`: an RNN cell with attention."""
 
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +68,9 @@ def _concat(inputs, attention):
 
 @register
 class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
-    """A cell whose every step asks a memory, and feeds the answer to the next step.
+    """An RNN cell that attends to a memory at each step, with input feeding.
+
+    The attention vector of a step is concatenated to the input of the next one.
 
     One step: `o, s = cell([x_t; attention_{t-1}])`; `alignments = mechanism(o)`;
     `context = sum of alignments * values`; `attention = attention_layer([o; context])`, or the
@@ -169,7 +171,7 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         return memories if self._group.is_multi else memories[0]
 
     def bound_to(self, memory, memory_sequence_length=None, memory_mask=None):
-        """Within: calls of this thread without memory= look at this one.
+        """Context manager: inside it, calls of this thread without `memory=` use this memory.
 
         For loops that pass no memory, such as that of `keras.layers.RNN`.
         """
@@ -357,8 +359,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         attention = self._attention_width(widths)
         if None in widths or attention is None:
             raise ValueError(
-                f"{self.name} cannot be built before its memory is known: pass memory= at the "
-                "call, or call setup_memory on the mechanism first."
+                f"{self.name} needs the width of its memory to be built: pass memory= at the "
+                "call, or call setup_memory on the mechanism first. Received: no memory"
             )
         self._input_width = input_shape[-1]
         if self._cell_input_fn is None:
@@ -385,7 +387,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         if self._initial_cell_state is not None:
             raise ValueError(
                 "initial_cell_state holds tensors and cannot be saved. Pass the state at the call: "
-                "get_initial_state(...).clone(cell_state=...)."
+                "get_initial_state(...).clone(cell_state=...). Received: an AttentionWrapper with "
+                "initial_cell_state"
             )
         layers = self._attention_layers if self._given_layers else None
         sizes = self._attention_layer_size

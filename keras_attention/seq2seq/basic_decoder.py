@@ -52,7 +52,7 @@ class BasicDecoder(BaseDecoder):
     `(BasicDecoderOutput, final_state, lengths [N])`. `memory` is passed to every step of the cell:
     the result of `cell.prepare_memory`, or a tensor [B, S, D] that is prepared before the loop,
     with `memory_sequence_length=` or `memory_mask=`. Without `initial_state` the cell starts with
-    zeros, and its inner cell with `initial_cell_state=` if given.
+    zeros; `initial_cell_state=` replaces the state of the wrapped cell.
 
     >>> import keras
     >>> from keras_attention.seq2seq import TrainingSampler

@@ -221,7 +221,7 @@ class BeamSearchDecoder(BaseDecoder):
 
     @property
     def tracks_own_finished(self) -> bool:
-        """Beams change places, and with them whether they have finished."""
+        """Hypotheses are reordered at each step, and `finished` with them."""
         return True
 
     # -- initialize, step, finalize

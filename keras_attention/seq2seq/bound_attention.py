@@ -36,20 +36,20 @@ from keras_attention.seq2seq._memory import (
 
 
 class Binding(NamedTuple):
-    """A memory that later calls look at, with beam_width rows of a query for each of its rows."""
+    """The memory that calls without `memory=` use, and the beam width of their queries."""
 
     memory: Memory
     beam_width: Any
 
 
 class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.layers.Layer):
-    """An attention over rows [N, ...], N = B*K, to which a memory can be bound.
+    """Attention over rows [N, ...], N = B*K, to which a memory can be bound.
 
-    A subclass gives `project_memory(memory, mask)`, `weigh_rows(query, memory, state, beam_width)`
-    and `build_parts(query_shape, memory_shape)`.
+    A subclass defines `project_memory(memory, mask)`, `build_parts(query_shape, memory_shape)`
+    and `weigh_rows(query, memory, state, beam_width)`.
 
-    Threads may share it. A memory that is passed belongs to its call. A bound one belongs to the
-    thread that bound it; a thread that bound none sees the one that was bound last.
+    Thread-safe: `memory=` is used for one call. `setup_memory` sets the memory of the calling
+    thread; other threads use it only if they never called `setup_memory`.
     """
 
     _bound = PerThread(None)  # a Binding
@@ -70,7 +70,7 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
     def prepare_memory(
         self, memory: Any, memory_sequence_length: Any = None, memory_mask: Any = None
     ) -> Memory:
-        """Mask and project a memory [B, S, D], once for all calls that get the result.
+        """Mask and project a memory [B, S, D]: once per source, before the steps.
 
         Steps beyond the length are set to zero before the projection and get no weight. Lengths
         must be positive (`InvalidArgumentError` at run time); with a mask instead, a row that is
@@ -92,7 +92,7 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
     ) -> None:
         """Bind a memory, so that later calls of this thread need not pass it, as in tfa.seq2seq.
 
-        Threads that bind none themselves see the memory that was bound last.
+        Other threads use it only if they never called `setup_memory`.
         """
         if any_symbolic(memory, memory_sequence_length, memory_mask):
             self._bind(memory, memory_sequence_length, memory_mask)
@@ -112,7 +112,7 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
 
     @contextlib.contextmanager
     def bound_to(self, memory: Memory, beam_width: Any = 1) -> Iterator[None]:
-        """Within: calls of this thread without memory= look at this one."""
+        """Context manager: inside it, calls of this thread without `memory=` use this memory."""
         with BoundAttention._bound.within(self, Binding(memory, beam_width)):
             yield
 
@@ -159,8 +159,9 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
             return self.prepare_memory(memory, lengths, mask if lengths is None else None)
         if not (lengths is None and mask is None):
             raise ValueError(
-                "This memory was prepared, with the mask that it had then: give lengths or mask "
-                "to prepare_memory, or pass the tensor [B, S, D] with them. Received: both"
+                "This memory was prepared before, so a mask or lengths cannot be applied to it. "
+                "Pass them to prepare_memory, or pass the tensor [B, S, D] with them. Received: a "
+                "prepared memory with memory_mask or memory_sequence_length"
             )
         return as_memory(memory)
 
@@ -209,8 +210,8 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
             return self._call_setup(inputs, mask, memory_mask)
         if not isinstance(inputs, (list, tuple)) or len(inputs) not in (2, 3):
             raise ValueError(
-                "A mechanism is called with [query, state]. Received: "
-                f"{len(inputs) if isinstance(inputs, (list, tuple)) else type(inputs).__name__}"
+                "A mechanism is called with a list of two tensors: mechanism([query, state], "
+                f"memory=memory). Received: {_described(inputs)}"
             )
         query, state = inputs[0], inputs[1]
         if beam_width is None:
@@ -276,7 +277,7 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
 
     @property
     def output(self):
-        """What the last symbolic call gave: binding a memory gives less than asking it."""
+        """The output of the last symbolic call: `setup_memory` has one tensor, a step has two."""
         return self._inbound_nodes[-1].output_tensors
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -284,7 +285,7 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
         return None
 
     def compute_output_spec(self, inputs, *args, **kwargs):
-        """Shapes alone: Keras would run `call` on tensors that are dead afterwards."""
+        """Shapes without a run of `call`, which would bind a tensor of a temporary graph."""
         if kwargs.get("setup_memory"):
             memory = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
             return KerasTensor(memory.shape, self.compute_dtype)
@@ -388,16 +389,22 @@ class AdaptedAttention(BoundAttention):
 
 
 def bound(attention: Any) -> BoundAttention:
-    """An attention as `AttentionWrapper` uses it; TypeError for anything that is none."""
+    """An attention as `AttentionWrapper` uses it; TypeError for any other object."""
     if isinstance(attention, BoundAttention):
         return attention
     if isinstance(attention, MemoryAttention):
         return AdaptedAttention(attention)
     raise TypeError(
         "attention_mechanism must be an AttentionMechanism, an attention of keras_attention.layers "
-        "with the contract of layers.MemoryAttention, or a list of them. Received: "
-        f"{type(attention).__name__}"
+        "(a layers.MemoryAttention, such as layers.Attention(score)), or a list of them. Received: "
+        f"{type(attention).__name__} of {type(attention).__module__}"
     )
+
+
+def _described(inputs: Any) -> str:
+    if isinstance(inputs, (list, tuple)):
+        return f"a list of {len(inputs)}"
+    return f"one tensor of shape {getattr(inputs, 'shape', type(inputs).__name__)}"
 
 
 def _belongs_to_a_finished_graph(x: Any) -> bool:

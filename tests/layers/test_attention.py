@@ -326,7 +326,7 @@ def test_no_queries_and_no_slots():
         (lambda: BiaffineScore(0), "relations R must be at least 1"),
         (
             lambda: Attention()(np.ones((1, 2, 3)), np.ones((1, 2, 4))),
-            "dot wants query and keys of equal width D.*Received: query D=3, keys D=4",
+            "dot requires query and keys of equal width D.*Received: query D=3, keys D=4",
         ),
         (
             lambda: Attention(AdditiveScore())(np.ones((1, 2, 3)), np.ones((1, 2, 4))),

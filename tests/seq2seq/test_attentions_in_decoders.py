@@ -16,6 +16,7 @@ from keras_attention.seq2seq import (
     TrainingSampler,
     tile_batch,
 )
+from models import RNNSeq2Seq
 from tests.sampled import full
 from tests.seq2seq.cells import INPUT, UNITS, keras3, normal
 
@@ -291,3 +292,36 @@ def test_a_core_without_weights_is_refused_by_its_facts():
     state = wrapper.get_initial_state(batch_size=BATCH, memory=memory)
     with pytest.raises(ValueError, match="returns_weights, such as Full.*Linear"):
         wrapper(normal(BATCH, INPUT), state, memory=memory)
+
+
+@keras.saving.register_keras_serializable("tests.attentions")
+class PlainDot(keras.layers.Layer):
+    """A score without a `build`."""
+
+    def call(self, query, keys):
+        return tf.matmul(query, keys, transpose_b=True)
+
+
+@keras.saving.register_keras_serializable("tests.attentions")
+class OneShapeDot(PlainDot):
+    """A score with the `build` of any layer of Keras."""
+
+    def build(self, input_shape):
+        self.diagonal = self.add_weight(name="diagonal", shape=input_shape[-1:], initializer="ones")
+
+    def call(self, query, keys):
+        return super().call(query * self.diagonal, keys)
+
+
+@pytest.mark.parametrize("score", [PlainDot, *full(OneShapeDot)])
+def test_a_model_takes_an_attention_of_ones_own(score, tmp_path):
+    attention = layers.Attention(score(), key_units=UNITS)
+    model = RNNSeq2Seq(VOCABULARY, units=UNITS, attention=attention)
+    source = [[5, 6, 2], [7, 2, 0]]
+    expected = model.generate(source, beam_width=3, max_length=4)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    for ours, theirs in zip(again.generate(source, beam_width=3, max_length=4)[:3], expected[:3]):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="MemoryAttention.*attention='dot'"):
+        RNNSeq2Seq(VOCABULARY, attention="dot")

@@ -9,8 +9,8 @@ def check_call(core: Core, memory: Any, mask: Any, bias: Any, return_weights: bo
     """Raise ValueError for an argument of a call that the core declares it does not support."""
     if memory is not None and not core.takes_memory:
         raise ValueError(
-            f"{core} compares positions within one sequence, the query [B, T, D]: leave memory "
-            "out. Received: a memory"
+            f"{core} supports self-attention only, of one sequence [B, T, D]: leave memory out, "
+            "or use a core with takes_memory, such as Full(). Received: a memory"
         )
     if mask is not None and len(mask.shape) != 2 and not core.takes_pair_masks:
         raise ValueError(

@@ -33,11 +33,11 @@ class CacheSlots(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Core:
-    """How the query heads of `MultiHeadAttention` look at its key heads.
+    """The attention function of the heads of `MultiHeadAttention`.
 
-    A core is a value: a frozen dataclass whose fields are numbers, registered with Keras. It owns
-    no weights and keeps nothing between calls; the layer owns the projections, the dropout, the
-    cache, and the tables that a core asks for. A core declares what it supports in the attributes
+    A core is an immutable configuration without weights: a frozen dataclass, registered with
+    Keras. It keeps nothing between calls; the layer owns the projections, the dropout, the cache,
+    and the tables that a core asks for. A core declares what it supports in the attributes
     below, all of them False unless it says otherwise, and `MultiHeadAttention` refuses arguments
     that its core does not support.
 
@@ -97,9 +97,12 @@ class Core:
         """Decoding: T queries and the M slots of a cache -> context [B, H, T, Dv].
 
         query [B, H, T, Dk], keys [B, G, M, Dk], values [B, G, M, Dv], mask broadcastable to
-        [B, H, T, M]: the slots of earlier steps, and of ancestors where hypotheses share a cache.
+        [B, H, T, M]: the slots of earlier steps and, in a beam search, only those of the
+        hypothesis' own history.
         """
-        raise NotImplementedError(f"{type(self).__name__} declares decodes=False.")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot decode step by step: define step() and set decodes=True."
+        )
 
     def table_shapes(self, heads: int, key_width: int, value_width: int) -> dict[str, tuple]:
         """Weights that the layer owns for the core: name -> shape."""

@@ -34,7 +34,7 @@ class Linear(Core):
         return head_contexts(self.weights(query, keys, mask), values)
 
     def weights(self, query, keys, mask=None) -> tf.Tensor:
-        """The weights that a whole sequence is computed without.  -> [B, H, T, S].
+        """Explicit attention weights, which `__call__` does not compute.  -> [B, H, T, S].
 
         query [B, H, T, Dk], keys [B, G, S, Dk], mask broadcastable to [B, H, T, S].
         """
