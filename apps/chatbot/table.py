@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 REQUIRED = object()  # a model directory of any version has it
-WARMUP = 1000  # steps, of a Transformer that is told nothing else
+WARMUP = 1000  # steps, of a Transformer without another setting
 
 
 class Setting(NamedTuple):

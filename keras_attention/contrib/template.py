@@ -85,7 +85,7 @@ class _Loops:
         self._counts = collections.Counter()  # how often in this step
 
     def places_of_line(self, name: str | None) -> list:
-        """The place that an earlier step gave to this variable: a list of one, or empty."""
+        """The position that an earlier step assigned to this variable: a list of one, or empty."""
         frame, way, body = inspect.currentframe(), [], None
         while frame is not None and not _is_loop(frame):
             way.append((frame.f_code, frame.f_lasti))

@@ -148,7 +148,7 @@ class Attention(MemoryAttention, Layer):
         return Memory(keys, values, mask)
 
     def prepare(self, memory, mask=None, memory_mask=None) -> tuple[Memory, tf.Tensor]:
-        """A projected memory, and who may look where in it.  -> `Memory`, bool [B, 1 or T, S]."""
+        """A projected memory and its attention mask.  -> `Memory`, bool [B, 1 or T, S]."""
         if not isinstance(memory, (tuple, list)):
             memory, memory_mask = self.project_memory(memory, memory_mask), None
         memory = Memory(*memory)

@@ -95,7 +95,7 @@ class TransformerCell(Layer):
         self.built = True
 
     def prepare_memory(self, values, memory_sequence_length=None, memory_mask=None) -> StackMemory:
-        """What every step looks at.  [B, S, D'], lengths [B] or mask [B, S] -> `StackMemory`."""
+        """The memory of all steps.  [B, S, D'], lengths [B] or mask [B, S] -> `StackMemory`."""
         if memory_mask is None and memory_sequence_length is not None:
             lengths = as_lengths(memory_sequence_length, "memory_sequence_length")
             memory_mask = tf.sequence_mask(lengths, tf.shape(values)[1])

@@ -2,7 +2,7 @@
 
 Their weights are those of `MultiHeadAttention`, and so are the arguments `key_width`,
 `value_width`, `output_width`, `num_key_heads`, `use_bias` and `dropout`, which follow by name. What
-a layer computes, and which arguments of the call it supports, is said by its core.
+a layer computes, and which arguments of the call it supports, is defined by its core.
 """
 
 import keras

@@ -106,7 +106,7 @@ def _lengths(memory: Memory) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("keras_attention")
 class LocalMonotonicAttention(_LocalAttention):
-    """local-m: query t looks at the slots t - D to t + D (Luong et al., 2015, section 3.2).
+    """local-m: query t attends to the slots t - D to t + D (Luong et al., 2015, section 3.2).
 
     For monotonic alignments, where source and target positions are about equal. A query beyond the
     end of the source attends to the window around its last slot.
@@ -149,14 +149,14 @@ class LocalMonotonicAttention(_LocalAttention):
         return tf.TensorShape([None])
 
     def initial_state(self, batch_size, dtype, memory: Memory) -> tf.Tensor:
-        """The first query looks at the place 0.  -> [N, S]."""
+        """The first query attends to the position 0.  -> [N, S]."""
         steps = memory.mask.shape[1] or tf.shape(memory.mask)[1]
         return tf.one_hot(tf.zeros([batch_size], tf.int32), steps, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class LocalPredictiveAttention(_LocalAttention):
-    """local-p: each query predicts the place it looks at (Luong et al., 2015, eq. 9 and 10).
+    """local-p: each query predicts the position it attends to (Luong et al., 2015, eq. 9 and 10).
 
         p_t = S sigmoid(v_p · tanh(W_p h_t)), S the true length, places from 0
         a_t(s) = normalise_s(score(h_t, m_s)) exp(-(s - p_t)^2 / (2 sigma^2)), sigma = D / 2

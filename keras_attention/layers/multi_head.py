@@ -243,7 +243,7 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
         """One step of K hypotheses.  -> output [B, K, D], mean weights of the heads [B, K, S]."""
         if not (self.core.takes_memory and self.core.returns_weights):
             raise ValueError(
-                "The attention of an RNN decoder looks at a memory and gives its weights: use a "
+                "The attention of an RNN decoder has a memory and returns its weights: use a "
                 "core with takes_memory and returns_weights, such as Full(). Received: "
                 f"core={self.core}"
             )
@@ -271,7 +271,7 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
         return Cache(zeros(self._key_width, keys), zeros(self._value_width, self.compute_dtype))
 
     def step(self, query, cache: Cache, slot, mask, bias=None, hypotheses: int = 1):
-        """Write T rows to the cache at `slot`, ..., `slot + T - 1`, then look at it under `mask`.
+        """Write T rows to the cache at `slot`, ..., `slot + T - 1`, then attend to it under `mask`.
 
         Slot m of the cache holds step m // K of K `hypotheses`: the rows are T steps (K = 1), or
         the K hypotheses of one step, and `slot` is K times the step.

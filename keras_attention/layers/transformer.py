@@ -14,7 +14,7 @@ from keras_attention.layers.transformer_block import TransformerBlock
 
 
 class StackMemory(NamedTuple):
-    """What the cross-attentions of a stack look at, projected once per source.
+    """The memories of the cross-attentions of a stack, projected once per source.
 
     >>> decoder = TransformerStack(layers=2, heads=2, ff_width=8, causal=True, cross=True)
     >>> decoder.build((None, None, 4))
@@ -42,8 +42,8 @@ class TransformerStack(BuiltWithMemory, Layer):
 
     Call: `(x [B, T, D], memory=None, mask=None, return_weights=False)` -> [B, T, D]; with
     `return_weights` also a list of N cross-attentions [B, H, T, S]. `mask` [B, T] or [B, T, T] is
-    boolean, True = may look; without one, the Keras mask of `x`. `memory` [B, S, D'], or what
-    `project_memory` gave; a `memory_mask` [B, S] hides slots of either, besides those hidden
+    boolean, True = attend; without one, the Keras mask of `x`. `memory` [B, S, D'], or the
+    result of `project_memory`; a `memory_mask` [B, S] hides slots of either, besides those hidden
     already.
 
     >>> encoder = TransformerStack(layers=2, heads=2, ff_width=8)
@@ -133,7 +133,7 @@ class TransformerStack(BuiltWithMemory, Layer):
         return (x, looked_at) if return_weights else x
 
     def project_memory(self, memory, mask=None) -> StackMemory:
-        """What each block looks at, once per source.  [B, S, D'], mask [B, S] -> `StackMemory`."""
+        """Project a memory for each block.  [B, S, D'], mask [B, S] -> `StackMemory`."""
         attentions = self._cross_attentions()
         return StackMemory(tuple(each.project_memory(memory, mask) for each in attentions))
 
@@ -148,9 +148,7 @@ class TransformerStack(BuiltWithMemory, Layer):
     def _cross_attentions(self):
         attentions = [block.cross_attention for block in self.blocks if block.cross_attention]
         if not attentions:
-            raise ValueError(
-                "A stack has a memory to look at only with cross=True. Received: a memory"
-            )
+            raise ValueError("A stack takes a memory only with cross=True. Received: a memory")
         return attentions
 
     def step(self, x, caches, time, mask, memory: StackMemory | None = None):

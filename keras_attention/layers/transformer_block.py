@@ -20,7 +20,7 @@ class TransformerBlock(BuiltWithMemory, Layer):
     Args:
         heads: H. `key_width`, `value_width`, `key_heads`: see `MultiHeadAttention`, for both.
         ff_width: of the feed-forward's hidden layer.
-        cross: look at a memory, too.
+        cross: attend to a memory, too.
         dropout: of what each sublayer gives.
         norm: "post" or "pre".
         activation: of the feed-forward.
@@ -30,7 +30,7 @@ class TransformerBlock(BuiltWithMemory, Layer):
 
     Call: `(x [B, T, D], memory=None, mask=None, causal=False)` -> ([B, T, D], the weights
     [B, H, T, S] of the cross-attention, or None). `memory` is [B, S, D'] or what
-    `cross_attention.project_memory` gave.
+    `cross_attention.project_memory` returns.
 
     Padding may hold anything where `mask` is [B, T].
 

@@ -13,6 +13,7 @@ from keras_attention.layers import (
     CopyHead,
     DistanceAttention,
     FixedAttention,
+    GeneralScore,
     HardAttention,
     HierarchicalAttention,
     IntraDecoderCell,
@@ -48,7 +49,7 @@ from keras_attention.seq2seq import (
     TrainingSampler,
 )
 from keras_attention.training import ClipByGlobalNorm, WithAlignments
-from models import Transformer, TransformerLM, TransformerTagger
+from models import RNNSeq2Seq, Transformer, TransformerLM, TransformerTagger
 
 SMALL = {"layers": 1, "width": 4, "heads": 2, "ff_width": 4}
 
@@ -112,6 +113,7 @@ MADE = {
     ScheduledOutputTrainingSampler: lambda: ScheduledOutputTrainingSampler(
         0.5, next_inputs_fn=keras.layers.Dense(3)
     ),
+    RNNSeq2Seq: lambda: RNNSeq2Seq(9, units=4, attention=Attention(GeneralScore())),
     SequenceLoss: SequenceLoss,
     TrainingSampler: TrainingSampler,
     ClipByGlobalNorm: lambda: ClipByGlobalNorm(keras.optimizers.SGD(rate()), 1.0),

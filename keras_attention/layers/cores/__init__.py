@@ -1,4 +1,4 @@
-"""Cores of `MultiHeadAttention`: how query heads look at key heads."""
+"""Cores of `MultiHeadAttention`: the attention functions of its heads."""
 
 from keras_attention.layers.cores.chunked import Chunked
 from keras_attention.layers.cores.core import CacheSlots, Core

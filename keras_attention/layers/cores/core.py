@@ -59,7 +59,7 @@ class Core:
     applies_dropout: ClassVar[bool] = False  # dropout of the weights
     returns_weights: ClassVar[bool] = False  # the weights [B, H, T, S] can be returned
     decodes: ClassVar[bool] = False  # there is a `step`, for any number of hypotheses
-    is_causal: ClassVar[bool] = False  # no query looks at a later step, whatever `causal` is
+    is_causal: ClassVar[bool] = False  # no query attends to a later step, whatever `causal` is
     causal_by_default: ClassVar[bool] = False  # what `causal=None` means
     scales_query: ClassVar[bool] = True  # the query comes divided by sqrt(Dk)
 

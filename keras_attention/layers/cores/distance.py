@@ -17,7 +17,7 @@ class Distance(Core):
 
     A query that may see nothing, as the first one forward, gets zeros.
 
-    Fields: `alpha`, at least 0, the penalty per step (1.5 in the paper); `forward` True looks at
+    Fields: `alpha`, at least 0, the penalty per step (1.5 in the paper); `forward` True attends to
     j < i, False at j > i, None at all steps and at itself.
 
     >>> from keras_attention.layers import MultiHeadAttention

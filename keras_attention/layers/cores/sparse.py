@@ -1,4 +1,4 @@
-"""Cores that look at few steps of one sequence, and compute no other scores."""
+"""Cores that attend to few steps of one sequence, and compute no other scores."""
 
 import abc
 import dataclasses
@@ -42,7 +42,7 @@ class SparseCore(Core, abc.ABC):
 @keras.saving.register_keras_serializable("keras_attention")
 @dataclasses.dataclass(frozen=True)
 class Banded(SparseCore):
-    """Step i looks at the steps with |i - j| <= radius (Vaswani et al., 2017, section 4).
+    """Step i attends to the steps with |i - j| <= radius (Vaswani et al., 2017, section 4).
 
     The paper's r is 2 radius + 1. Time and memory are O(T radius): see `banded_attention`. A stack
     of L layers connects steps L radius apart.
@@ -68,7 +68,7 @@ class Banded(SparseCore):
 @keras.saving.register_keras_serializable("keras_attention")
 @dataclasses.dataclass(frozen=True)
 class Strided(SparseCore):
-    """Step i looks at `stride` steps before it, and every stride-th one (Child et al., 2019, 4.3).
+    """Step i attends to `stride` steps before it and each stride-th one (Child et al., 2019, 4.3).
 
     O(T (stride + T / stride)), least for a stride of sqrt(T): see `strided_attention`. From any
     step, two layers reach all steps before it. Causal unless `causal=False`: then it is local,
@@ -108,7 +108,7 @@ class Strided(SparseCore):
 @keras.saving.register_keras_serializable("keras_attention")
 @dataclasses.dataclass(frozen=True)
 class Fixed(SparseCore):
-    """Step i looks at its block, and the last steps of earlier blocks (Child et al., 2019, 4.3).
+    """Step i attends to its block, and the last steps of earlier blocks (Child et al., 2019, 4.3).
 
     Always causal, at O(T (stride + summary T / stride)): see `fixed_attention`.
 
