@@ -26,9 +26,8 @@ class AttentionRNN(KeepsActivations, keras.layers.RNN):
     Call: `rnn(sequences [B, T, D], memory=None, memory_sequence_length=None, memory_mask=None,
     initial_state=None, initial_cell_state=None, mask=None, training=None)` -> [B, A], or [B, T, A]
     with `return_sequences`.
-    `memory` is a tensor [B, S, D'], whose Keras mask is honoured, or the result of `cell.prepare_memory`;
-    None for the one that is bound to the mechanism. At masked steps the
-    state is not updated.
+    `memory` is a tensor [B, S, D'] with its Keras mask, or the result of `cell.prepare_memory`;
+    None for the one that is bound to the mechanism. At masked steps the state is not updated.
 
     >>> from keras_attention.seq2seq import AttentionWrapper, LuongAttention
     >>> cell = AttentionWrapper(keras.layers.GRUCell(4), LuongAttention(4), 6)

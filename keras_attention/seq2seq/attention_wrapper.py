@@ -93,8 +93,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             (attention, alignments, next_attention_state)`.
 
     Call: `(inputs [N, D], state, memory=None, beam_width=1) -> (output [N, A], state)`. `memory`
-    is the result of `prepare_memory` (a list of them with several mechanisms), or a tensor [B, S, D]
-    that is prepared in this call, with `memory_sequence_length=` or `memory_mask=`; with
+    is the result of `prepare_memory` (a list of them with several mechanisms), or a tensor
+    [B, S, D] that is prepared in this call, with `memory_sequence_length=` or `memory_mask=`; with
     `beam_width` K its batch is N/K: the hypotheses of a source share its memory.
 
     Source: Luong, Pham, Manning, 2015, section 3.3 (input feeding).

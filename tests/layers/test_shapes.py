@@ -168,7 +168,7 @@ def test_an_attention_names_the_axis_that_does_not_fit(make):
             lambda: MultiHeadAttention(2)(ones(2, 3, 4), bias=lambda q: ones(4, 2, 3, 3)),
             r"bias must broadcast.*\(4, 2, 3, 3\) for \(2, 2, 3, 3\)",
         ),
-        (lambda: HardAttention("dot"), r"must be an Attention. Received: attention='dot'"),
+        (lambda: HardAttention("dot"), r"layers.Attention, such as .*Received: attention='dot'"),
         (lambda: LinearAttentionCell(3), r"must be a LinearAttention, .* Received: attention=3"),
         (lambda: AttentionPooling(3)(ones(2, 3, 4), mask=mask(2, 4)), r"mask must .* with S = 3"),
         (lambda: Source2Token()(ones(2, 3, 4), mask=mask(2, 4)), r"mask must be .* with S = 3"),
