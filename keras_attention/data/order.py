@@ -2,13 +2,14 @@
 
 import bisect
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 ROUNDS = 8  # of the Feistel network
 LEAST = 8  # batches of a bucket: with fewer, the same examples would meet in every epoch
-GROWTH = 8  # a bucket is by 1/8 longer than the one before it
+GROWTH = 16  # a bucket is by 1/16 longer than the one before it
 
 
 class BatchOrder:
@@ -16,8 +17,8 @@ class BatchOrder:
 
     Examples of like length form buckets, each a whole number of batches but for the last one, so an
     epoch has one batch that is smaller. In each epoch the examples of a bucket are permuted, and so
-    are the batches of all buckets. Both permutations are Feistel networks (Luby and Rackoff, 1988)
-    that walk their cycles until they are in range (Black and Rogaway, 2002): a place is mapped by
+    are the batches of all buckets. Both permutations are generalized Feistel networks (Black and
+    Rogaway, 2002) whose cycles are followed until they are in range: a place is mapped by
     itself, no array of N numbers is made, and batch 10,000,000 costs what batch 0 does.
 
     Without a seed: the order as given for `batch_size`, the shortest first for `batch_tokens`.
@@ -104,22 +105,24 @@ class BatchOrder:
 def permuted(places: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
     """Where a permutation of 0 .. count - 1 has these places, int64 [B] -> int64 [B].
 
-    A Feistel network over the least even number of bits that holds `count`; what falls out of the
-    range goes through it again, on average at most three times.
+    A place is a pair of numbers below a and b, about the square root of `count` each; in turn one
+    of the two is shifted by a function of the other. The few results that are out of the range go
+    through it again.
 
     Args:
         places: in 0 .. count - 1.
         count: how many places there are.
         keys: uint64, one of each round; other keys, another permutation.
     """
-    half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
-    low, rest = (np.uint64(1) << half) - np.uint64(1), np.uint64(64) - half
+    a = math.isqrt(count - 1) + 1
+    sizes = np.uint64(a), np.uint64(-(-count // a))
 
     def once(values):
-        left, right = values >> half, values & low
-        for key in keys:
-            left, right = right, left ^ (_mixed(right ^ key) >> rest)
-        return left << half | right
+        pair = [values // sizes[1], values % sizes[1]]
+        for number, key in enumerate(keys):
+            side = number % 2
+            pair[side] = (pair[side] + _mixed(pair[1 - side] ^ key) % sizes[side]) % sizes[side]
+        return pair[0] * sizes[1] + pair[1]
 
     found = once(places.astype(np.uint64))
     while (outside := found >= count).any():

@@ -34,7 +34,7 @@ class PreparedCorpus:
 
     Why not Grain (0.2.18) over ArrayRecord (0.8.6): it has no batches by length whose order can be
     entered anywhere, and random batches of 64 from ArrayRecord, with its default options, took 53 s
-    of CPU time for 1e6 pairs, the same batches from these files 0.5 s.
+    of CPU time for 1e6 pairs; from these files they take 1 s, and 3 s more for their order.
 
     Args:
         directory: as `prepare` wrote it.

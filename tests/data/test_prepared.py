@@ -5,8 +5,7 @@ import pathlib
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
+import time
 
 import keras
 import numpy as np
@@ -219,24 +218,25 @@ def test_two_runs_do_not_prepare_one_corpus(tmp_path):
 
 
 def test_a_killed_run_leaves_nothing_that_is_believed(tmp_path):
-    """Killed with -9 in the middle; then the same command does it all."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys, time\n"
-        "from keras_attention.data import prepare\n"
-        "def pairs():\n"
-        "    for i in range(20_000):\n"
-        "        if i == 15_000 and len(sys.argv) > 1: print('here', flush=True), time.sleep(60)\n"
-        "        yield [i + 1], [i + 1] * (i % 9)\n"
-        f"prepare(pairs(), {str(tmp_path / 'corpus')!r})\n"
-    )
-    run = [sys.executable, str(script)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([*run, "wait"], stdout=subprocess.PIPE, env=environment)
-    assert process.stdout.readline() == b"here\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    """Killed with -9 in the middle; then the same call does it all."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+
+        def pairs():
+            for i in range(20_000):
+                if i == 15_000:
+                    os.write(writer, b"here")
+                    time.sleep(60)
+                yield [i + 1], [i + 1] * (i % 9)
+
+        try:
+            prepare(pairs(), tmp_path / "corpus")
+        finally:
+            os._exit(0)
+    assert os.read(reader, 4) == b"here"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
     assert (tmp_path / "corpus.preparing").exists() and not (tmp_path / "corpus").exists()
     with pytest.raises(ValueError, match="must be a prepared corpus"):
         PreparedCorpus(tmp_path / "corpus")
