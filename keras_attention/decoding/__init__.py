@@ -44,6 +44,8 @@ from keras_attention.decoding.processors import (
 from keras_attention.decoding.projector import projector
 from keras_attention.decoding.scores import token_log_probs
 from keras_attention.decoding.strategies import (
+    Continuations,
+    NextHypotheses,
     Strategy,
     beam,
     diverse_beam,
@@ -53,9 +55,11 @@ from keras_attention.decoding.strategies import (
 from keras_attention.decoding.stream import Stream, stream
 
 __all__ = [
+    "Continuations",
     "Decoder",
     "LogitsProcessor",
     "Model",
+    "NextHypotheses",
     "SearchInfo",
     "SearchResult",
     "Strategy",

@@ -71,11 +71,16 @@ def _checked_parents(parent_ids: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """Parents that are safe to follow: those outside of the valid steps may have any value."""
     beam_width = tf.shape(parent_ids)[2]
     inside = (parent_ids >= 0) & (parent_ids < beam_width)
-    check = tf.debugging.assert_equal(
-        tf.reduce_all(inside | ~valid),
-        True,
-        message="gather_tree found an invalid parent id: within the sequence lengths, parent ids "
-        "must be in [0, beam_width).",
+    invalid = ~inside & valid
+    rule = "gather_tree found an invalid parent id: within the sequence lengths, parent ids must be"
+    check = tf.debugging.Assert(
+        ~tf.reduce_any(invalid),
+        [
+            f"{rule} in [0, K). Are parent_ids [T, B, K], time major? Received: shape",
+            tf.shape(parent_ids),
+            "parent id",
+            tf.reduce_max(tf.where(invalid, parent_ids, tf.int32.min)),
+        ],
     )
     with tf.control_dependencies([] if check is None else [check]):
         return tf.where(inside, parent_ids, 0)
@@ -117,7 +122,7 @@ def gather_tree_from_array(t: Any, parent_ids: Any, sequence_length: Any) -> tf.
     """Reorder values recorded at every step, so that beam k has the history of hypothesis k.
 
     t [T, B, K, ...] or [T, B*K, ...], parent_ids [T, B, K], sequence_length [B, K] -> like t.
-    Steps beyond a hypothesis' length keep their place.
+    Steps beyond a hypothesis' length keep their index.
 
     >>> alignments = tf.constant([[[[1.0], [2.0]]], [[[3.0], [4.0]]]])  # [T=2, B=1, K=2, S=1]
     >>> gather_tree_from_array(alignments, [[[0, 1]], [[1, 1]]], [[2, 2]])[..., 0].numpy().tolist()

@@ -10,11 +10,16 @@ from keras_attention.backend.keras import no_autograph, tensors_of
 from keras_attention.backend.precast import precast_weights
 from keras_attention.decoding.loop import dynamic_decode
 from keras_attention.decoding.processors import LogitsProcessor, prefix
-from keras_attention.decoding.processors._settings import check_number
+from keras_attention.decoding.processors._settings import check_number, describe_value
 from keras_attention.decoding.prompt import as_prompt
 from keras_attention.decoding.search import Answers, AnswerSearch
 from keras_attention.decoding.strategies import Strategy, diverse_beam
-from keras_attention.decoding.token_cell import TokenCell, combine_processors, start_search
+from keras_attention.decoding.token_cell import (
+    TokenCell,
+    check_model,
+    combine_processors,
+    start_search,
+)
 
 __all__ = ["Model", "SearchResult", "alternatives", "generate"]
 
@@ -27,8 +32,10 @@ class Model(Protocol):
     pad_id: int
 
     def encode(self, source: Any) -> tuple[Any, Any]:
-        """-> (memory, state): the memory that all steps attend to (or None), and the initial state;
-        None for a cell with `get_initial_state(batch_size, max_length, beam_width, memory)`.
+        """-> (memory, state): the memory that all steps attend to (or None), and the initial state.
+
+        If state is None, `cell.get_initial_state(batch_size=, max_length=, beam_width=, memory=)`
+        is called.
         """
         ...
 
@@ -45,21 +52,21 @@ class Model(Protocol):
     cell: Callable
 
     # Optional attributes:
-    # - `projection() -> project`: does the part of `project` that can be done before the loop;
+    # - `projection() -> project`: called once before the loop; returns a prepared `project`;
     # - `prompt(source) -> ids [B, P]`, padded with `pad_id` on the right: the beginning of each
     #   answer, included in ids, lengths and scores. For decoder-only models it is the source;
     # - `target_vocab_size`, V: processors with ids of V or more are then refused at once.
 
 
 class SearchResult(NamedTuple):
-    """The n best answers of every source, best first; draws in the order drawn."""
+    """The n best answers of every source, best first; samples in the order drawn."""
 
     ids: tf.Tensor  # [B, K, T] int32, the pad id after the end token
     lengths: tf.Tensor  # [B, K] int32, including the end token
-    # [B, K] float32: log p / length penalty + coverage; -inf: missing answer
+    # [B, K] float32: log p / length penalty + coverage; -inf if fewer than K answers exist
     scores: tf.Tensor
     alignments: Any  # [B, K, T, S], zeros after the end token; None if not requested
-    # [B, K] bool: has its end token; False: cut off, or all tokens were forbidden by processors
+    # [B, K] bool: has its end token; False: cut off, or processors forbade all tokens
     finished: Any = None
 
 
@@ -83,11 +90,11 @@ def generate(
     score = log p(answer | source) / ((5 + T) / 6)^length_penalty + coverage_penalty *
     sum_s log min(sum_t alignment_ts, 1), where T includes the end token (Wu et al., 2016, eq. 14).
 
-    A beam search continues with the K best unfinished hypotheses. An answer that ends among the K
-    best continuations of its step is kept beside them, if it is one of the K best by score. The
-    search of a source stops when no hypothesis can become one of its n best answers, whatever
-    length up to `max_length` it reaches. With a beam width of 1 an answer ends as soon as its end
-    token is the likeliest token.
+    A beam search continues with the K best unfinished hypotheses. If an end token is among the K
+    best continuations, the sequence moves to a list of the K best finished answers. The search of a
+    source stops when no hypothesis can become one of its n best answers, whatever length up to
+    `max_length` it reaches. With a beam width of 1 an answer ends as soon as its end token is the
+    likeliest token.
 
     Args:
         model: see `Model`.
@@ -98,7 +105,7 @@ def generate(
             scalar.
         length_penalty, coverage_penalty: 0 is off; numbers or scalars.
         n_best: how many answers to return, at most (and by default) K. A beam search ends as soon
-            as these are certain. Of draws, the first n are returned.
+            as these are certain. Of samples, the first n are returned.
         return_alignments: whether to return the attention weights of each token.
         processors: logits processors: see `decoding.processors`.
         strategy: how the next tokens are selected: `beam()` (the default), `sample()`,
@@ -114,9 +121,10 @@ def generate(
     `min_length`, `repetition_penalty` and `no_repeat_ngram_size` of Hugging Face's `generate` for
     decoders. The processors `min_new_tokens` and `max_new_tokens` count the tokens after it.
 
-    Raises ValueError for a beam width below 1, a max_length below 1, n_best not in 1..K, penalties
-    that are not finite, and processors that contradict each other, naming both; TypeError for a
-    strategy that is not a `Strategy`.
+    Raises ValueError for a model without the attributes of `Model`, a beam width or n_best that is
+    not a Python int >= 1, n_best above K, a max_length below 1, penalties that are not finite,
+    processors that contradict each other, naming both, and a processor that returns wrong shapes;
+    TypeError for a strategy that is not a `Strategy`.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2], [7, 2, 0]])
@@ -127,12 +135,9 @@ def generate(
     n_best = beam_width if n_best is None else n_best
     check_sizes(beam_width, max_length, n_best)
     check_penalties(length_penalty, coverage_penalty)
-    if not isinstance(strategy, Strategy | None):
-        raise TypeError(
-            "strategy must be a Strategy, such as sample() returns, or None. Received: "
-            f"strategy={strategy}"
-        )
+    check_strategy(strategy)
     processor, source = combine_processors(model, processors, max_length), tensors_of(source)
+    check_model(model)
     memory, state = start_search(model, source, beam_width, max_length, processor)
     batch_size = tf.shape(tf.nest.flatten(source)[0])[0]
     search = AnswerSearch(
@@ -187,8 +192,8 @@ def alternatives(
     >>> found.ids[0, :, :2].numpy().tolist(), len(set(found.ids[0, :, 2].numpy()))
     ([[7, 8], [7, 8], [7, 8]], 3)
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1. Received: count={count}")
+    check_size("count", count)
+    check_model(model)
     size = getattr(model, "target_vocab_size", None)
     target_prefix = as_prompt(target_prefix, model.pad_id, max_length, "target_prefix", 1, size)
     position = tf.reduce_sum(tf.cast(target_prefix >= 0, tf.int32), 1)
@@ -205,15 +210,31 @@ def alternatives(
 
 
 def check_sizes(beam_width, max_length, n_best) -> None:
-    whole = (int, np.integer)
-    if not isinstance(beam_width, whole) or beam_width < 1:
-        raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width!r}")
+    check_size("beam_width", beam_width)
     rule = "max_length must be a whole number of at least 1."
     check_number(max_length, lambda x: (x >= 1) & (x == np.floor(x)), rule)
-    if not isinstance(n_best, whole) or not 1 <= n_best <= beam_width:
+    check_size("n_best", n_best)
+    if n_best > beam_width:
         raise ValueError(
-            "n_best must be between 1 and beam_width. Received: "
-            f"n_best={n_best}, beam_width={beam_width}"
+            f"n_best must be at most beam_width. Received: n_best={n_best}, beam_width={beam_width}"
+        )
+
+
+def check_size(name, value) -> None:
+    """ValueError unless the value is an int >= 1: it is the size of static shapes."""
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        kind = type(value).__name__
+        raise ValueError(
+            f"{name} must be a Python int >= 1. Received: {name}={describe_value(value)} of type "
+            f"{kind}"
+        )
+
+
+def check_strategy(strategy) -> None:
+    if not isinstance(strategy, Strategy | None):
+        raise TypeError(
+            "strategy must be a Strategy, such as sample() returns, or None. Received: "
+            f"strategy={strategy!r}"
         )
 
 

@@ -16,7 +16,7 @@ __all__ = ["Decoder", "Steps", "dynamic_decode", "transpose_batch_time"]
 
 
 class Steps:
-    """The properties of a decoder that the loop needs besides its steps."""
+    """Sizes, dtypes and optional hooks of a decoder."""
 
     @property
     def batch_size(self):
@@ -42,7 +42,7 @@ class Steps:
 
     @property
     def tracks_own_finished(self) -> bool:
-        """True if a step may set `finished` of a row back to False (beams change places)."""
+        """True if a step may set `finished` of a row back to False, as a reordering beam search."""
         return False
 
 
@@ -108,17 +108,17 @@ def dynamic_decode(
             )
         elif in_xla() or enable_tflite_convertible:
             raise ValueError(
-                "maximum_iterations is required for XLA compilation and for LiteRT, which need to "
-                "know how large the outputs get. Received: maximum_iterations=None. Pass it, or "
-                "do without jit_compile and enable_tflite_convertible."
+                "maximum_iterations is required for XLA compilation and for LiteRT, whose outputs "
+                "have a fixed size. Received: maximum_iterations=None. Set maximum_iterations, or "
+                "remove jit_compile=True / enable_tflite_convertible=True."
             )
         finished, inputs, state = _initialize(decoder, kwargs)
         if isinstance(decoder, Steps):
             decoder.build_parts()
         if impute_finished and finished.shape.rank != 1:
             raise ValueError(
-                "impute_finished is for rows that stay where they are. In a beam search hypotheses "
-                "change places, and finished ones are carried along anyway: leave it False. "
+                "impute_finished is not supported in a beam search, which keeps finished "
+                "hypotheses by itself. Set impute_finished=False. "
                 f"Received: impute_finished=True, finished of shape {finished.shape}"
             )
         # A thread that does not train leaves the masks of one that does alone.

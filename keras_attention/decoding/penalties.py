@@ -1,4 +1,4 @@
-"""Length and coverage penalties of a search (Wu et al., 2016), and when it can stop early."""
+"""Length and coverage penalties of a search (Wu et al., 2016), and the early-stopping test."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def cannot_be_overtaken(
 ) -> tf.Tensor:
     """Whether the n best hypotheses have finished, and no live one can overtake them.  [B] bool.
 
-    The log p of a hypothesis only decreases. With a length penalty its score may still increase,
+    The log p of a hypothesis never increases. With a length penalty its score may still increase,
     at most to the score of its current log p at `max_length` tokens, or at any length if None.
     """
     beams = state.beams

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attention.decoding.processors import LogitsProcessor, SearchInfo
 from keras_attention.decoding.processors._log_probs import force_token
 from keras_attention.decoding.processors._rows import Progress, gather_at, padded
-from keras_attention.decoding.processors._settings import static_value
+from keras_attention.decoding.processors._settings import describe_value, static_value
 from keras_attention.functional import as_ids
 
 
@@ -65,9 +65,8 @@ def as_prompt(
 ) -> tf.Tensor:
     """Beginnings of answers, ids [B, P], as int32 with -1 for their padding.
 
-    ValueError for what is known to be none, and InvalidArgumentError for what is seen when a graph
-    runs: padding before a token, an id that is not in 0..V-1, or more tokens than `max_length` has
-    room for, with `left` tokens after them.
+    ValueError for static ids, and InvalidArgumentError when a graph runs: for padding before a
+    token, an id that is not in 0..V-1, or a row of more than `max_length - left` tokens.
     """
     ids = as_ids(ids, f"A {name}", "B P", pad_id)
     known, limit = static_value(ids), static_value(max_length)
@@ -75,7 +74,9 @@ def as_prompt(
     if known is not None:
         for wrong, rule in _broken(known, pad_id, name, left, vocab_size, limit):
             if np.any(wrong):
-                raise ValueError(f"{rule} Received: {known.tolist()}, max_length={limit}")
+                row = int(np.argwhere(wrong)[0, 0])
+                ids_shown = describe_value(known[row])
+                raise ValueError(f"{rule} Received: row {row} is {ids_shown}, max_length={limit}")
     if known is None or limit is None:
         for wrong, rule in _broken(ids, pad_id, name, left, vocab_size, max_length):
             found = [f"{rule} Received:", ids, "max_length", max_length]
@@ -87,11 +88,16 @@ def as_prompt(
 def _broken(ids, pad_id, name, left, vocab_size, limit):
     """[B, P] of NumPy or TensorFlow -> (where a rule is broken, the rule) of each rule."""
     real = ids != pad_id
-    yield real[:, 1:] & ~real[:, :-1], f"A {name} has the pad id {pad_id} on its right alone."
-    yield real & (ids < 0), f"The ids of a {name} must not be negative."
+    yield (
+        real[:, 1:] & ~real[:, :-1],
+        f"{name} must be padded on the right: a row has the pad id {pad_id} before a token "
+        "(Hugging Face pads decoder-only prompts on the left).",
+    )
+    yield real & (ids < 0), f"The ids of {name} must not be negative."
     if vocab_size is not None:
         wanted = f"below the size of the vocabulary, V = {vocab_size}"
-        yield real & (ids >= vocab_size), f"A {name} needs ids {wanted}."
+        yield real & (ids >= vocab_size), f"{name} needs ids {wanted}."
     if limit is not None:
-        room = f"must leave room for {left} more token" if left else "must not exceed it"
-        yield real[:, limit - left :], f"A {name} counts towards max_length and {room}."
+        more = f" plus {left}" if left else ""
+        rule = f"max_length must be >= the {name} length{more}: it includes the {name}."
+        yield real[:, limit - left :], rule

@@ -1,4 +1,13 @@
-"""The search of `generate` and `stream`: from the steps of a model to its best answers."""
+"""The search of `generate` and `stream`: from the steps of a model to its best answers.
+
+`dynamic_decode` runs the loop and calls `AnswerSearch.step` once per token. A step has two forms:
+
+- a beam search with more hypotheses than groups (`beam()`, `diverse_beam()`, K > groups) runs
+  `AnswerSearch._beam_step`: it calls `strategy.choose_unfinished` and stores finished answers
+  separately (`finished_answers`);
+- every other search (K = 1, one hypothesis per group, `sample()`, `stochastic_beam()`) runs
+  `search_step.search_step`: it calls `strategy.choose`, and finished hypotheses stay in the beam.
+"""
 
 import functools
 from typing import Any, NamedTuple
@@ -6,9 +15,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_attention.backend.keras import in_xla, same_structure
-from keras_attention.decoding import finished as answers
+from keras_attention.decoding import finished_answers
 from keras_attention.decoding.beams import gather_beams, trace_back
-from keras_attention.decoding.finished import Finished
+from keras_attention.decoding.finished_answers import FinishedAnswers
 from keras_attention.decoding.loop import Decoder
 from keras_attention.decoding.penalties import gnmt_length_penalty, penalized_scores
 from keras_attention.decoding.search_state import Hypotheses, SearchState, first_hypotheses
@@ -33,7 +42,7 @@ class StepOutput(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The n best answers of every source, best first; draws in the order drawn."""
+    """The n best answers of every source, best first; samples in the order drawn."""
 
     ids: tf.Tensor  # [B, n, T] int32, arbitrary after an answer's end
     lengths: tf.Tensor  # [B, n] int32, including the end token; 0: missing answer
@@ -43,13 +52,14 @@ class Answers(NamedTuple):
 
 
 class AnswerSearch(Decoder):
-    """Search with K hypotheses per source, and its finished answers beside them.
+    """Beam search or sampling with K hypotheses per source; finished answers are stored separately.
 
     A beam search (a strategy with `choose_unfinished`) continues with the K best unfinished
-    hypotheses. Answers that end among the K best continuations of a step are kept beside them, the
-    K best of all, and the search of a source ends when no live hypothesis can still become one of
-    its best answers. With one hypothesis per group, and with other strategies, finished hypotheses
-    keep their places: a single hypothesis is greedy, and draws stay draws.
+    hypotheses. If an end token is among the K best continuations of a step, the answer is moved to
+    a list of the K best finished answers. The search of a source ends when no live hypothesis can
+    still become one of its n best answers. With one hypothesis per group, and with other
+    strategies, finished hypotheses keep their index in the beam. With K = 1 this is greedy search.
+    Samples are not replaced or reordered.
 
     Scores are those of `generate`, where T includes the end token: so all continuations of a step
     have the same length.
@@ -57,14 +67,15 @@ class AnswerSearch(Decoder):
     Args:
         cell: (tokens [N], state, training=) -> (logits [N, V], state), states of N = B*K rows. It
             may have `reorder(state, parents [B, K])`, and `in_prompt(state) -> [N] bool`: rows
-            whose next token is given, so that an end token there ends nothing.
+            whose next token is a prompt token. An end token inside the prompt does not finish the
+            hypothesis.
         beam_width, n_best, strategy, length_penalty, coverage_penalty, max_length,
             return_alignments: of `generate`.
         end_id: an id outside of the vocabulary means that no answer ends.
         normalize: False if the cell returns log-probabilities, some of which may be -inf.
         padded: whether to pad T to max_length.
-        scores_rise: whether the log p of a token may be above 0: then no answer is certain before
-            `max_length`.
+        scores_rise: whether a processor may return log p above 0. If True, no early stopping: the
+            search runs to `max_length`.
         start: (tokens [B], initial state) for `initialize`.
     """
 
@@ -117,7 +128,7 @@ class AnswerSearch(Decoder):
         )
 
     def initialize(self, name=None):
-        """Every source starts with one live hypothesis, one per group, or one per draw."""
+        """Every source starts with one live hypothesis, one per group, or one per sample."""
         if self._start is None:
             raise ValueError("AnswerSearch.initialize needs start=. Received: start=None")
         tokens, cell_state = self._start
@@ -129,8 +140,8 @@ class AnswerSearch(Decoder):
         covered = attention if self._covers else None
         state = first_hypotheses(cell_state, self._strategy, batch_size, width, covered)
         if self._keeps_finished:
-            empty = Finished.empty(batch_size, width, state.beams.log_probs.dtype)
-            state = state._replace(finished=empty)
+            empty = FinishedAnswers.empty(batch_size, width, state.beams.log_probs.dtype)
+            state = state._replace(finished_answers=empty)
         return state.beams.finished, tf.repeat(tokens[:, None], width, axis=1), state
 
     def step(self, time, inputs, state, training=None, name=None):
@@ -144,8 +155,8 @@ class AnswerSearch(Decoder):
             given = self._split(self._in_prompt(cell_state))
         if self._choose_unfinished is not None:
             choose = self._choose_unfinished
-            choice, state = self._beam_step(choose, time, logits, cell_state, state, given)
-            ids, parents = choice.ids, choice.parents
+            live, state = self._beam_step(choose, time, logits, cell_state, state, given)
+            ids, parents = live.ids, live.parents
         else:
             output, state = search_step(
                 time,
@@ -166,36 +177,36 @@ class AnswerSearch(Decoder):
         return StepOutput(ids, parents, alignments), state, ids, state.beams.finished
 
     def _beam_step(self, choose, time, logits, cell_state, state, given):
-        """One step of a beam search that keeps finished answers beside the live hypotheses."""
+        """One step of a beam search that stores finished answers separately (K > groups)."""
         beams, groups = state.beams, self._strategy.groups
         never = tf.constant(-float("inf"), logits.dtype)
         coverage = beams.accumulated_attention_probs
         if self._covers:
             coverage += tf.cast(self._attention(cell_state), coverage.dtype)
-        norm = functools.partial(log_normalizer, logits)
+        normalizer = functools.partial(log_normalizer, logits)
         if not self._normalize:
-            norm = lambda likeliest=None: tf.zeros([1, 1, 1], logits.dtype)  # noqa: E731
+            normalizer = lambda likeliest=None: tf.zeros([1, 1, 1], logits.dtype)  # noqa: E731
         continuations = Continuations(
             time=time,
             logits=logits,
-            norm=norm,
+            log_normalizer=normalizer,
             log_probs=beams.log_probs,
             finished=beams.finished,
             end_token=self._end_token,
             repeated=repeated_token(self._end_token, logits),
             in_prompt=given,
         )
-        live, ends, choice_state = choose(continuations, state.choice)
+        live, ends, strategy_state = choose(continuations, state.strategy_state)
         scores, has_end, stuck = self._scores(ends, time + 1, coverage), True, None
         if not self._normalize:  # all tokens of a row may be forbidden
             stuck = (tf.reduce_max(logits, -1) == never) & ~beams.finished
-            as_it_is = self._scores(beams.log_probs, time, beams.accumulated_attention_probs)
-            scores, has_end = tf.where(stuck, as_it_is, scores), ~stuck
-        finished = answers.add(state.finished, scores, time, has_end, groups, stuck)
+            unextended = self._scores(beams.log_probs, time, beams.accumulated_attention_probs)
+            scores, has_end = tf.where(stuck, unextended, scores), ~stuck
+        answers = finished_answers.add(state.finished_answers, scores, time, has_end, groups, stuck)
         log_probs = live.log_probs
         if not self._scores_rise:
-            over = answers.certain(
-                finished,
+            over = finished_answers.certain(
+                answers,
                 log_probs,
                 time + 1,
                 self._max_length,
@@ -215,7 +226,7 @@ class AnswerSearch(Decoder):
             if self._covers
             else (),
         )
-        return live, SearchState(beams, state.stuck, choice_state, finished)
+        return live, SearchState(beams, state.stuck, strategy_state, answers)
 
     # -- the end
 
@@ -226,18 +237,18 @@ class AnswerSearch(Decoder):
         scores = found.scores
         if not self._strategy.ranked:  # the answers stay in the order drawn
             scores, stuck = tf.zeros_like(scores), stuck | (scores == -float("inf"))
-        order = answers.best_first(scores, stuck)[:, : self._n_best]
+        order = finished_answers.best_first(scores, stuck)[:, : self._n_best]
         lengths, *parts = (
             tf.gather(x, order, batch_dims=1)
-            for x in (lengths, found.scores, found.has_end, found.times, found.places)
+            for x in (lengths, found.scores, found.has_end, found.times, found.indices)
         )
-        scores, has_end, times, places = parts
+        scores, has_end, times, indices = parts
         real = scores > -float("inf")
         lengths, has_end = tf.where(real, lengths, 0), has_end & real
         parents = outputs.parents
         if not self._keeps_finished:
             parents = complete_parents(outputs.ids, parents)
-        ids, alignments = self._follow_back(outputs._replace(parents=parents), times, places)
+        ids, alignments = self._follow_back(outputs._replace(parents=parents), times, indices)
         # Transpose last: OpenVINO cannot read a batched gather of a transposed tensor.
         ids = tf.transpose(ids, [1, 2, 0])  # [B, n, T]
         if self._return_alignments:
@@ -248,28 +259,30 @@ class AnswerSearch(Decoder):
             alignments = alignments[:, :, :longest] if self._return_alignments else ()
         return Answers(ids, lengths, scores, alignments, has_end), final_state
 
-    def _found(self, outputs, state) -> tuple[Finished, tf.Tensor]:
+    def _found(self, outputs, state) -> tuple[FinishedAnswers, tf.Tensor]:
         """All answers, K for each source, and their lengths [B, K]."""
         beams, steps = state.beams, tf.shape(outputs.ids)[0]
         coverage = beams.accumulated_attention_probs
         if self._keeps_finished:  # live hypotheses are cut off at the limit, without an end token
             scores = self._scores(beams.log_probs, steps, coverage)
-            # Not stuck, with or without processors: stuck hypotheses are already in `finished`.
+            # Hypotheses with all tokens forbidden are already among the finished answers.
             stuck = None if self._normalize else tf.zeros_like(beams.finished)
-            found = answers.add(state.finished, scores, steps, False, self._strategy.groups, stuck)
+            found = finished_answers.add(
+                state.finished_answers, scores, steps, False, self._strategy.groups, stuck
+            )
             return found, found.times + tf.cast(found.has_end, tf.int32)
         lengths = tf.cast(beams.lengths, tf.int32)
         scores = self._scores(beams.log_probs, lengths, coverage)
         has_end = tf.cast(beams.finished & ~state.stuck, tf.int32)
         origins = 2 * (steps * self._beam_width + tf.range(self._beam_width)) + has_end
-        return Finished(scores, origins), lengths
+        return FinishedAnswers(scores, origins), lengths
 
-    def _follow_back(self, outputs, times, places) -> tuple[tf.Tensor, Any]:
-        """The tokens of answers that ended at these steps and places.
+    def _follow_back(self, outputs, times, indices) -> tuple[tf.Tensor, Any]:
+        """The tokens of answers, from the step and the index in the beam at which they ended.
 
-        times, places [B, n] -> ids [T, B, n], alignments [T, B, n, S] or ().
+        times, indices [B, n] -> ids [T, B, n], alignments [T, B, n, S] or ().
         """
-        came_from = trace_back(outputs.parents, times - 1, places)  # [T, B, n]
+        came_from = trace_back(outputs.parents, times - 1, indices)  # [T, B, n]
         time = tf.range(tf.shape(outputs.ids)[0])[:, None, None]
         over = time >= times
         ids = tf.gather(outputs.ids, came_from, batch_dims=2)
@@ -277,9 +290,9 @@ class AnswerSearch(Decoder):
         if not self._return_alignments:
             return ids, ()
         # A step attends before it selects: the alignment of a token is that of its parent.
-        looked = tf.gather(outputs.parents, came_from, batch_dims=2)
-        looked = tf.where(over, places, looked)
-        return ids, tf.gather(outputs.alignments, looked, batch_dims=2)
+        attended = tf.gather(outputs.parents, came_from, batch_dims=2)
+        attended = tf.where(over, indices, attended)
+        return ids, tf.gather(outputs.alignments, attended, batch_dims=2)
 
     # -- parts of a step
 

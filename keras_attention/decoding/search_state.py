@@ -10,7 +10,7 @@ from keras_attention.functional.dtypes import widen
 class Hypotheses(NamedTuple):
     """The K hypotheses of every source."""
 
-    cell_state: Any  # a nest of [B, K, ...], or the state of a cell with `reorder`
+    cell_state: Any  # a nest of [B, K, ...], or any structure if the cell has `reorder`
     log_probs: Any  # [B, K], without penalties; -inf: no hypothesis
     finished: Any  # [B, K] bool
     lengths: Any  # [B, K] int64, including the end token
@@ -29,9 +29,9 @@ class SearchState(NamedTuple):
     """The hypotheses of a search, and its other state."""
 
     beams: Hypotheses
-    stuck: Any  # [B, K] bool: ended because the processors forbid all tokens
-    choice: Any  # the state of the strategy
-    finished: Any = ()  # finished answers, if the search keeps them separately
+    stuck: Any  # [B, K] bool: True if the processors forbade every token of this hypothesis
+    strategy_state: Any  # the state that the strategy returned
+    finished_answers: Any = ()  # `FinishedAnswers`, if the search stores them separately
 
     @property
     def lengths(self):

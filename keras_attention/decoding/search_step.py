@@ -1,4 +1,9 @@
-"""One step of a search on tensors: score the continuations and select K hypotheses."""
+"""One step of a search whose finished hypotheses stay in the beam, on tensors.
+
+Called by `seq2seq.BeamSearchDecoder`, and by `search.AnswerSearch` (of `generate` and `stream`) for
+greedy search, one hypothesis per group, and samples. A beam search of `generate` with K > groups
+does not run this step: see `search.AnswerSearch._beam_step`.
+"""
 
 import functools
 
@@ -11,7 +16,8 @@ from keras_attention.decoding.strategies import Continuations
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.likelihood import log_normalizer
 
-# Score penalty that ranks dead-end hypotheses last; float32 still distinguishes their scores.
+# Score penalty that ranks hypotheses with all tokens forbidden last; float32 still distinguishes
+# their scores.
 _STUCK_PENALTY = 1e4
 
 
@@ -34,7 +40,8 @@ def search_step(
 
     `normalize`: False if `logits` are log-probabilities already. `reorder(cell_state, parents)`:
     reorders the cell's state, instead of a gather of its leaves [B, K, ...]. `in_prompt` [B, K]
-    bool: rows whose next token is given; an end token there ends nothing. `end_counts`: whether
+    bool: rows whose next token is a prompt token; an end token there does not finish the
+    hypothesis. `end_counts`: whether
     the length of a continuation by the end token includes that token; in tfa it does not.
     """
     beams = state.beams
@@ -43,8 +50,8 @@ def search_step(
     never = tf.constant(-float("inf"), logits.dtype)
     finished, stuck = beams.finished, state.stuck
     if not normalize:  # a row whose tokens are all forbidden ends here
-        silent = tf.reduce_max(logits, -1) == never
-        stuck |= silent & ~finished
+        all_forbidden = tf.reduce_max(logits, -1) == never
+        stuck |= all_forbidden & ~finished
     coverage = ()
     if tf.get_static_value(coverage_penalty_weight) != 0.0:
         attention = tf.cast(attention_probs(next_cell_state), logits.dtype)
@@ -76,20 +83,20 @@ def search_step(
             scores -= _STUCK_PENALTY * tf.cast(stuck, scores.dtype)[..., None]
         return total, scores
 
-    norm = functools.partial(log_normalizer, logits)
+    normalizer = functools.partial(log_normalizer, logits)
     if not normalize:
-        norm = lambda likeliest=None: tf.zeros([], logits.dtype)  # noqa: E731
+        normalizer = lambda likeliest=None: tf.zeros([], logits.dtype)  # noqa: E731
     continuations = Continuations(
         time=time,
         logits=logits,
-        norm=norm,
+        log_normalizer=normalizer,
         log_probs=beams.log_probs,
         finished=over,
         end_token=end_token,
         repeated=repeated,
         scored=scored,
     )
-    choice, strategy_state = strategy.choose(continuations, state.choice)
+    choice, strategy_state = strategy.choose(continuations, state.strategy_state)
     parents = choice.parents
     parent_over = gather_beams(over, parents)
     ended = choice.ids == end_token
@@ -110,9 +117,9 @@ def search_step(
     scores = choice.scores
     if output_all_scores:
         everything = tf.range(tf.shape(logits)[2])[None, None]
-        scores = scored(everything, logits - norm())[1]
+        scores = scored(everything, logits - normalizer())[1]
     next_state = state._replace(
-        beams=next_beams, stuck=gather_beams(stuck, parents), choice=strategy_state
+        beams=next_beams, stuck=gather_beams(stuck, parents), strategy_state=strategy_state
     )
     return StepChoice(scores, choice.ids, parents), next_state
 

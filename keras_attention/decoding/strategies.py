@@ -2,7 +2,7 @@
 
 This is the only part in which greedy search, beam search and sampling differ. A strategy receives
 all next tokens of every hypothesis (`Continuations`) and returns the K hypotheses that continue
-(`NextHypotheses`). B sources, K hypotheses each, V tokens.
+(`NextHypotheses`). B sources, K hypotheses each, V tokens. docs/recipes/strategy.md writes one.
 """
 
 from collections.abc import Callable
@@ -28,40 +28,71 @@ __all__ = [
 
 
 class Continuations(NamedTuple):
-    """All possible next tokens of every hypothesis."""
+    """All possible next tokens of every hypothesis: what a strategy selects from.
 
-    time: tf.Tensor  # scalar int32
-    logits: tf.Tensor  # [B, K, V]: logits, or with processors log p, where -inf is forbidden
-    # `logits - norm()` is the log p that is scored, [B, K, 1]; faster if the argmax id of each row
-    # [B, K, 1] is passed
-    norm: Callable[..., tf.Tensor]
-    log_probs: tf.Tensor  # [B, K]: of the hypotheses so far
-    finished: tf.Tensor  # [B, K] bool: its only continuation is `repeated`, with log p 0
-    end_token: tf.Tensor  # scalar; outside of the vocabulary: no hypothesis ends
-    repeated: tf.Tensor  # scalar: the end token, or an id of the vocabulary in its place
-    # ids [B, K, C], their log p [B, K, C] -> log p of the extended hypotheses, their scores.
-    # None for `choose_unfinished`, where all continuations have the same length
+    Fields:
+        time: scalar int32, the number of tokens so far.
+        logits: [B, K, V], or log p if there are processors, -inf for forbidden tokens.
+        log_normalizer: `logits - log_normalizer()` is log p of each next token: log sum exp of the
+            logits [B, K, 1], or 0 if there are processors. It is faster with the argmax id of each
+            row [B, K, 1] as its argument.
+        log_probs: [B, K], total log p of each hypothesis so far, -inf for none.
+        finished: [B, K] bool, the hypothesis has ended. Its only continuation is the token
+            `repeated` with log p 0.
+        end_token: scalar int32. Outside of the vocabulary it means that no hypothesis ends.
+        repeated: scalar int32, id emitted by finished hypotheses: `end_token` if it is in the
+            vocabulary, else 0.
+        scored: `scored(ids, log_probs)` extends each hypothesis by C tokens, ids [B, K, C], or
+            [1, 1, C] for the same of all hypotheses, with log p [B, K, C] of each -> total log p
+            and score (with both penalties), [B, K, C] each. It sets continuations of finished
+            hypotheses other than `repeated` to -inf. None for `choose_unfinished`, where all
+            continuations have the same length.
+        in_prompt: [B, K] bool, True while the next token is a prompt token: an end token there does
+            not finish the hypothesis. None without a prompt, and for `choose`, where `scored`
+            already respects it.
+    """
+
+    time: tf.Tensor
+    logits: tf.Tensor
+    log_normalizer: Callable[..., tf.Tensor]
+    log_probs: tf.Tensor
+    finished: tf.Tensor
+    end_token: tf.Tensor
+    repeated: tf.Tensor
     scored: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None
-    in_prompt: Any = None  # [B, K] bool: the next token is given and ends nothing; None: no prompt
+    in_prompt: Any = None
 
 
 class NextHypotheses(NamedTuple):
-    """The K selected hypotheses: token, parent, total log p and score."""
+    """The K selected hypotheses: token, parent, total log p and score.
 
-    ids: tf.Tensor  # [B, K]
-    parents: tf.Tensor  # [B, K]
-    log_probs: tf.Tensor  # [B, K]
-    scores: tf.Tensor  # [B, K]
+    Fields:
+        ids: [B, K] int32, the selected tokens.
+        parents: [B, K] int32 in [0, K), the index of the hypothesis that each extends. The search
+            reorders the states of the model and of the processors by them.
+        log_probs: [B, K], total log p without penalties; -inf for no hypothesis.
+        scores: [B, K], with penalties.
+    """
+
+    ids: tf.Tensor
+    parents: tf.Tensor
+    log_probs: tf.Tensor
+    scores: tf.Tensor
 
 
 class Strategy(NamedTuple):
     """Functions that select the next hypotheses of a search.
 
-    `live(K)`: [K] bool, which hypotheses are live at the start of a search. `init(B, K)`: the state
-    of the strategy, a nest. `choose(continuations, state)`: the `NextHypotheses`, and the next
-    state. With `choose_unfinished(continuations, state)` a search keeps finished answers beside the
-    K hypotheses: it returns the `NextHypotheses` of those that continue, log p [B, K] of the
-    hypotheses that end at this step (-inf: this one does not), and the next state.
+    `live(K)`: [K] bool, the hypotheses with which a search starts. All K have the same start token
+    and state, so a beam search starts with one, and K independent samples with all; those that are
+    not live have log p -inf until a step selects continuations of others for them. `init(B, K)`:
+    the state of the strategy, a nest of tensors, () for none. `choose(continuations, state)`:
+    `NextHypotheses`, next state.
+
+    With `choose_unfinished(continuations, state)`, and K > `groups`, the search stores finished
+    answers separately and calls this function instead of `choose`. It returns the `NextHypotheses`
+    that continue, none of them ended; [B, K]: log p including the end token, -inf if hypothesis k
+    does not end at this step; and the next state.
     """
 
     live: Callable[[int], Any]
@@ -103,8 +134,8 @@ def deserialize(config: dict | None) -> Strategy | None:
 def beam() -> Strategy:
     """Beam search: the K best of all continuations; with K = 1 greedy search.
 
-    In `generate`, answers that end among the K best continuations of a step are kept apart, and
-    the K best unfinished continuations become the next hypotheses.
+    In `generate`, answers whose end token is among the K best continuations of a step are stored
+    separately, and the K best unfinished continuations become the next hypotheses.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -131,10 +162,10 @@ def sample(seed: Any = None, best_first: bool = False) -> Strategy:
 
     Tokens are drawn from the renormalised distribution that the processors leave. A result has the
     answers in the order drawn, so its first n, those of `n_best`, are unbiased samples; with
-    `best_first` the answers are sorted, and the first is the likeliest of K draws.
+    `best_first` the answers are sorted, and the first is the likeliest of K samples.
 
-    `seed`: one or two ints to repeat the same draws; None for new draws at every call. The draws
-    of a source also depend on its place in the batch. Raises ValueError for another seed.
+    `seed`: one or two ints to repeat the same samples; None for new samples at every call. The
+    samples of a source also depend on its index in the batch. Raises ValueError for another seed.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -150,7 +181,7 @@ def sample(seed: Any = None, best_first: bool = False) -> Strategy:
         logits = continuations.logits
         ids = tf.argmax(logits + _noise(state, continuations), -1, tf.int32)
         ids = tf.where(continuations.finished, continuations.repeated, ids)[..., None]  # [B, K, 1]
-        log_probs = tf.gather(logits, ids, batch_dims=2) - continuations.norm()
+        log_probs = tf.gather(logits, ids, batch_dims=2) - continuations.log_normalizer()
         total, scores = continuations.scored(ids, log_probs)
         own = tf.zeros_like(ids[..., 0]) + tf.range(ids.shape[1])
         return NextHypotheses(ids[..., 0], own, total[..., 0], scores[..., 0]), state
@@ -167,8 +198,8 @@ def stochastic_beam(seed: Any = None, best_first: bool = False) -> Strategy:
     """K samples without replacement (Kool et al., 2019, algorithm 1).
 
     A beam search over log-probabilities with Gumbel noise: the best continuation of a hypothesis
-    inherits its noise, the others get smaller values. A result has the answers in the order drawn,
-    the largest noisy log p first. `seed` and `best_first` as in `sample`.
+    inherits its noise, the others receive smaller values. A result has the answers in the order
+    drawn, the largest noisy log p first. `seed` and `best_first` as in `sample`.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -185,7 +216,8 @@ def stochastic_beam(seed: Any = None, best_first: bool = False) -> Strategy:
         seed, perturbed = state  # [2], [B, K]
         logits, finished = continuations.logits, continuations.finished[..., None]
         everything = tf.range(tf.shape(logits)[2])[None, None]
-        total, scores = continuations.scored(everything, logits - continuations.norm())  # [B, K, V]
+        log_probs = logits - continuations.log_normalizer()
+        total, scores = continuations.scored(everything, log_probs)  # [B, K, V]
         noise = _noise(seed, continuations)
         noisy = _truncated(total + noise, perturbed[..., None])
         # A finished hypothesis has one continuation, whose noisy log p does not change.
@@ -230,7 +262,7 @@ def diverse_beam(groups: int, strength: Any = 1.0, at: Any = None) -> Strategy:
 
     def live(beam_width):
         width = _group_width(beam_width, groups)
-        return [place % width == 0 for place in range(beam_width)]
+        return [index % width == 0 for index in range(beam_width)]
 
     def weight_at(time, dtype):
         weight = tf.cast(strength, dtype)
@@ -276,8 +308,19 @@ def _group_width(beam_width, groups):
     return beam_width // groups
 
 
+def _vocabulary_size(logits):
+    """V; ValueError if it is not static."""
+    if logits.shape[-1] is None:
+        raise ValueError(
+            "The strategy needs the vocabulary size V as a static dimension. Received: logits of "
+            f"shape {logits.shape}. Set a static last dimension in model.project: "
+            "tf.ensure_shape(logits, [None, V])"
+        )
+    return logits.shape[-1]
+
+
 def _first(beam_width):
-    return [place == 0 for place in range(beam_width)]
+    return [index == 0 for index in range(beam_width)]
 
 
 def _candidates(continuations):
@@ -289,18 +332,16 @@ def _candidates(continuations):
     """
     logits, repeated = continuations.logits, continuations.repeated
     never = tf.constant(-float("inf"), logits.dtype)
-    vocabulary = logits.shape[-1]
-    if vocabulary is None:
-        raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
+    vocabulary = _vocabulary_size(logits)
     values, ids = top_k(logits, min(logits.shape[1] + 1, vocabulary))
-    norm, twice = continuations.norm(ids[..., :1]), None
+    normalizer, twice = continuations.log_normalizer(ids[..., :1]), None
     if ids.shape[2] < vocabulary:  # else the end token is among them
         end = tf.gather(logits, repeated, axis=2)[..., None]  # [B, K, 1]
         # An end token that is among the best already is not a second continuation.
         twice = tf.concat([ids == repeated, tf.zeros_like(end, tf.bool)], 2)
         ids = tf.concat([ids, tf.zeros_like(ids[..., :1]) + repeated], 2)
         values = tf.concat([values, end], 2)
-    log_probs = values - norm
+    log_probs = values - normalizer
 
     def scored(cost=None):
         both = continuations.scored(ids, log_probs if cost is None else log_probs - cost)
@@ -317,13 +358,11 @@ def _choose_unfinished(continuations, groups=1, weight=0.0):
     """
     logits, end_token = continuations.logits, continuations.end_token
     never = tf.constant(-float("inf"), logits.dtype)
-    vocabulary, beam_width = logits.shape[-1], logits.shape[1]
-    if vocabulary is None:
-        raise ValueError(f"The width of the logits must be known. Received: shape {logits.shape}")
+    vocabulary, beam_width = _vocabulary_size(logits), logits.shape[1]
     values, ids = top_k(logits, min(beam_width + 1, vocabulary))  # K of them are no end token
-    norm = continuations.norm(ids[..., :1])
-    total = continuations.log_probs[..., None] + (values - norm)  # [B, K, C]
-    end = tf.gather(logits, continuations.repeated, axis=2) - norm[..., 0]
+    normalizer = continuations.log_normalizer(ids[..., :1])
+    total = continuations.log_probs[..., None] + (values - normalizer)  # [B, K, C]
+    end = tf.gather(logits, continuations.repeated, axis=2) - normalizer[..., 0]
     ended, is_end = continuations.log_probs + end, ids == end_token
     may_end = end_token == continuations.repeated
     if continuations.in_prompt is not None:

@@ -7,12 +7,22 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph, tensors_of
-from keras_attention.decoding.generate import Model, check_penalties, check_sizes
+from keras_attention.decoding.generate import (
+    Model,
+    check_penalties,
+    check_sizes,
+    check_strategy,
+)
 from keras_attention.decoding.processors import LogitsProcessor
 from keras_attention.decoding.prompt import prompt_of
 from keras_attention.decoding.search import AnswerSearch
 from keras_attention.decoding.strategies import Strategy, beam
-from keras_attention.decoding.token_cell import TokenCell, combine_processors, start_search
+from keras_attention.decoding.token_cell import (
+    TokenCell,
+    check_model,
+    combine_processors,
+    start_search,
+)
 
 __all__ = ["Stream", "stream"]
 
@@ -53,7 +63,8 @@ class Stream:
     alignments [B, S]). A finished row yields the pad id; the iterator ends when all have finished.
     The first call traces the step; later calls, also with other shapes, mostly do not.
 
-    Raises ValueError for a max_length below 1, and for processors that contradict each other.
+    Raises ValueError for a model without the attributes of `Model`, a max_length below 1, and
+    processors that contradict each other; TypeError for a strategy that is not a `Strategy`.
     """
 
     def __init__(
@@ -69,8 +80,10 @@ class Stream:
     ):
         check_sizes(1, max_length, 1)
         check_penalties(length_penalty, coverage_penalty)
-        self._model, self._max_length = model, int(max_length)
+        check_strategy(strategy)
         self._processor = combine_processors(model, processors, max_length)
+        check_model(model)
+        self._model, self._max_length = model, int(max_length)
         self._strategy = beam() if strategy is None else strategy
         self._return_alignments = return_alignments
         self._penalties = {
@@ -114,8 +127,8 @@ class Stream:
         real = (state.lengths > before)[:, 0]  # [B]
         emitted = [tf.where(real, found.ids[:, 0], self._model.pad_id)]
         if self._return_alignments:
-            looked = found.alignments[:, 0]
-            emitted.append(tf.where(real[:, None], looked, tf.zeros([], looked.dtype)))
+            attended = found.alignments[:, 0]
+            emitted.append(tf.where(real[:, None], attended, tf.zeros([], attended.dtype)))
         return emitted, inputs, state, finished[:, 0]
 
     def _search(self, memory, start=None):

@@ -1,4 +1,4 @@
-"""A model's step as the search uses it: from a token to the log p of the next one."""
+"""A model as the search uses it: its checks, its start and one step."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,6 +11,18 @@ from keras_attention.decoding.initial_state import check_initial_state
 from keras_attention.decoding.processors import LogitsProcessor, SearchInfo, check, combine
 from keras_attention.decoding.prompt import after_prompt, prompt_of
 from keras_attention.functional.dtypes import widen
+
+_ATTRIBUTES = ("start_id", "end_id", "pad_id", "encode", "embed", "project", "cell")
+
+
+def check_model(model: Any) -> None:
+    """ValueError unless the model has the required attributes of `Model`."""
+    missing = [name for name in _ATTRIBUTES if not hasattr(model, name)]
+    if missing:
+        raise ValueError(
+            "Expected a model for `decoding.generate`. Received: a "
+            f"{type(model).__name__}, which has no {', '.join(missing)} (see decoding.Model)"
+        )
 
 
 class TokenState(NamedTuple):
@@ -51,8 +63,9 @@ def start_search(model, source, beam_width, max_length, processor):
     if processor is None:
         return memory, TokenState(state, ())
     ids = _source_ids(model, source)
+    known_size = tf.TensorShape(tf.nest.flatten(source)[0].shape)[0]
     search = SearchInfo(
-        batch_size, beam_width, max_length, model.end_id,
+        batch_size if known_size is None else known_size, beam_width, max_length, model.end_id,
         vocab_size=getattr(model, "target_vocab_size", None),
         source_lengths=None if ids is None else tf.reduce_sum(tf.cast(ids >= 0, tf.int32), 1),
         prompt=prompt_of(model, source, max_length),
@@ -72,7 +85,8 @@ def _source_ids(model, source):
 
 
 class TokenCell:
-    """A model's step from token to next token's log p:  [N], state -> [N, V], state.
+    """One model step: tokens [N], state -> logits [N, V], or log-probabilities if there is a
+    processor; and the next state.
 
     A processor receives the token first; its state is kept beside the cell's and is reordered with
     the hypotheses. Forbidden tokens are set to -inf without renormalising: a score is the model's
@@ -107,6 +121,8 @@ class TokenCell:
         """`reorder` of the cell for its state; a gather for the processor's [N, ...]."""
 
         def follow(leaf):
+            if leaf.shape.rank == 0:
+                return leaf  # the same for all hypotheses
             rows = tf.reshape(leaf, tf.concat([[-1, self._beam_width], tf.shape(leaf)[1:]], 0))
             return tf.reshape(gather_beams(rows, parents), tf.shape(leaf))
 

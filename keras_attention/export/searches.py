@@ -4,12 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.decoding import generate, sample
+from keras_attention.decoding import generate, sample, token_cell
 from keras_attention.export.settings import Settings
 
 __all__ = ["Search", "check_model"]
-
-_PROTOCOL = ("start_id", "end_id", "pad_id", "encode", "embed", "project", "cell")
 
 
 class Search:
@@ -60,12 +58,7 @@ def check_model(model: Any, tokenizer: Any) -> None:
 
     Runs one step of a search, which builds a Keras model.
     """
-    missing = [name for name in _PROTOCOL if not hasattr(model, name)]
-    if missing:
-        raise ValueError(
-            "Expected a model for `decoding.generate`. Received: a "
-            f"{type(model).__name__}, which has no {', '.join(missing)}"
-        )
+    token_cell.check_model(model)
     if tokenizer is not None and not 0 <= model.end_id < tokenizer.vocab_size:
         raise ValueError(
             "Expected an end_id among the tokenizer's tokens, because it ends every source and "

@@ -1,11 +1,13 @@
 """`generate` over transition tables and over the RNN model: scores and processors."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.seq2seq import SearchResult, exact_length, generate, sample, top_k
+from keras_attention.seq2seq import SearchResult, Stream, exact_length, generate, sample, top_k
 from models.rnn_seq2seq import RNNSeq2Seq
 from tests import oracles
 from tests.decoding.table_model import END, PAD, START, TableModel, answers_of
@@ -75,8 +77,8 @@ def test_an_answer_of_one_token_and_a_limit_that_is_a_tensor():
         ({"max_length": 2.5}, "a whole number of at least 1. Received: 2.5"),
         ({"max_length": np.inf}, "a whole number of at least 1. Received: inf"),
         ({"max_length": np.nan}, "a whole number of at least 1. Received: nan"),
-        ({"beam_width": 1.5}, "beam_width must be at least 1"),
-        ({"beam_width": 2, "n_best": 1.5}, "n_best must be between"),
+        ({"beam_width": 1.5}, "beam_width must be a Python int >= 1"),
+        ({"beam_width": 2, "n_best": 1.5}, "n_best must be a Python int >= 1.* of type float"),
         ({"length_penalty": np.nan}, "length_penalty must be one finite number"),
         (
             {"coverage_penalty": lambda: tf.constant(np.inf)},
@@ -100,6 +102,41 @@ def test_invalid_arguments_are_rejected(settings, message):
 def test_a_strategy_must_be_one():
     with pytest.raises(TypeError, match=r"must be a Strategy, such as sample\(\) returns"):
         generate(TableModel(Table.random(1, 2, 4)), np.arange(1), strategy=sample)
+
+
+@pytest.mark.parametrize("size", [2.0, 0, "2", None])
+def test_sizes_are_python_ints_and_the_message_shows_the_type(size):
+    model, kind = TableModel(Table.random(1, 2, 4)), type(size).__name__
+    with pytest.raises(ValueError, match=f"beam_width must be a Python int >= 1.*of type {kind}"):
+        generate(model, np.arange(1), beam_width=size)
+    for name in ("beam_width", "n_best"):
+        with pytest.raises(ValueError, match=f"{name} must be a Python int >= 1.*Tensor"):
+            generate(model, np.arange(1), **{"beam_width": 2, name: tf.constant(2)})
+
+
+def test_an_object_that_is_no_model_is_refused_with_the_attributes_that_it_lacks():
+    for call in (lambda: generate(object(), [0]), lambda: Stream(object())):
+        with pytest.raises(ValueError, match="a object, which has no start_id.*encode.*cell"):
+            call()
+
+
+def test_logits_of_an_unknown_width_are_refused_with_the_way_to_set_it():
+    model = TableModel(Table.random(1, 2, 4))
+    forget = tf.function(
+        lambda source, size: generate(
+            SimpleNamespace(
+                **{name: getattr(model, name) for name in ("encode", "embed", "cell")},
+                **{name: getattr(model, name) for name in ("pad_id", "start_id", "end_id")},
+                project=lambda output: output[:, :size],
+            ),
+            source,
+            beam_width=2,
+            max_length=2,
+        ),
+        autograph=False,
+    )
+    with pytest.raises(ValueError, match=r"static last dimension in model.project: tf.ensure_shap"):
+        forget(np.arange(1), tf.constant(4))
 
 
 def test_a_graph_answers_an_empty_batch():

@@ -32,6 +32,11 @@ SETTINGS = {
 }
 
 
+def test_a_strategy_must_be_one():
+    with pytest.raises(TypeError, match=r"must be a Strategy, such as sample\(\) returns"):
+        Stream(RNNSeq2Seq(11, units=6), strategy="sample")
+
+
 @pytest.fixture(scope="module", params=["rnn", "transformer"])
 def model(request):
     kinds = {

@@ -181,7 +181,7 @@ def test_a_language_model_continues_with_its_line(tmp_path):
         assert all(reply.startswith(line.encode()) and reply != line for reply in replies)
     by_ids = signatures["generate"]({"ids": prompt.numpy()})
     assert (by_ids["ids"] == found.ids).numpy().all()
-    for wrong, message in [([[V]], "V = "), ([[0, 5]], "on its right alone")]:
+    for wrong, message in [([[V]], "V = "), ([[0, 5]], "padded on the right")]:
         with pytest.raises(ValueError, match=f"rejects the inputs: .*{message}"):
             signatures["generate"]({"ids": np.array(wrong, np.int32)})
     # A reply is scored with its beginning, as the search does.

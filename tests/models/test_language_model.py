@@ -118,8 +118,8 @@ def test_processors_hold_for_what_follows_the_prompt(processor):
 
 
 BAD_PROMPTS = [
-    ([[5, 6, 7]], "counts towards max_length and must not exceed it"),
-    ([[0, 6]], "on its right alone"),
+    ([[5, 6, 7]], "max_length must be >= the prompt length: it includes the prompt"),
+    ([[0, 6]], "padded on the right"),
     ([[5, 11]], "ids below the size of the vocabulary, V = 11"),
     ([[5, -1]], "must not be negative"),
 ]
@@ -227,6 +227,10 @@ def test_what_is_forced_within_a_prompt_is_refused():
     for processor in (force({0: 5}), force({1: 7}), prefix([5, 9]), prefix([[5], [7]])):
         with pytest.raises(ValueError, match="of the prompt.*from its first token"):
             model.generate(prompts, max_length=6, processors=processor)
+    with pytest.raises(ValueError, match="position 1 is inside the 2-token.*free position is 2"):
+        model.generate(prompts[:1], max_length=6, processors=force({1: 7}))
+    with pytest.raises(ValueError, match="position 1 .*token 6 there and not 9.*position is 2"):
+        model.generate(prompts[:1], max_length=6, processors=prefix([5, 9]))
     go_on = tf.function(lambda p: model.generate(p, max_length=6, processors=force({0: 5})))
     with pytest.raises(tf.errors.InvalidArgumentError, match="from its first token"):
         go_on(prompts)

@@ -510,7 +510,7 @@ def test_anything_that_cannot_be_searched_is_refused():
         search(table, 2, output_alignments=True)
     with pytest.raises(ValueError, match="scalar"):
         search(table, 2, length_penalty_weight=[0.1])
-    with pytest.raises(ValueError, match="impute_finished"):
+    with pytest.raises(ValueError, match="Set impute_finished=False"):
         search(table, 2, impute_finished=True)
     decoder = BeamSearchDecoder(table, 2, maximum_iterations=3)
     good = {"start_tokens": [1, 1], "end_token": 0, "initial_state": tile_batch(table.start(), 2)}

@@ -48,10 +48,10 @@ def prompt_lengths(search: SearchInfo) -> Any:
     return tf.reduce_sum(tf.cast(search.prompt >= 0, tf.int32), 1)
 
 
-def gather_at(table: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+def gather_at(table: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """The entry of each row at its position, clipped to the table.  [N, P], [N] -> [N]."""
-    place = tf.clip_by_value(place, 0, tf.shape(table)[1] - 1)
-    return tf.gather(table, place[:, None], batch_dims=1)[:, 0]
+    position = tf.clip_by_value(position, 0, tf.shape(table)[1] - 1)
+    return tf.gather(table, position[:, None], batch_dims=1)[:, 0]
 
 
 class Progress(NamedTuple):

@@ -4,9 +4,11 @@ import functools
 import itertools
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.keras import no_autograph
+from keras_attention.decoding.processors._settings import static_value
 from keras_attention.decoding.processors.contradictions import check, flat
 from keras_attention.decoding.processors.logits_processor import LogitsProcessor, SearchInfo
 from keras_attention.decoding.processors.needed import merge_needed
@@ -31,8 +33,10 @@ def combine(*processors: LogitsProcessor) -> LogitsProcessor:
     ban. Apart from that, processors do not see each other: if together they forbid all tokens,
     the search ends that hypothesis.
 
-    Raises ValueError for processors that contradict each other (see `check`), and in `init` if one
-    bans the end token and another requires it.
+    Raises ValueError for processors that contradict each other (see `check`), and for one with an
+    attribute that is not a function; in `init` if one bans the end token and another requires it;
+    and, naming the processor, for a state without N = B*K rows, and for an `apply` or `advance`
+    that returns another shape than it receives.
 
     >>> from keras_attention.seq2seq import ban, top_k
     >>> processor = combine(top_k(1), ban([1]))
@@ -42,6 +46,8 @@ def combine(*processors: LogitsProcessor) -> LogitsProcessor:
     'ban([1]) + top_k(1)'
     """
     given = _in_order(flat(processors))
+    for part in given:
+        _check_functions(part)
     check(given)
     parts = merge_needed(given)
 
@@ -53,15 +59,23 @@ def combine(*processors: LogitsProcessor) -> LogitsProcessor:
     def init(search: SearchInfo) -> tuple:
         _check_end_token(given, search)
         search = search._replace(ends_by=ends_by(search))
-        return tuple(part.init(search) for part in parts)
+        state = tuple(part.init(search) for part in parts)
+        for part, part_state in zip(parts, state):
+            _check_rows(part, part_state, search)
+        return state
 
     def apply(log_probs: tf.Tensor, state: tuple) -> tf.Tensor:
         for part, part_state in zip(parts, state):
-            log_probs = part.apply(log_probs, part_state)
+            changed = part.apply(log_probs, part_state)
+            _check_log_probs(part, changed, log_probs)
+            log_probs = changed
         return log_probs
 
     def advance(state: tuple, tokens: tf.Tensor) -> tuple:
-        return tuple(part.advance(s, tokens) for part, s in zip(parts, state))
+        following = tuple(part.advance(s, tokens) for part, s in zip(parts, state))
+        for part, before, after in zip(parts, state, following):
+            _check_same_shapes(part, before, after)
+        return following
 
     name = " + ".join(part.name for part in given) or "combine()"
     raises = any(part.raises_scores for part in given)
@@ -79,6 +93,63 @@ def _in_order(parts: tuple) -> tuple:
         return 1, 0
 
     return tuple(sorted(parts, key=rank))
+
+
+def _check_functions(part: LogitsProcessor) -> None:
+    for field in ("init", "apply", "advance"):
+        if not callable(getattr(part, field)):
+            raise ValueError(
+                f"LogitsProcessor {part.name}: {field} must be a function. Without a state use "
+                "init=lambda info: () and advance=lambda state, tokens: (). "
+                f"Received: {field}={getattr(part, field)!r}"
+            )
+
+
+def _check_rows(part: LogitsProcessor, state: Any, search: SearchInfo) -> None:
+    """ValueError for a state whose static shape is not [N, ...]; scalars are for all rows."""
+    batch = static_value(search.batch_size)
+    if batch is None:
+        return
+    rows = int(batch) * search.beam_width
+    for shape in map(_static_shape, tf.nest.flatten(state)):
+        if shape.rank and shape[0] not in (None, rows):
+            raise ValueError(
+                f"LogitsProcessor {part.name}: its state must have N = B*K = {rows} rows (B = "
+                f"{int(batch)}, K = {search.beam_width}). Received: init returned shape "
+                f"{tuple(shape)}. Use info.batch_size * info.beam_width rows."
+            )
+
+
+def _check_same_shapes(part: LogitsProcessor, before: Any, after: Any) -> None:
+    try:
+        tf.nest.assert_same_structure(before, after, check_types=False)
+        shapes = (map(_static_shape, tf.nest.flatten(state)) for state in (before, after))
+        same = all(old.is_compatible_with(new) for old, new in zip(*shapes))
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        expected, found = (tf.nest.map_structure(_static_shape, x) for x in (before, after))
+        raise ValueError(
+            f"LogitsProcessor {part.name}: advance must return a state with the structure and "
+            f"shapes of the state that it receives, {expected}. Received: {found}"
+        )
+
+
+def _check_log_probs(part: LogitsProcessor, changed: Any, log_probs: Any) -> None:
+    expected = _static_shape(log_probs)
+    if not hasattr(changed, "shape") or not _static_shape(changed).is_compatible_with(expected):
+        found = f"shape {tuple(changed.shape)}" if hasattr(changed, "shape") else repr(changed)
+        raise ValueError(
+            f"LogitsProcessor {part.name}: apply must return log p [N, V] = {tuple(expected)}, "
+            f"the shape that it receives. Received: {found}"
+        )
+
+
+def _static_shape(leaf: Any) -> tf.TensorShape:
+    """The static shape of a tensor or a number; that of a TensorArray counts as unknown."""
+    if isinstance(leaf, tf.TensorArray):
+        return tf.TensorShape(None)
+    return tf.TensorShape(leaf.shape if hasattr(leaf, "shape") else np.shape(leaf))
 
 
 def _check_end_token(parts: tuple, search: SearchInfo) -> None:

@@ -31,7 +31,7 @@ def check(processors: Sequence[LogitsProcessor], max_length: Any = None) -> None
         _check_room(one, parts, limit)
     for one, other in itertools.product(parts, parts):
         _check_texts(one, other)
-        _check_places(one, other)
+        _check_positions(one, other)
     if any(part.needed for part in parts):
         bound = [part for part in parts if part.needed or part.forced is not None]
         (whole,) = (part for part in merge_needed(parts) if part.needed)
@@ -61,7 +61,7 @@ def _check_texts(one: LogitsProcessor, other: LogitsProcessor) -> None:
         if held:
             raise ValueError(
                 f"{one.name} requires tokens that {other.name} bans: no answer satisfies both. "
-                f"Received: {list(held[0])} in {list(text)}"
+                f"Received: {_conflict(held[0], text)}"
             )
         n = other.no_repeat_ngram or len(text) + 1
         grams = [text[i : i + n] for i in range(len(text) - n + 1)]
@@ -73,7 +73,13 @@ def _check_texts(one: LogitsProcessor, other: LogitsProcessor) -> None:
             )
 
 
-def _check_places(one: LogitsProcessor, other: LogitsProcessor) -> None:
+def _conflict(held: Sequence[int], text: Sequence[int]) -> str:
+    """Which tokens two processors contradict each other about."""
+    tokens = f"token {held[0]}" if len(held) == 1 else f"the tokens {list(held)}"
+    return f"both concern {tokens}" + (f" of {list(text)}" if len(text) > len(held) else "")
+
+
+def _check_positions(one: LogitsProcessor, other: LogitsProcessor) -> None:
     """Forced tokens must be allowed at their positions."""
     if one.forced is None or other.forbids is None:
         return

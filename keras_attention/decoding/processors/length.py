@@ -125,8 +125,8 @@ def min_new_tokens(n: Any) -> LogitsProcessor:
 def max_new_tokens(n: Any) -> LogitsProcessor:
     """At most `n` tokens after the prompt, the end token counted.
 
-    As `max_new_tokens` of Hugging Face's `generate`, but that the last of them is the end token:
-    an answer is ended, and not cut off. `n` is a number, a scalar or [B]. Of a model without
+    Unlike Hugging Face, the last allowed token must be the end token: an answer is not cut off. `n`
+    is a number, a scalar or [B]. Of a model without
     prompts all tokens are new. Raises ValueError unless n is a whole number >= 1.
 
     >>> processor = max_new_tokens(1)
@@ -267,16 +267,16 @@ def exact_length(lengths: Any, end_token: int, token_lengths: Any) -> LogitsProc
     def check_vocab_size(size: int | None) -> None:
         if None not in (adds.shape[0], size) and adds.shape[0] != size:
             raise ValueError(
-                f"{name} must say of each of the V = {size} tokens what it adds. "
-                f"Received: token_lengths of {adds.shape[0]} tokens"
+                f"{name}: token_lengths must have V = {size} entries, one for each token. "
+                f"Received: {adds.shape[0]} entries"
             )
 
     def init(search: SearchInfo) -> Progress:
         check_vocab_size(search.vocab_size)
         if search.end_id != end_token:
             raise ValueError(
-                f"{name} must know by which token an answer of this model ends. "
-                f"Received: end_token={end_token}, end_id={search.end_id}"
+                f"{name}: end_token must equal model.end_id = {search.end_id}. "
+                f"Received: end_token={end_token}"
             )
         return Progress.first(search, per_row(lengths, search, name))
 

@@ -35,9 +35,9 @@ def must_contain(phrases: Iterable[Sequence[int]]) -> LogitsProcessor:
     """Require each of these phrases to occur, with any tokens before, between and after them.
 
     Phrases may overlap. A phrase that is given twice, or is part of another, needs to occur once.
-    The end token is forbidden until all phrases have occurred. While enough tokens are left, every
-    token is allowed; when the remaining tokens are just sufficient, only those on a shortest way to
-    the missing phrases are. So no answer that contains all phrases is excluded.
+    The end token is forbidden until all phrases have occurred. While more than enough tokens are
+    left, every other token is allowed. When only just enough tokens are left, only tokens that lead
+    to a missing phrase are allowed. No valid answer is excluded.
 
     An answer that is cut off at `max_length` may contain them without an end token.
 

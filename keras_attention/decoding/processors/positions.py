@@ -122,8 +122,8 @@ def _forced(table: Any, name: str, agrees: bool = True) -> LogitsProcessor:
         rows = padded(table, search, name)
         with tf.control_dependencies(_prompt_checks(rows, search, name, agrees)):
             rows = tf.identity(rows)
-        places = tf.range(1, tf.shape(rows)[1] + 1)
-        until = tf.reduce_max(tf.where(rows >= 0, places, 0), 1)
+        counts = tf.range(1, tf.shape(rows)[1] + 1)
+        until = tf.reduce_max(tf.where(rows >= 0, counts, 0), 1)
         return Progress.first(search, (rows, until))
 
     def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
@@ -158,6 +158,15 @@ def _prompt_checks(rows: tf.Tensor, search: SearchInfo, name: str, agrees: bool)
     if agrees:
         free |= rows == prompt
         rule = f"{name} must have the tokens of the prompt: it holds from its first token."
+    known, forced, tokens = (static_value(x) for x in (free, rows, prompt))
+    if known is not None and forced is not None and tokens is not None and not known.all():
+        row, position = np.argwhere(~known)[0]
+        size = int((tokens[row] >= 0).sum())
+        found = f"position {position} is inside the {size}-token prompt"
+        if agrees:
+            found += f", which has the token {tokens[row, position]} there"
+            found += f" and not {forced[row, position]}"
+        raise ValueError(f"{rule} Received: {found}; the first free position is {size}.")
     return check_all(free, rule, prompt)
 
 
@@ -165,8 +174,7 @@ def _prompt_checks(rows: tf.Tensor, search: SearchInfo, name: str, agrees: bool)
 def allowed_at(mask: Any) -> LogitsProcessor:
     """Set the allowed tokens of each position: [T, V] bool, or [B, T, V] for each source.
 
-    The end token is one of the tokens: it is allowed where the mask is True, and is the only one
-    allowed after T.
+    The mask also covers the end token. After position T only the end token is allowed.
 
     Raises ValueError for a mask of another rank or without positions, and in `init` for a mask of
     another vocabulary size.
@@ -214,11 +222,11 @@ def allowed_at(mask: Any) -> LogitsProcessor:
 
     def apply(log_probs: tf.Tensor, state: Progress) -> tf.Tensor:
         check_vocab_size(log_probs.shape[-1])
-        place = tf.clip_by_value(state.length, 0, steps - 1)
+        position = tf.clip_by_value(state.length, 0, steps - 1)
         if len(shape) == 2:
-            allowed = tf.gather(mask, place)
+            allowed = tf.gather(mask, position)
         else:
-            allowed = tf.gather_nd(mask, tf.stack([state.extra, place], 1))
+            allowed = tf.gather_nd(mask, tf.stack([state.extra, position], 1))
         beyond = (state.length >= steps)[:, None]
         return keep_allowed(log_probs, tf.where(beyond, state.is_end(log_probs)[None], allowed))
 

@@ -1,4 +1,4 @@
-"""Logits processors that processor randomness: temperature and truncation.
+"""Logits processors for sampling: temperature and truncation.
 
 `combine`, and so `generate`, applies them in the order of Hugging Face's `generate`: the repetition
 penalty, then the temperature, then truncation, in the order of this file.

@@ -96,7 +96,12 @@ CONTRADICTIONS = [
     (lambda: [prefix([1, 2]), force({1: 5})], 9, "force({1: 5})", "position 1"),
     (lambda: [force({1: 2}), prefix([[1, 2], [3, 4]])], 9, "prefix", "position 1"),
     (lambda: [ban_phrases([[3, 4]]), prefix([3, 4])], 9, "prefix([3, 4])", "ban_phrases([[3, 4]])"),
-    (lambda: [ban_phrases([[9], [3, 4]]), force({1: 3, 2: 4})], 9, "force", "[3, 4] in [-1, 3, 4]"),
+    (
+        lambda: [ban_phrases([[9], [3, 4]]), force({1: 3, 2: 4})],
+        9,
+        "force",
+        "both concern the tokens [3, 4] of [-1, 3, 4]",
+    ),
     (
         lambda: [ban_phrases([[3, 4]]), must_contain([[5, 3, 4]])],
         9,

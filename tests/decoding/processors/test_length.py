@@ -182,8 +182,14 @@ def test_lengths_that_no_tokens_could_make_up_are_refused(adds):
         (lambda: exact_length([1.5], END, ADDS), "whole numbers as lengths"),
         (lambda: exact_length([[1]], END, ADDS), r"one or \[B\]"),
         (lambda: exact_length([1], END, [ADDS]), r"token_lengths \[V\].*shape \(1, 5\)"),
-        (lambda: exact_length([1], END, ADDS).init(told()), "each of the V = 4.*of 5 tokens"),
-        (lambda: exact_length([1], 4, ADDS).init(asked()), "end_token=4, end_id=0"),
+        (
+            lambda: exact_length([1], END, ADDS).init(told()),
+            "token_lengths must have V = 4 entries.*5 entries",
+        ),
+        (
+            lambda: exact_length([1], 4, ADDS).init(asked()),
+            "end_token must equal model.end_id = 0.*end_token=4",
+        ),
     ],
 )
 def test_lengths_for_another_vocabulary_are_rejected(make, message):
@@ -194,7 +200,7 @@ def test_lengths_for_another_vocabulary_are_rejected(make, message):
 def test_another_width_of_the_vocabulary_is_refused_at_the_latest_when_it_is_seen():
     processor = exact_length([1], END, ADDS)
     state = processor.init(told(vocabulary=None))
-    with pytest.raises(ValueError, match="each of the V = 6 tokens"):
+    with pytest.raises(ValueError, match="token_lengths must have V = 6 entries"):
         processor.apply(tf.zeros([1, 6]), state)
 
 

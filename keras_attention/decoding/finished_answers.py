@@ -1,8 +1,9 @@
-"""Finished answers of a beam search, kept beside the live hypotheses.
+"""Finished answers of a beam search, stored separately from the live hypotheses.
 
-A beam of K has K live hypotheses and, apart from them, the K best answers that have finished. An
-answer is stored as its score and its origin, the hypothesis that ended. Its tokens are found by
-tracing back from there. B sources; the beam may consist of G groups of K' = K / G.
+A beam of K has K live hypotheses and a list of the K best finished answers. An answer is stored as
+its score and its origin: the step at which it ended, and the index of the hypothesis that ended.
+Its tokens are found by tracing back from there. B sources; the beam may consist of G groups of
+K' = K / G. `stuck`: the processors forbid all next tokens of a hypothesis.
 """
 
 from typing import Any, NamedTuple
@@ -12,18 +13,18 @@ import tensorflow as tf
 from keras_attention.decoding.penalties import gnmt_length_penalty
 
 
-class Finished(NamedTuple):
-    """The best answers of every group, best first; those of stuck hypotheses last."""
+class FinishedAnswers(NamedTuple):
+    """The best answers of every group, best first; those with all next tokens forbidden last."""
 
     scores: tf.Tensor  # [B, K], -inf: no answer
-    # [B, K] int32, 2 * (time * K + place) + 1: hypothesis `place` before step `time` ended with
+    # [B, K] int32, 2 * (time * K + index) + 1: hypothesis `index` before step `time` ended with
     # the end token at this step; the same without + 1: it ended without an end token
     origins: tf.Tensor
 
     @classmethod
-    def empty(cls, batch_size: Any, beam_width: int, dtype: tf.DType) -> "Finished":
-        places = tf.zeros([batch_size, beam_width], tf.int32)
-        return cls(tf.cast(places, dtype) - float("inf"), places)
+    def empty(cls, batch_size: Any, beam_width: int, dtype: tf.DType) -> "FinishedAnswers":
+        origins = tf.zeros([batch_size, beam_width], tf.int32)
+        return cls(tf.cast(origins, dtype) - float("inf"), origins)
 
     @property
     def has_end(self) -> tf.Tensor:
@@ -36,19 +37,19 @@ class Finished(NamedTuple):
         return self.origins // 2 // self.origins.shape[1]
 
     @property
-    def places(self) -> tf.Tensor:
+    def indices(self) -> tf.Tensor:
         """The index of the hypothesis before the step at which it ended."""
         return self.origins // 2 % self.origins.shape[1]
 
 
 def add(
-    finished: Finished,
+    answers: FinishedAnswers,
     scores: tf.Tensor,
     time: Any,
     has_end: tf.Tensor | bool,
     groups: int = 1,
     stuck: tf.Tensor | None = None,
-) -> Finished:
+) -> FinishedAnswers:
     """Add the answers that end at this step, one per hypothesis, and keep the best K' of a group.
 
     scores [B, K], -inf: none; has_end [B, K] bool, or one for all. `stuck` [B, K]: hypotheses that
@@ -63,20 +64,20 @@ def add(
     def join(old, new):
         return tf.concat([by_group(old, width), by_group(new, width)], 1)  # [B*G, 2 K']
 
-    scores, origins = join(finished.scores, scores), join(finished.origins, origins)
+    scores, origins = join(answers.scores, scores), join(answers.origins, origins)
     if stuck is None:
         scores, order = tf.math.top_k(scores, width)
     else:
-        order = best_first(scores, join(~finished.has_end, stuck))[:, :width]
+        order = best_first(scores, join(~answers.has_end, stuck))[:, :width]
         scores = tf.gather(scores, order, batch_dims=1)
     origins = tf.gather(origins, order, batch_dims=1)
     if groups > 1:
         scores, origins = (tf.reshape(x, [-1, beam_width]) for x in (scores, origins))
-    return Finished(scores, origins)
+    return FinishedAnswers(scores, origins)
 
 
 def certain(
-    finished: Finished,
+    answers: FinishedAnswers,
     log_probs: tf.Tensor,
     length: Any,
     limit: Any,
@@ -89,9 +90,9 @@ def certain(
     """Whether no live hypothesis can become one of the best answers.  -> [B, K] or [B, 1] bool.
 
     log_probs [B, K] of live hypotheses of `length` tokens; an answer has at most `limit` tokens.
-    The log p of a hypothesis only decreases. When it ends it has at least one more token, unless it
-    is cut off here. Between that length and the limit its penalty is monotonic, so its score is at
-    most that of its current log p at one of the two lengths. A coverage penalty only lowers a
+    The log p of a hypothesis never increases. When it ends it has at least one more token, unless
+    it is cut off here. Between that length and the limit its penalty is monotonic, so its score is
+    at most that of its current log p at one of the two lengths. A coverage penalty only lowers a
     score, unless its weight is negative: then nothing is certain before the end.
     """
     beam_width = log_probs.shape[1]
@@ -104,10 +105,10 @@ def certain(
         bound = tf.maximum(*(bound / penalty for penalty in penalties))
     if tf.get_static_value(coverage_penalty) != 0.0:
         bound = tf.where(tf.cast(coverage_penalty, bound.dtype) < 0, float("inf"), bound)
-    scores = finished.scores
+    scores = answers.scores
     if may_be_stuck:
-        scores = tf.where(finished.has_end, scores, -float("inf"))
-    if groups == 1:  # stuck hypotheses are last
+        scores = tf.where(answers.has_end, scores, -float("inf"))
+    if groups == 1:  # hypotheses with all tokens forbidden are last
         return (scores[:, n_best - 1] >= bound)[:, None]
     found = by_group(scores, width)[:, -1] >= bound  # [B*G]
     found = tf.repeat(tf.reshape(found, [-1, groups]), width, axis=1)  # [B, K]
@@ -119,7 +120,7 @@ def certain(
 
 
 def best_first(scores: tf.Tensor, stuck: tf.Tensor) -> tf.Tensor:
-    """Indices by falling score: stuck answers after the others, missing answers last.
+    """Indices by falling score; answers with `stuck` after the others, missing ones last.
 
     [B, K], [B, K] bool -> [B, K].
     """
@@ -127,8 +128,8 @@ def best_first(scores: tf.Tensor, stuck: tf.Tensor) -> tf.Tensor:
     rank = tf.where(scores > -float("inf"), tf.cast(stuck, tf.int32), 2)
     _, order = tf.math.top_k(scores, count)
     rank = tf.gather(rank, order, batch_dims=1)
-    _, places = tf.math.top_k(-tf.range(count) - count * rank, count)
-    return tf.gather(order, places, batch_dims=1)
+    _, by_rank = tf.math.top_k(-tf.range(count) - count * rank, count)
+    return tf.gather(order, by_rank, batch_dims=1)
 
 
 def by_group(x: tf.Tensor, width: int) -> tf.Tensor:

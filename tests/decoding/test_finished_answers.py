@@ -1,4 +1,4 @@
-"""Finished answers are kept beside the hypotheses that go on: against a search with plain lists."""
+"""Finished answers are stored separately from live hypotheses: against a search with lists."""
 
 import numpy as np
 import pytest
