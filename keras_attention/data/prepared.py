@@ -33,8 +33,9 @@ class PreparedCorpus:
     memory does not grow with the corpus.
 
     Why not Grain (0.2.18) over ArrayRecord (0.8.6): it has no batches by length whose order can be
-    entered anywhere, and random batches of 64 from ArrayRecord, with its default options, took 53 s
-    of CPU time for 1e6 pairs; from these files they take 1 s, and 3 s more for their order.
+    entered anywhere, and random batches of 64 of 1e5 pairs took 25 s of CPU time for 1e6 pairs
+    without read-ahead, 53 s with the default options, from mapped arrays 0.5 s. All together, with
+    the order and with pages given back, it is 15 s for 1e6 of 1e7 pairs.
 
     Args:
         directory: as `prepare` wrote it.
