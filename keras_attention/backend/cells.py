@@ -87,15 +87,15 @@ def _zeros(batch_size, size, dtype):
     return zeros
 
 
-def step(cell: Any, inputs: Any, state: Any, training: Any = None, **memory) -> Any:
+def step(cell: Any, inputs: Any, state: Any, training: Any = None, **arguments) -> Any:
     """One step of any cell: a layer, an object or a function, with or without `training`."""
     is_layer = isinstance(cell, keras.layers.Layer)
     keras_filters = is_layer and hasattr(keras, "Operation")  # Keras 3
     takes_training = keras_filters or takes(cell.call if is_layer else cell, "training")
     # A subclass may define its own `__call__`.
     if takes_training and (not is_layer or takes(type(cell).__call__, "training")):
-        memory["training"] = training
-    return cell(inputs, state, **memory)
+        arguments["training"] = training
+    return cell(inputs, state, **arguments)
 
 
 def takes(function: Callable, name: str) -> bool:

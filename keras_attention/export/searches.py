@@ -1,10 +1,11 @@
 """A model with its search settings, and a check of the model."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.decoding import generate, sample, token_cell
+from keras_attention.decoding import LogitsProcessor, Strategy, generate, sample, token_cell
 from keras_attention.export.settings import Settings
 
 __all__ = ["Search", "check_model"]
@@ -16,33 +17,48 @@ class Search:
     A plain object: TensorFlow does not track it, so the model's layers are not saved with it.
     """
 
-    def __init__(self, model, strategy, processors, line_processors, **shape):
+    def __init__(
+        self,
+        model: Any,
+        strategy: Strategy | None,
+        processors: Sequence[LogitsProcessor],
+        line_processors: Callable | None,
+        beam_width: int,
+        n_best: int | None,
+        return_alignments: bool,
+    ):
         self.model, self.line_processors = model, line_processors
-        self._strategy, self._processors, self._shape = strategy, processors, shape
+        self._strategy, self._processors = strategy, processors
+        self._beam_width, self._n_best = beam_width, n_best
+        self._return_alignments = return_alignments
 
-    def __call__(self, source, text, settings: Settings, **shape) -> dict[str, tf.Tensor]:
-        """The exported strategy, or draws if there is a seed."""
+    def __call__(
+        self, source: Any, text: Any, settings: Settings, pad_to_max_length: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """The exported strategy, or samples if there is a seed."""
 
         def by(strategy):
-            return lambda: self._search(source, text, settings, strategy, **self._shape, **shape)
+            return lambda: self._search(source, text, settings, strategy, pad_to_max_length)
 
         exported, drawn = by(self._strategy), by(sample(settings.seed))
         if tf.is_tensor(settings.seed):
             return tf.cond(settings.seed < 0, exported, drawn)
         return exported() if settings.seed < 0 else drawn()
 
-    def _search(self, source, text, settings, strategy, return_alignments, **shape):
+    def _search(self, source, text, settings, strategy, pad_to_max_length):
         of_lines = self.line_processors(source, text) if self.line_processors else []
         found = generate(
             self.model,
             source,
             max_length=settings.max_length,
+            beam_width=self._beam_width,
+            n_best=self._n_best,
             length_penalty=settings.length_penalty,
-            coverage_penalty=settings.coverage_penalty if return_alignments else 0.0,
+            coverage_penalty=settings.coverage_penalty if self._return_alignments else 0.0,
             processors=[*settings.processors(), *of_lines, *self._processors],
             strategy=strategy,
-            return_alignments=return_alignments,
-            **shape,
+            return_alignments=self._return_alignments,
+            pad_to_max_length=pad_to_max_length,
         )._asdict()
         wanted = ("ids", "scores", "lengths", "alignments")
         return {name: plain(found[name]) for name in wanted if found[name] is not None}
