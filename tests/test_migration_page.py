@@ -476,6 +476,7 @@ def of_tfa(place):
     return space
 
 
+@pytest.mark.full
 def test_the_program_for_tfa_learns():
     after = of_tfa(1)
     assert_learned(after["history"].history["loss"][-1], after["ids"])

@@ -18,6 +18,8 @@ FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "recipes"
 PAGES = sorted(FOLDER.glob("*.md"))
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
+LONG = {"language_model"}  # trains for some seconds
+
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
@@ -25,7 +27,13 @@ def text_of(page):
     return page.read_text(encoding="utf-8")
 
 
-@every_page
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.full] * (page.stem in LONG))
+        for page in PAGES
+    ],
+)
 def test_a_recipe_runs_and_prints_what_it_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names, printed = {"__name__": page.stem}, ""

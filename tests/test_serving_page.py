@@ -42,6 +42,7 @@ def url(request, tmp_path_factory):
         yield address
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("command", CURLS)
 def test_its_requests_are_answered(command, url):
     if not shutil.which("curl"):

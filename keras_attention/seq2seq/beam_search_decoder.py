@@ -161,7 +161,7 @@ class BeamSearchDecoder(BaseDecoder):
         super().__init__(**kwargs)
         check_cell(cell)
         if isinstance(beam_width, int) and beam_width < 1:
-            raise ValueError(f"beam_width must be at least 1. Received: beam_width={beam_width}")
+            raise ValueError(f"beam_width must be an int >= 1. Received: beam_width={beam_width}")
         for argument, value in (("output_layer", output_layer), ("embedding_fn", embedding_fn)):
             if value is not None and not callable(value):
                 raise TypeError(f"{argument} must be callable or None. Received: {value!r}")

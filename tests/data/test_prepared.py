@@ -135,6 +135,7 @@ def test_a_corpus_is_pickled_by_its_directory(corpus):
 # -- preparing
 
 
+@pytest.mark.full
 def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
     characters = Characters.train(itertools.chain(*TEXTS))
     told = []

@@ -353,6 +353,7 @@ def test_batch_and_length_may_be_unknown_in_a_graph():
         same_answers(run(source, limit), model.generate(source, beam_width=2, max_length=limit))
 
 
+@pytest.mark.full
 @of_the_model
 def test_a_padded_graph_answers_as_any_and_can_be_compiled_later():
     model = sharp(cell="lstm")

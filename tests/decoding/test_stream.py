@@ -77,6 +77,7 @@ def test_the_alignments_are_those_of_the_search(model):
     np.testing.assert_allclose(looked, found.alignments[:, 0], atol=1e-6)
 
 
+@pytest.mark.full
 def test_one_stream_serves_sources_of_any_shape_with_few_traces(model):
     streamer = Stream(model, max_length=3)
     for batch, steps in ((1, 4), (3, 4), (2, 1), (1, 3), (3, 2), (2, 3)):

@@ -249,6 +249,7 @@ FRESH = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", FRESH)
 def test_a_model_that_was_never_called_is_exported(name):
     model = FRESH[name]()

@@ -140,6 +140,7 @@ def test_a_text_op_younger_than_what_servers_had_is_refused(tmp_path):
         check_servable(directory)
 
 
+@pytest.mark.full
 def test_the_core_is_that_of_a_process_that_knows_only_tensorflow():
     """Every op of the table is registered there, and those of TF-Text are not."""
     ask = (

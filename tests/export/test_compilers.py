@@ -101,6 +101,7 @@ def test_openvino_gives_the_same_n_best_without_tensorflow(model, recipes, tmp_p
     assert_same_n_best(found, model.by_ids, 1e-3)
 
 
+@pytest.mark.full
 def test_xla_gives_the_same_n_best(model):
     loaded = tf.saved_model.load(str(model.directory))
     generate = loaded.signatures["generate"]

@@ -336,6 +336,7 @@ def test_any_tokenizer_and_limits_that_depend_on_the_line(rnn):
     assert (endpoints.tokenizer.decode(by_ids["ids"]) == replies).numpy().all()
 
 
+@pytest.mark.full
 def test_a_saved_model_holds_every_weight_once_and_little_else(served, tmp_path):
     model, endpoints = served
     export.save(str(tmp_path / "served"), endpoints, endpoints.functions)

@@ -154,6 +154,7 @@ def test_the_command_line_tool_gives_pythons_answers(exported, kind, tmp_path):
     assert_good_lines_get_their_answers_and_bad_ones_none(found, model)
 
 
+@pytest.mark.full
 def test_c_gives_pythons_answers(exported, kind, program):
     model = exported(kind)
     found = by_c(program, model, kind, beside_cruel(model.good))

@@ -175,6 +175,7 @@ def test_the_check_passes_what_answers_the_same_and_names_what_does_not(tmp_path
         export.check_in_clean_process(str(tmp_path), lines, expected)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "lines", [["a\0", "\0\0"], *full([b"\xff"], np.array([], object), ["", "a"])]
 )
@@ -206,6 +207,7 @@ def test_inputs_can_be_numbers(tmp_path):
     )
 
 
+@pytest.mark.full
 def test_what_does_not_run_elsewhere_is_reported_in_one_line(tmp_path):
     with pytest.raises(RuntimeError, match="does not run in a clean process: .+") as refused:
         export.check_in_clean_process(str(tmp_path), ["a"], {}, libraries=["no_such_library"])

@@ -199,6 +199,7 @@ def test_a_state_needs_to_know_how_long_it_gets_and_how_wide():
 # -- precision
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_policies(policy, norm):

@@ -61,6 +61,7 @@ def test_a_migrated_model_answers_as_the_old_one(source, model, ending, tmp_path
     assert_answers_as(migrated, answers(model))
 
 
+@pytest.mark.full
 def test_a_shell_migrates_as_well(tmp_path):
     out = tmp_path / "new.keras"
     process = subprocess.run(

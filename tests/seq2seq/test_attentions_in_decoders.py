@@ -105,7 +105,7 @@ def test_hypotheses_of_a_source_share_its_memory(name):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES[4:5], *NAMES[-1:], *full(*NAMES[:4], *NAMES[5:-1])])
 def test_every_weight_learns_and_a_beam_search_gives_the_same_eager_and_in_a_graph(name):
     cell = AttentionWrapper(keras.layers.GRUCell(UNITS), ATTENTIONS[name](), 7)
     rnn, head = AttentionRNN(cell, return_sequences=True), keras.layers.Dense(VOCABULARY)
@@ -140,7 +140,7 @@ def test_every_weight_learns_and_a_beam_search_gives_the_same_eager_and_in_a_gra
     assert not expected[2].numpy()[1][..., ~MASK[1]].any()
 
 
-@pytest.mark.parametrize("name", [*NAMES[3:5], *full(*NAMES[:3], *NAMES[5:])])
+@pytest.mark.parametrize("name", [*NAMES[4:5], *full(*NAMES[:4], *NAMES[5:])])
 def test_a_model_is_saved_loaded_and_exported(name, tmp_path):
     inputs, memory = keras.Input([None, INPUT]), keras.Input([None, WIDTH])
     cell = AttentionWrapper(keras.layers.GRUCell(UNITS), ATTENTIONS[name](), 7)
@@ -262,7 +262,7 @@ class Cosine(AttentionMechanism):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: layers.Attention(ScaledCosine(), query_units=4, key_units=4), Cosine],
+    [lambda: layers.Attention(ScaledCosine(), query_units=4, key_units=4), *full(Cosine)],
     ids=["layer", "mechanism"],
 )
 def test_a_score_of_ones_own_is_trained_saved_loaded_and_exported(make, tmp_path):

@@ -384,6 +384,7 @@ def pairs(rows):
     return (source, source[:, :STEPS]), np.full((rows, STEPS), 3)
 
 
+@pytest.mark.full
 def test_a_model_with_a_decoder_learns_in_fit_and_survives_saving(tmp_path):
     model = Translator(dropout=0.2)
     model.compile(keras.optimizers.Adam(0.05), loss=mean_loss, jit_compile=False)

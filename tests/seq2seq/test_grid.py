@@ -93,6 +93,7 @@ def crossent(model, source, target):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "cell, layers, bidirectional, place",
     sampled(list(CELLS), [1, 2, 3], [False, True], ["first", "top", "all"], together=1),

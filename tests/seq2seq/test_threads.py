@@ -147,6 +147,7 @@ def test_threads_that_bind_their_memories_get_their_own_answers(kind, lockstep):
             np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_may_trace_their_functions_at_once(kind, lockstep):
     ask, asked = KINDS[kind](attending(lockstep)), questions()

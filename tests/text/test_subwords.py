@@ -156,6 +156,6 @@ def test_only_the_note_on_normalisation_is_kept_off_standard_error(capfd):
 
     Subwords.train(["a note that nobody has loaded before"] * 9)
     assert "normalizer" not in capfd.readouterr().err
-    with subwords._without_note():
+    with subwords._without_notice():
         os.write(2, b"precompiled_charsmap is empty\nsomething else\n")
     assert capfd.readouterr().err == "something else\n"

@@ -63,6 +63,7 @@ def test_the_n_best_are_those_of_the_export(chat):
         assert json.loads(json.dumps(best)) == best  # the browser keeps it
 
 
+@pytest.mark.full
 def test_the_turns_before_a_line_are_read_with_it(chat):
     model, responder = chat
     alone = ask(model, ["你好"], responder.settings)

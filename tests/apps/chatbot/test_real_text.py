@@ -36,6 +36,7 @@ SPELLINGS = [
 ]
 
 
+@pytest.mark.full
 def test_blanks_are_no_signs_of_a_couplet(couplets, tmp_path):
     directory, responder = couplets
     replies = {tuple(replies) for replies in responder.replies(SPELLINGS)}
@@ -83,6 +84,7 @@ def test_couplets_that_are_not_equally_long_are_counted(tmp_path):
     assert about[0].endswith("1 couplets with lines of different lengths")
 
 
+@pytest.mark.full
 def test_eval_judges_a_couplet_as_it_is_shown(couplets, tmp_path):
     (tmp_path / "a.tsv").write_text("春 风 吹 绿\t秋 雨 打 红\n江南\t塞北\n")
     ran = run("--mode=eval", f"--model_dir={couplets[0]}", f"--data={tmp_path}/a.tsv")
@@ -97,6 +99,7 @@ def test_eval_judges_a_couplet_as_it_is_shown(couplets, tmp_path):
         assert "tok:char" in json.loads(ran.out)["bleu_signature"]
 
 
+@pytest.mark.full
 def test_questions_in_any_encoding_get_the_same_answers(couplets, tmp_path):
     infers = ("--mode=infer", f"--model_dir={couplets[0]}")
     lines = "春风吹绿江南岸\r\n\r\n山水\r\n"

@@ -48,6 +48,7 @@ def serving(tmp_path, *arguments):
             server.kill()
 
 
+@pytest.mark.full
 def test_an_export_is_served_until_sigterm(served, tmp_path):
     directory, expected = served
     with serving(tmp_path, f"--export_dir={directory}", "--model_name=parrot") as found:

@@ -203,6 +203,7 @@ def test_a_beam_search_continues_while_scores_may_rise(kind, width, n_best):
             np.testing.assert_allclose(found.scores[source], best, atol=1e-4)
 
 
+@pytest.mark.full
 @keras3("models")
 @pytest.mark.parametrize("kind", ["rnn", "decoder alone"])
 def test_a_saved_function_has_the_processors_inside(kind, tmp_path):

@@ -119,6 +119,7 @@ def test_a_cut_after_another_measures_what_the_first_left():
     assert np.flatnonzero(np.isfinite(left[0])).tolist() == [0]
 
 
+@pytest.mark.full
 @cuts
 def test_over_a_large_vocabulary_too_whether_few_tokens_have_the_mass_or_many(
     processor, definition, settings
