@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_attention.data import PreparedCorpus, batches, prepare
 from keras_attention.text import Characters, Words
+from tests.data.test_batch import assert_same, listed
 
 RANDOM = np.random.default_rng(0)
 PAIRS = [
@@ -33,16 +34,6 @@ def corpus(tmp_path_factory):
 def copy(corpus, tmp_path):
     """A directory of the corpus that a test may damage."""
     return pathlib.Path(shutil.copytree(corpus.directory, tmp_path / "copy"))
-
-
-def listed(dataset):
-    return [tf.nest.map_structure(lambda x: x.numpy(), element) for element in dataset]
-
-
-def assert_same(first, second):
-    assert len(first) == len(second)
-    for mine, other in zip(tf.nest.flatten(first), tf.nest.flatten(second)):
-        np.testing.assert_array_equal(mine, other)
 
 
 def test_every_pair_is_found_by_its_index(corpus):

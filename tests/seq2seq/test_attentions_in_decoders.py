@@ -69,6 +69,16 @@ def unroll(wrapper, inputs, memory, state=None, **kwargs):
     return [np.stack(parts, 1) for parts in zip(*seen)]
 
 
+def check_saved_and_exported(model, given, tmp_path):
+    expected = model(given)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(given), expected)
+    model.export(str(tmp_path / "export"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "export"))
+    np.testing.assert_allclose(served.serve(given), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_are_those_of_the_layer_called_with_all_queries(name):
     wrapper, values = wrap(name), normal(BATCH, SOURCE, WIDTH)
@@ -147,13 +157,7 @@ def test_a_model_is_saved_loaded_and_exported(name, tmp_path):
     decoded, _, _ = BasicDecoder(cell, TrainingSampler())(inputs, memory=memory)
     model = keras.Model([inputs, memory], keras.layers.Dense(3)(decoded.rnn_output))
     given = [tf.constant(normal(2, STEPS, INPUT)), tf.constant(normal(2, SOURCE, WIDTH))]
-    expected = model(given)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(again(given), expected)
-    model.export(str(tmp_path / "export"), verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "export"))
-    np.testing.assert_allclose(served.serve(given), expected, atol=1e-6)
+    check_saved_and_exported(model, given, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["temporal", "local-m", *full("local-p", "multi-head", "pointer")])
@@ -276,13 +280,7 @@ def test_a_score_of_ones_own_is_trained_saved_loaded_and_exported(make, tmp_path
     before = [w.numpy() for w in model.trainable_weights]
     model.fit(given, normal(2, STEPS, 3), verbose=0)
     assert all((w.numpy() != old).any() for w, old in zip(model.trainable_weights, before))
-    expected = model(given)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(again(given), expected)
-    model.export(str(tmp_path / "export"), verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "export"))
-    np.testing.assert_allclose(served.serve(given), expected, atol=1e-6)
+    check_saved_and_exported(model, given, tmp_path)
 
 
 def test_a_core_without_weights_is_refused_by_its_facts():
