@@ -394,7 +394,7 @@ def test_imputation_in_a_search_is_refused_with_a_reason_where_the_original_trip
     make = looked_up(chances(2, 6), 2, impute_finished=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Rank of input"):
         run(THEIRS, make)
-    with pytest.raises(ValueError, match="leave it False"):
+    with pytest.raises(ValueError, match="Set impute_finished=False"):
         run(OURS, make)
 
 

@@ -305,7 +305,7 @@ def test_the_program_shows_the_page_until_sigterm(untrained_chat, tmp_path):
     ) as server:
         try:
             lines = [server.stdout.readline().decode() for _ in range(3)]
-            assert lines[2].startswith("Talk to it at http://127.0.0.1:"), server.stderr.read()
+            assert lines[2].startswith("Chat page: http://127.0.0.1:"), lines
             assert "gradio_config" in _get(lines[2].split()[-1])
             server.send_signal(signal.SIGTERM)
             assert server.wait(PATIENCE / 1000) == 0
