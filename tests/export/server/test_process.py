@@ -124,7 +124,8 @@ def test_more_connections_than_descriptors_leave_it_answering(parrot):
         assert code == 403 and "'evil.example'" in told["error"]
         server.terminate()
         assert server.wait(120) == 0
-        assert len(server.stderr.read()) < 1000  # a line, if anything
+        # One line a minute, not one for each of the 600; TensorFlow writes lines of its own.
+        assert server.stderr.read().count("No connection can be accepted") < 10
 
 
 @pytest.mark.full
