@@ -143,8 +143,8 @@ class TransformerCell(Layer):
         room = tf.debugging.Assert(
             time < length, ["More steps than max_length were taken:", length]
         )
-        with tf.control_dependencies([] if room is None else [room]):
-            x = tf.cast(inputs, self.compute_dtype)
+        with tf.control_dependencies([] if room is None else [room]):  # before any slot is written
+            time, x = tf.identity(time), tf.identity(tf.cast(inputs, self.compute_dtype))
         x = tf.reshape(x, [batch, hypotheses, inputs.shape[-1]])
         now = tf.range(length) == time  # [L]
         ancestry = tf.where(now, tf.range(hypotheses)[:, None], ancestry)  # [B, K, L]
