@@ -152,17 +152,17 @@ class Attention(MemoryAttention, Layer):
         if not isinstance(memory, (tuple, list)):
             memory, memory_mask = self.project_memory(memory, memory_mask), None
         memory = Memory(*memory)
-        may_look = tf.expand_dims(tf.cast(memory.mask, tf.bool), 1)
+        visible = tf.expand_dims(tf.cast(memory.mask, tf.bool), 1)
         if not (memory_mask is None or isinstance(memory_mask, (tuple, list))):
             check_shapes(memory=("B S D", memory.keys), memory_mask=("B? S", memory_mask))
             seen = tf.cast(memory_mask, tf.bool)
             keys, values = zero_masked(memory.keys, seen), zero_masked(memory.values, seen)
             memory = Memory(keys, values, tf.cast(memory.mask, tf.bool) & seen)
-            may_look = tf.expand_dims(memory.mask, 1)
+            visible = tf.expand_dims(memory.mask, 1)
         if mask is None:
-            return memory, may_look
+            return memory, visible
         check_shapes(memory=("B S D", memory.keys), mask=("B? T? S", mask))
-        return memory, may_look & tf.cast(mask, tf.bool)
+        return memory, visible & tf.cast(mask, tf.bool)
 
     def weigh(self, query, memory: Memory, mask, state=None) -> tuple[tf.Tensor, Any]:
         """[B, T, D], `Memory`, [B, 1 or T, S] -> weights [B, T, S] float32 or wider, next state."""
@@ -193,12 +193,12 @@ class Attention(MemoryAttention, Layer):
             weights = self.normalize(scores, mask)
             if isinstance(weights, tuple):
                 raise ValueError(
-                    "A decoder needs the state that normalize begins with: decorate the function "
+                    "A decoder needs the first state of normalize: decorate the function "
                     "by functional.with_initial_state, or give a layer a method initial_state("
                     f"batch_size, steps, dtype). Received: normalize={self.normalize}"
                 )
             return self.read(weights, memory), weights, ()
-        # A hypothesis has a state of its own: each is a row with one query.
+        # Each hypothesis has its own state, so each is a row with one query.
         batch, beams, steps = tf.unstack(tf.shape(scores))
         rows = [tf.reshape(x, [batch * beams, -1, steps]) for x in (scores, state)]
         mask = tf.repeat(mask, beams, axis=0)

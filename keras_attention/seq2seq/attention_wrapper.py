@@ -215,7 +215,8 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
             if memory_shape is not None:
                 steps = [memory_shape[1]] * count
             shapes = [(rows, s if isinstance(s, int) else None) for s in steps]
-            states = [m.state_size and shape for m, shape in zip(self._mechanisms, shapes)]
+            pairs = zip(self._mechanisms, shapes)
+            states = [() if m.state_size == () else shape for m, shape in pairs]
             cell_state = zero_state(self.cell, 1, self.compute_dtype)
             cell_state = tf.nest.map_structure(lambda x: (rows, *x.shape[1:]), cell_state)
             state_shape = self._state(cell_state, (rows, attention), shapes, shapes, states)

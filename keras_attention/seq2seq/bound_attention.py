@@ -255,7 +255,7 @@ class BoundAttention(KeepsActivations, HasPerThread, MemoryAttention, keras.laye
             return tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0))
 
         beam_width = query.shape[1] or tf.shape(query)[1]
-        state = None if state == () else tf.nest.map_structure(rows, state)
+        state = tf.nest.map_structure(rows, state) if tf.nest.flatten(state) else None
         answers = self.attend_rows(rows(query), memory, state, beam_width, training)
         return tf.nest.map_structure(lambda x: by_source(x, memory, beam_width), answers)
 

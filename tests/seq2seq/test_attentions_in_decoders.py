@@ -11,8 +11,10 @@ from keras_attention.seq2seq import (
     AttentionMechanism,
     AttentionRNN,
     AttentionWrapper,
+    BahdanauAttention,
     BasicDecoder,
     BeamSearchDecoder,
+    LuongMonotonicAttention,
     TrainingSampler,
     tile_batch,
 )
@@ -232,6 +234,21 @@ def test_an_attention_function_sees_the_memory_and_the_hypotheses_of_its_step():
     found, _ = wrapper(inputs, state, memory=memory, beam_width=2)
     expected, _ = plain(inputs, state, memory=memory, beam_width=2)
     np.testing.assert_allclose(found, 2 * expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [LuongMonotonicAttention, *full(BahdanauAttention)])
+def test_a_mechanism_attends_as_the_layers_do_eager_and_in_a_graph(kind):
+    mechanism, query = kind(UNITS), tf.constant(normal(2, 3, UNITS))
+    memory = mechanism.prepare_memory(normal(2, SOURCE, WIDTH))
+    state = mechanism.initial_state(6, tf.float32, memory)
+    rows = tf.reshape(query, [6, UNITS])
+    alignments, _ = mechanism([rows, state], memory=memory, beam_width=3)
+    expected = mechanism.read(alignments, memory, 3)
+    state = tf.reshape(state, [2, 3, SOURCE])
+    for attend in (mechanism.attend, tf.function(mechanism.attend, autograph=False)):
+        context, weights, _ = attend(query, memory, state)
+        np.testing.assert_allclose(tf.reshape(context, expected.shape), expected, atol=1e-6)
+        np.testing.assert_allclose(tf.reshape(weights, alignments.shape), alignments, atol=1e-6)
 
 
 # -- a score of one's own
