@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -83,8 +84,14 @@ def _run(directory, wanted, explicit_flags, limits) -> bool:
         f"long), {len(dev.sources)} held out, {tokenizer.vocab_size} tokens, "
         f"{model.count_params():,} parameters"
     )
+    batch_size = settings["batch_size"]
+    per_epoch = math.ceil(len(train.sources) / batch_size)
+
+    def train_epoch(epoch: int, skip: int) -> tf.data.Dataset:
+        return batches(*train[:2], batch_size, seed=settings["seed"], epoch=epoch, skip=skip)
+
     try:
-        _fit(directory, settings, model, train[:2], dev[:2])
+        _fit(directory, settings, model, train_epoch, per_epoch, batches(*dev[:2], batch_size))
     except Stopped:
         return False
     model, tokenizer = store.load_model(directory, settings)
@@ -132,15 +139,30 @@ def encode(tokenizer: text.Tokenizer, pairs: list, settings: dict) -> Encoded:
     return Encoded(sources, targets, places)
 
 
-def _fit(directory, settings, model, train: tuple[list, list], dev: tuple[list, list]) -> None:
+def _fit(
+    directory: str,
+    settings: dict,
+    model: keras.Model,
+    train_epoch: Callable[[int, int], tf.data.Dataset],
+    per_epoch: int,
+    dev_set: tf.data.Dataset,
+) -> None:
+    """Train from the last checkpoint on.
+
+    Args:
+        directory: of the model.
+        settings: of the run.
+        model: compiled.
+        train_epoch: (epoch, skip) -> the batches of the epoch without the first `skip`.
+        per_epoch: how many batches an epoch has.
+        dev_set: batches of the held out pairs.
+    """
     checkpoint = TrainingCheckpoint(
         os.path.join(directory, store.CHECKPOINTS), model, model.optimizer
     )
     progress = _progress(checkpoint)
-    batch_size = settings["batch_size"]
-    per_epoch = math.ceil(len(train[0]) / batch_size)
     last_step = settings["steps"] or settings["epochs"] * per_epoch
-    dev_set = batches(*dev, batch_size).cache()
+    dev_set = dev_set.cache()
     if progress["step"]:
         _say(f"Resuming after {progress['step']} steps, in epoch {progress['epoch'] + 1}")
     if progress["batch"] > per_epoch:
@@ -160,11 +182,8 @@ def _fit(directory, settings, model, train: tuple[list, list], dev: tuple[list, 
             while progress["step"] < last_step and not keeper.out_of_patience:
                 epoch, skip = progress["epoch"], progress["batch"]
                 left = min(per_epoch - skip, last_step - progress["step"])
-                epoch_set = batches(
-                    *train, batch_size, seed=settings["seed"], epoch=epoch, skip=skip
-                ).take(left)
                 model.fit(
-                    epoch_set,
+                    train_epoch(epoch, skip).take(left),
                     initial_epoch=epoch,
                     epochs=epoch + 1,
                     validation_data=dev_set,
