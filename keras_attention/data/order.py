@@ -4,6 +4,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,8 @@ class BatchOrder:
 
     Args:
         counts: (length, how many examples are so long), by ascending length.
-        by_length: [N], the examples by ascending length.
+        by_length: [N], the examples by ascending length; a list, or what is indexed by an array as
+            a NumPy array is.
         batch_size: examples a batch; or
         batch_tokens: the most tokens a batch has, its padding and the added id included, on the
             side that has more.
@@ -46,7 +48,7 @@ class BatchOrder:
     def __init__(
         self,
         counts: Sequence[tuple[int, int]],
-        by_length: Sequence[int] | np.ndarray,
+        by_length: Any,
         batch_size: int | None = None,
         batch_tokens: int | None = None,
         seed: int | None = None,
@@ -76,7 +78,9 @@ class BatchOrder:
                     f"Received: {batch_tokens}. Raise it, or prepare with a lower max_length."
                 )
         keeps_order = seed is None and batch_tokens is None
-        self._by_length = None if keeps_order else by_length
+        if isinstance(by_length, (list, tuple)):
+            by_length = np.asarray(by_length)
+        self._by_length: Any = None if keeps_order else by_length
         self._buckets = _buckets(counts[-1:] if keeps_order else counts, sizes, self.count)
         batches = [-(-(end - begin) // size) for begin, end, size in self._buckets]
         self._first_batches = [0, *itertools.accumulate(batches)]
@@ -93,7 +97,7 @@ class BatchOrder:
         first = (place - self._first_batches[bucket]) * size
         inside = np.arange(first, min(first + size, end - begin))
         found = begin + self._permuted(inside, end - begin, epoch, bucket + 1)
-        return found if self._by_length is None else np.asarray(self._by_length)[found].astype(int)
+        return found if self._by_length is None else self._by_length[found].astype(int)
 
     def _permuted(self, places, count, epoch, part):
         if self.seed is None:

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import errno
 import hashlib
 import itertools
 import multiprocessing
@@ -25,6 +26,7 @@ except ImportError:  # no POSIX system
 
 CHUNK = 4096  # pairs that are encoded together
 _LARGEST = np.iinfo(np.int32).max
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def prepare(
@@ -37,7 +39,7 @@ def prepare(
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> prepared.PreparedCorpus:
-    """Write pairs of texts or token ids into a directory of memory-mapped files.
+    """Write pairs of texts or token ids into the files of a `PreparedCorpus`.
 
     The pairs are read once, one after the other, so they may be a generator and need not fit into
     memory. Their order and the files do not depend on `workers`. The directory appears when it is
@@ -58,6 +60,7 @@ def prepare(
     Raises:
         ValueError: something is no pair, text or row of ids (the message has its number), no pair
             is left, `directory` is there already, or another process is writing it.
+        OSError: the disk is full, or cannot be written.
         RuntimeError: a process that encodes was killed.
 
     >>> import tempfile
@@ -229,8 +232,13 @@ def _written_whole(directory):
             _flush(part)
             os.rename(part, directory)
             _flush(os.path.dirname(directory))
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(part, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in _NO_SPACE:
+                raise OSError(
+                    f"{directory} could not be written: {error.strerror}. Nothing is left of it. "
+                    "Free some space, or choose a directory on a larger disk, and prepare it again."
+                ) from error
             raise
     finally:
         os.close(handle)
@@ -271,7 +279,7 @@ def _write(folder, encoded, dtype, max_length, progress) -> dict[str, Any]:
     ids = _Output(folder, prepared.IDS, dtype)
     offsets = _Output(folder, prepared.OFFSETS, np.int64)
     counts, skipped = collections.Counter(), {}
-    tokens, read = np.zeros(2, np.int64), 0
+    tokens, longest, read = np.zeros(2, np.int64), np.zeros(2, np.int64), 0
     with ids.file, offsets.file:
         offsets.write(np.zeros(1))
         for sides in encoded:
@@ -293,11 +301,15 @@ def _write(folder, encoded, dtype, max_length, progress) -> dict[str, Any]:
                 lengths = lengths[kept]
                 offsets.write(first + np.cumsum(lengths.reshape(-1)))
                 tokens += lengths.sum(0)
+                longest = np.maximum(longest, lengths.max(0))
                 counts.update(dict(zip(*np.unique(lengths.max(1), return_counts=True))))
             if progress is not None:
                 progress(read)
         if not counts:
-            raise ValueError(f"No pair is left. Received: {read} pairs, skipped: {skipped}.")
+            remedy = f" Raise max_length={max_length}." if skipped else ""
+            raise ValueError(
+                f"No pair is left. Received: {read} pairs, skipped: {skipped}.{remedy}"
+            )
         files = {output.name: output.close() for output in (ids, offsets)}
     lengths = sorted((int(length), int(count)) for length, count in counts.items())
     files[prepared.BY_LENGTH] = _sort_by_length(folder, lengths)
@@ -307,6 +319,7 @@ def _write(folder, encoded, dtype, max_length, progress) -> dict[str, Any]:
         "skipped": skipped,
         "max_length": max_length,
         "tokens": tokens.tolist(),
+        "longest": longest.tolist(),
         "lengths": lengths,
         "files": files,
     }
@@ -328,19 +341,23 @@ def _sort_by_length(folder, counts, chunk=1 << 18):
     dtype = np.dtype("<u4" if total < 1 << 32 else "<i8")
     keys = np.array([length for length, _ in counts])
     places = np.cumsum([count for _, count in counts]) - [count for _, count in counts]
-    output = np.memmap(path, dtype, "w+", shape=(total,))
-    with open(os.path.join(folder, prepared.OFFSETS), "rb") as offsets:
+    # Written by `write`, not through a mapping: that would kill the process on a full disk.
+    with (
+        open(path, "wb") as output,
+        open(os.path.join(folder, prepared.OFFSETS), "rb") as offsets,
+    ):
         for first in range(0, total, chunk):
             offsets.seek(16 * first)
             found = np.fromfile(offsets, "<i8", 2 * min(chunk, total - first) + 1)
             lengths = np.searchsorted(keys, np.diff(found).reshape(-1, 2).max(1))
             order = np.argsort(lengths, kind="stable")
+            examples = (first + order).astype(dtype)
             sizes = np.bincount(lengths, minlength=len(keys))
-            ranks = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            output[places[lengths[order]] + ranks] = first + order
+            ends = np.cumsum(sizes)
+            for length in np.flatnonzero(sizes):
+                output.seek(int(places[length]) * dtype.itemsize)
+                output.write(examples[ends[length] - sizes[length] : ends[length]].tobytes())
             places += sizes
-    output.flush()
-    del output
     return {
         "bytes": total * dtype.itemsize,
         "dtype": dtype.str,

@@ -1,9 +1,10 @@
-"""A corpus of token pairs in memory-mapped files, of any size."""
+"""A corpus of token pairs in files, of any size."""
 
 import hashlib
 import json
-import mmap
 import os
+import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,20 +23,23 @@ from keras_attention.data.order import BatchOrder
 FORMAT, VERSION = "keras_attention.PreparedCorpus", 1
 MANIFEST = "manifest.json"
 IDS, OFFSETS, BY_LENGTH = "ids.bin", "offsets.bin", "by_length.bin"
+CHUNK = 1 << 16  # examples that are read together where all are read
 _REMEDY = "Prepare the corpus again, or restore it from a copy."
 
 
 class PreparedCorpus:
-    """The pairs of token ids that `prepare` wrote, read through memory-mapped files.
+    """The pairs of token ids that `prepare` wrote, read from their files where they are needed.
 
     Opening it costs one reading of the files, to compare their hashes. After that an example is
-    found by its index in O(1), and pages that were read are given back after each batch: resident
-    memory does not grow with the corpus.
+    found by its index in O(1). Nothing is kept but what the operating system caches: resident
+    memory does not grow with the corpus. The files are plain arrays, which `numpy.memmap` opens,
+    too; for random batches of a corpus that is larger than the memory a mapping costs three times
+    the CPU time, because each page that is touched has to be mapped, and unmapped again.
 
     Why not Grain (0.2.18) over ArrayRecord (0.8.6): it has no batches by length whose order can be
     entered anywhere, and random batches of 64 of 1e5 pairs took 25 s of CPU time for 1e6 pairs
-    without read-ahead, 53 s with the default options, from mapped arrays 0.5 s. All together, with
-    the order and with pages given back, it is 15 s for 1e6 of 1e7 pairs.
+    without read-ahead, 53 s with the default options. tests/benchmarks/prepared_corpus.py prints
+    what it is here, the order included.
 
     Args:
         directory: as `prepare` wrote it.
@@ -44,8 +48,9 @@ class PreparedCorpus:
         verify: compare the hashes of the files; False compares only their sizes.
 
     Attributes:
-        manifest: what `prepare` wrote about the corpus: `count`, `skipped`, `tokens`, `tokenizers`
-            (fingerprints), `lengths` (length of the longer side, number of examples), `files`.
+        manifest: what `prepare` wrote about the corpus: `count`, `skipped`, `tokens` and `longest`
+            of sources and of targets, `tokenizers` (fingerprints), `lengths` (length of the longer
+            side, number of examples), `files`.
 
     Raises:
         ValueError: a file is missing, truncated, changed or foreign, the manifest is damaged or of
@@ -74,7 +79,7 @@ class PreparedCorpus:
         for name, about in self.manifest["files"].items():
             _check_file(os.path.join(self.directory, name), about, verify)
         self._ids, self._offsets, self._by_length = (
-            _Mapped(os.path.join(self.directory, name), self.manifest["files"][name]["dtype"])
+            _Numbers(os.path.join(self.directory, name), self.manifest["files"][name]["dtype"])
             for name in (IDS, OFFSETS, BY_LENGTH)
         )
 
@@ -93,10 +98,19 @@ class PreparedCorpus:
 
     def lengths(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Lengths of source and target of examples: indices [N] -> int64 [N, 2]."""
-        first = 2 * np.asarray(indices, np.int64)[:, None] + np.arange(3)
-        found = np.diff(self._offsets.array[first], axis=1)
-        self._offsets.release()
-        return found
+        return np.diff(self._bounds(np.asarray(indices, np.int64)), axis=1)
+
+    def target_counts(self, vocab_size: int, end: int = 2) -> np.ndarray:
+        """How often each id occurs in the targets, with an end id after each: int64 [vocab_size].
+
+        The files are read once, from the beginning to the end.
+        """
+        counts = np.zeros(vocab_size, np.int64)
+        for first in range(0, len(self), CHUNK):
+            _, (ids, lengths) = self._read(slice(first, min(first + CHUNK, len(self))))
+            counts += np.bincount(ids, minlength=vocab_size)
+            counts[end] += len(lengths)
+        return counts
 
     def order(
         self,
@@ -111,7 +125,7 @@ class PreparedCorpus:
         widths = self._widths(multiple, widths)
         return BatchOrder(
             self.manifest["lengths"],
-            self._by_length.array,
+            self._by_length,
             batch_size,
             batch_tokens,
             seed,
@@ -184,7 +198,6 @@ class PreparedCorpus:
         def generate():
             for number in range(place, place + count):
                 examples = order.batch(number)
-                self._by_length.release()
                 longest = self.lengths(examples).max(0)
                 rows = -(-len(examples) // workers)
                 share = examples[worker * rows : (worker + 1) * rows]
@@ -206,35 +219,54 @@ class PreparedCorpus:
         longest = self.manifest["lengths"][-1][0]
         return sorted_widths(widths, multiple, longest)
 
+    def _bounds(self, indices):
+        """[N, 3]: where the source begins among all ids, and the target, and where that ends."""
+        return self._offsets.spans(2 * indices, 2 * indices + 3).reshape(-1, 3)
+
     def _read(self, indices):
-        """((ids of all sources, lengths [B]), the same of the targets)."""
-        begins = self._offsets.array[2 * indices[:, None] + np.arange(3)]
-        self._offsets.release()
-        lengths = begins[:, 1:] - begins[:, :-1]
-        found = []
-        for side in (0, 1):
-            shifts = begins[:, side] - (np.cumsum(lengths[:, side]) - lengths[:, side])
-            places = np.repeat(shifts, lengths[:, side]) + np.arange(lengths[:, side].sum())
-            found.append((self._ids.array[places].astype(np.int32), lengths[:, side]))
-        self._ids.release()
-        return found
+        """((ids of all sources, lengths [B]), the same of the targets), of indices or a slice."""
+        if isinstance(indices, slice):
+            edges = self._offsets.spans(*np.array([[2 * indices.start], [2 * indices.stop + 1]]))
+            both, lengths = self._ids.spans(edges[:1], edges[-1:]), np.diff(edges).reshape(-1, 2)
+        else:
+            bounds = self._bounds(indices)
+            both, lengths = self._ids.spans(bounds[:, 0], bounds[:, 2]), np.diff(bounds, axis=1)
+        both = both.astype(np.int32)
+        of_target = np.repeat(np.tile([False, True], len(lengths)), lengths.reshape(-1))
+        return [(both[of_target == side], lengths[:, side]) for side in (0, 1)]
 
 
-class _Mapped:
-    """A file as an array that is read where it is asked for."""
+class _Numbers:
+    """A file of numbers that are read where they are asked for, by several threads at once."""
 
     def __init__(self, path, dtype):
-        with open(path, "rb") as file:
-            empty = not os.fstat(file.fileno()).st_size  # which cannot be mapped
-            self._map = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.array: np.ndarray[Any, np.dtype[Any]] = np.frombuffer(
-            b"" if self._map is None else self._map, dtype
-        )
+        self.path, self.dtype = path, np.dtype(dtype)
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._file)
 
-    def release(self):
-        """Give back the pages that were read; they stay in the cache of the system."""
-        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        """The numbers at places [N]."""
+        return self.spans(places, places + 1)
+
+    def spans(self, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """The numbers from begins [N] to ends [N], one span after the other."""
+        size, file = self.dtype.itemsize, self._file
+        places, sizes = (begins * size).tolist(), ((ends - begins) * size).tolist()
+        content = b"".join([_pread(file, size, place) for size, place in zip(sizes, places)])
+        if len(content) != sum(sizes):
+            raise ValueError(f"{self.path} was truncated while it was read. {_REMEDY}")
+        return np.frombuffer(content, self.dtype)
+
+
+if hasattr(os, "pread"):
+    _pread = os.pread
+else:  # Windows
+    _SEEK = threading.Lock()
+
+    def _pread(file, size, place):
+        with _SEEK:
+            os.lseek(file, place, os.SEEK_SET)
+            return os.read(file, size)
 
 
 def fingerprints(tokenizer: Any) -> list[str] | None:

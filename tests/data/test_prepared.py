@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attention.data import PreparedCorpus, batches, prepare
+from keras_attention.data import PreparedCorpus, batches, prepare, prepared
 from keras_attention.text import Characters, Words
 from tests.data.test_batch import assert_same, listed
+from tests.disk import full_disk
 
 RANDOM = np.random.default_rng(0)
 PAIRS = [
@@ -46,6 +47,16 @@ def test_every_pair_is_found_by_its_index(corpus):
     assert corpus.lengths(range(len(PAIRS))).tolist() == expected
     with pytest.raises(IndexError):
         corpus[len(PAIRS)]
+
+
+def test_the_manifest_and_the_counts_are_those_of_the_targets(corpus, monkeypatch):
+    monkeypatch.setattr(prepared, "CHUNK", 100)
+    targets = [[*target, 2] for _, target in PAIRS]
+    expected = np.bincount(np.concatenate(targets).astype(int), minlength=70_000)
+    np.testing.assert_array_equal(corpus.target_counts(70_000), expected)
+    lengths = np.array([[len(source), len(target)] for source, target in PAIRS])
+    assert corpus.manifest["longest"] == lengths.max(0).tolist()
+    assert corpus.manifest["tokens"] == lengths.sum(0).tolist()
 
 
 def test_without_a_seed_the_batches_are_those_of_lists(corpus):
@@ -136,7 +147,7 @@ def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert told == [4096, 8192, 9000]
     kept = [pair for pair in TEXTS if max(map(len, pair)) <= 40]
-    assert len(one) == len(kept) < len(TEXTS) and one._ids.array.dtype == np.uint16
+    assert len(one) == len(kept) < len(TEXTS) and one._ids.dtype == np.uint16
     for index in (0, 77, len(kept) - 1):
         decoded = characters.decode(tf.ragged.constant([ids.tolist() for ids in one[index]]))
         assert [text.decode() for text in decoded.numpy()] == list(kept[index])
@@ -183,6 +194,16 @@ def test_what_cannot_be_prepared_is_refused_and_leaves_nothing(tmp_path, pairs, 
     with pytest.raises(ValueError, match=message):
         prepare(pairs, tmp_path / "corpus", **arguments)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("at", [0, 1000, 5000, 30_000])
+def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, at):
+    """At the first byte, in each of the files, and while the order is sorted."""
+    pairs = [([5] * 3, [6] * 3)] * 3000
+    with full_disk(at), pytest.raises(OSError, match="Nothing is left of it. Free some space"):
+        prepare(pairs, tmp_path / "corpus")
+    assert not os.listdir(tmp_path)
+    assert len(prepare(pairs, tmp_path / "corpus")) == 3000
 
 
 def test_what_is_no_text_is_refused(tmp_path):
@@ -240,6 +261,13 @@ def test_a_killed_run_leaves_nothing_that_is_believed(tmp_path):
 
 
 # -- damaged files
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_named(copy):
+    corpus = PreparedCorpus(copy)
+    os.truncate(copy / "ids.bin", 100)
+    with pytest.raises(ValueError, match="ids.bin was truncated while it was read"):
+        corpus[-1]
 
 
 @pytest.mark.parametrize("name", FILES[:3])

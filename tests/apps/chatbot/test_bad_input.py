@@ -1,9 +1,7 @@
 """Invalid use ends with one line of error and a non-zero exit code, and loses no data."""
 
-import contextlib
 import json
 import os
-import resource
 import shutil
 import sys
 import zipfile
@@ -13,6 +11,7 @@ import keras
 import pytest
 
 from tests.apps.chatbot.program import SMALL, Ran, run
+from tests.disk import full_disk
 
 
 def assert_refused(ran: Ran, *words: str):
@@ -25,17 +24,6 @@ def assert_refused(ran: Ran, *words: str):
 def files(folder: Path) -> dict:
     """Every file below a folder, and what it holds."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@contextlib.contextmanager
-def full_disk(at: int):
-    """No file may grow past `at` bytes: writing fails as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (at, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # -- data
