@@ -8,19 +8,22 @@ from keras_attention.data.prepared import PreparedCorpus
 from keras_attention.data.read import (
     BETWEEN_TURNS,
     PairFile,
+    PairStream,
     file_names,
     read_pair_file,
     read_pairs,
     with_context,
 )
-from keras_attention.data.split import split_by_source
+from keras_attention.data.split import SourceSplit, split_by_source
 
 __all__ = [
     "BETWEEN_TURNS",
     "BatchOrder",
     "Limits",
     "PairFile",
+    "PairStream",
     "PreparedCorpus",
+    "SourceSplit",
     "batches",
     "decode_line",
     "epoch_batches",

@@ -1,9 +1,11 @@
 """Text pairs from files, with errors that name the file and the line."""
 
+import functools
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from keras_attention.data.lines import Limits, decode_line, open_lines, read_lines
@@ -43,14 +45,7 @@ class PairFile(NamedTuple):
         '1 pair from 3 lines (tab-separated); further columns of 1 line ignored; 2 skipped: no \
 target (first: line 2)'
         """
-        parts = [
-            f"{_count(len(self.pairs), 'pair')} from {_count(self.lines, 'line')} ({self.form})"
-        ]
-        if self.ignored:
-            parts.append(f"further columns of {_count(self.ignored, 'line')} ignored")
-        for reason, (count, first) in self.skipped.items():
-            parts.append(f"{count:,} skipped: {reason} (first: line {first})")
-        return "; ".join(parts)
+        return _summary(len(self.pairs), self.lines, self.form, self.ignored, self.skipped)
 
 
 def read_pairs(
@@ -102,43 +97,117 @@ def read_pair_file(
 
     Raises ValueError as `read_pairs`.
     """
-    path, limits = os.fspath(path), limits or Limits()
-    names = file_names(path)
-    if len(names) == 2:
-        form, rows, lines = _two_files(names[0], names[1], limits)
-    else:
-        form, rows, lines = _one_file(path, limits, context_turns)
-    pairs, ignored, skipped = [], 0, {}
+    stream = PairStream(path, context_turns, limits, keep_lines=True)
+    pairs = list(stream)
+    return PairFile(pairs, stream.lines, stream.form, stream.ignored, stream.skipped)
 
-    def skip(reason, number):
-        count, first = skipped.get(reason, (0, number))
-        skipped[reason] = count + 1, first
 
-    for number, cells in rows:
-        if cells is None:
-            skip("names of columns", number)
-            continue
-        while len(cells) > 2 and _blank(cells[-1]):
-            cells = cells[:-1]
-        if all(map(_blank, cells)):
-            skip("blank", number)
-            continue
-        if len(cells) > 2 and not context_turns:
-            ignored += 1
-            cells = cells[:2]
-        for place in range(1, len(cells)):
-            if _blank(cells[place]):
-                skip("no target", number)
-            elif _blank(cells[place - 1]):
-                skip("no source", number)
-            else:
-                pairs.append((with_context(cells[:place], context_turns), cells[place]))
-    found = PairFile(pairs, lines, form, ignored, skipped)
-    if not pairs:
-        raise ValueError(
-            f"Expected at least one pair of texts. Received: {path} holds none: {found.summary()}."
-        )
-    return found
+class PairStream:
+    """The pairs of a file that need not fit into memory; each iteration reads it anew.
+
+    The pairs are those of `read_pairs`, from the same files with the same errors. The file is read
+    once when the stream is made, to count its lines and to see whether it quotes its cells, so that
+    what is no text is reported before any pair is given. It must not change in the meantime.
+
+    Args:
+        path, context_turns, limits: as of `read_pairs`.
+        keep_lines: keep all lines in memory, to read the file only once. A pipe needs it.
+
+    Attributes:
+        lines, form: as of `PairFile`.
+        count: of the pairs, after a whole iteration; as are the next ones.
+        ignored, skipped: as of `PairFile`.
+
+    Raises:
+        ValueError: as `read_pairs` does, in part from the iteration; a pipe without `keep_lines`.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "pairs.tsv")
+    ...     _ = path.write_text("good day\\tguten Tag\\n\\nthank you\\tdanke\\n")
+    ...     stream = PairStream(path)
+    ...     for source, target in stream:
+    ...         print(source, "->", target)
+    ...     print(stream.summary())
+    good day -> guten Tag
+    thank you -> danke
+    2 pairs from 3 lines (tab-separated); 1 skipped: blank (first: line 2)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        context_turns: int = 0,
+        limits: Limits | None = None,
+        keep_lines: bool = False,
+    ):
+        self._path, self._turns, limits = os.fspath(path), context_turns, limits or Limits()
+        sides: list[Iterable[str]] = []
+        for name in file_names(self._path):
+            if not keep_lines and os.path.exists(name) and stat.S_ISFIFO(os.stat(name).st_mode):
+                raise ValueError(
+                    f"Expected a file that can be read several times. Received: {name}, a pipe. "
+                    "Write it into a file first, or pass keep_lines=True."
+                )
+            texts = _Again(functools.partial(_texts, name, limits))
+            sides.append([*texts] if keep_lines else texts)
+        surveys = [_survey(side) for side in sides]
+        self.lines = surveys[0][0]
+        if len(sides) == 2:
+            _check_aligned(file_names(self._path), [count for count, _ in surveys])
+            self.form, self._rows = "two files", _Again(lambda: enumerate(zip(*sides), 1))
+        else:
+            marked = surveys[0][1]
+            self.form, self._rows = _rows_of(sides[0], marked, self._path, limits, context_turns)
+        self.count = self.ignored = 0
+        self.skipped: dict[str, tuple[int, int]] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        turns, count, ignored, skipped = self._turns, 0, 0, {}
+
+        def skip(reason, number):
+            times, first = skipped.get(reason, (0, number))
+            skipped[reason] = times + 1, first
+
+        for number, cells in self._rows:
+            if cells is None:
+                skip("names of columns", number)
+                continue
+            while len(cells) > 2 and _blank(cells[-1]):
+                cells = cells[:-1]
+            if all(map(_blank, cells)):
+                skip("blank", number)
+                continue
+            if len(cells) > 2 and not turns:
+                ignored += 1
+                cells = cells[:2]
+            for place in range(1, len(cells)):
+                if _blank(cells[place]):
+                    skip("no target", number)
+                elif _blank(cells[place - 1]):
+                    skip("no source", number)
+                else:
+                    count += 1
+                    yield with_context(cells[:place], turns), cells[place]
+        self.count, self.ignored, self.skipped = count, ignored, skipped
+        if not count:
+            raise ValueError(
+                f"Expected at least one pair of texts. Received: {self._path} holds none: "
+                f"{self.summary()}."
+            )
+
+    def summary(self) -> str:
+        """A one-line summary of what a whole iteration read and skipped: see `PairFile`."""
+        return _summary(self.count, self.lines, self.form, self.ignored, self.skipped)
+
+
+def _summary(count, lines, form, ignored, skipped):
+    parts = [f"{_count(count, 'pair')} from {_count(lines, 'line')} ({form})"]
+    if ignored:
+        parts.append(f"further columns of {_count(ignored, 'line')} ignored")
+    for reason, (times, first) in skipped.items():
+        parts.append(f"{times:,} skipped: {reason} (first: line {first})")
+    return "; ".join(parts)
 
 
 def with_context(turns: Sequence[str], context_turns: int) -> str:
@@ -163,36 +232,49 @@ def file_names(path: str) -> list[str]:
     return next(iter(existing or splits), [path])
 
 
-def _two_files(source, target, limits):
-    sides = [_texts(name, limits) for name in (source, target)]
-    lengths = [len(side) for side in sides]
-    if lengths[0] != lengths[1]:
-        raise ValueError(
-            f"{source} and {target} must have the same number of lines. Received: {lengths[0]} and "
-            f"{lengths[1]}. Line {min(lengths) + 1} has no partner; align the files line by line."
-        )
-    return "two files", enumerate(zip(*sides), 1), lengths[0]
+class _Again:
+    """What a function makes, made anew for each iteration."""
+
+    def __init__(self, make: Callable[[], Iterable]):
+        self._make = make
+
+    def __iter__(self):
+        return iter(self._make())
 
 
-def _one_file(path, limits, context_turns):
-    lines = _texts(path, limits)
-    if path.removesuffix(".gz").lower().endswith(".csv"):
-        form, rows = _csv(lines, path, limits, context_turns)
-        return form, rows, len(lines)
-    rows = _quoted_rows(lines, limits) if any('"' in line for line in lines) else None
-    if rows is not None:
-        return "tab-separated, with quoted cells", rows, len(lines)
-    marks = any(line.startswith('"') or '\t"' in line for line in lines)
-    form = "tab-separated" + ", quotation marks read as text" * marks
-    return form, _tab_separated(lines, path), len(lines)
-
-
-def _texts(path, limits) -> list[str]:
+def _texts(path, limits) -> Iterator[str]:
     with open_lines(path) as file:
-        return [
-            _decoded(line, path, number)
-            for number, line in enumerate(read_lines(file, limits, path), 1)
-        ]
+        for number, line in enumerate(read_lines(file, limits, path), 1):
+            yield _decoded(line, path, number)
+
+
+def _survey(lines) -> tuple[int, bool]:
+    """The number of lines, and whether any has a quotation mark."""
+    count, marked = 0, False
+    for line in lines:
+        count += 1
+        marked = marked or '"' in line
+    return count, marked
+
+
+def _check_aligned(names, counts):
+    if counts[0] != counts[1]:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have the same number of lines. Received: {counts[0]} "
+            f"and {counts[1]}. Line {min(counts) + 1} has no partner; align the files line by line."
+        )
+
+
+def _rows_of(lines, marked, path, limits, context_turns) -> tuple[str, Iterable]:
+    """The form of a file, and its rows."""
+    if path.removesuffix(".gz").lower().endswith(".csv"):
+        return _csv(lines, path, limits, context_turns)
+    if marked and _quotes_cells(lines, limits):
+        rows = _Again(lambda: _quoted_rows(lines, limits))
+        return "tab-separated, with quoted cells", rows
+    marked = marked and any(line.startswith('"') or '\t"' in line for line in lines)
+    form = "tab-separated" + ", quotation marks read as text" * marked
+    return form, _Again(lambda: _tab_separated(lines, path))
 
 
 def _decoded(line, path, number):
@@ -231,30 +313,35 @@ class _Misquoted(ValueError):
     """A quotation mark that is not at the beginning or end of a cell."""
 
 
-def _quoted_rows(lines, limits) -> list[tuple[int, list[str]]] | None:
-    """The rows of a tab-separated file that quotes cells; None if it does not."""
+def _quotes_cells(lines, limits) -> bool:
+    """Whether a tab-separated file quotes cells as spreadsheets do."""
     evidence, every, commas = False, True, True
-    found = []
     try:
-        for number, cells, quoted in _unquoted(lines, "\t", limits, strict=True):
+        for _, cells, quoted in _unquoted(lines, "\t", limits, strict=True):
             if len(cells) == 1 and not _blank(cells[0]):
-                return None
+                return False
             if any("\t" in cell and "\n" in cell for cell in cells):
-                return None
-            found.append((number, [_one_line(cell) for cell in cells]))
+                return False
             for cell, marked in zip(cells, quoted):
                 evidence |= marked and any(sign in cell for sign in '"\t\n')
                 every &= marked or not cell
                 commas &= marked == any(sign in cell for sign in '",;\t\n')
     except _Misquoted:
-        return None
-    return found if evidence or every or commas else None
+        return False
+    return evidence or every or commas
+
+
+def _quoted_rows(lines, limits) -> Iterator[tuple[int, list[str]]]:
+    for number, cells, _ in _unquoted(lines, "\t", limits, strict=True):
+        yield number, [_one_line(cell) for cell in cells]
 
 
 def _csv(lines, path, limits, context_turns):
     names = {"\t": "tabs", ",": "commas", ";": "semicolons"}
-    if lines and lines[0][:4] == "sep=" and lines[0][4:] in names:  # a hint for Excel
-        separator, lines = lines[0][4:], ["", *lines[1:]]
+    first = next(iter(lines), "")
+    if first[:4] == "sep=" and first[4:] in names:  # a hint for Excel
+        separator, whole = first[4:], lines
+        lines = _Again(lambda: itertools.chain([""], itertools.islice(whole, 1, None)))
     else:
         fitness = {sign: _fitness(sign, lines, limits) for sign in names}
         # The first of equally good ones: tabs are rarely part of texts, commas are frequent.
@@ -264,7 +351,8 @@ def _csv(lines, path, limits, context_turns):
     form = f"CSV, with {names[separator]}"
     if columns and columns != (0, 1):
         form += ", columns {!r} and {!r}".format(*(header[0][0][i].strip() for i in columns))
-    return form, _csv_rows(lines, separator, columns, path, limits, context_turns)
+    arguments = lines, separator, columns, path, limits, context_turns
+    return form, _Again(lambda: _csv_rows(*arguments))
 
 
 def _first_rows(lines, sign, limits, count) -> list[tuple[list[str], list[bool]]]:

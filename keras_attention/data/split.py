@@ -30,18 +30,62 @@ def split_by_source(
     >>> {source for source, _ in train} & {source for source, _ in held_out}
     set()
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must be between 0 and 1. Received: {fraction}.")
-    places = {source: _place(source, seed) for source in dict.fromkeys(s for s, _ in pairs)}
-    held = {source for source, place in places.items() if place < fraction}
-    if len(places) < 2:
-        held = set()
-    elif not held:
-        held = {min(places, key=places.__getitem__)}
-    elif len(held) == len(places):
-        held.remove(max(places, key=places.__getitem__))
-    train = [pair for pair in pairs if pair[0] not in held]
-    return train, [pair for pair in pairs if pair[0] in held]
+    split = SourceSplit(fraction, seed)
+    for source in dict.fromkeys(source for source, _ in pairs):
+        split.add(source)
+    held = [split.holds_out(source) for source, _ in pairs]
+    train = [pair for pair, out in zip(pairs, held) if not out]
+    return train, [pair for pair, out in zip(pairs, held) if out]
+
+
+class SourceSplit:
+    """The rule of `split_by_source` for a corpus that is read as a stream.
+
+    Read it once to `add` all sources, in any order; then `holds_out` gives the side of each. Only a
+    few sources are kept.
+
+    Args:
+        fraction, seed: as of `split_by_source`.
+
+    Raises:
+        ValueError: `fraction` is not between 0 and 1.
+
+    >>> split = SourceSplit(fraction=0.5)
+    >>> for source in ("a", "b", "c"):
+    ...     split.add(source)
+    >>> [source for source in ("a", "b", "c") if split.holds_out(source)]
+    ['b', 'c']
+    """
+
+    def __init__(self, fraction: float = 0.1, seed: int = 0):
+        if not 0 < fraction < 1:
+            raise ValueError(f"fraction must be between 0 and 1. Received: {fraction}.")
+        self._fraction, self._seed = fraction, seed
+        # The sources of the lowest and the highest number; of equal ones the lesser source, so that
+        # the order of the corpus does not matter.
+        self._lowest: tuple[float, str] | None = None
+        self._highest: tuple[float, str] | None = None
+
+    def add(self, source: str) -> None:
+        """Take notice of a source."""
+        place = _place(source, self._seed), source
+        self._lowest = place if self._lowest is None else min(self._lowest, place)
+        self._highest = place if self._highest is None else max(self._highest, place)
+
+    @property
+    def holds_out_any(self) -> bool:
+        """Whether there are two distinct sources."""
+        return self._lowest != self._highest
+
+    def holds_out(self, source: str) -> bool:
+        """Whether a source that was added is in the held-out part."""
+        if self._lowest is None or self._highest is None or not self.holds_out_any:
+            return False
+        if self._lowest[0] >= self._fraction:
+            return source == self._lowest[1]
+        if self._highest[0] < self._fraction:
+            return source != self._highest[1]
+        return _place(source, self._seed) < self._fraction
 
 
 def _place(source, seed):

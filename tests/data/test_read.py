@@ -1,10 +1,11 @@
 import gzip
 import os
 import threading
+import tracemalloc
 
 import pytest
 
-from keras_attention.data import Limits, lines, read_lines, read_pair_file, read_pairs
+from keras_attention.data import Limits, PairStream, lines, read_lines, read_pair_file, read_pairs
 
 
 @pytest.fixture
@@ -317,3 +318,63 @@ def test_a_very_long_line_is_read_whole_and_shown_short(file):
     with pytest.raises(ValueError) as error:
         read_pairs(file("x.tsv", text))
     assert len(str(error.value)) < 400
+
+
+# -- read as a stream
+
+FORMS = {
+    "x.tsv": "a\tb\n\nc\t\nd\te\tf\n",
+    "x.tsv.gz": 'a\t"b\nc\td"\n',
+    "quoted.tsv": '"He said ""hi"""\tfine\nb\t"c\nd"\n',
+    "x.csv": 'question,answer\n"a, b","c ""d"""\n',
+    "hint.csv": "sep=;\nquestion;answer\na,b;c,d\n",
+    "columns.csv": "id,Answer,Question\n1,b,a\n2,d,c\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_stream_gives_what_a_list_has_each_time(file, name, turns):
+    path = file(name, FORMS[name])
+    expected = read_pair_file(path, turns)
+    stream = PairStream(path, turns)
+    for _ in range(2):
+        assert list(stream) == expected.pairs and stream.count == len(expected.pairs)
+        assert stream.summary() == expected.summary()
+
+
+def test_a_stream_of_two_files_and_of_a_pipe(file, tmp_path):
+    source, target = file("a.en", "1\n2\n"), file("a.de", "3\n4\n")
+    assert list(PairStream(f"{source},{target}")) == [("1", "3"), ("2", "4")]
+    file("a.de", "3\n")
+    with pytest.raises(ValueError, match="2 and 1. Line 2 has no partner"):
+        PairStream(f"{source},{target}")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ValueError, match="pipe. Write it into a file first, or pass keep"):
+            PairStream(tmp_path / "pipe")
+
+
+def test_the_errors_of_a_stream_are_those_of_a_list(file):
+    for content in (b"a\tb\nc\n", b"a\tb\n\xff\tc\n", b"\n", b"\ta\tb\n"):
+        path = file("x.tsv", content)
+        with pytest.raises(ValueError) as expected:
+            read_pairs(path)
+        with pytest.raises(ValueError) as found:
+            list(PairStream(path))
+        assert str(found.value) == str(expected.value)
+    with pytest.raises(ValueError, match="line 1: more bytes than max_line_bytes=2"):
+        PairStream(path, limits=Limits(max_line_bytes=2))
+
+
+def test_a_stream_does_not_keep_what_it_has_read(file):
+    path = file("x.tsv", "".join(f"{i} {'x' * 60}\t{i}\n" for i in range(20_000)))
+    stream = PairStream(path)
+    tracemalloc.start()
+    try:
+        for _ in stream:
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 700_000 < os.path.getsize(path)

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_attention.data import split_by_source
+from keras_attention.data import SourceSplit, split_by_source
 
 PAIRS = [(f"question {i % 500}", f"answer {i}") for i in range(2000)]
 
@@ -60,3 +60,14 @@ def test_any_string_can_be_a_source():
 def test_a_fraction_must_be_one(fraction):
     with pytest.raises(ValueError, match="fraction must be between 0 and 1"):
         split_by_source(PAIRS, fraction)
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 0.1, 0.5, 1 - 1e-9])
+@pytest.mark.parametrize("count", [1, 2, 700])
+def test_the_split_of_a_stream_is_that_of_a_list(fraction, count):
+    split = SourceSplit(fraction, seed=3)
+    for source, _ in reversed(PAIRS[:count]):
+        split.add(source)
+    expected = split_by_source(PAIRS[:count], fraction, seed=3)[1]
+    assert [pair for pair in PAIRS[:count] if split.holds_out(pair[0])] == expected
+    assert split.holds_out_any == bool(expected)
