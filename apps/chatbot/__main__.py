@@ -1,5 +1,6 @@
 """Train, evaluate, answer, export, serve: see `--help`."""
 
+import multiprocessing
 import os
 import sys
 from typing import Any
@@ -43,7 +44,8 @@ def _run() -> int:
         from apps.chatbot import train
 
         wanted = settings.of_flags(FLAGS)
-        return 0 if train.run(directory, wanted, explicit_flags, _limits()) else INTERRUPTED
+        arguments = directory, wanted, explicit_flags, _limits(), FLAGS.prepare_above
+        return 0 if train.run(*arguments) else INTERRUPTED
     if FLAGS.mode == "eval":
         from apps.chatbot import evaluate
 
@@ -88,6 +90,10 @@ def _load_tensorflow() -> None:
     """Import TensorFlow without its notes on drivers and devices, which no log level hides."""
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TensorFlow logs too much at absl's default, INFO
+    _import_quietly()
+
+
+def _import_quietly() -> None:
     if sys.stderr is None or "tensorflow" in sys.modules:
         return
     sys.stderr.flush()
@@ -99,6 +105,10 @@ def _load_tensorflow() -> None:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+
+
+if multiprocessing.parent_process() is not None:  # one that encodes
+    _import_quietly()
 
 
 def _is_expected(error: Exception) -> bool:

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from apps.chatbot import corpus, store
 from apps.chatbot import settings as stored
+from apps.chatbot.examples import encode
 from apps.chatbot.infer import shown
 from apps.chatbot.responder import Responder
-from apps.chatbot.train import dev_loss, encode
+from apps.chatbot.train import dev_loss
 from keras_attention import text
 from keras_attention.data import Limits, batches
 
@@ -86,7 +87,7 @@ def _pairs(directory, data, settings, limits) -> tuple[list, list | None]:
             print(f"eval: {data}: {found.summary()}", file=sys.stderr)
         return found.pairs, None
     corpus.check_there(settings, "Name what to evaluate on: --data=FILE")
-    pairs = corpus.load(settings, limits)
+    pairs = corpus.held_out(settings, limits)
     try:
         corpus.check_unchanged(directory, pairs.record, settings)
     except ValueError as error:  # the result is not comparable

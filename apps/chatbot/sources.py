@@ -1,5 +1,6 @@
 """The text that the model encodes for a line: one rule for all modes."""
 
+import hashlib
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -87,6 +88,33 @@ def fit_context(
         shorter = tf.strings.regex_replace(sources, f"^[^{BETWEEN_TURNS}]*{BETWEEN_TURNS}", "")
         sources = tf.where(too_long, shorter, sources)
     return sources
+
+
+class SourceTokenizer:
+    """Encodes sources with as much context as fits, as `fit_context` leaves it.
+
+    Args:
+        tokenizer, context_turns, max_length: as of `fit_context`.
+
+    Attributes:
+        vocab_size: of the tokenizer.
+        fingerprint: the same for equal ones, and only for them.
+    """
+
+    def __init__(self, tokenizer: text.Tokenizer, context_turns: int, max_length: int):
+        self._tokenizer, self._turns, self._most = tokenizer, context_turns, max_length
+        self.vocab_size = tokenizer.vocab_size
+        self.fingerprint = tokenizer.fingerprint
+        if context_turns:
+            about = f"{tokenizer.fingerprint} {context_turns} {max_length}"
+            self.fingerprint = hashlib.sha256(about.encode()).hexdigest()
+
+    def encode(self, sources) -> tf.RaggedTensor:
+        """String [B] -> ids, int32 ragged [B, None]."""
+        sources = tf.constant(sources, tf.string)
+        return self._tokenizer.encode(
+            fit_context(self._tokenizer, sources, self._turns, self._most)
+        )
 
 
 def _turns(lines, count):

@@ -375,6 +375,14 @@ TABLE = (
         1, 2**40,
     ),
     Setting(
+        "prepare_above", int, 64_000_000,
+        "Of train: if the files of --data and --dev_data have more bytes than this in all, they "
+        "are not read into memory, but encoded once into files below --model_dir, from which "
+        "the training reads; the vocabulary is learned from a sample of 16 MB of them, if they "
+        "have more. 0: always. A training that has begun keeps to what it began with.",
+        0, 2**50,
+    ),
+    Setting(
         "bleu_tokenize", str, None,
         "Of eval: the tokenizer of sacrebleu that finds the words for BLEU. Default: by the "
         "script of the targets.",

@@ -6,18 +6,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from apps.chatbot import corpus, files, search, store
+from apps.chatbot import corpus, files, prepared, store
 from apps.chatbot import settings as stored
+from apps.chatbot.examples import examples_of
 from apps.chatbot.responder import Responder
-from apps.chatbot.sources import fit_context
-from keras_attention import text
-from keras_attention.data import Limits, batches
+from keras_attention.data import Limits
 from keras_attention.training import Summaries, TrainingCheckpoint, average_checkpoints
 
 SAVE_EVERY = 1000  # steps: the most that a killed process can lose
@@ -28,17 +26,24 @@ class Stopped(Exception):
     """Ctrl-C."""
 
 
-def run(directory: str, wanted: dict, explicit_flags: dict, limits: Limits | None = None) -> bool:
+def run(
+    directory: str,
+    wanted: dict,
+    explicit_flags: dict,
+    limits: Limits | None = None,
+    prepare_above: int = 2**50,
+) -> bool:
     """Train in `directory` with the settings `wanted`, or resume with those stored there.
 
-    `limits`: of the data. Returns True if it finished; False after Ctrl-C.
+    `limits`: of the data. `prepare_above`: data of more bytes are prepared, see `prepared`. Returns
+    True if it finished; False after Ctrl-C.
     """
     with files.locked(directory):
         files.check_directory(directory)
-        return _run(directory, wanted, explicit_flags, limits)
+        return _run(directory, wanted, explicit_flags, limits, prepare_above)
 
 
-def _run(directory, wanted, explicit_flags, limits) -> bool:
+def _run(directory, wanted, explicit_flags, limits, prepare_above) -> bool:
     resumes = stored.exists(directory)
     settings = (
         _resumed(directory, explicit_flags)
@@ -51,51 +56,29 @@ def _run(directory, wanted, explicit_flags, limits) -> bool:
     keras.utils.set_random_seed(settings["seed"])
     if resumes:
         corpus.check_there(settings, "If it was moved, pass --{name}=NEW_PATH.")
-    pairs = corpus.load(settings, limits)
-    for line in pairs.about:
-        _say(line)
-    if resumes:
-        corpus.check_unchanged(directory, pairs.record, settings)
-        tokenizer = text.load(directory)
+        large = corpus.is_prepared(directory)
     else:
-        tokenizer = store.make_tokenizer(settings, pairs.train)
-    search.plan(settings, tokenizer)  # raise for invalid search settings before the training
-    train = encode(tokenizer, pairs.train, settings)
-    dev = encode(tokenizer, pairs.dev, settings)
-    if not train.sources or not dev.sources:
-        raise ValueError(
-            f"No pair is at most --max_length={settings['max_length']} tokens long on both sides "
-            f"(training: {len(train.sources)} of {len(pairs.train)}, dev: {len(dev.sources)} of "
-            f"{len(pairs.dev)}). Raise --max_length."
-        )
-    longest = max(map(len, train.targets)) + 1
-    largest = longest * min(settings["batch_size"], len(train.targets))
+        large = prepared.is_large(settings, prepare_above)
+    examples = examples_of(directory, settings, limits, large, resumes)
+    tokenizer = examples.tokenizer
+    largest = (examples.longest + 1) * min(settings["batch_size"], examples.count)
     store.check_memory(settings, tokenizer.vocab_size, largest)
-    spoken = np.concatenate([np.append(target, text.END) for target in train.targets])
-    counts = np.bincount(spoken, minlength=tokenizer.vocab_size)
-    model = store.make_model(settings, tokenizer.vocab_size, counts)
+    model = store.make_model(settings, tokenizer.vocab_size, examples.target_counts)
     if not resumes:
         tokenizer.save(directory)
-    corpus.save_record(directory, pairs.record)
+    corpus.save_record(directory, {**examples.record, "prepared": large})
     # The settings are written last: a directory with settings can be resumed.
     stored.save(directory, settings)
     _say(
-        f"{len(train.sources)} training pairs ({len(pairs.train) - len(train.sources)} too "
-        f"long), {len(dev.sources)} held out, {tokenizer.vocab_size} tokens, "
-        f"{model.count_params():,} parameters"
+        f"{examples.count} training pairs ({examples.too_long} too long), {examples.held_out} held "
+        f"out, {tokenizer.vocab_size} tokens, {model.count_params():,} parameters"
     )
-    batch_size = settings["batch_size"]
-    per_epoch = math.ceil(len(train.sources) / batch_size)
-
-    def train_epoch(epoch: int, skip: int) -> tf.data.Dataset:
-        return batches(*train[:2], batch_size, seed=settings["seed"], epoch=epoch, skip=skip)
-
     try:
-        _fit(directory, settings, model, train_epoch, per_epoch, batches(*dev[:2], batch_size))
+        _fit(directory, settings, model, examples.epoch, examples.per_epoch, examples.dev_set)
     except Stopped:
         return False
     model, tokenizer = store.load_model(directory, settings)
-    _show_replies(Responder(model, tokenizer, settings), pairs)
+    _show_replies(Responder(model, tokenizer, settings), examples.shown)
     return True
 
 
@@ -108,35 +91,6 @@ def _resumed(directory, explicit_flags) -> dict:
         if corpus.has_record(directory) or not os.path.exists(settings[name] or ".")
     ]
     return stored.load(directory, explicit_flags, (*stored.FREE, *moved))
-
-
-class Encoded(NamedTuple):
-    """Ids of the sources and of the targets, and the indices of their pairs."""
-
-    sources: list[np.ndarray]
-    targets: list[np.ndarray]
-    places: list[int]
-
-
-def encode(tokenizer: text.Tokenizer, pairs: list, settings: dict) -> Encoded:
-    """Text pairs -> ids, each source with as much context as fits; too long ones are left out.
-
-    Too long are targets, and last turns of sources, of more than `max_length` tokens, because infer
-    would cut such a line. For couplets the limit is in characters, as in infer.
-    """
-    limit = settings["max_length"]
-    sources, targets = (tf.constant(side, tf.string) for side in zip(*pairs))
-    sources = fit_context(tokenizer, sources, settings["context_turns"], limit)
-    sides = [
-        [np.asarray(ids, np.int32) for ids in tokenizer.encode(side).to_list()]
-        for side in (sources, targets)
-    ]
-    lengths = np.max([list(map(len, side)) for side in sides], 0)
-    if settings["task"] == "couplet":
-        lengths = np.maximum(lengths, [len(first) for first, _ in pairs])
-    places = np.flatnonzero(lengths <= limit).tolist()
-    sources, targets = ([side[place] for place in places] for side in sides)
-    return Encoded(sources, targets, places)
 
 
 def _fit(
@@ -162,7 +116,6 @@ def _fit(
     )
     progress = _progress(checkpoint)
     last_step = settings["steps"] or settings["epochs"] * per_epoch
-    dev_set = dev_set.cache()
     if progress["step"]:
         _say(f"Resuming after {progress['step']} steps, in epoch {progress['epoch'] + 1}")
     if progress["batch"] > per_epoch:
@@ -397,8 +350,7 @@ class _Interrupt:
             signal.signal(number, handler)
 
 
-def _show_replies(responder, pairs) -> None:
-    samples = pairs.dev[:: max(1, len(pairs.dev) // 4)][:4]
+def _show_replies(responder, samples) -> None:
     for (source, _), replies in zip(samples, responder.replies([s for s, _ in samples])):
         _say(f"  {source}\n    -> {replies[0]}")
 

@@ -9,6 +9,7 @@ import itertools
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -155,6 +156,7 @@ _tokenizers: Any = None  # of a process that encodes
 def _start(tokenizers):
     global _tokenizers
     _tokenizers = tokenizers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads
     # Else a process whose parent was killed would wait for its next chunk forever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

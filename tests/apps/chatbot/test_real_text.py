@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apps.chatbot import corpus, infer, train
+from apps.chatbot import corpus, examples, infer
 from apps.chatbot.responder import Responder
 from apps.chatbot.sources import fit_context
 from keras_attention import text
@@ -120,7 +120,7 @@ def test_context_is_shortened_equally_in_training_eval_infer_and_export(chat, tm
     turns = ["Hello", "no more", "you", "so", "well", "a", "Hello there"]
     (tmp_path / "turns.tsv").write_text("\t".join(turns) + "\n")
     pairs = read_pairs(tmp_path / "turns.tsv", 2)
-    encoded = train.encode(characters, pairs, settings)
+    encoded = examples.encode(characters, pairs, settings)
     ids = tf.ragged.constant([source.tolist() for source in encoded.sources])
     learned = [source.decode() for source in characters.decode(ids).numpy()]
     learned = [source.replace("\ufffd", "␞") for source in learned]  # it is not in the vocabulary
@@ -141,7 +141,9 @@ def test_the_last_turn_is_never_shortened():
     fitted = fit_context(characters, sources, 3, 4).numpy().tolist()
     assert fitted == [b"aaaaaa", b"bbbbb", "b␞c".encode(), b""]
     settings = {"task": "chat", "context_turns": 3, "max_length": 4}
-    encoded = train.encode(characters, [("a␞b␞c", "a"), ("aaaaa", "b"), ("a", "bbbbb")], settings)
+    encoded = examples.encode(
+        characters, [("a␞b␞c", "a"), ("aaaaa", "b"), ("a", "bbbbb")], settings
+    )
     assert encoded.places == [0] and np.array_equal(len(encoded.sources[0]), 3)
 
 
