@@ -1,6 +1,5 @@
 """Train, evaluate, answer, export, serve: see `--help`."""
 
-import multiprocessing
 import os
 import sys
 from typing import Any
@@ -90,10 +89,6 @@ def _load_tensorflow() -> None:
     """Import TensorFlow without its notes on drivers and devices, which no log level hides."""
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # TensorFlow logs too much at absl's default, INFO
-    _import_quietly()
-
-
-def _import_quietly() -> None:
     if sys.stderr is None or "tensorflow" in sys.modules:
         return
     sys.stderr.flush()
@@ -105,10 +100,6 @@ def _import_quietly() -> None:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
-
-
-if multiprocessing.parent_process() is not None:  # one that encodes
-    _import_quietly()
 
 
 def _is_expected(error: Exception) -> bool:

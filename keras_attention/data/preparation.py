@@ -191,8 +191,10 @@ def _encoded(chunks, tokenizers, workers):
     )
     waiting = collections.deque()
     try:
-        for texts in chunks:
-            waiting.append(pool.submit(_encode_here, texts))
+        for number, texts in enumerate(chunks):
+            # A task starts a process, if there are fewer.
+            with _without_stderr() if number < workers else contextlib.nullcontext():
+                waiting.append(pool.submit(_encode_here, texts))
             if len(waiting) >= 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -204,6 +206,27 @@ def _encoded(chunks, tokenizers, workers):
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_stderr():
+    """Processes that are started here have no standard error.
+
+    Their exceptions come with their results. The rest are notes that TensorFlow prints when it is
+    imported, whatever the log level, in each of them.
+    """
+    try:
+        usual, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # there is none
+        yield
+        return
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(usual, 2)
+        os.close(usual)
+        os.close(nowhere)
 
 
 # -- the files

@@ -90,7 +90,8 @@ class PreparedCorpus:
         """Source and target of an example, int32 arrays of ids without start and end."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"index must be -{len(self)} to {len(self) - 1}. Received: {index}.")
-        (source, _), (target, _) = self._read(np.array([index % len(self)]))
+        bounds = self._bounds(np.array([index % len(self)]))
+        (source, _), (target, _) = self._rows(bounds)
         return source, target
 
     def __reduce__(self):
@@ -107,7 +108,7 @@ class PreparedCorpus:
         """
         counts = np.zeros(vocab_size, np.int64)
         for first in range(0, len(self), CHUNK):
-            _, (ids, lengths) = self._read(slice(first, min(first + CHUNK, len(self))))
+            _, (ids, lengths) = self._range(first, min(first + CHUNK, len(self)))
             counts += np.bincount(ids, minlength=vocab_size)
             counts[end] += len(lengths)
         return counts
@@ -198,13 +199,14 @@ class PreparedCorpus:
         def generate():
             for number in range(place, place + count):
                 examples = order.batch(number)
-                longest = self.lengths(examples).max(0)
+                bounds = self._bounds(examples)
+                longest = np.diff(bounds, axis=1).max(0)
                 rows = -(-len(examples) // workers)
-                share = examples[worker * rows : (worker + 1) * rows]
+                share = bounds[worker * rows : (worker + 1) * rows]
                 filled = rows - len(share)
                 sides = [
                     (ids, np.append(lengths, np.zeros(filled, int)))
-                    for ids, lengths in self._read(share)
+                    for ids, lengths in self._rows(share)
                 ]
                 padded = [padded_width(int(length) + 1, multiple, widths) for length in longest]
                 inputs, target_out, weights = teacher_forcing(
@@ -223,17 +225,23 @@ class PreparedCorpus:
         """[N, 3]: where the source begins among all ids, and the target, and where that ends."""
         return self._offsets.spans(2 * indices, 2 * indices + 3).reshape(-1, 3)
 
-    def _read(self, indices):
-        """((ids of all sources, lengths [B]), the same of the targets), of indices or a slice."""
-        if isinstance(indices, slice):
-            edges = self._offsets.spans(*np.array([[2 * indices.start], [2 * indices.stop + 1]]))
-            both, lengths = self._ids.spans(edges[:1], edges[-1:]), np.diff(edges).reshape(-1, 2)
-        else:
-            bounds = self._bounds(indices)
-            both, lengths = self._ids.spans(bounds[:, 0], bounds[:, 2]), np.diff(bounds, axis=1)
-        both = both.astype(np.int32)
-        of_target = np.repeat(np.tile([False, True], len(lengths)), lengths.reshape(-1))
-        return [(both[of_target == side], lengths[:, side]) for side in (0, 1)]
+    def _rows(self, bounds):
+        """((ids of all sources, lengths [B]), the same of the targets), from their bounds."""
+        both = self._ids.spans(bounds[:, 0], bounds[:, 2])
+        return _parted(both, np.diff(bounds, axis=1))
+
+    def _range(self, first, last):
+        """The same of all examples from the first to the last, which is not included."""
+        edges = self._offsets.spans(np.array([2 * first]), np.array([2 * last + 1]))
+        both = self._ids.spans(edges[:1], edges[-1:])
+        return _parted(both, np.diff(edges).reshape(-1, 2))
+
+
+def _parted(ids, lengths):
+    """The ids of sources and targets in turn, as those of the one and the other side."""
+    ids, of_target = ids.astype(np.int32), np.tile([False, True], len(lengths))
+    of_target = np.repeat(of_target, lengths.reshape(-1))
+    return [(ids[of_target == side], lengths[:, side]) for side in (0, 1)]
 
 
 class _Numbers:

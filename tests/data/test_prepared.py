@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_attention.data import PreparedCorpus, batches, prepare, prepared
 from keras_attention.text import Characters, Words
 from tests.data.test_batch import assert_same, listed
-from tests.disk import full_disk
+from tests.disk import full_disk, small_disk
 
 RANDOM = np.random.default_rng(0)
 PAIRS = [
@@ -206,6 +206,18 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, at):
     assert len(prepare(pairs, tmp_path / "corpus")) == 3000
 
 
+def test_a_small_disk_is_full_at_any_of_the_files(tmp_path):
+    """Ids of 72 kB, offsets of 48 kB, and 12 kB of the order by length, in pages of 4 kB."""
+    pairs, message = [([5] * 3, [6] * 3)] * 3000, "Nothing is left of it. Free some space"
+    for kilobytes in (60, 100, 130):
+        with small_disk(tmp_path / str(kilobytes), kilobytes << 10) as disk:
+            with pytest.raises(OSError, match=message):
+                prepare(pairs, disk / "corpus")
+            assert not os.listdir(disk)
+    with small_disk(tmp_path / "larger", 160 << 10) as disk:
+        assert len(prepare(pairs, disk / "corpus")) == 3000
+
+
 def test_what_is_no_text_is_refused(tmp_path):
     words = Words.train(["a b"])
     with pytest.raises(ValueError, match=r"Received: 3 in pairs\[1\]"):
@@ -318,3 +330,41 @@ def test_a_manifest_that_is_none_is_refused(copy, content):
     (copy / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match="manifest.json is damaged"):
         PreparedCorpus(copy)
+
+
+# -- kills
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_lose_and_leave_nothing(tmp_path):
+    """After each the same call gives the same bytes; what was left is no corpus, or all of it."""
+    random = np.random.default_rng(7)
+
+    def pairs():
+        return (([i % 999 + 1] * (i % 23), [i % 777 + 1] * (i % 19)) for i in range(60_000))
+
+    began = time.monotonic()
+    prepare(pairs(), tmp_path / "whole")
+    taken = time.monotonic() - began
+    expected = [(tmp_path / "whole" / name).read_bytes() for name in FILES]
+    in_the_middle = 0
+    for number in range(10):
+        directory = tmp_path / str(number)
+        child = os.fork()
+        if not child:
+            try:
+                prepare(pairs(), directory)
+            finally:
+                os._exit(0)
+        time.sleep(random.uniform(0, taken))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        if directory.exists():
+            PreparedCorpus(directory)
+            shutil.rmtree(directory)
+        else:
+            in_the_middle += 1
+        prepare(pairs(), directory)
+        assert [(directory / name).read_bytes() for name in FILES] == expected
+        assert not (tmp_path / f"{number}.preparing").exists()
+    assert in_the_middle >= 5
