@@ -155,4 +155,12 @@ def _buckets(counts, sizes, total) -> list[tuple[int, int, int]]:
         if following > limit and whole >= LEAST:
             found.append((begin, begin + whole * sizes[length], sizes[length]))
             begin, limit = found[-1][1], following + following // GROWTH
-    return [*found, (begin, total, sizes[lengths[-1]])]
+    size = sizes[lengths[-1]]
+    lacking = LEAST * size - (total - begin)
+    if found and lacking > 0:  # of the longest examples: some shorter ones join them
+        first, end, before = found.pop()
+        moved = -(-lacking // before) * before
+        if end - moved - first >= LEAST * before:
+            found.append((first, end - moved, before))
+        begin = found[-1][1] if found else 0
+    return [*found, (begin, total, size)]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_attention.data import BatchOrder
-from keras_attention.data.order import permuted
+from keras_attention.data.order import LEAST, permuted
 
 RANDOM = np.random.default_rng(0)
 LENGTHS = RANDOM.geometric(0.07, 5003)
@@ -75,6 +75,21 @@ def test_the_batches_of_two_epochs_differ_in_their_examples():
     made = order(batch_size=8, seed=0)
     first, second = ({frozenset(batch) for batch in epoch(made, number)} for number in (0, 1))
     assert len(first & second) < 4
+
+
+@pytest.mark.parametrize("size", [{"batch_size": 8}, {"batch_tokens": 900}])
+def test_each_bucket_has_batches_enough_for_other_neighbours_in_each_epoch(size):
+    """Also the last one, of a few examples that are much longer than the others."""
+    for count in range(150, 1200, 41):
+        lengths = np.sort(np.append(RANDOM.geometric(0.1, count), [200] * (count % 5)))
+        counts = list(zip(*(part.tolist() for part in np.unique(lengths, return_counts=True))))
+        made = BatchOrder(counts, np.arange(len(lengths)), **size, seed=0)
+        buckets = made._buckets
+        assert [begin for begin, _, _ in buckets[1:]] == [end for _, end, _ in buckets[:-1]]
+        assert buckets[0][0] == 0 and buckets[-1][1] == len(lengths)
+        assert all((end - begin) % batch == 0 for begin, end, batch in buckets[:-1])
+        if len(buckets) > 1:
+            assert min((end - begin) // batch for begin, end, batch in buckets) >= LEAST
 
 
 def test_examples_of_like_length_meet():

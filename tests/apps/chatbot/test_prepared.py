@@ -4,15 +4,16 @@ import json
 import os
 import random
 import shutil
+import time
 
 import numpy as np
 import pytest
 
 from apps.chatbot import corpus, examples, prepared, progress, settings
 from keras_attention.data import Limits, PreparedCorpus
-from tests.apps.chatbot.program import run, shipped
+from tests.apps.chatbot.program import run, shipped, start
 from tests.apps.chatbot.test_bad_input import assert_refused
-from tests.apps.chatbot.test_resume import assert_same, state
+from tests.apps.chatbot.test_resume import assert_same, await_line, state
 from tests.data.test_batch import listed
 from tests.disk import full_disk
 
@@ -133,7 +134,7 @@ def read(folder, data="pairs.tsv", resumes=True):
 
 
 def contents(folder):
-    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def test_data_are_prepared_once(folder, monkeypatch):
@@ -315,3 +316,52 @@ def test_several_processes_write_the_same_files(tmp_path, monkeypatch):
         made = tmp_path / str(workers) / "prepared"
         contents.append({f.name: f.read_bytes() for f in (made / "train").iterdir()})
     assert contents[0] == contents[1]
+
+
+@pytest.mark.slow
+def test_ten_kills_while_the_program_prepares_lose_and_leave_nothing(tmp_path):
+    """At random moments, with two processes that encode, which end with the killed one."""
+    draw = random.Random(0)
+    with open(tmp_path / "data.tsv", "w") as file:
+        for i in range(90_000):
+            text = f"{i} " + "".join(draw.choices("abcdefghij ", k=180))
+            file.write(f"{text}\t{text[::-1]}\n")
+    (tmp_path / "dev.tsv").write_text("".join(LINES))
+    assert os.path.getsize(tmp_path / "data.tsv") > 2 * prepared.PER_WORKER
+    command = (
+        *("--mode=train", f"--data={tmp_path}/data.tsv", f"--dev_data={tmp_path}/dev.tsv"),
+        *("--units=8", "--attention=none", "--max_length=200", "--steps=1", "--beam_width=1"),
+        "--prepare_above=0",
+    )
+
+    def begin(name):
+        process = start(
+            *command, f"--model_dir={tmp_path}/{name}", cwd=tmp_path, start_new_session=True
+        )
+        await_line(process, f"{tmp_path}/data.tsv: 90,000 pairs")
+        return process, time.monotonic()
+
+    def end(process):
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0 and err == b"", err.decode()
+        return out.decode()
+
+    process, began = begin("whole")
+    while b"training pairs" not in process.stdout.readline():
+        pass
+    taken = time.monotonic() - began
+    end(process)
+    for _ in range(10):
+        process, _ = begin("killed")
+        time.sleep(draw.uniform(0, 0.9 * taken))
+        assert not (tmp_path / "killed/config.json").exists()
+        process.kill()
+        process.communicate(timeout=60)
+        with pytest.raises(ProcessLookupError):
+            for _ in range(200):  # the processes that encode have seen it within 20 s
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+    end(begin("killed")[0])
+    whole, killed = contents(tmp_path / "whole/prepared"), contents(tmp_path / "killed/prepared")
+    assert list(whole.values()) == list(killed.values()) and len(whole) == 11
+    assert_same(state(tmp_path / "killed"), state(tmp_path / "whole"))
