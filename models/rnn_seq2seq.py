@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.data import batches
 from keras_attention.functional import as_ids
-from keras_attention.layers import Bridge, MemoryAttention
+from keras_attention.layers import Bridge, Dropout, MemoryAttention
 from keras_attention.seq2seq import (
     AttentionWrapper,
     BahdanauAttention,
@@ -117,7 +117,7 @@ class RNNSeq2Seq(EncoderDecoder):
         track(self, "inner_cell", listed_cells(self.inner_cell))
         if attention is not None:
             self.cell = self._attending_cell()
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.output_layer = None
         self._make_output(target_counts)
 

@@ -7,6 +7,7 @@ from keras_attention.layers.bridge import Bridge
 from keras_attention.layers.decoder_cell import DecoderState, TransformerCell
 from keras_attention.layers.directional import DirectionalAttention, DiSAN, Source2Token
 from keras_attention.layers.distance import DistanceBlock, DistanceSAN
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.embeddings import PositionEmbedding, TiedEmbedding
 from keras_attention.layers.gated_mlp import GatedMLPBlock, SpatialGatingUnit
 from keras_attention.layers.glimpse import GlimpseNetwork
@@ -73,6 +74,7 @@ __all__ = [
     "DistanceBlock",
     "DistanceSAN",
     "DotProductNonLocal",
+    "Dropout",
     "EmbeddedGaussianNonLocal",
     "FeedForward",
     "FixedAttention",

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_attention.layers._base import Layer
 from keras_attention.layers._remat import KeepsActivations
+from keras_attention.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -35,7 +36,7 @@ class Residual(KeepsActivations, Layer):
         self.norm, self.epsilon = norm, epsilon
         # Its dtype is that of the weights, in which it computes under any policy.
         self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.variable_dtype)
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
     def build(self, input_shape) -> None:
@@ -86,7 +87,7 @@ class FeedForward(Layer):
             raise ValueError(f"width must be at least 1. Received: width={width}")
         self.width = width
         self.activation = keras.activations.get(activation)
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.hidden = keras.layers.Dense(width, self.activation, dtype=self.dtype_policy)
         self.output_layer: Any = None
         self.supports_masking = True

@@ -15,6 +15,7 @@ from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_head_shapes
 from keras_attention.layers.cores import CacheSlots, Core, Full
 from keras_attention.layers.cores.checks import check_call, check_dropout
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.memory_attention import MemoryAttention
 
 
@@ -120,7 +121,7 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
             )
         check_dropout(core, dropout)
         self.core = core
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
     def build(self, query_shape, memory_shape=None) -> None:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_attention.backend.saving import BuiltWithMemory, deserialize, serialize
 from keras_attention.functional.attend import Memory
 from keras_attention.layers._base import Layer
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.embeddings import PositionEmbedding
 from keras_attention.layers.multi_head import MultiHeadAttention
 from keras_attention.layers.transformer_block import TransformerBlock
@@ -81,7 +82,7 @@ class TransformerStack(BuiltWithMemory, Layer):
         self.positions = None
         if positions is not None:
             self.positions = PositionEmbedding(positions, max_length, position_layout, dtype=policy)
-        self.dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.dropout = Dropout(dropout, dtype=policy)
         self.blocks = [
             TransformerBlock(
                 heads, ff_width, key_width, key_heads, cross, dropout, norm, activation,

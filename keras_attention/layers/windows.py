@@ -18,6 +18,7 @@ from keras_attention.functional.windows import (
 )
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_spatial_shapes
+from keras_attention.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -75,7 +76,7 @@ class WindowAttention(Layer):
                 f"shift={shift}, window={window}"
             )
         self.num_heads, self.use_bias = num_heads, use_bias
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 
     def build(self, input_shape) -> None:

@@ -1,5 +1,7 @@
-"""Tools for training: clipping, checkpoints, averaging, metrics, for any Keras model."""
+"""Tools for training: clipping, checkpoints, many workers, metrics, for any Keras model."""
 
+from keras_attention.training import distribute
+from keras_attention.training.accumulation import AccumulateGradients
 from keras_attention.training.averaging import average_checkpoints, average_weights
 from keras_attention.training.checkpoint import TrainingCheckpoint
 from keras_attention.training.clipping import clip_by_global_norm, global_norm
@@ -10,6 +12,7 @@ from keras_attention.training.guided_alignment import (
     WithAlignments,
     guided_alignment,
 )
+from keras_attention.training.loss_scale import LossScaleOptimizer
 from keras_attention.training.metrics import (
     Perplexity,
     TokenAccuracy,
@@ -20,9 +23,11 @@ from keras_attention.training.schedules import InverseSquareRoot
 from keras_attention.training.summaries import Summaries
 
 __all__ = [
+    "AccumulateGradients",
     "ClipByGlobalNorm",
     "GuidedAlignment",
     "InverseSquareRoot",
+    "LossScaleOptimizer",
     "Perplexity",
     "Summaries",
     "TokenAccuracy",
@@ -32,6 +37,7 @@ __all__ = [
     "average_checkpoints",
     "average_weights",
     "clip_by_global_norm",
+    "distribute",
     "global_norm",
     "guided_alignment",
     "read_embeddings",

@@ -1,11 +1,11 @@
 """An optimizer wrapper: clipping with the same result on one device and on many."""
 
-import copy
-
 import keras
 import tensorflow as tf
 
+from keras_attention.training.accumulation import AccumulateGradients
 from keras_attention.training.clipping import checked, clip_by_global_norm
+from keras_attention.training.wrapped_optimizer import WrappedOptimizer, is_overwritten
 
 _RULES = (
     "clipnorm",
@@ -14,11 +14,10 @@ _RULES = (
     "gradient_accumulation_steps",
     "loss_scale_factor",
 )
-_OWN = {"name", "norm", "inner_optimizer", "built", "_lock", "_tracker"}
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class ClipByGlobalNorm(keras.optimizers.Optimizer):
+class ClipByGlobalNorm(WrappedOptimizer):
     """An optimizer that clips by the true global norm, then lets another optimizer apply.
 
     `keras.optimizers.Adam(global_clipnorm=...)` differs in two ways: it does not add repeated
@@ -50,41 +49,16 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer | str, norm: float, name=None):
-        super().__init__(learning_rate=0.0, name=name)
+        super().__init__(_check_no_clipping(keras.optimizers.get(optimizer)), name)
         self.norm = checked(norm)
-        inner = _check_no_clipping(keras.optimizers.get(optimizer))
-        # Attributes that Keras' constructor sets on an optimizer with state are read from `inner`.
-        for attribute in set(vars(self)) & set(vars(inner)) - _OWN:
-            if not attribute.startswith("_self_"):  # TensorFlow's own tracking
-                delattr(self, attribute)
-        self.inner_optimizer = inner
-        self.built = inner.built
 
-    def __getattr__(self, name):
-        """Attributes that this class lacks are those of the inner optimizer."""
-        if name == "inner_optimizer" or name.startswith(("__", "_self_")):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.inner_optimizer, name)
-
-    def __setattr__(self, name, value):
-        """Attributes of the inner optimizer that this class lacks are set there."""
-        inner = vars(self).get("inner_optimizer")
-        if inner is None or name in _OWN or name.startswith("_") or hasattr(type(self), name):
-            super().__setattr__(name, value)
-        elif name in _RULES and value is not None:
+    def _check_setting(self, name, value):
+        if name in _RULES and value is not None:
             raise ValueError(_reject_setting(name, value))
-        else:
-            setattr(inner if hasattr(inner, name) else super(), name, value)
 
     def build(self, variables):
-        self.inner_optimizer.build(variables)
+        super().build(variables)
         _check_no_clipping(self.inner_optimizer)
-        self.built = True
-
-    def apply_gradients(self, grads_and_vars):
-        """Apply (gradient, variable) pairs, and return the number of steps so far."""
-        self.apply(*zip(*grads_and_vars))
-        return self.iterations
 
     def apply(self, grads, trainable_variables=None):
         """Clip `grads`, summed over the replicas if there are several, and apply them."""
@@ -94,59 +68,15 @@ class ClipByGlobalNorm(keras.optimizers.Optimizer):
         known = trainable_variables is None
         variables = self._trainable_variables if known else list(trainable_variables)
         clipped = _clipped_over_replicas(
-            [None if _is_overwritten(v) else g for g, v in zip(grads, variables)],
+            [None if is_overwritten(v) else g for g, v in zip(grads, variables)],
             self.norm,
         )
         both = zip(grads, clipped, variables)
-        clipped = [given if _is_overwritten(v) else gradient for given, gradient, v in both]
+        clipped = [given if is_overwritten(v) else gradient for given, gradient, v in both]
         self.inner_optimizer.apply(clipped, None if known else variables)
 
-    @property
-    def variables(self):
-        return self.inner_optimizer.variables
-
-    @property
-    def iterations(self):
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self):
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
-
-    def set_weights(self, weights):
-        self.inner_optimizer.set_weights(weights)
-
-    def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
-
-    def finalize_variable_values(self, var_list):
-        self.inner_optimizer.finalize_variable_values(var_list)
-
-    def save_own_variables(self, store):
-        """Nothing: Keras also visits `inner_optimizer`, which saves the state."""
-
-    def load_own_variables(self, store):
-        """Nothing, as in `save_own_variables`."""
-
     def get_config(self):
-        optimizer = keras.saving.serialize_keras_object(self.inner_optimizer)
-        return {"name": self.name, "optimizer": optimizer, "norm": self.norm}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        # A copy: Keras modifies the configuration of an optimizer that it creates.
-        inner = copy.deepcopy(config["optimizer"])
-        optimizer = keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
-        return cls(**{**config, "optimizer": optimizer})
-
-
-def _is_overwritten(variable):
-    """Whether Keras assigns the gradient to this variable instead of descending (float8)."""
-    return getattr(variable, "overwrite_with_gradient", False)
+        return {**super().get_config(), "norm": self.norm}
 
 
 def _clipped_over_replicas(gradients, norm):
@@ -169,6 +99,11 @@ def _check_no_clipping(optimizer):
         raise ValueError(
             "ClipByGlobalNorm would clip scaled gradients. Received: a LossScaleOptimizer. "
             "Reverse the order: LossScaleOptimizer(ClipByGlobalNorm(optimizer, norm))."
+        )
+    if isinstance(optimizer, AccumulateGradients):
+        raise ValueError(
+            "ClipByGlobalNorm would clip each small batch. Received: an AccumulateGradients. "
+            "Reverse the order: AccumulateGradients(ClipByGlobalNorm(optimizer, norm), steps)."
         )
     if isinstance(optimizer, ClipByGlobalNorm):
         raise ValueError(_reject_setting("norm", optimizer.norm))

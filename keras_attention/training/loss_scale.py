@@ -1,0 +1,31 @@
+"""Loss scaling in which the replicas decide together."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="keras_attention")
+class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """`keras.optimizers.LossScaleOptimizer` that skips a step if any replica has overflowed.
+
+    (Micikevicius et al., 2018.) That of Keras looks at the gradients before they are summed over
+    the replicas of `tf.distribute`: a worker whose gradient overflows skips the step, and the
+    others wait for it. Pass this one to `compile` under mixed_float16 and several replicas, with
+    other wrappers inside: `LossScaleOptimizer(ClipByGlobalNorm(Adam(), 1.0))`.
+
+    >>> optimizer = LossScaleOptimizer(keras.optimizers.SGD(1.0), initial_scale=8.0)
+    >>> weight = keras.Variable([0.0])
+    >>> optimizer.apply([tf.constant([float("inf")])], [weight])
+    >>> optimizer.apply([tf.constant([8.0])], [weight])  # of a loss times 8, which is now 4
+    >>> float(weight[0])
+    -2.0
+    """
+
+    def check_finite(self, grads):
+        """Whether all gradients of all replicas are finite, a bool."""
+        finite = tf.convert_to_tensor(super().check_finite(grads))
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return finite
+        count = context.all_reduce("SUM", tf.cast(finite, tf.int32))
+        return tf.equal(count, context.num_replicas_in_sync)
