@@ -44,7 +44,7 @@ def uniform_rows(seed: tf.Tensor, first: Any, shape: tf.Tensor) -> tf.Tensor:
     """Numbers in [0, 1) of which each row is a function of the seed and its number.
 
     int [2], int, int [N] -> float32 of that shape, rows numbered from `first` on. They are the same
-    eager, in a graph and under XLA.
+    eager and in a graph; XLA draws others, by the same rule.
 
     >>> uniform_rows(tf.constant([1, 0]), 0, [2, 3]).shape
     TensorShape([2, 3])
@@ -52,7 +52,8 @@ def uniform_rows(seed: tf.Tensor, first: Any, shape: tf.Tensor) -> tf.Tensor:
     shape = tf.convert_to_tensor(shape, tf.int32)
     size = tf.reduce_prod(shape[1:])
     groups = -(-size // _GROUP)  # each row begins at a value of the counter
-    key = tf.bitcast(tf.cast(seed, tf.int32), tf.uint64)
+    halves = tf.cast(tf.bitcast(tf.cast(seed, tf.int32), tf.uint32), tf.uint64)
+    key = tf.bitwise.left_shift(halves[0], tf.constant(32, tf.uint64)) + halves[1]
     counter = tf.cast(first, tf.uint64) * tf.cast(groups, tf.uint64)
     numbers = tf.raw_ops.StatelessRandomUniformV2(
         shape=tf.stack([shape[0], groups * _GROUP]),

@@ -14,9 +14,9 @@ from keras_attention.functional.dropout import dropout, uniform_rows
 def test_rows_of_a_part_have_the_masks_that_they_have_in_the_whole(shape, compiled):
     draw = tf.function(dropout, jit_compile=True) if compiled else dropout
     seed = tf.constant([-3, 2])
-    whole = dropout(tf.ones(shape), 0.4, seed)
+    whole = draw(tf.ones(shape), 0.4, seed, tf.constant(0))
     parts = [draw(tf.ones([2, *shape[1:]]), 0.4, seed, tf.constant(2 * n)) for n in range(3)]
-    np.testing.assert_array_equal(tf.concat(parts, 0), whole)
+    np.testing.assert_array_equal(tf.concat(parts, 0) > 0, whole > 0)
 
 
 def test_rows_steps_and_seeds_have_masks_of_their_own():
