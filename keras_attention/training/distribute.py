@@ -17,6 +17,7 @@ metrics of this package, N replicas then compute what one does, up to the roundi
 import random
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from typing import Any
 
 import tensorflow as tf
 
@@ -172,7 +173,7 @@ def split(
 
     def cut(number, batch):
         numbers = tf.data.Dataset.range(first, first + local, output_type=tf.int32)
-        return numbers.map(lambda replica: _share(number, batch, replica, replicas))
+        return numbers.map(lambda replica: share(number, batch, replica, replicas))
 
     # One iteration of the dataset for all replicas of this worker: a second one may be shuffled
     # in another order.
@@ -217,8 +218,14 @@ def _distributed(dataset, count, strategy):
     return distributed
 
 
-def _share(number, batch, replica, replicas):
-    """Rows of global batch `number` for replica `replica` of `replicas`."""
+def share(number: Any, batch: Any, replica: Any, replicas: int) -> Any:
+    """Rows of global batch `number` for replica `replica` of `replicas`, as `split` says.
+
+    >>> batch = (tf.range(5), tf.range(5), tf.ones(5))
+    >>> x, y, weights = share(0, batch, 1, 2)
+    >>> x.numpy().tolist(), weights.numpy().tolist()
+    ([3, 4, 4], [1.0, 1.0, 0.0])
+    """
     leaves = [x for x in tf.nest.flatten(batch) if isinstance(x, tf.Tensor)]
     rows = tf.shape(leaves[0])[0]
     labelled = isinstance(batch, tuple) and len(batch) > 1

@@ -74,7 +74,8 @@ def _sha256(paths):
 
 def _judge(cluster, about, timeout, deadline) -> str:
     """The chief: hear all workers, and tell each the verdict, which is empty if all is well."""
-    heard, connections = {0: about}, []
+    heard = {0: {**about, "number of workers": str(len(cluster.addresses))}}
+    connections = []
     port = int(cluster.addresses[0].rpartition(":")[2])
     verdict = ""
     with socket.create_server(("", port), backlog=len(cluster.addresses)) as server:
@@ -117,10 +118,13 @@ def _hello(connection, count):
     connection.settimeout(5.0)
     with connection.makefile() as lines:
         content = json.loads(lines.readline(1 << 20))
-    index, workers = content["index"], content["workers"]
-    if workers != count or not 0 < index < count:
-        return index, {**content["about"], "number of workers": str(workers)}
-    return index, content["about"]
+    try:
+        index, workers, about = content["index"], content["workers"], dict(content["about"])
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a worker") from error
+    if not isinstance(index, int) or workers == count and not 0 < index < count:
+        raise ValueError("not a worker")
+    return index, {**about, "number of workers": str(workers)}
 
 
 def _ask(cluster, about, timeout, deadline) -> str:
