@@ -202,6 +202,7 @@ class RNNSeq2Seq(EncoderDecoder):
         """Teacher forcing: [B, T] ids, memory and state of `encode` -> logits [B, T, V], and
         alignments [B, T, S] if requested.
         """
+        training = training or False  # for None, Keras' cells draw masks and do not use them
         target_in = as_ids(target_in, "target_in", "B T", self.pad_id)
         cell = self.cell
         if return_alignments:

@@ -330,3 +330,16 @@ def test_a_thread_that_trains_and_one_that_answers_do_not_disturb_each_other(par
     results = (found[0], found_outside) if trains_within else (found_outside, found[0])
     np.testing.assert_allclose(results[0], trained, atol=1e-6)
     np.testing.assert_allclose(results[1], answered, atol=1e-6)
+
+
+def test_only_training_moves_the_seeds_of_dropout():
+    """Else a training would depend on when the model was built and called."""
+    model = RNNSeq2Seq(9, 9, units=4, layers=2, dropout=0.3)
+    model.build()
+    ids = tf.ones([2, 3], tf.int32)
+    model((ids, ids))
+    model((ids, ids), training=False)
+    seeds = [variable for variable in model.variables if "seed" in variable.path]
+    assert len(seeds) > 4 and all(int(seed.numpy()[1]) == 0 for seed in seeds)
+    model((ids, ids), training=True)
+    assert all(int(seed.numpy()[1]) == 1 for seed in seeds)
