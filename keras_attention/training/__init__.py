@@ -19,6 +19,7 @@ from keras_attention.training.metrics import (
     TokenCrossentropy,
     token_objective,
 )
+from keras_attention.training.moving_average import OverwriteWithAverage
 from keras_attention.training.schedules import InverseSquareRoot
 from keras_attention.training.summaries import Summaries
 
@@ -28,6 +29,7 @@ __all__ = [
     "GuidedAlignment",
     "InverseSquareRoot",
     "LossScaleOptimizer",
+    "OverwriteWithAverage",
     "Perplexity",
     "Summaries",
     "TokenAccuracy",
