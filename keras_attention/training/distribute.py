@@ -14,7 +14,11 @@ shares as there are replicas. With `training.TokenCrossentropy`, `training.ClipB
 metrics of this package, N replicas then compute what one does, up to the rounding of sums.
 """
 
+import atexit
+import os
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
@@ -136,6 +140,34 @@ def cluster_of(strategy: tf.distribute.Strategy | None = None) -> Cluster:
         return Cluster()
     index = resolver.task_id + len(jobs.get("chief", [])) * (resolver.task_type == "worker")
     return Cluster(tuple(workers), index)
+
+
+def chief_path(path: str | os.PathLike, strategy: tf.distribute.Strategy | None = None) -> str:
+    """`path` for the chief; for other workers, a path of the same name that is thrown away.
+
+    Saving reads variables that replicas hold parts of (the state of metrics, the sums of
+    `AccumulateGradients`), and they all have to take part. `model.save(chief_path("model.keras"))`
+    on every worker writes one file.
+
+    >>> chief_path("model.keras")
+    'model.keras'
+    """
+    path = os.fspath(path)
+    if cluster_of(strategy).is_chief:
+        return path
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return os.path.join(folder, os.path.basename(path))
+
+
+def wait_for_all(strategy: tf.distribute.Strategy | None = None) -> None:
+    """Return when every worker has called it, such as when the chief has written a file.
+
+    >>> wait_for_all()
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    if len(cluster_of(strategy).addresses) > 1:
+        strategy.reduce("SUM", tf.constant(0), axis=None)
 
 
 def split(
