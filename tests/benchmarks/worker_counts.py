@@ -2,9 +2,9 @@
 
     python tests/benchmarks/worker_counts.py [--steps=200] [--workers=1,2,4]
 
-Global batches of 16 sentences, Adam at 1e-3, clipping at 1, label smoothing .1; float32. The program
-of each worker is tests/training/trained_by_replicas.py. One worker starts twice: the difference
-between both is that of the machine. Prints a table, the largest difference last.
+Global batches of 16 sentences, Adam at 1e-3, clipping at 1, label smoothing .1; float32. Each worker
+runs tests/training/trained_by_replicas.py. One worker trains twice: the difference between both is
+that of the machine. Prints a table, the largest difference last.
 """
 
 import argparse
@@ -25,8 +25,9 @@ def trained(path, workers, steps):
     program = [sys.executable, "-m", "tests.training.trained_by_replicas", str(path)]
     launch = [sys.executable, "-m", "keras_attention.training.launch", f"--workers={workers}", "--"]
     alone = workers == 1
+    command = program if alone else [*launch, *program]
     subprocess.run(
-        [*([] if alone else launch), *program, "none" if alone else "multi_worker", str(steps), CASES],
+        [*command, "none" if alone else "multi_worker", str(steps), CASES],
         cwd=ROOT, check=True, stdout=sys.stderr,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
