@@ -68,6 +68,7 @@ FAMILIES = {
     "Mixing without attention": ("layers.mixing", "layers.gated_mlp"),
     "Blocks": (
         "layers.blocks",
+        "layers.dropout",
         "functional.gates",
         "functional.dilations",
         "layers.snail",

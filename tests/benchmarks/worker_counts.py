@@ -2,9 +2,9 @@
 
     python tests/benchmarks/worker_counts.py [--steps=200] [--workers=1,2,4]
 
-Global batches of 16 sentences, Adam at 1e-3, clipping at 1, label smoothing .1; float32. Each worker
-runs tests/training/trained_by_replicas.py. One worker trains twice: the difference between both is
-that of the machine. Prints a table, the largest difference last.
+Global batches of 16 sentences, Adam at 1e-3, clipping at 1, label smoothing .1; float32. Each
+worker runs tests/training/trained_by_replicas.py. One worker trains twice: the difference between
+both is that of the machine. Prints a table, the largest difference last.
 """
 
 import argparse
