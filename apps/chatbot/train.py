@@ -4,7 +4,6 @@ import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +13,12 @@ import tensorflow as tf
 from apps.chatbot import corpus, files, prepared, store
 from apps.chatbot import settings as stored
 from apps.chatbot.examples import examples_of
+from apps.chatbot.progress import Progress
 from apps.chatbot.responder import Responder
 from keras_attention.data import Limits
 from keras_attention.training import Summaries, TrainingCheckpoint, average_checkpoints
 
 SAVE_EVERY = 1000  # steps: the most that a killed process can lose
-TELL_EVERY = 30.0  # seconds between messages, if the output is not a terminal
 
 
 class Stopped(Exception):
@@ -295,36 +294,29 @@ class _ProgressSaver(keras.callbacks.Callback):
 
 
 class _ProgressPrinter:
-    """Prints the progress within an epoch: on one line in a terminal, else from time to time."""
+    """Prints the progress within an epoch, see `Progress`."""
 
     def __init__(self, last_step):
         self.last_step = last_step
-        self.terminal = sys.stdout.isatty()
+        self.progress = Progress()
         self.epoch = self.first = 0
-        self.since = self.told = time.monotonic()
 
     def begin(self, epoch, step):
         self.epoch, self.first = epoch, step
-        self.since = self.told = time.monotonic()
+        self.progress.restart()
 
     def tick(self, step, loss):
-        now = time.monotonic()
-        if now - self.told < (0.5 if self.terminal else TELL_EVERY):
-            return
-        self.told = now
-        speed = (step - self.first) / (now - self.since)
-        line = (
+        self.progress.tell(lambda: self._line(step, loss))
+
+    def end(self):
+        self.progress.end()
+
+    def _line(self, step, loss):
+        speed = (step - self.first) / self.progress.seconds
+        return (
             f"  step {step} of at most {self.last_step}, in epoch {self.epoch + 1}: loss "
             f"{loss:.4f}, {speed:.1f} steps/s"
         )
-        if self.terminal:
-            print(f"\r{line}\033[K", end="", flush=True)
-        else:
-            _say(line)
-
-    def end(self):
-        if self.terminal:
-            print("\r\033[K", end="", flush=True)
 
 
 class _Interrupt:

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from apps.chatbot import train
+from apps.chatbot import progress, train
 from tests.apps.chatbot.program import run
 from tests.apps.chatbot.test_bad_input import assert_refused
 
@@ -186,7 +186,7 @@ def test_a_dev_loss_beyond_perplexity_keeps_a_model(begun, tmp_path, monkeypatch
 def test_progress_within_an_epoch_is_reported_where_there_is_no_terminal(
     begun, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(train, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(progress, "TELL_EVERY", 0.0)
     data = f"--data={begun[0]}/pairs.tsv"
     ran = run("--mode=train", data, f"--model_dir={tmp_path}/m", "--steps=4", *TINY)
     assert re.search(r"\n  step 2 of at most 4, in epoch 1: loss [\d.]+, [\d.]+ steps/s\n", ran.out)
