@@ -165,7 +165,8 @@ def sample(seed: Any = None, best_first: bool = False) -> Strategy:
     `best_first` the answers are sorted, and the first is the likeliest of K samples.
 
     `seed`: one or two ints to repeat the same samples; None for new samples at every call. The
-    samples of a source also depend on its index in the batch. Raises ValueError for another seed.
+    samples of a source also depend on its index in the batch, unless `seed` is [B, 2], two ints for
+    each source: then they depend on these alone. Raises ValueError for another seed.
 
     >>> from models import RNNSeq2Seq
     >>> model, source = RNNSeq2Seq(vocab_size=20, units=8), tf.constant([[5, 6, 2]])
@@ -461,17 +462,22 @@ def _truncated(noisy, limit):
 
 
 def _check_seed(seed):
-    """ValueError unless the seed is None, or one or two whole numbers of int32, as far as known."""
+    """ValueError unless the seed is None, or [], [2] or [B, 2] whole numbers, as far as known."""
+
+    def holds(x):
+        shaped = x.shape in ((), (2,)) or (x.ndim == 2 and x.shape[1] == 2)
+        return shaped & (x == np.floor(x)) & (abs(x) < 2**31)
+
     if seed is not None:
         check_value(
             seed,
-            lambda x: (x.shape in ((), (2,))) & (x == np.floor(x)) & (abs(x) < 2**31),
-            "seed must be one or two whole numbers that fit into int32.",
+            holds,
+            "seed must be one or two whole numbers that fit into int32, or two for each source.",
         )
 
 
 def _seed(seed):
-    """The seed as two numbers, [2]."""
+    """The seed as two numbers, [2], or [B, 2] of each source."""
     if seed is None:
         return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
     seed = tf.cast(seed, tf.int32)

@@ -6,6 +6,9 @@ import tensorflow as tf
 def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """Numbers in (0, 1), independent for every seed and step.  int32 [2], int32 -> float32 [...].
 
+    With a seed for each row, [B, 2], the numbers of a row [B, ...] do not depend on the other rows:
+    they are those that its seed alone gives for a shape [1, ...].
+
     A hash of the index in the tensor: two rounds of a 32-bit mixer with full avalanche. It uses
     only core operations, so that searches that sample can be exported: LiteRT without Flex and
     OpenVINO have no `StatelessRandomUniformV2`, the operation of `tf.random.stateless_uniform`.
@@ -18,8 +21,9 @@ def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     step = tf.bitcast(tf.cast(step, tf.int32), tf.uint32)
     xor = tf.bitwise.bitwise_xor
     odd = tf.constant(0x9E3779B9, tf.uint32)
-    key = _mixed(xor(_mixed(xor(_mixed(seed[0] + odd), seed[1])), step))
-    places = tf.cast(tf.range(tf.reduce_prod(shape)), tf.uint32)
+    key = _mixed(xor(_mixed(xor(_mixed(seed[..., 0] + odd), seed[..., 1])), step))[..., None]
+    of_one_seed = shape[1:] if seed.shape.rank == 2 else shape
+    places = tf.cast(tf.range(tf.reduce_prod(of_one_seed)), tf.uint32)
     bits = _mixed(xor(_mixed(places + key), _mixed(key + odd)))
     return tf.reshape(_open_unit(bits), shape)
 
@@ -27,7 +31,7 @@ def uniform(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 def gumbel(seed: tf.Tensor, step: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """Standard Gumbel noise: the argmax of `logits + gumbel` is a sample of their softmax.
 
-    int32 [2], int32 -> float32 [...]. (Maddison et al., 2014.)
+    int32 [2] or [B, 2], int32 -> float32 [...]. (Maddison et al., 2014.)
 
     >>> gumbel(tf.constant([3, 0]), 0, [2, 5]).shape
     TensorShape([2, 5])

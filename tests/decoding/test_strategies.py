@@ -313,6 +313,27 @@ def test_a_seed_repeats_its_draws_and_no_seed_draws_again():
     assert ids[0] != ids[2] and ids[3] != ids[4]
 
 
+@pytest.mark.parametrize("strategy", [sample, stochastic_beam])
+def test_samples_of_a_source_with_its_own_seed_do_not_depend_on_the_batch(strategy):
+    model, seeds = model_of(3), [[5, 0], [5, 1], [9, 2**31 - 1]]
+
+    @tf.function
+    def search(sources, seeds):
+        settings = dict(beam_width=4, max_length=STEPS, pad_to_max_length=True)
+        return generate(model, sources, strategy=strategy(seeds), **settings)[:3]
+
+    sources = tf.constant([2, 2, 1])
+    together = search(sources, tf.constant(seeds))
+    assert (together[0][0] != together[0][1]).numpy().any()
+    for row, seed in enumerate(seeds):
+        alone = search(sources[row : row + 1], tf.constant([seed]))
+        for found, expected in zip(together, alone):
+            np.testing.assert_allclose(found[row], expected[0], atol=1e-5)
+    of_all = generate(model, [2], beam_width=4, max_length=STEPS, strategy=strategy(seeds[0]))
+    np.testing.assert_array_equal(together[1][0], of_all.lengths[0])
+    np.testing.assert_allclose(together[2][0], of_all.scores[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("name, end", sampled(STRATEGIES, [-1, VOCABULARY], together=0))
 def test_an_end_id_outside_of_the_vocabulary_means_that_nothing_ends(name, end):
     model = model_of(3)
@@ -361,7 +382,7 @@ def test_groups_and_strengths_that_cannot_be_are_refused(bad):
         diverse_beam(**bad)
 
 
-@pytest.mark.parametrize("seed", [1.5, [1, 2, 3], "a", 2**31, float("nan")])
+@pytest.mark.parametrize("seed", [1.5, [1, 2, 3], [[1, 2, 3]], "a", 2**31, float("nan")])
 def test_seeds_that_cannot_be_are_refused(seed):
     for strategy in (sample, stochastic_beam):
         with pytest.raises(ValueError, match="seed must be one or two whole numbers"):

@@ -29,3 +29,11 @@ def test_the_highest_bits_give_a_number_below_one_and_finite_noise(jit):
     numbers, noise = tf.function(both, jit_compile=jit)()
     assert np.argmax(numbers) == PLACE and 0.9999999 < numbers[PLACE] < 1
     assert np.isfinite(noise).all()
+
+
+def test_the_numbers_of_a_row_with_its_own_seed_do_not_depend_on_other_rows():
+    seeds = tf.constant([[7, 0], [7, 1], [8, 0]])
+    rows = uniform(seeds, 4, [3, 2, 5]).numpy()
+    for row, seed in zip(rows, seeds):
+        assert (row[None] == uniform(seed, 4, [1, 2, 5]).numpy()).all()
+    assert len(np.unique(rows)) == rows.size
