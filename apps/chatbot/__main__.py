@@ -53,9 +53,9 @@ def _run() -> int:
     if FLAGS.mode == "infer":
         from apps.chatbot import infer
 
-        return (
-            0 if infer.run(directory, explicit_flags, FLAGS.input, FLAGS.output, _limits()) else 1
-        )
+        where = FLAGS.input, FLAGS.output
+        whole = infer.run(directory, explicit_flags, *where, _limits(), FLAGS.batch_tokens)
+        return 0 if whole else 1
     if FLAGS.mode == "serve":
         from apps.chatbot import serve
 

@@ -33,9 +33,9 @@ def replace(path: str, save: Callable[[str], None]) -> None:
     part = os.path.join(folder, "unfinished." + name)
     try:
         save(part)
-        _flush(part)
+        flush(part)
         os.replace(part, path)
-        _flush(folder or ".")
+        flush(folder or ".")
     except OSError as error:
         raise OSError(
             f"Could not save {path}: {error.strerror or error}. Earlier files are intact. "
@@ -57,25 +57,31 @@ def write_json(path: str, content: dict[str, Any]) -> None:
     replace(path, save)
 
 
-def read_json(path: str, version: int) -> dict[str, Any]:
+_DAMAGED = (
+    "the model directory is damaged. Restore it from a copy, or start a new training in another "
+    "--model_dir."
+)
+_OTHER = "Use the release that trained the model, or train again."
+
+
+def read_json(
+    path: str, version: int, damaged: str = _DAMAGED, other: str = _OTHER
+) -> dict[str, Any]:
     """The content that `write_json` wrote, without its version.
 
-    Raises ValueError if it cannot be read, is no JSON object or is of another version.
+    Raises ValueError if it cannot be read, is no JSON object or is of another version; `damaged`
+    and `other` are what to do then.
     """
-    damaged = (
-        "the model directory is damaged. Restore it from a copy, or start a new training in another"
-    )
     try:
         check_regular(path, MAX_JSON_BYTES)
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
         found = content.pop("version")
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): {damaged} --model_dir.") from error
+        raise ValueError(f"{path} cannot be read ({error}): {damaged}") from error
     if found != version or isinstance(found, bool):
         raise ValueError(
-            f"{path} is of version {found}, this program reads version {version}. Use the "
-            "release that trained the model, or train again."
+            f"{path} is of version {found}, this program reads version {version}. {other}"
         )
     return content
 
@@ -201,7 +207,7 @@ def _remove_empty(folders: list[str]) -> None:
             os.rmdir(folder)
 
 
-def _flush(path: str) -> None:
+def flush(path: str) -> None:
     """Flush a file or directory to the disk, if the file system supports it."""
     try:
         handle = os.open(path, os.O_RDONLY)

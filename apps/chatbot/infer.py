@@ -1,19 +1,31 @@
 """`--mode=infer`: reply to lines of a file, or chat in a terminal."""
 
+import collections
+import concurrent.futures
 import contextlib
 import math
 import os
+import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from apps.chatbot import settings as stored
 from apps.chatbot import sources, store
+from apps.chatbot.answer_file import AnswerFile, AnswerStream
+from apps.chatbot.batching import batches, windows
+from apps.chatbot.progress import Progress
 from apps.chatbot.responder import Responder
 from keras_attention.data import Limits, decode_line, open_lines, read_lines
 
 RESET = "/reset"
+BATCH_TOKENS = 16_384
+AT_ONCE = 2  # batches: the steps that one core takes alone run beside those of another batch
+
+Answer = tuple[str | None, str | None]  # the reply, None if there is none; a message, or None
 
 
 def run(
@@ -22,11 +34,18 @@ def run(
     input_path: str | None,
     output_path: str | None,
     limits: Limits | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> bool:
     """Answer lines from a file or standard input; True if every line was answered.
 
     A line that cannot be answered (not UTF-8, without a known token, or too long for a couplet)
     gets an empty line, and a message with the reason on standard error.
+
+    Lines of a regular file are answered in batches of similar length, see `batching`, and written
+    in their order; a file of answers appears when it is complete, see `AnswerFile`. Other lines are
+    answered one by one, as they come.
+
+    Raises ValueError and OSError as `AnswerFile`, and for an input that cannot be read.
     """
     if input_path and output_path and _same_file(input_path, output_path):
         raise ValueError(f"--output={output_path} is the file of --input, and would overwrite it.")
@@ -37,22 +56,91 @@ def run(
         _chat(responder, settings)
         return True
     limits = (limits or Limits())._replace(max_data_bytes=math.inf, max_data_lines=math.inf)
+    name = input_path or "the input"
     with contextlib.ExitStack() as files:
         source = files.enter_context(open_lines(input_path)) if input_path else sys.stdin.buffer
-        target = files.enter_context(open(output_path, "wb")) if output_path else sys.stdout.buffer
-        whole = True
-        lines = read_lines(source, limits, input_path or "the input")
-        for number, line in enumerate(lines, 1):
-            reply, problem = answer(responder, settings, line)
-            if problem:
-                print(f"line {number}: {problem}", file=sys.stderr, flush=True)
-                whole &= reply is not None
-            target.write((reply or "").encode() + b"\n")
-            target.flush()
-    return whole
+        share = _share_read(source)
+        if share and output_path and _is_replaceable(output_path):
+            model_id = store.fingerprint(directory, tokenizer)
+            target = AnswerFile(output_path, name, model_id, _of_answers(settings), _seed(settings))
+            files.enter_context(target)
+        else:
+            to = files.enter_context(open(output_path, "wb")) if output_path else sys.stdout.buffer
+            target = AnswerStream(to, _seed(settings))
+        lines = target.skip_answered(read_lines(source, limits, name))
+        if target.lines:
+            print(f"Resuming after {target.lines:,} lines.", file=sys.stderr, flush=True)
+        asked = windows(lines) if share else windows(lines, most=1)
+        shown = share is not None and (output_path is not None or not sys.stdout.isatty())
+        progress = Progress(share, target.lines, shown)
+        decoding = _Decoding(responder, settings, target.seed, batch_tokens, progress)
+        for window, answers in decoding.answered(asked, target.lines, ahead=1 if share else 0):
+            for number, (_, problem) in enumerate(answers, target.lines + 1):
+                if problem:
+                    progress.note(f"line {number}: {problem}")
+            replies = [(reply or "").encode() for reply, _ in answers]
+            target.write(window, replies, sum(reply is None for reply, _ in answers))
+        progress.clear()
+        target.finish()
+    return not target.unanswered
 
 
-def answer(responder: Responder, settings: dict, line: bytes) -> tuple[str | None, str | None]:
+class _Decoding:
+    """Answers windows of lines, in batches, some of which are decoded at once."""
+
+    def __init__(self, responder, settings, seed, batch_tokens, progress):
+        self._responder, self._settings, self._seed = responder, settings, seed
+        self._batch_tokens, self._progress = batch_tokens, progress
+        responder.trace()
+
+    def answered(
+        self, asked: Iterable[list[bytes]], first: int, ahead: int
+    ) -> Iterator[tuple[list[bytes], list[Answer]]]:
+        """Each window with its answers, in their order.
+
+        `first`: lines before the first window; `ahead`: windows that are read and begun before the
+        answers to one are returned, so that no core waits for its last batch.
+        """
+        pool, begun = concurrent.futures.ThreadPoolExecutor(AT_ONCE), collections.deque()
+        try:
+            for window in asked:
+                self._progress.read(len(window))
+                begun.append((window, *self._begin(pool, window, first)))
+                first += len(window)
+                if len(begun) > ahead:
+                    yield self._ended(*begun.popleft())
+            while begun:
+                yield self._ended(*begun.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _begin(self, pool, window, first):
+        """-> what was read of each line, and (indices, future) of each batch."""
+        found = read_all(self._responder, self._settings, window)
+        asked = [index for index, (source, _) in enumerate(found) if source]
+        texts = [found[index][0] for index in asked]
+        limit, width = self._settings["max_length"], self._settings["beam_width"]
+        tokens = self._responder.tokenizer.encode(tf.constant(texts, tf.string)).row_lengths()
+        lengths = np.minimum(tokens.numpy(), limit)
+        begun = []
+        for batch in batches(lengths, self._batch_tokens, width, limit):
+            rows = [asked[place] for place in batch]
+            seeds = [(self._seed, (first + row) % 2**31) for row in rows]
+            sources = [texts[place] for place in batch]
+            begun.append((rows, pool.submit(self._responder.best, sources, seeds)))
+        return found, begun
+
+    def _ended(self, window, found, begun):
+        answers = list(found)
+        for rows, future in begun:
+            for row, replies in zip(rows, future.result(), strict=True):
+                answers[row] = best(replies, self._settings), found[row][1]
+            self._progress.done(len(rows))
+        self._progress.done(len(window) - sum(len(rows) for rows, _ in begun))
+        return window, answers
+
+
+def answer(responder: Responder, settings: dict, line: bytes) -> Answer:
     """-> the reply, or None if there is none; and a message, or None."""
     source, problem = read(responder, settings, line)
     if not source:
@@ -75,9 +163,7 @@ def shown(reply: str) -> str:
     return reply.replace("\n", " ")
 
 
-def read(
-    responder: Responder, settings: dict, line: bytes, before: Sequence[str] = ()
-) -> tuple[str | None, str | None]:
+def read(responder: Responder, settings: dict, line: bytes, before: Sequence[str] = ()) -> Answer:
     """-> the text for the model, "" for a blank line, None if invalid; and a message, or None.
 
     `before`: earlier turns of the conversation; with --context_turns a line has its own, too, in
@@ -86,24 +172,78 @@ def read(
     try:
         text = decode_line(line)
     except ValueError as error:
-        return None, f"expected UTF-8 text. Received: {error}. No reply."
-    limit = settings["max_length"]
+        return None, _invalid(error)
     asked = "\t".join([*before, text]) if settings["context_turns"] else text
-    found = sources.read_lines(tf.constant([asked]), responder.tokenizer, settings)
-    text, source = (strings[0].numpy().decode() for strings in found[:2])
+    return _read_texts(responder, settings, [asked])[0]
+
+
+def read_all(responder: Responder, settings: dict, lines: Sequence[bytes]) -> list[Answer]:
+    """The results of `read` for many lines, at once."""
+    found: list[Any] = []
+    for line in lines:
+        try:
+            found.append(decode_line(line))
+        except ValueError as error:
+            found.append((None, _invalid(error)))
+    texts = [item for item in found if isinstance(item, str)]
+    prepared = iter(_read_texts(responder, settings, texts))
+    return [next(prepared) if isinstance(item, str) else item for item in found]
+
+
+def _invalid(error) -> str:
+    return f"expected UTF-8 text. Received: {error}. No reply."
+
+
+def _read_texts(responder, settings, texts) -> list[Answer]:
+    if not texts:
+        return []
+    found = sources.read_lines(tf.constant(texts), responder.tokenizer, settings)
+    limit, columns = settings["max_length"], zip(*(part.numpy() for part in found), strict=True)
+    return [_judged(limit, *column) for column in columns]
+
+
+def _judged(limit, text, source, readable, fits, tokens) -> Answer:
+    text = text.decode()
     if not text.strip():
         return "", None
-    if not found.readable[0]:
+    if not readable:
         return None, "no token of it is known to the model. No reply."
-    if not found.fit[0]:
+    if not fits:
         return None, (
             f"a first line may have {limit} characters, for its match must be as long. Received: "
             f"{len(text)}. No reply."
         )
-    tokens = found.lengths.numpy()[0]
     if tokens > limit:
         return text, f"only the first {limit} of its {tokens} tokens are read."
-    return source, None
+    return source.decode(), None
+
+
+def _of_answers(settings: dict) -> dict:
+    """The settings that answers depend on."""
+    names = ("task", "context_turns", "max_length", "dtype_policy", *stored.SEARCH)
+    return {name: settings[name] for name in names}
+
+
+def _seed(settings: dict) -> int:
+    """The seed of the draws: of --sample_seed, else a new one."""
+    seed = settings["sample_seed"]
+    return int.from_bytes(os.urandom(4)) >> 1 if seed is None else seed
+
+
+def _share_read(source) -> Callable[[], float] | None:
+    """How much of a regular file has been read, 0 to 1; None for another input."""
+    file = getattr(source, "fileobj", source)  # of a GzipFile
+    try:
+        about = os.fstat(file.fileno())
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(about.st_mode):
+        return None
+    return lambda: min(1.0, file.tell() / about.st_size) if about.st_size else 1.0
+
+
+def _is_replaceable(path: str) -> bool:
+    return os.path.isfile(path) or not os.path.lexists(path)
 
 
 def _same_file(path: str, other: str) -> bool:

@@ -1,7 +1,7 @@
 """From strings to the n best replies: one graph for eval, infer and export."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 from apps.chatbot import search
 from apps.chatbot.sources import read_lines, without_blanks
 from keras_attention import export, text
+from keras_attention.export.searches import Search
 from keras_attention.seq2seq import Stream, exact_length
 
 
@@ -51,6 +52,25 @@ class Responder(export.Endpoints):
             line_processors=match if couplet else None,
             never_copied=settings["banned_words"],
         )
+        # Only what infer shows is searched for: the best replies, alignments to copy words by.
+        copies = isinstance(tokenizer, text.Words)
+        aligned = has_attention and (copies or settings["coverage_penalty"] != 0)
+
+        def best(lines, seeds):
+            searched = Search(
+                model,
+                search.strategy(settings, seeds),
+                plan.processors,
+                match if couplet else None,
+                beam_width=plan.beam_width,
+                n_best=settings["n_best"] or 1,
+                return_alignments=aligned,
+            )
+            return self._answer(lines, lambda *source: searched(*source, plan.settings))["replies"]
+
+        specs = [tf.TensorSpec([None], tf.string), tf.TensorSpec([None, 2], tf.int32)]
+        function = tf.function(best, input_signature=specs, autograph=False)
+        self._best = lambda: function  # not an attribute, or it would be exported
         self._stream = None
         if not couplet and plan.streams:
             tokens = Stream(
@@ -70,6 +90,19 @@ class Responder(export.Endpoints):
             [reply.decode("utf-8", "replace") for reply in row]
             for row in self.serving_default(tf.constant(lines, tf.string))["replies"].numpy()
         ]
+
+    def best(self, lines: Sequence[str], seeds: Sequence[tuple[int, int]]) -> list[list[str]]:
+        """The replies of infer to each line: as many as --n_best, by default one.
+
+        Samples are drawn by the two numbers that each line has in `seeds`, so they do not depend on
+        the other lines.
+        """
+        found = self._best()(tf.constant(lines, tf.string), tf.constant(seeds, tf.int32)).numpy()
+        return [[reply.decode("utf-8", "replace") for reply in row] for row in found]
+
+    def trace(self) -> None:
+        """Build the graph of `best`: in the thread that made the model, before others run it."""
+        self._best().get_concrete_function()
 
     @property
     def streams(self) -> bool:

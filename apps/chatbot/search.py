@@ -1,6 +1,6 @@
 """The search settings as arguments of `generate`, with checks for contradictions."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -50,7 +50,7 @@ def plan(settings: dict, tokenizer: text.Tokenizer) -> Plan:
     varied.processors()  # raises for values out of range
     return Plan(
         varied,
-        _strategy(settings),
+        strategy(settings, settings["sample_seed"]),
         _processors(settings, tokenizer),
         width,
         width if count is None else count,
@@ -58,8 +58,12 @@ def plan(settings: dict, tokenizer: text.Tokenizer) -> Plan:
     )
 
 
-def _strategy(settings) -> Strategy:
-    kind, seed = settings["sampling"], settings["sample_seed"]
+def strategy(settings: dict, seed: Any) -> Strategy:
+    """The strategy of --sampling, with the seed of its draws: see `sample`.
+
+    Raises ValueError for groups that do not divide the beam.
+    """
+    kind = settings["sampling"]
     groups, width = settings["diversity_groups"], settings["beam_width"]
     if kind == "diverse":
         if width % groups:

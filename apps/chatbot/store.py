@@ -1,6 +1,7 @@
 """A model directory: settings, tokenizer, the best model, checkpoints, logs."""
 
 import glob
+import hashlib
 import io
 import json
 import os
@@ -170,6 +171,12 @@ def load_model(directory: str, settings: dict) -> tuple[keras.Model, text.Tokeni
         raise ValueError(_damaged(path, error)) from error
     check_finite(path, model)
     return model, tokenizer
+
+
+def fingerprint(directory: str, tokenizer: text.Tokenizer) -> str:
+    """The same for the same best model and tokenizer, and only for them."""
+    with open(os.path.join(directory, MODEL), "rb") as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()} {tokenizer.fingerprint}"
 
 
 def check_finite(path: str, model: keras.Model) -> None:

@@ -358,7 +358,19 @@ TABLE = (
         0, 1_000_000,
     ),
     Setting("input", str, None, "Of infer: file of lines to reply to. Default: standard input."),
-    Setting("output", str, None, "Of infer: file for the replies. Default: standard output."),
+    Setting(
+        "output", str, None,
+        "Of infer: file for the replies, which appears when they are complete: until then they are "
+        "in OUTPUT.part, and the same command continues after a kill or a full disk. Default: "
+        "standard output.",
+    ),
+    Setting(
+        "batch_tokens", int, 16_384,
+        "Of infer, for a file of lines: tokens of a batch, at most. A line counts --beam_width "
+        "times the tokens of the longest line of its batch and --max_length. Lower it for less "
+        "memory. The replies do not depend on it.",
+        1, 2**31 - 1,
+    ),
     Setting(
         "max_line_bytes", int, 10_000_000,
         "A longer line of --data or --input is an error.",
