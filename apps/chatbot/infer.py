@@ -67,22 +67,39 @@ def run(
         else:
             to = files.enter_context(open(output_path, "wb")) if output_path else sys.stdout.buffer
             target = AnswerStream(to, _seed(settings))
-        lines = target.skip_answered(read_lines(source, limits, name))
-        if target.lines:
-            print(f"Resuming after {target.lines:,} lines.", file=sys.stderr, flush=True)
-        asked = windows(lines) if share else windows(lines, most=1)
         shown = share is not None and (output_path is not None or not sys.stdout.isatty())
         progress = Progress(share, target.lines, shown)
-        decoding = _Decoding(responder, settings, target.seed, batch_tokens, progress)
-        for window, answers in decoding.answered(asked, target.lines, ahead=1 if share else 0):
-            for number, (_, problem) in enumerate(answers, target.lines + 1):
-                if problem:
-                    progress.note(f"line {number}: {problem}")
-            replies = [(reply or "").encode() for reply, _ in answers]
-            target.write(window, replies, sum(reply is None for reply, _ in answers))
-        progress.clear()
-        target.finish()
+        lines = read_lines(source, limits, name)
+        answer_lines(responder, settings, lines, target, progress, batch_tokens if share else None)
     return not target.unanswered
+
+
+def answer_lines(
+    responder: Responder,
+    settings: dict,
+    lines: Iterable[bytes],
+    target: AnswerStream | AnswerFile,
+    progress: Progress,
+    batch_tokens: int | None = None,
+) -> None:
+    """Write the answer to each line, in batches of so many tokens; None: each as it comes.
+
+    Messages about lines go to standard error.
+    """
+    lines = target.skip_answered(lines)
+    if target.lines:
+        progress.note(f"Resuming after {target.lines:,} lines.")
+    asked = windows(lines, most=1) if batch_tokens is None else windows(lines)
+    ahead = 0 if batch_tokens is None else 1
+    decoding = _Decoding(responder, settings, target.seed, batch_tokens or 1, progress)
+    for window, answers in decoding.answered(asked, target.lines, ahead):
+        for number, (_, problem) in enumerate(answers, target.lines + 1):
+            if problem:
+                progress.note(f"line {number}: {problem}")
+        replies = [(reply or "").encode() for reply, _ in answers]
+        target.write(window, replies, sum(reply is None for reply, _ in answers))
+    progress.clear()
+    target.finish()
 
 
 class _Decoding:

@@ -29,8 +29,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 class Worker:
     """A process with its own environment, asked and answering in JSON lines."""
 
-    def __init__(self, python, script):
+    def __init__(self, python, script, threads=1):
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
+        quiet["BENCHMARK_THREADS"] = str(threads)
         paths = {"PYTHONPATH": str(HERE.parents[1])} if script.endswith("_ours.py") else {}
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(

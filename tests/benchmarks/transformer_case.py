@@ -51,6 +51,15 @@ def make_weights(vocabulary, random):
     return weights
 
 
+def letters(vocabulary):
+    """The characters of the ids from 4 on, for lines of text.
+
+    >>> letters(6)
+    '一丁'
+    """
+    return "".join(map(chr, range(0x4E00, 0x4E00 + vocabulary - 4)))
+
+
 def positions(length):
     """All sines, then all cosines, of p / 10000^(i / (D/2 - 1)), p = 0, 1, ...  [length, D]."""
     rates = np.exp(-np.log(1e4) * np.arange(WIDTH // 2) / (WIDTH // 2 - 1)).astype(np.float32)

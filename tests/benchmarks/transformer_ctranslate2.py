@@ -1,10 +1,12 @@
 """The Transformer of CTranslate2, converted from the weights that all sides load."""
 
+import os
 import tempfile
 
 import ctranslate2
 import numpy as np
 from ctranslate2.specs import TransformerSpec
+from transformer_case import letters
 from worker import serve
 
 START, END = "<s>", "</s>"
@@ -39,6 +41,44 @@ def beam(settings, arrays):
         return np.array(answers), np.array([f.scores for f in found])
 
     return search
+
+
+def translate(settings, arrays):
+    """Lines of characters, file to file."""
+    tokens = ["<pad>", START, END, "<unk>", *letters(len(arrays["embedding"]))]
+    with tempfile.TemporaryDirectory() as folder:
+        _convert(settings, arrays, tokens, folder)
+        translator = ctranslate2.Translator(
+            folder,
+            device="cpu",
+            compute_type=settings["compute_type"],
+            inter_threads=settings["inter_threads"],
+            intra_threads=settings["intra_threads"],
+        )
+    folder = tempfile.TemporaryDirectory()
+    asked, answered = (os.path.join(folder.name, name) for name in ("asked", "answered"))
+    with open(asked, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in arrays["lines"])
+
+    def run():
+        with open(asked, encoding="utf-8") as file:
+            source = [[*line.rstrip("\n"), END] for line in file]
+        found = translator.translate_batch(
+            source,
+            beam_size=settings["beam_width"],
+            num_hypotheses=1,
+            length_penalty=0,
+            max_decoding_length=settings["steps"] + 1,
+            max_batch_size=settings["max_batch_size"],
+            batch_type="tokens",
+        )
+        with open(answered, "w", encoding="utf-8") as file:
+            file.writelines("".join(one.hypotheses[0]) + "\n" for one in found)
+        with open(answered, encoding="utf-8") as file:
+            return np.array(file.read().splitlines())
+
+    run.folder = folder  # removed with it
+    return run
 
 
 def _tokens(vocabulary):
@@ -89,4 +129,4 @@ def _turned(kernel):
 
 
 if __name__ == "__main__":
-    serve({"beam": beam})
+    serve({"beam": beam, "translate": translate})

@@ -15,7 +15,7 @@ import numpy as np
 
 def serve(tasks: dict) -> None:
     """Build a task, run it n times, forget it, as asked, until stdin is closed."""
-    _one_thread()
+    _set_threads(int(os.environ.get("BENCHMARK_THREADS", "1")))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not end up between the answers
     built = {}
@@ -31,23 +31,24 @@ def serve(tasks: dict) -> None:
             answer["outcome"] += [_lists(run()) for _ in range(request["repeats"])]
             built[request["name"]] = run
         elif request["do"] == "run":
-            begin = time.process_time()
+            begin, wall = time.process_time(), time.perf_counter()
             for _ in range(request["steps"]):
                 _fetch(built[request["name"]]())
             answer["cpu"] = time.process_time() - begin
+            answer["wall"] = time.perf_counter() - wall
         elif request["do"] == "forget":
             del built[request["name"]]
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _one_thread() -> None:
+def _set_threads(count: int) -> None:
     """Whichever of the two libraries the tasks have imported."""
     if "tensorflow" in sys.modules:
         threading = sys.modules["tensorflow"].config.threading
-        threading.set_intra_op_parallelism_threads(1)
-        threading.set_inter_op_parallelism_threads(1)
+        threading.set_intra_op_parallelism_threads(count)
+        threading.set_inter_op_parallelism_threads(count)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+        sys.modules["torch"].set_num_threads(count)
 
 
 def _fetch(result):

@@ -1,0 +1,129 @@
+"""Lines per second of answering a file: the chatbot's infer beside CTranslate2, same weights.
+
+    python tests/benchmarks/answer_file.py --torch-python ENV/bin/python [--ends]
+
+The interpreter has ctranslate2 (`pip install ctranslate2 numpy`). 6 + 6 layers of width 512, beam
+search of width 5, the best answer of each line, from a file into a file; characters are tokens.
+Lines have about 14 tokens, 3 to 50. Random weights have no natural ends, so there are two cases:
+no answer ends before --steps, where nobody gains by dropping lines that are done; and with `--ends`
+about half of the answers end at once, in any batch, where the gain is largest. Both sides sort the
+lines and have the same number of threads; CTranslate2 runs with each of its two ways to use them,
+and with several sizes of its batches, of which the best counts. Rounds alternate; medians.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+
+import numpy as np
+import transformer_case as case
+from alternate import Worker
+
+WIDTH = 5
+SHIFT = 0.03  # of the end token, for --ends
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--torch-python", required=True, help="has ctranslate2")
+    options.add_argument("--vocabulary", type=int, default=8000)
+    options.add_argument("--lines", type=int, default=200)
+    options.add_argument("--steps", type=int, default=32, help="tokens of an answer, at most")
+    options.add_argument("--ends", action="store_true", help="half of the answers end at once")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--batch-tokens", type=int, nargs="+", default=[16_384], help="of ours")
+    options.add_argument("--peer-tokens", type=int, nargs="+", default=[512, 2048])
+    options.add_argument("--types", nargs="+", default=["float32"], help="of CTranslate2")
+    options = options.parse_args()
+    random = np.random.default_rng(0)
+    arrays = case.make_weights(options.vocabulary, random)
+    arrays["lines"] = lines(options.vocabulary, options.lines, random)
+    if options.ends:
+        end = random.standard_normal(case.WIDTH) * case.WIDTH**-0.5 + SHIFT
+        arrays["embedding"][case.END] = end
+    settings = {**case.SIZES, "beam_width": WIDTH, "steps": options.steps, "dtype": "float32"}
+
+    ours = Worker(sys.executable, "answer_file_ours.py", options.threads)
+    peer = Worker(options.torch_python, "transformer_ctranslate2.py", options.threads)
+
+    sides = {}
+    for tokens in options.batch_tokens:
+        sides[f"keras_attention, {tokens} tokens"] = ours, "answer", {"batch_tokens": tokens}
+    ways = {(1, options.threads), (options.threads, 1)}
+    for kind, (inter, intra), tokens in itertools.product(
+        options.types, sorted(ways), options.peer_tokens
+    ):
+        extra = {"inter_threads": inter, "intra_threads": intra, "max_batch_size": tokens}
+        name = f"CTranslate2, {kind}, {inter} x {intra}, {tokens} tokens"
+        sides[name] = peer, "translate", {"compute_type": kind, **extra}
+    answers = {
+        name: build(worker, name, task, {**settings, **extra}, arrays)
+        for name, (worker, task, extra) in sides.items()
+    }
+    times = {name: [] for name in sides}
+    for _ in range(options.rounds):
+        for name, (worker, _, _) in sides.items():
+            times[name].append(worker.ask(do="run", name=name, steps=1))
+    table(arrays["lines"], answers, times, options)
+    for worker in (ours, peer):
+        worker.close()
+
+
+def lines(vocabulary, count, random):
+    """Lines whose lengths are spread like those of sentences."""
+    letters = np.array(list(case.letters(vocabulary)))
+    lengths = np.clip(random.lognormal(np.log(14), 0.5, count), 3, 50).astype(int)
+    return np.array(["".join(random.choice(letters, length)) for length in lengths])
+
+
+def build(worker, name, task, settings, arrays):
+    """-> the outcome."""
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        built = worker.ask(
+            do="build", name=name, task=task, arrays=file.name, settings=settings, repeats=0
+        )
+    return built["outcome"][0]
+
+
+def table(asked, answers, times, options):
+    """Lines per second of each side, and last ours against the best of each kind of the peer."""
+    first = next(iter(answers))
+    spread = [
+        "/".join(f"{n:.0f}" for n in np.percentile([*map(len, texts)], [0, 25, 50, 75, 100]))
+        for texts in (asked, answers[first])
+    ]
+    print(
+        f"\n{len(asked)} lines, V={options.vocabulary}, K={WIDTH}, {options.threads} threads; "
+        f"tokens of sources {spread[0]}, of answers {spread[1]} (quartiles)\n\n"
+        f"{'':44}{'same':>8}{'wall, s':>9}{'CPU, s':>9}{'lines/s':>9}{'per CPU s':>11}"
+    )
+    medians = {}
+    for name in answers:
+        wall, cpu = (
+            statistics.median(each[kind] for each in times[name]) for kind in ("wall", "cpu")
+        )
+        same = np.mean([a == b for a, b in zip(answers[name], answers[first], strict=True)])
+        medians[name] = wall
+        print(
+            f"{name:44}{same:8.1%}{wall:9.1f}{cpu:9.1f}{len(asked) / wall:9.2f}"
+            f"{len(asked) / cpu:11.2f}"
+        )
+    ours = min((name for name in medians if name.startswith("keras")), key=medians.get)
+    for kind in options.types:
+        peers = [name for name in medians if name.startswith(f"CTranslate2, {kind}")]
+        best = min(peers, key=medians.get)
+        for clock in ("wall", "cpu"):
+            pairs = zip(times[ours], times[best], strict=True)
+            ratio = statistics.median(theirs[clock] / mine[clock] for mine, theirs in pairs)
+            unit = {"wall": "lines/s", "cpu": "lines per CPU s"}[clock]
+            print(f"\n{unit}: {ratio:.2f} times those of {best}", end="")
+    print()
+
+
+if __name__ == "__main__":
+    main()
