@@ -17,7 +17,7 @@ from apps.chatbot import settings as stored
 from apps.chatbot import sources, store
 from apps.chatbot.answer_file import AnswerFile, AnswerStream
 from apps.chatbot.batching import batches, windows
-from apps.chatbot.progress import Progress
+from apps.chatbot.progress import LineProgress
 from apps.chatbot.responder import Responder
 from keras_attention.data import Limits, decode_line, open_lines, read_lines
 
@@ -68,7 +68,7 @@ def run(
             to = files.enter_context(open(output_path, "wb")) if output_path else sys.stdout.buffer
             target = AnswerStream(to, _seed(settings))
         shown = share is not None and (output_path is not None or not sys.stdout.isatty())
-        progress = Progress(share, target.lines, shown)
+        progress = LineProgress(share, target.lines, shown)
         lines = read_lines(source, limits, name)
         answer_lines(responder, settings, lines, target, progress, batch_tokens if share else None)
     return not target.unanswered
@@ -79,7 +79,7 @@ def answer_lines(
     settings: dict,
     lines: Iterable[bytes],
     target: AnswerStream | AnswerFile,
-    progress: Progress,
+    progress: LineProgress,
     batch_tokens: int | None = None,
 ) -> None:
     """Write the answer to each line, in batches of so many tokens; None: each as it comes.
@@ -98,7 +98,7 @@ def answer_lines(
                 progress.note(f"line {number}: {problem}")
         replies = [(reply or "").encode() for reply, _ in answers]
         target.write(window, replies, sum(reply is None for reply, _ in answers))
-    progress.clear()
+    progress.end()
     target.finish()
 
 

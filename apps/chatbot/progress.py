@@ -104,9 +104,7 @@ def bar(
     length = int(BAR * share)
     drawn = ("=" * length + ">" * (length < BAR)).ljust(BAR)
     left = f", {clock((total - done) / rate)} left" if rate else ""
-    return (
-        f"  {task} [{drawn}] {100 * share:.0f} %, {done:,} of {total:,} {unit}, {speed}{left}"
-    )
+    return f"  {task} [{drawn}] {100 * share:.0f} %, {done:,} of {total:,} {unit}, {speed}{left}"
 
 
 def clock(seconds: float) -> str:

@@ -13,7 +13,7 @@ from worker import serve
 from apps.chatbot import command_line, infer
 from apps.chatbot import settings as stored
 from apps.chatbot.answer_file import AnswerFile
-from apps.chatbot.progress import Progress
+from apps.chatbot.progress import LineProgress
 from apps.chatbot.responder import Responder
 from keras_attention import text
 from keras_attention.data import open_lines, read_lines
@@ -43,7 +43,7 @@ def answer(settings, arrays):
         with contextlib.ExitStack() as files:
             lines = read_lines(files.enter_context(open_lines(asked)))
             target = files.enter_context(AnswerFile(answered, "the input", "", {}, 0))
-            progress = Progress(None, shown=False)
+            progress = LineProgress(None, shown=False)
             tokens = settings["batch_tokens"]
             infer.answer_lines(responder, wanted, lines, target, progress, tokens)
         with open(answered, encoding="utf-8") as file:

@@ -294,21 +294,22 @@ def test_progress_is_one_line_of_a_terminal_and_rare_lines_of_a_log(stream, monk
     now, err = [0.0], stream()
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    shown = progress.Progress(lambda: 0.25, done=100)
+    shown = progress.LineProgress(lambda: 0.25, done=100)
     shown.read(100)
     for _ in range(50):
         now[0] += 2.0
         shown.done(1)
     shown.note("line 7: no reply")
-    shown.clear()
+    shown.end()
     assert "line 7: no reply\n" in err.getvalue()
     if stream is Terminal:
-        assert err.getvalue().count("\n") == 1 and err.getvalue().count("\r") == 51
-        assert "\r150 of about 800 lines, 0.5 lines/s, 22 min left" in err.getvalue()
+        assert err.getvalue().count("\n") == 1 and err.getvalue().count("\r") == 52
+        assert "\r  answering [===>" in err.getvalue()
+        assert "] 19 %, 150 of 800 lines, 0.5 lines/s, 21:40 left\033[K" in err.getvalue()
         assert "\033[Kline 7" in err.getvalue()
     else:
-        first, second = err.getvalue().splitlines()
-        assert first == "infer: 130 of about 800 lines, 0.5 lines/s, 22 min left"
+        *reports, message = err.getvalue().splitlines()
+        assert len(reports) == 3 and "] 14 %, 115 of 800 lines" in reports[0]
 
 
 # -- kills
