@@ -13,16 +13,23 @@ def windows(
 ) -> Iterator[list[bytes]]:
     """Consecutive lines, `most` at a time, fewer if they are longer than `max_bytes` together.
 
+    If `lines` raises ValueError, those before come first.
+
     >>> list(windows([b"a", b"b", b"ccc", b"dd"], most=3, max_bytes=4))
     [[b'a', b'b', b'ccc'], [b'dd']]
     """
     window, size = [], 0
-    for line in lines:
-        window.append(line)
-        size += len(line)
-        if len(window) >= most or size >= max_bytes:
+    try:
+        for line in lines:
+            window.append(line)
+            size += len(line)
+            if len(window) >= most or size >= max_bytes:
+                yield window
+                window, size = [], 0
+    except ValueError:
+        if window:
             yield window
-            window, size = [], 0
+        raise
     if window:
         yield window
 

@@ -92,13 +92,15 @@ def answer_lines(
     asked = windows(lines, most=1) if batch_tokens is None else windows(lines)
     ahead = 0 if batch_tokens is None else 1
     decoding = _Decoding(responder, settings, target.seed, batch_tokens or 1, progress)
-    for window, answers in decoding.answered(asked, target.lines, ahead):
-        for number, (_, problem) in enumerate(answers, target.lines + 1):
-            if problem:
-                progress.note(f"line {number}: {problem}")
-        replies = [(reply or "").encode() for reply, _ in answers]
-        target.write(window, replies, sum(reply is None for reply, _ in answers))
-    progress.end()
+    try:
+        for window, answers in decoding.answered(asked, target.lines, ahead):
+            for number, (_, problem) in enumerate(answers, target.lines + 1):
+                if problem:
+                    progress.note(f"line {number}: {problem}")
+            replies = [(reply or "").encode() for reply, _ in answers]
+            target.write(window, replies, sum(reply is None for reply, _ in answers))
+    finally:
+        progress.end()
     target.finish()
 
 
@@ -119,8 +121,9 @@ class _Decoding:
         answers to one are returned, so that no core waits for its last batch.
         """
         pool, begun = concurrent.futures.ThreadPoolExecutor(AT_ONCE), collections.deque()
+        problems: list[ValueError] = []
         try:
-            for window in asked:
+            for window in _until_problem(asked, problems):
                 self._progress.read(len(window))
                 begun.append((window, *self._begin(pool, window, first)))
                 first += len(window)
@@ -130,6 +133,8 @@ class _Decoding:
                 yield self._ended(*begun.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+        for problem in problems:
+            raise problem
 
     def _begin(self, pool, window, first):
         """-> what was read of each line, and (indices, future) of each batch."""
@@ -155,6 +160,14 @@ class _Decoding:
             self._progress.done(len(rows))
         self._progress.done(len(window) - sum(len(rows) for rows, _ in begun))
         return window, answers
+
+
+def _until_problem(asked, problems) -> Iterator[list[bytes]]:
+    """Windows up to a line that cannot be read; its error is added to `problems`."""
+    try:
+        yield from asked
+    except ValueError as error:
+        problems.append(error)
 
 
 def answer(responder: Responder, settings: dict, line: bytes) -> Answer:

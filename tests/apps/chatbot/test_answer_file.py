@@ -157,6 +157,21 @@ def test_a_full_disk_loses_nothing(chat, asked, small_windows, tmp_path):
     assert "Resuming after 32 lines" in ran.err and out.read_text("utf-8") == whole
 
 
+def test_the_lines_before_one_that_cannot_be_read_are_answered(
+    chat, asked, small_windows, tmp_path
+):
+    lines = QUESTIONS[:21] + ["x" * 5_000] + QUESTIONS[21:]
+    asked.write_text("\n".join(lines), "utf-8")
+    out, limit = tmp_path / "out", ("--max_line_bytes=4999", *DRAWN, "--diversity_groups=3")
+    answer = command(chat, asked, f"--output={out}")
+    ran = run(*answer, *limit)
+    assert ran.code == 1 and "line 22: more bytes than max_line_bytes=4,999" in ran.err
+    assert run(*command(chat, asked), *limit).out.count("\n") == 21
+    ran = run(*answer, *limit[1:])
+    assert "Resuming after 21 lines" in ran.err
+    assert out.read_text("utf-8").count("\n") == len(lines)
+
+
 # -- the journal alone
 
 LINES = [b"line %d" % i for i in range(7)]
