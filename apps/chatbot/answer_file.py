@@ -77,7 +77,7 @@ class AnswerFile:
         )
         self._hash = hashlib.sha256()
         self._about = {"model": model, "settings": settings}
-        self._handle: int | None = None
+        self._handle = -1
         self._is_placed = False
         self.lines = self.unanswered = self._bytes = 0
         self.seed, self._complete = seed, False
@@ -111,9 +111,9 @@ class AnswerFile:
 
     def close(self) -> None:
         """Stop; an unfinished file can be continued."""
-        if self._handle is not None:
+        if self._handle >= 0:
             os.close(self._handle)
-            self._handle = None
+            self._handle = -1
 
     def skip_answered(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """The lines that are not answered yet.

@@ -66,7 +66,11 @@ class Responder(export.Endpoints):
                 n_best=settings["n_best"] or 1,
                 return_alignments=aligned,
             )
-            return self._answer(lines, lambda *source: searched(*source, plan.settings))["replies"]
+
+            def find(source, lines):
+                return searched(source, lines, plan.settings)
+
+            return self._answer(lines, find)["replies"]
 
         specs = [tf.TensorSpec([None], tf.string), tf.TensorSpec([None, 2], tf.int32)]
         function = tf.function(best, input_signature=specs, autograph=False)

@@ -67,6 +67,7 @@ def main():
     for _ in range(options.rounds):
         for name, (worker, _, _) in sides.items():
             times[name].append(worker.ask(do="run", name=name, steps=1))
+            print(f"{name}: {times[name][-1]}", file=sys.stderr, flush=True)
     table(arrays["lines"], answers, times, options)
     for worker in (ours, peer):
         worker.close()

@@ -17,6 +17,7 @@ import pytest
 
 from apps.chatbot import answer_file, batching, files, infer, progress, responder
 from apps.chatbot.answer_file import AnswerFile
+from keras_attention import text
 from tests.apps.chatbot import untrained
 from tests.apps.chatbot.program import run, shipped, start
 from tests.apps.chatbot.test_bad_input import assert_refused, full_disk
@@ -287,6 +288,41 @@ def test_two_processes_do_not_write_one_file(tmp_path, monkeypatch):
 
 
 # -- batches and progress
+
+
+class Echo:
+    """Replies with the line; asks nothing of TensorFlow but to split characters."""
+
+    def __init__(self):
+        self.tokenizer = text.Characters.train(["abc"])
+
+    def trace(self):
+        pass
+
+    def best(self, lines, seeds):
+        return [[line] for line in lines]
+
+
+def test_lines_are_read_a_few_windows_ahead_of_their_answers(tmp_path, small_windows):
+    """So memory does not grow with the file."""
+    read, ahead = 0, []
+
+    def lines():
+        nonlocal read
+        for _ in range(200):
+            read += 1
+            yield b"abc"
+
+    class Counted(AnswerFile):
+        def write(self, lines, answers, unanswered):
+            ahead.append(read - self.lines)
+            super().write(lines, answers, unanswered)
+
+    settings = dict(task="chat", context_turns=0, max_length=5, beam_width=1, n_best=None)
+    with Counted(str(tmp_path / "out"), "", "", {}, 0) as file:
+        infer.answer_lines(Echo(), settings, lines(), file, progress.LineProgress(), 10_000)
+    assert (tmp_path / "out").read_text() == "abc\n" * 200
+    assert len(ahead) == 13 and max(ahead) <= 32
 
 
 def test_batches_hold_every_line_once_within_their_tokens():
