@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 WINDOW_LINES, WINDOW_BYTES = 4096, 4_000_000
-MAX_ROWS = 128  # of a batch; more are no faster
+MIN_ROWS, MAX_ROWS = 8, 128  # of a batch: fewer are slower, more are no faster
 
 
 def windows(
@@ -35,17 +35,19 @@ def windows(
 
 
 def batches(
-    lengths: Sequence[int], tokens: int, beam_width: int, max_length: int, rows: int = MAX_ROWS
+    lengths: Sequence[int], tokens: int, beam_width: int, max_length: int, least: int = 1
 ) -> list[np.ndarray]:
     """Indices of each batch, longest first: lines of similar length, so that little is padded.
 
     A line counts as `beam_width` hypotheses of its batch's longest source and `max_length` tokens.
-    A batch has at most so many `tokens` and `rows`, and at least one line.
+    A batch has at most so many `tokens` and MAX_ROWS lines, and at least one line. There are at
+    `least` so many batches, for as many cores, unless they would have fewer than MIN_ROWS lines.
 
     >>> [batch.tolist() for batch in batches([3, 9, 4, 8], tokens=40, beam_width=2, max_length=1)]
     [[1, 3], [2, 0]]
     """
     order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
+    rows = min(MAX_ROWS, max(MIN_ROWS, -(-len(order) // least)))
     found, begin = [], 0
     while begin < len(order):
         of_each = beam_width * (lengths[order[begin]] + max_length)

@@ -145,7 +145,7 @@ class _Decoding:
         tokens = self._responder.tokenizer.encode(tf.constant(texts, tf.string)).row_lengths()
         lengths = np.minimum(tokens.numpy(), limit)
         begun = []
-        for batch in batches(lengths, self._batch_tokens, width, limit):
+        for batch in batches(lengths, self._batch_tokens, width, limit, 2 * AT_ONCE):
             rows = [asked[place] for place in batch]
             seeds = [(self._seed, (first + row) % 2**31) for row in rows]
             sources = [texts[place] for place in batch]
@@ -168,14 +168,6 @@ def _until_problem(asked, problems) -> Iterator[list[bytes]]:
         yield from asked
     except ValueError as error:
         problems.append(error)
-
-
-def answer(responder: Responder, settings: dict, line: bytes) -> Answer:
-    """-> the reply, or None if there is none; and a message, or None."""
-    source, problem = read(responder, settings, line)
-    if not source:
-        return source, problem
-    return best(responder.replies([source])[0], settings), problem
 
 
 def best(replies: list[str], settings: dict) -> str:

@@ -332,7 +332,8 @@ def test_batches_hold_every_line_once_within_their_tokens():
     sizes = [len(batch) * 4 * (max(lengths[i] for i in batch) + 20) for batch in found]
     assert all(size <= 2_000 for size in sizes) and sum(sizes) > 0.85 * len(found) * 2_000
     assert [len(batch) for batch in batching.batches([5] * 9, 1, 4, 20)] == [1] * 9
-    assert max(map(len, batching.batches([5] * 999, 10**9, 1, 1))) == batching.MAX_ROWS
+    for count, least, rows in ((999, 1, batching.MAX_ROWS), (64, 4, 16), (9, 4, batching.MIN_ROWS)):
+        assert max(map(len, batching.batches([5] * count, 10**9, 1, 1, least))) == rows
 
 
 class Terminal(io.StringIO):

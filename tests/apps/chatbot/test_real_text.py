@@ -47,7 +47,7 @@ def test_blanks_are_no_signs_of_a_couplet(couplets, tmp_path):
     long = " ".join("春" * 12)
     assert len(responder.replies([long])[0][0]) == 12  # max_length counts no blanks
     assert responder.replies(["春" * 13])[0][0] == ""
-    reply, problem = infer.answer(responder, {**SETTINGS, "task": "couplet"}, b" \xe3\x80\x80 ")
+    reply, problem = infer.read(responder, {**SETTINGS, "task": "couplet"}, b" \xe3\x80\x80 ")
     assert (reply, problem) == ("", None)
 
 
