@@ -97,6 +97,8 @@ def look(directory: str, settings: dict, limits: Limits | None = None) -> Looked
             for source, _ in chunk:
                 split.add(source)
     facts = {"data": seen.describe(texts.summary(), couplets)}
+    if len(sample.pairs) < seen.count:
+        facts["data"].append(f"  (vocabulary from a sample of {len(sample.pairs):,} pairs)")
     dev_seen = None
     if dev_path:
         texts, dev_seen = Texts(dev_path, settings, limits), Survey()
@@ -247,36 +249,33 @@ def _write(folder, tokenizers, looked, settings, limits) -> dict[str, Any]:
     """Prepare the two corpora; what about.json says of them."""
     os.makedirs(folder, exist_ok=True)
     path, dev_path, split = settings["data"], settings["dev_data"], looked.split
-    total = looked.record["data"]["pairs"]
-    seen, totals = Survey(), {"train": 0, "dev": 0}
-    names = _names(settings)
-    arguments = {
-        "max_length": settings["max_length"],
-        "workers": max(1, min(WORKERS, os.cpu_count() or 1, _size(names) // PER_WORKER)),
-    }
+    record, most = looked.record, settings["max_length"]
+    total, bytes_of_data = record["data"]["pairs"], _size(file_names(path))
+    totals = {"train": 0, "dev": 0}
 
     def of_train() -> Iterator[Pair]:
-        for chunk in _told("preparing", Texts(path, settings, limits), total):
-            seen.add(chunk)
+        for chunk in _read_again(path, settings, limits, record["data"]):
             kept = [pair for pair in chunk if not (split and split.holds_out(pair[0]))]
             totals["train"] += len(kept)
             yield from _short_enough(kept, settings)
-        if seen.identity != looked.record["data"]:
-            raise ValueError(f"{path} was changed while it was read. Run the same command again.")
 
-    prepare(of_train(), os.path.join(folder, "train"), tokenizers, **arguments)
-    totals["dev"] = looked.record["dev_data"]["pairs"] if dev_path else total - totals["train"]
+    workers = _workers(bytes_of_data)
+    prepare(of_train(), f"{folder}/train", tokenizers, max_length=most, workers=workers)
+    totals["dev"] = record["dev_data"]["pairs"] if dev_path else total - totals["train"]
     shown, every = [], max(1, totals["dev"] // SHOWN)
 
     def of_dev() -> Iterator[Pair]:
-        count, among = 0, total if split else totals["dev"]
-        for chunk in _told("preparing", Texts(dev_path or path, settings, limits), among):
+        count, expected = 0, record["dev_data" if dev_path else "data"]
+        for chunk in _read_again(dev_path or path, settings, limits, expected):
             kept = [pair for pair in chunk if not split or split.holds_out(pair[0])]
             shown.extend(kept[place] for place in range(-count % every, len(kept), every))
             count += len(kept)
             yield from _short_enough(kept, settings)
 
-    prepare(of_dev(), os.path.join(folder, "dev"), tokenizers, **arguments)
+    workers = _workers(
+        _size(file_names(dev_path)) if dev_path else int(corpus.HELD_OUT * bytes_of_data)
+    )
+    prepare(of_dev(), f"{folder}/dev", tokenizers, max_length=most, workers=workers)
     return {
         "key": looked.key,
         "facts": looked.facts,
@@ -287,6 +286,21 @@ def _write(folder, tokenizers, looked, settings, limits) -> dict[str, Any]:
             name: file_sha256(os.path.join(folder, name, MANIFEST)) for name in ("train", "dev")
         },
     }
+
+
+def _workers(size):
+    """How many processes encode files of so many bytes."""
+    return max(1, min(WORKERS, os.cpu_count() or 1, size // PER_WORKER))
+
+
+def _read_again(path, settings, limits, identity) -> Iterator[list[Pair]]:
+    """The pairs of a file, with a bar; raises ValueError if they are not those of `identity`."""
+    seen = Survey()
+    for chunk in _told("preparing", Texts(path, settings, limits), identity["pairs"]):
+        seen.add(chunk)
+        yield chunk
+    if seen.identity != identity:
+        raise ValueError(f"{path} was changed while it was read. Run the same command again.")
 
 
 def _short_enough(pairs, settings) -> list[Pair]:

@@ -360,7 +360,7 @@ def _interleaved(sides, lengths, kept):
     return both[np.repeat(shifts, lengths) + np.arange(lengths.sum())]
 
 
-def _sort_by_length(folder, counts, chunk=1 << 18):
+def _sort_by_length(folder, counts, chunk=1 << 16):
     """Examples by ascending length of the longer side, equals in their order: a counting sort."""
     path, total = os.path.join(folder, prepared.BY_LENGTH), sum(count for _, count in counts)
     dtype = np.dtype("<u4" if total < 1 << 32 else "<i8")

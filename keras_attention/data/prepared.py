@@ -22,7 +22,7 @@ from keras_attention.data.order import BatchOrder
 FORMAT, VERSION = "keras_attention.PreparedCorpus", 1
 MANIFEST = "manifest.json"
 IDS, OFFSETS, BY_LENGTH = "ids.bin", "offsets.bin", "by_length.bin"
-CHUNK = 1 << 16  # examples that are read together where all are read
+CHUNK = 1 << 13  # examples that are read together where all are read
 _REMEDY = "Prepare the corpus again, or restore it from a copy."
 
 
@@ -273,15 +273,14 @@ class _Numbers:
         return np.frombuffer(content, self.dtype)
 
 
-if hasattr(os, "pread"):
-    _pread = os.pread
-else:  # Windows
-    _SEEK = threading.Lock()
+def _seek_and_read(file, size, place, /):
+    with _SEEK:
+        os.lseek(file, place, os.SEEK_SET)
+        return os.read(file, size)
 
-    def _pread(file, size, place):
-        with _SEEK:
-            os.lseek(file, place, os.SEEK_SET)
-            return os.read(file, size)
+
+_SEEK = threading.Lock()
+_pread = getattr(os, "pread", _seek_and_read)  # Windows has none
 
 
 def fingerprints(tokenizer: Any) -> list[str] | None:

@@ -49,6 +49,13 @@ def test_every_pair_is_found_by_its_index(corpus):
         corpus[len(PAIRS)]
 
 
+def test_without_pread_the_same_is_read(corpus, monkeypatch):
+    assert prepared._pread is os.pread
+    expected = listed(corpus.batches(16, seed=2, count=3))
+    monkeypatch.setattr(prepared, "_pread", prepared._seek_and_read)
+    assert_same(listed(corpus.batches(16, seed=2, count=3)), expected)
+
+
 def test_the_manifest_and_the_counts_are_those_of_the_targets(corpus, monkeypatch):
     monkeypatch.setattr(prepared, "CHUNK", 100)
     targets = [[*target, 2] for _, target in PAIRS]

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -97,6 +98,31 @@ def test_the_sample_is_spread_over_the_corpus_and_the_same_each_time():
     whole = prepared.Sample(7 * 5000)
     whole.add(pairs)
     assert whole.pairs == pairs
+
+
+def test_the_vocabulary_of_a_large_corpus_is_that_of_a_sample(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(prepared, "SAMPLE_BYTES", 60)
+    small, large = both(tmp_path / "run", LINES)
+    assert "  (vocabulary from a sample of " in capsys.readouterr().out
+    assert 4 < large.tokenizer.vocab_size < small.tokenizer.vocab_size
+    assert (large.count, large.held_out) == (small.count, small.held_out)
+
+
+@pytest.mark.full
+def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared, "SAMPLE_BYTES", 50_000)
+    most = []
+    for count in (500, 8000, 32_000):  # the first one is not measured
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        with open(folder / "pairs.tsv", "w") as file:
+            file.writelines(f"{i} {'x' * 40}\t{'y' * 40} {i}\n" for i in range(count))
+        tracemalloc.start()
+        wanted = {**USUAL, "data": str(folder / "pairs.tsv")}
+        examples.examples_of(str(folder), wanted, None, True, resumes=False)
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert most[2] < 1.25 * most[1], most
 
 
 def test_what_is_large_is_decided_by_the_files(tmp_path):
@@ -273,14 +299,16 @@ def test_limits_and_a_full_disk_are_one_message(tmp_path):
 
 
 def test_data_that_change_while_they_are_read_are_refused(tmp_path, monkeypatch):
-    (tmp_path / "data.tsv").write_text("".join(LINES))
-    wanted = {**USUAL, "data": str(tmp_path / "data.tsv")}
-    looked = prepared.look(str(tmp_path), wanted, Limits())
-    tokenizer = prepared.tokenizer_of(str(tmp_path), looked, wanted)
-    (tmp_path / "data.tsv").write_text("".join(LINES).replace("say a", "say A"))
-    with pytest.raises(ValueError, match="was changed while it was read"):
-        prepared.encode(str(tmp_path), tokenizer, looked, wanted)
-    assert os.listdir(tmp_path) == ["data.tsv"]
+    for changed in ("data", "dev_data"):
+        for name in ("data", "dev_data"):
+            (tmp_path / name).write_text("".join(LINES))
+        wanted = {**USUAL, **{name: str(tmp_path / name) for name in ("data", "dev_data")}}
+        looked = prepared.look(str(tmp_path), wanted, Limits())
+        tokenizer = prepared.tokenizer_of(str(tmp_path), looked, wanted)
+        (tmp_path / changed).write_text("".join(LINES).replace("say a", "say A"))
+        with pytest.raises(ValueError, match=f"{tmp_path}/{changed} was changed while"):
+            prepared.encode(str(tmp_path), tokenizer, looked, wanted)
+        assert sorted(os.listdir(tmp_path)) == ["data", "dev_data"]
 
 
 def test_the_held_out_pairs_are_read_as_a_stream(tmp_path):
