@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 WINDOW_LINES, WINDOW_BYTES = 4096, 4_000_000
-MIN_ROWS, MAX_ROWS = 8, 128  # of a batch: fewer are slower, more are no faster
+MIN_ROWS, MAX_ROWS = 16, 128  # of a batch: fewer are slower, more are no faster
 
 
 def windows(

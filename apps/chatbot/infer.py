@@ -145,7 +145,7 @@ class _Decoding:
         tokens = self._responder.tokenizer.encode(tf.constant(texts, tf.string)).row_lengths()
         lengths = np.minimum(tokens.numpy(), limit)
         begun = []
-        for batch in batches(lengths, self._batch_tokens, width, limit, 2 * AT_ONCE):
+        for batch in batches(lengths, self._batch_tokens, width, limit, AT_ONCE):
             rows = [asked[place] for place in batch]
             seeds = [(self._seed, (first + row) % 2**31) for row in rows]
             sources = [texts[place] for place in batch]

@@ -4,11 +4,12 @@
 
 The interpreter has ctranslate2 (`pip install ctranslate2 numpy`). 6 + 6 layers of width 512, beam
 search of width 5, the best answer of each line, from a file into a file; characters are tokens.
-Lines have about 14 tokens, 3 to 50. Random weights have no natural ends, so there are two cases:
-no answer ends before --steps, where nobody gains by dropping lines that are done; and with `--ends`
-about half of the answers end at once, in any batch, where the gain is largest. Both sides sort the
-lines and have the same number of threads; CTranslate2 runs with each of its two ways to use them,
-and with several sizes of its batches, of which the best counts. Rounds alternate; medians.
+Lines have about 14 tokens, 3 to --steps. Random weights have no natural ends, so there are two
+cases: no answer ends before --steps, where nobody gains by dropping lines that are done; and with
+--ends about half of the answers end at once, in any batch, where the gain is largest. Both sides
+sort the lines and have the same number of threads; CTranslate2 decodes --inter batches at once,
+with the threads divided among them, in several sizes of its batches, and the best of these counts.
+Rounds alternate; medians.
 """
 
 import argparse
@@ -36,11 +37,14 @@ def main():
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--batch-tokens", type=int, nargs="+", default=[16_384], help="of ours")
     options.add_argument("--peer-tokens", type=int, nargs="+", default=[512, 2048])
+    options.add_argument(
+        "--inter", type=int, nargs="+", default=[1, 2], help="batches at once, of CTranslate2"
+    )
     options.add_argument("--types", nargs="+", default=["float32"], help="of CTranslate2")
     options = options.parse_args()
     random = np.random.default_rng(0)
     arrays = case.make_weights(options.vocabulary, random)
-    arrays["lines"] = lines(options.vocabulary, options.lines, random)
+    arrays["lines"] = lines(options, random)
     if options.ends:
         end = random.standard_normal(case.WIDTH) * case.WIDTH**-0.5 + SHIFT
         arrays["embedding"][case.END] = end
@@ -52,10 +56,8 @@ def main():
     sides = {}
     for tokens in options.batch_tokens:
         sides[f"keras_attention, {tokens} tokens"] = ours, "answer", {"batch_tokens": tokens}
-    ways = {(1, options.threads), (options.threads, 1)}
-    for kind, (inter, intra), tokens in itertools.product(
-        options.types, sorted(ways), options.peer_tokens
-    ):
+    for kind, inter, tokens in itertools.product(options.types, options.inter, options.peer_tokens):
+        intra = options.threads // inter
         extra = {"inter_threads": inter, "intra_threads": intra, "max_batch_size": tokens}
         name = f"CTranslate2, {kind}, {inter} x {intra}, {tokens} tokens"
         sides[name] = peer, "translate", {"compute_type": kind, **extra}
@@ -73,10 +75,11 @@ def main():
         worker.close()
 
 
-def lines(vocabulary, count, random):
-    """Lines whose lengths are spread like those of sentences."""
-    letters = np.array(list(case.letters(vocabulary)))
-    lengths = np.clip(random.lognormal(np.log(14), 0.5, count), 3, 50).astype(int)
+def lines(options, random):
+    """Lines whose lengths are spread like those of sentences; none is cut off."""
+    letters = np.array(list(case.letters(options.vocabulary)))
+    lengths = random.lognormal(np.log(14), 0.5, options.lines)
+    lengths = np.clip(lengths, 3, options.steps).astype(int)
     return np.array(["".join(random.choice(letters, length)) for length in lengths])
 
 
