@@ -1,15 +1,14 @@
 """Lines per second of answering a file: the chatbot's infer beside CTranslate2, same weights.
 
-    python tests/benchmarks/answer_file.py --torch-python ENV/bin/python [--ends]
+    python tests/benchmarks/answer_file.py --torch-python ENV/bin/python [--lines N]
 
 The interpreter has ctranslate2 (`pip install ctranslate2 numpy`). 6 + 6 layers of width 512, beam
 search of width 5, the best answer of each line, from a file into a file; characters are tokens.
-Lines have about 14 tokens, 3 to --steps. Random weights have no natural ends, so there are two
-cases: no answer ends before --steps, where nobody gains by dropping lines that are done; and with
---ends about half of the answers end at once, in any batch, where the gain is largest. Both sides
-sort the lines and have the same number of threads; CTranslate2 decodes --inter batches at once,
-with the threads divided among them, in several sizes of its batches, and the best of these counts.
-Rounds alternate; medians.
+Lines have about 14 tokens, 3 to --steps. Random weights have no natural ends, so the end token
+cannot win: every answer has --steps tokens, and nobody gains by dropping lines that are done, as
+CTranslate2 does. Both sides sort the lines and have the same number of threads; CTranslate2 decodes
+--inter batches at once, with the threads divided among them, in several sizes of its batches, and
+the best of these counts. Rounds alternate; medians.
 """
 
 import argparse
@@ -23,7 +22,6 @@ import transformer_case as case
 from alternate import Worker
 
 WIDTH = 5
-SHIFT = 0.03  # of the end token, for --ends
 
 
 def main():
@@ -32,7 +30,6 @@ def main():
     options.add_argument("--vocabulary", type=int, default=8000)
     options.add_argument("--lines", type=int, default=200)
     options.add_argument("--steps", type=int, default=32, help="tokens of an answer, at most")
-    options.add_argument("--ends", action="store_true", help="half of the answers end at once")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--batch-tokens", type=int, nargs="+", default=[16_384], help="of ours")
@@ -45,9 +42,6 @@ def main():
     random = np.random.default_rng(0)
     arrays = case.make_weights(options.vocabulary, random)
     arrays["lines"] = lines(options, random)
-    if options.ends:
-        end = random.standard_normal(case.WIDTH) * case.WIDTH**-0.5 + SHIFT
-        arrays["embedding"][case.END] = end
     settings = {**case.SIZES, "beam_width": WIDTH, "steps": options.steps, "dtype": "float32"}
 
     ours = Worker(sys.executable, "answer_file_ours.py", options.threads)
