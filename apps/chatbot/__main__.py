@@ -44,7 +44,7 @@ def _run() -> int:
 
         wanted = settings.of_flags(FLAGS)
         arguments = directory, wanted, explicit_flags, _limits(), FLAGS.prepare_above
-        return 0 if train.run(*arguments) else INTERRUPTED
+        return 0 if train.run(*arguments, strategy=FLAGS.strategy) else INTERRUPTED
     if FLAGS.mode == "eval":
         from apps.chatbot import evaluate
 

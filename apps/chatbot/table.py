@@ -387,6 +387,14 @@ TABLE = (
         1, 2**40,
     ),
     Setting(
+        "strategy", str, "none",
+        "Of train. none: one replica; mirrored: one on each GPU of this machine; multi_worker: "
+        "one or more in each of several processes, which TF_CONFIG describes; `python -m "
+        "keras_attention.training.launch --workers=2 -- COMMAND` starts them on one machine. "
+        "--batch_size is that of all replicas together, and the result that of one.",
+        choices=("none", "mirrored", "multi_worker"),
+    ),
+    Setting(
         "prepare_above", int, 64_000_000,
         "Of train: if the files of --data and --dev_data have more bytes than this in all, they "
         "are not read into memory, but encoded once into files below --model_dir, from which "

@@ -1,5 +1,8 @@
 """`--mode=train`: train, keep the best model, and resume an earlier run."""
 
+import contextlib
+import hashlib
+import json
 import math
 import os
 import signal
@@ -16,7 +19,12 @@ from apps.chatbot.examples import examples_of
 from apps.chatbot.progress import Progress
 from apps.chatbot.responder import Responder
 from keras_attention.data import Limits
-from keras_attention.training import Summaries, TrainingCheckpoint, average_checkpoints
+from keras_attention.training import (
+    Summaries,
+    TrainingCheckpoint,
+    average_checkpoints,
+    distribute,
+)
 
 SAVE_EVERY = 1000  # steps: the most that a killed process can lose
 
@@ -31,18 +39,31 @@ def run(
     explicit_flags: dict,
     limits: Limits | None = None,
     prepare_above: int = 2**50,
+    strategy: str = "none",
 ) -> bool:
     """Train in `directory` with the settings `wanted`, or resume with those stored there.
 
-    `limits`: of the data. `prepare_above`: data of more bytes are prepared, see `prepared`. Returns
-    True if it finished; False after Ctrl-C.
+    `limits`: of the data. `prepare_above`: data of more bytes are prepared, see `prepared`.
+    `strategy`: of `distribute.make_strategy`. Returns True if it finished; False after Ctrl-C.
     """
-    with files.locked(directory):
-        files.check_directory(directory)
-        return _run(directory, wanted, explicit_flags, limits, prepare_above)
+    keras.utils.set_random_seed(wanted["seed"])  # the workers compare their random state
+    flags = json.dumps([wanted, explicit_flags], sort_keys=True)
+    same = {"flags": hashlib.sha256(flags.encode()).hexdigest()[:16]}
+    replicas = distribute.make_strategy(strategy, same)
+    arguments = directory, wanted, explicit_flags, limits, prepare_above, replicas
+    if distribute.cluster_of(replicas).is_chief:
+        with files.locked(directory):
+            files.check_directory(directory)
+            return _run(*arguments)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        return _run(*arguments)
 
 
-def _run(directory, wanted, explicit_flags, limits, prepare_above) -> bool:
+def _run(directory, wanted, explicit_flags, limits, prepare_above, strategy) -> bool:
+    cluster = distribute.cluster_of(strategy)
+    chief, alone = cluster.is_chief, len(cluster.addresses) == 1
+    if not chief:
+        distribute.wait_for_all(strategy)  # until the chief has written what the others read
     resumes = stored.exists(directory)
     settings = (
         _resumed(directory, explicit_flags)
@@ -51,6 +72,7 @@ def _run(directory, wanted, explicit_flags, limits, prepare_above) -> bool:
     )
     if "epochs" in explicit_flags and "steps" not in explicit_flags:
         settings["steps"] = None  # or those of an earlier run would override --epochs
+    _check_batch_size(settings, strategy)
     keras.config.set_dtype_policy(settings["dtype_policy"])
     keras.utils.set_random_seed(settings["seed"])
     if resumes:
@@ -62,23 +84,47 @@ def _run(directory, wanted, explicit_flags, limits, prepare_above) -> bool:
     tokenizer = examples.tokenizer
     largest = (examples.longest + 1) * min(settings["batch_size"], examples.count)
     store.check_memory(settings, tokenizer.vocab_size, largest)
-    model = store.make_model(settings, tokenizer.vocab_size, examples.target_counts)
-    if not resumes:
-        tokenizer.save(directory)
-    corpus.save_record(directory, {**examples.record, "prepared": large})
-    # The settings are written last: a directory with settings can be resumed.
-    stored.save(directory, settings)
+
+    def make_model():
+        with strategy.scope():
+            return store.make_model(settings, tokenizer.vocab_size, examples.target_counts)
+
+    model = make_model() if alone else None
+    if chief:
+        if not resumes:
+            tokenizer.save(directory)
+        corpus.save_record(directory, {**examples.record, "prepared": large})
+        # The settings are written last: a directory with settings can be resumed.
+        stored.save(directory, settings)
+        distribute.wait_for_all(strategy)
+    model = model or make_model()  # the workers make it together
     _say(
         f"{examples.count} training pairs ({examples.too_long} too long), {examples.held_out} held "
         f"out, {tokenizer.vocab_size} tokens, {model.count_params():,} parameters"
+        + f", {strategy.num_replicas_in_sync} replicas"
+        * (strategy.num_replicas_in_sync > 1)
     )
     try:
         _fit(directory, settings, model, examples.epoch, examples.per_epoch, examples.dev_set)
     except Stopped:
         return False
-    model, tokenizer = store.load_model(directory, settings)
-    _show_replies(Responder(model, tokenizer, settings), examples.shown)
+    if chief:
+        model, tokenizer = store.load_model(directory, settings)
+        _show_replies(Responder(model, tokenizer, settings), examples.shown)
+    distribute.wait_for_all(strategy)
     return True
+
+
+def _check_batch_size(settings, strategy) -> None:
+    """Raise ValueError if the replicas cannot have equal shares of a batch."""
+    replicas = strategy.num_replicas_in_sync
+    if settings["batch_size"] % replicas:
+        raise ValueError(
+            f"--batch_size is that of all {replicas} replicas together, and must be a multiple of "
+            f"their number. Received: --batch_size={settings['batch_size']}. Choose "
+            f"{max(1, round(settings['batch_size'] / replicas)) * replicas}, or another number of "
+            "workers."
+        )
 
 
 def _resumed(directory, explicit_flags) -> dict:

@@ -203,4 +203,7 @@ class _Stop:
 
 
 if __name__ == "__main__":
+    if "tensorflow" in sys.modules:  # the package imported it: start again without, for its memory
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-P", os.path.abspath(__file__), *sys.argv[1:]])
     sys.exit(main())

@@ -12,6 +12,7 @@ import pytest
 
 from keras_attention.training.launch import free_ports, launch, main
 
+ROOT = pathlib.Path(__file__).parents[2]
 TELL = "import os, json; c = json.loads(os.environ['TF_CONFIG']); "
 
 
@@ -74,10 +75,10 @@ def test_a_signal_is_passed_on_and_the_workers_may_save(tmp_path, number):
         "open(name + '.began', 'w').close()\n"
         "time.sleep(600)"
     )
-    root = pathlib.Path(__file__).parents[2]
+    launch_file = str(ROOT / "keras_attention" / "training" / "launch.py")
     process = subprocess.Popen(
-        [sys.executable, "-m", "keras_attention.training.launch", "--workers=2", "--",
-         *command(code)], cwd=root,
+        [sys.executable, launch_file, "--workers=2", "--",
+         *command(code)], cwd=ROOT,
     )  # fmt: skip
     while len(list(tmp_path.glob("*.began"))) < 2:
         assert process.poll() is None
