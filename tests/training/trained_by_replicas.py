@@ -77,7 +77,7 @@ def trained(strategy, case, steps) -> dict:
         logs = {name: values[-1] for name, values in found.items()}
     test = batches(sources, targets, 16)
     logs |= {f"test {k}": v for k, v in model.evaluate(test, return_dict=True, verbose=0).items()}
-    predicted = model.predict(test.map(lambda x, y, w: x).take(2), verbose=0)
+    predicted = model.predict(test.map(lambda x, y, w: (x,)).take(2), verbose=0)
     variables = [*model.variables, *model.optimizer.variables]
     values = [np.asarray(tf.convert_to_tensor(v), np.float64) for v in variables]
     return {
