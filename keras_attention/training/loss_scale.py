@@ -1,11 +1,18 @@
 """Loss scaling in which the replicas decide together."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.keras import KERAS_3
+
+# Keras 2 has another one, in `keras.mixed_precision`, which this package does not replace.
+_Keras: Any = keras.optimizers.LossScaleOptimizer if KERAS_3 else keras.optimizers.Optimizer
+
 
 @keras.saving.register_keras_serializable(package="keras_attention")
-class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+class LossScaleOptimizer(_Keras):
     """`keras.optimizers.LossScaleOptimizer` that skips a step if any replica has overflowed.
 
     (Micikevicius et al., 2018.) That of Keras looks at the gradients before they are summed over
