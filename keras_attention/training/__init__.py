@@ -20,6 +20,7 @@ from keras_attention.training.metrics import (
     token_objective,
 )
 from keras_attention.training.moving_average import OverwriteWithAverage
+from keras_attention.training.resume import Resume
 from keras_attention.training.schedules import InverseSquareRoot
 from keras_attention.training.summaries import Summaries
 
@@ -31,6 +32,7 @@ __all__ = [
     "LossScaleOptimizer",
     "OverwriteWithAverage",
     "Perplexity",
+    "Resume",
     "Summaries",
     "TokenAccuracy",
     "TokenCrossentropy",

@@ -8,11 +8,16 @@ import pathlib
 import re
 import shutil
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+_UNREADABLE = (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError)
 
 _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES)
 
@@ -22,8 +27,8 @@ class TrainingCheckpoint:
 
     This is every variable of the model, with the state of its seed generators, every variable of
     the optimizer, and a `progress` dict of the caller (the epoch, the batch within it, ...). They
-    are in one `tf.train.Checkpoint`, so they always match. If the order of the data depends on the
-    progress only, a restored run repeats the uninterrupted one bit for bit.
+    are in one file, so they always match. If the order of the data depends on the progress only, a
+    restored run repeats the uninterrupted one bit for bit. `Resume` does this for `fit`.
 
     It also stores the names of the variables (without Keras' numbers of layers in a process) and
     the classes of the optimizer, to recognise another model.
@@ -35,11 +40,14 @@ class TrainingCheckpoint:
     Args:
         directory: for the checkpoints; created when first needed.
         model: a built model.
-        optimizer: its optimizer (`model.optimizer` after `compile`); built here if necessary.
+        optimizer: its optimizer (`model.optimizer` after `compile`); built here if necessary;
+            None if it has none.
         max_to_keep: how many of the newest checkpoints to keep. With 2, one may be damaged.
+        also: variables that neither of them lists, or objects with `variables` (a second
+            optimizer, ...), which are built.
 
     Raises:
-        ValueError: the model is not built, or max_to_keep < 1.
+        ValueError: the model is not built, max_to_keep < 1, or `also` has something else.
 
     >>> import tempfile
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -56,51 +64,77 @@ class TrainingCheckpoint:
         self,
         directory: str | os.PathLike,
         model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
+        optimizer: keras.optimizers.Optimizer | None,
         max_to_keep: int = 2,
+        also: Sequence[Any] = (),
     ):
         if not model.built:
             raise ValueError("The model must be built. Received: unbuilt. Call it on a batch.")
         if max_to_keep < 1:
             raise ValueError(f"max_to_keep must be at least 1. Received: {max_to_keep}.")
-        if not optimizer.built:
+        if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
         self._directory = pathlib.Path(directory)
         self._max_to_keep = max_to_keep
-        self._variables = {"model": model.variables, "optimizer": optimizer.variables}
+        self._variables = {"model": model.variables}
+        self._variables["optimizer"] = [] if optimizer is None else optimizer.variables
+        self._variables["also"] = _all_variables(also)
         self._kind = _kind(optimizer)
-        self._progress = tf.Variable("{}", dtype=tf.string, trainable=False)
-        self._owner = tf.Variable("{}", dtype=tf.string, trainable=False)
-        state = {part: [v.value for v in owned] for part, owned in self._variables.items()}
-        self._checkpoint = tf.train.Checkpoint(progress=self._progress, owner=self._owner, **state)
-        # Checkpoints of version 0.1.0 do not contain the names.
-        self._ownerless = tf.train.Checkpoint(progress=self._progress, **state)
-        self._damaged = set()
+        self._damaged: set = set()
 
-    def save(self, progress: dict) -> str:
+    @property
+    def variables(self) -> list:
+        """All that are saved."""
+        return list(itertools.chain(*self._variables.values()))
+
+    def save(self, progress: dict, arrays: Mapping[str, np.ndarray] | None = None) -> str:
         """Write a new checkpoint and return its folder; then delete those past `max_to_keep`.
 
         Args:
             progress: values for JSON; tuples are restored as lists, keys as strings.
+            arrays: more values, of any shapes and numeric dtypes; `load` returns them.
 
         Raises:
             ValueError: `progress` is not JSON.
             OSError: it could not be written (disk full, no permission). Earlier ones are intact.
         """
+        return self.write(self.snapshot(progress, arrays))
+
+    def snapshot(self, progress: dict, arrays: Mapping[str, np.ndarray] | None = None) -> dict:
+        """A copy of all values at this moment, which `write` saves, in another thread if you like.
+
+        Under `tf.distribute` all workers take it, because values of theirs may be summed.
+        """
         try:
-            self._progress.assign(json.dumps(progress))
+            text = json.dumps(progress)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"progress must be plain JSON. Received: {progress!r} ({error}). "
                 "Turn arrays and NumPy numbers into lists, int and float."
             ) from error
-        self._owner.assign(json.dumps(self._owner_now()))
+        owner = json.dumps(self._owner_now())
+        values: dict[str, Any] = {_key("progress"): text, _key("owner"): owner}
+        for part, variables in self._variables.items():
+            for index, variable in enumerate(variables):
+                values[_key(f"{part}/{index}")] = np.array(_raw(variable).numpy())
+        for name, array in (arrays or {}).items():
+            values[_key(f"arrays/{name}")] = np.array(array)
+        return values
+
+    def write(self, snapshot: dict) -> str:
+        """Write a `snapshot` as a new checkpoint: as `save` does."""
         folder = self._next_folder()
         unfinished = self._directory / ".unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed while saving
         try:
             unfinished.mkdir(parents=True)
-            self._checkpoint.write(str(unfinished / "state"))
+            with tf.device("CPU:0"):
+                tf.raw_ops.SaveV2(
+                    prefix=str(unfinished / "state"),
+                    tensor_names=list(snapshot),
+                    shape_and_slices=[""] * len(snapshot),
+                    tensors=[tf.convert_to_tensor(value) for value in snapshot.values()],
+                )
             for path in [*unfinished.iterdir(), unfinished]:
                 _flush(path)
             unfinished.rename(folder)
@@ -125,28 +159,44 @@ class TrainingCheckpoint:
             ValueError: no checkpoint is good, or it belongs to another model or optimizer: other
                 variables (number, shapes, dtypes, names, order) or another class of optimizer.
         """
+        folder = self.latest()
+        return None if folder is None else self.load(folder)[0]
+
+    def latest(self) -> str | None:
+        """The folder of the newest good checkpoint, or None: checked as in `restore`."""
         faults = {}
         for folder in reversed(self._folders()):
             try:
                 saved, owner = _read_all(folder)
-            except (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError) as error:
+            except _UNREADABLE as error:
                 faults[folder] = str(error).splitlines()[0]
                 continue
             self._check_fits(saved, folder)
-            if owner is not None:
+            if owner is not None:  # checkpoints of version 0.1.0 do not contain the names
                 self._check_owner(owner, folder)
-            checkpoint = self._ownerless if owner is None else self._checkpoint
-            checkpoint.read(str(folder / "state")).assert_consumed()
             self._damaged.update(faults)
             if faults:
                 warnings.warn(f"{_listed(faults)}: damaged. Resuming from {folder}.", stacklevel=2)
-            return json.loads(self._progress.numpy())
+            return str(folder)
         if faults:
             raise ValueError(
                 f"No checkpoint in {self._directory} can be read: {_listed(faults)}. Restore a "
                 "copy of one, or delete these folders to start again."
             )
         return None
+
+    def load(self, folder: str) -> tuple[dict, dict[str, np.ndarray]]:
+        """Set the variables from a checkpoint that `latest` returned: its progress and arrays."""
+        reader = tf.train.load_checkpoint(os.path.join(folder, "state"))
+        for part, variables in self._variables.items():
+            for index, variable in enumerate(variables):
+                assign(variable, reader.get_tensor(_key(f"{part}/{index}")))
+        arrays = {
+            key.removeprefix("arrays/").removesuffix(_VALUE): reader.get_tensor(key)
+            for key in reader.get_variable_to_shape_map()
+            if key.startswith("arrays/")
+        }
+        return json.loads(reader.get_tensor(_key("progress"))), arrays
 
     def _folders(self):
         """The checkpoints, oldest first."""
@@ -177,17 +227,17 @@ class TrainingCheckpoint:
                     f"Received: {count}. Use another directory, or the {part} that saved it."
                 )
             for index, variable in enumerate(variables):
-                expected = (tuple(variable.shape), variable.dtype)
-                received = saved[f"{part}/{index}{_VALUE}"]
+                expected = (tuple(variable.shape), tf.as_dtype(variable.dtype).name)
+                received = saved.get(_key(f"{part}/{index}"))
                 if received != expected:
                     raise ValueError(
-                        f"{folder} belongs to another {part}: expected {variable.path} as "
+                        f"{folder} belongs to another {part}: expected {_name(variable)} as "
                         f"{expected}. Received: {received}. Use another directory, or the {part} "
                         "that saved it."
                     )
 
     def _owner_now(self):
-        model, optimizer = ([v.path for v in owned] for owned in self._variables.values())
+        model, optimizer = ([v.path for v in self._variables[p]] for p in ("model", "optimizer"))
         return {
             "model": _layer_names(model),
             "optimizer": _slot_names(optimizer),
@@ -204,6 +254,66 @@ class TrainingCheckpoint:
                 least = min(len(expected), len(received))  # one may lack names of outer layers
                 if expected[-least:] != received[-least:]:
                     raise ValueError(_belongs_to_another(folder, part, *names))
+
+
+def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
+    """Whether this process is the one of all workers that saves; true if there is no other."""
+    resolver = getattr(strategy or tf.distribute.get_strategy(), "cluster_resolver", None)
+    if resolver is None or not resolver.task_type:
+        return True
+    if resolver.task_type == "worker":
+        jobs = resolver.cluster_spec().as_dict()
+        return not resolver.task_id and not {"chief", "master"} & jobs.keys()
+    return resolver.task_type in ("chief", "master")
+
+
+def _key(name):
+    """The name of a tensor in the file: that which `tf.train.Checkpoint` would give it."""
+    return name + _VALUE
+
+
+def _raw(variable):
+    """The variable of TensorFlow."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _name(variable):
+    return getattr(variable, "path", None) or variable.name
+
+
+def _all_variables(things):
+    found: list[Any] = []
+    for thing in things:
+        if isinstance(thing, (keras.Variable, tf.Variable)):
+            found.append(thing)
+        elif isinstance(getattr(thing, "variables", None), (list, tuple)):
+            if getattr(thing, "built", True) is False:
+                raise ValueError(f"What `also` has must be built. Received: {thing!r}, unbuilt.")
+            found.extend(thing.variables)
+        elif isinstance(thing, tf.random.Generator):
+            found.append(thing.state)
+        else:
+            raise ValueError(
+                f"also must have variables, or objects with `variables`. Received: {thing!r}."
+            )
+    return found
+
+
+def assign(variable, value):
+    """Set a variable; one that is the sum over replicas gets it on the chief's first one."""
+    raw = _raw(variable)
+    is_sum = (
+        isinstance(raw, tf.distribute.DistributedValues)
+        and raw.synchronization == tf.VariableSynchronization.ON_READ
+        and raw.aggregation == tf.VariableAggregation.SUM
+    )
+    if not is_sum:
+        raw.assign(value)
+        return
+    # TensorFlow divides the sum by the number of replicas, which rounds.
+    strategy = raw.distribute_strategy
+    for place, part in enumerate(strategy.experimental_local_results(raw)):
+        part.assign(value if place == 0 and is_chief(strategy) else tf.zeros_like(value))
 
 
 def _belongs_to_another(folder, part, expected, received):

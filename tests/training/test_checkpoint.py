@@ -289,9 +289,12 @@ def test_how_keras_numbers_layers_in_a_process_does_not_matter(tmp_path):
 def test_checkpoints_without_a_model_name_are_accepted(tmp_path):
     """As version 0.1.0 wrote them."""
     first, model = train(build(), 0, 1), build()
-    checkpoint = checkpoint_of(first, tmp_path)
-    checkpoint._checkpoint = checkpoint._ownerless
-    checkpoint.save({"epoch": 1})
+    saved = tf.train.Checkpoint(
+        progress=tf.Variable('{"epoch": 1}'),
+        model=[v.value for v in first.variables],
+        optimizer=[v.value for v in first.optimizer.variables],
+    )
+    saved.write(str(tmp_path / "checkpoint-000001" / "state"))
     assert checkpoint_of(model, tmp_path).restore() == {"epoch": 1}
     assert_same_state(state(model), state(first))
 
