@@ -31,7 +31,7 @@ _NO_STATE = {"_model", "model", "params", "validation_data"}
 
 
 class Resume(keras.callbacks.Callback):
-    """Makes `fit` resumable: after a kill at any moment, the same command repeats nothing else.
+    """Makes `fit` resumable: the same command goes on where the run was killed.
 
     A run that was killed, by kill -9 too, and started again ends with the same weights, bit for
     bit, as one that was not interrupted, on the same machine with the same program:
@@ -52,7 +52,8 @@ class Resume(keras.callbacks.Callback):
     - `stop_training`, the History, and what the other callbacks have changed of their attributes
       (patience, best values and weights, ...): numbers, strings, arrays, variables, random
       generators, and lists, tuples, sets and dicts of these. A callback that has more defines
-      `get_state()`, which returns such a value, and `set_state(state)`.
+      `get_state()`, which returns such a value, and `set_state(state)`. One that defines
+      `on_saved()` is told after each checkpoint.
 
     A warning names what it does not have: other objects that callbacks hold (files, models),
     variables that the training step uses and the model does not list (see `also`), random ops
@@ -64,12 +65,11 @@ class Resume(keras.callbacks.Callback):
     run that ended is not trained again: raise `epochs` to go on. If another callback ended it
     (`stop_training`), it stays so.
 
-    Arrays with `shuffle=False` can be passed to `fit` as they are. To shuffle, write `make_epoch`:
+    Arrays with `shuffle=False` can be passed to `fit` as they are. To shuffle them:
 
-        def make_epoch(epoch, batch):
-            order = np.random.default_rng([seed, epoch]).permutation(len(x))
-            pairs = tf.data.Dataset.from_tensor_slices((x[order], y[order]))
-            return pairs.batch(32).skip(batch)
+        order = lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(x))
+        rows = lambda i: tf.data.Dataset.from_tensor_slices((x[i], y[i]))
+        make_epoch = lambda epoch, batch: rows(order(epoch)).batch(32).skip(batch)
 
     Under `tf.distribute`, all workers use the same directory; the chief saves, and all read.
 
@@ -423,6 +423,9 @@ class _Run(keras.callbacks.Callback):
         elif self.chief:
             self.checkpoint.write(snapshot)
         self.saved_at = time.monotonic()
+        for callback in self.others:
+            if hasattr(callback, "on_saved"):
+                callback.on_saved()
 
     def _wait(self):
         """Until the last checkpoint is written; raise its error."""

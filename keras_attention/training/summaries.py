@@ -36,6 +36,12 @@ class Summaries(keras.callbacks.Callback):
             for part in ("train", "validation")
         }
 
+    def get_state(self):
+        """Nothing, for `Resume`: the files are appended to."""
+
+    def set_state(self, state):
+        """Nothing, as in `get_state`."""
+
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             part = "validation" if name.startswith("val_") else "train"

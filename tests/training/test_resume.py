@@ -59,7 +59,7 @@ def fresh(body=small, policy="float32", **compiled):
     try:
         top = [keras.layers.Dropout(0.3), keras.layers.Dense(7, "softmax", dtype="float32")]
         model = keras.Sequential([keras.Input((5,), dtype="int32"), *body(), *top])
-        optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_overwrite_frequency=3)
+        optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=3)
         if policy == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, dynamic_growth_steps=4)
         settings = {"optimizer": optimizer, "loss": "sparse_categorical_crossentropy", **compiled}
@@ -72,11 +72,11 @@ def fresh(body=small, policy="float32", **compiled):
 MODELS: dict = {}
 
 
-def build(**compiled):
-    """The small model as it was made, but without compiling its step again."""
-    key = str(compiled)
+def build(body=small, policy="float32", **compiled):
+    """A model as it was made, but without compiling its step again."""
+    key = str((body, policy, compiled))
     if key not in MODELS:
-        model = fresh(**compiled)
+        model = fresh(body, policy, **compiled)
         model.optimizer.build(model.trainable_variables)
         MODELS[key] = model, state(model)
     model, first = MODELS[key]
@@ -145,7 +145,7 @@ def state(model):
 def assert_same(found, expected):
     for one, other in zip(found[3], expected[3], strict=True):
         np.testing.assert_array_equal(one, other)
-    assert found[1].history == expected[1].history
+    np.testing.assert_equal(found[1].history, expected[1].history)
     assert found[1].epoch == expected[1].epoch
     assert found[2].step == expected[2].step
 
@@ -153,7 +153,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize(
     "body, policy, kills",
     [
-        (rnn, "float32", (9, 1)),
+        (rnn, "float32", (9,)),
         (transformer, "mixed_float16", (8,)),
         pytest.param(transformer, "mixed_bfloat16", (5, 6), marks=pytest.mark.full),
         pytest.param(rnn, "mixed_float16", (13,), marks=pytest.mark.full),
@@ -163,7 +163,8 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, body, policy, kills):
     """Also the logs, the seeds, and what other callbacks remember."""
 
     def process(directory, kill=None):
-        return train(directory, kill, fresh(body, policy), listeners(), epochs=6)
+        make = fresh if body is rnn else build
+        return train(directory, kill, make(body, policy), listeners(), epochs=4)
 
     straight = process(tmp_path / "straight")
     drawn = random.random(), np.random.rand(), float(keras.random.normal([]))
