@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -213,9 +214,15 @@ class _Run(keras.callbacks.Callback):
         self.results: dict = {}  # the restored metrics, until a batch changes them
         self.writer: Any = None
         self.pending: Any = None
+        self._epochs: Any = None
         self.epoch_random: Any = None  # the state before this epoch's data were made
         self.saved_at = time.monotonic()
         self.end: int | None = None  # batches of the running epoch
+
+    @property
+    def epochs(self) -> Any:
+        """Keras' iterator over the steps of an epoch."""
+        return self._epochs()
 
     # Begin and end
 
@@ -227,7 +234,8 @@ class _Run(keras.callbacks.Callback):
                     f"A fit has one Resume, and no other callback that restores it. Received: "
                     f"{type(callback).__name__} too. Remove one of them."
                 )
-        self.epochs = _epoch_iterator()
+        # Weakly: in a cycle, the iterator would outlive a `fit` that ends with an error.
+        self._epochs = weakref.ref(_epoch_iterator())
         self.uses_data = resume._data is not None and _comes_from(resume._data, self.epochs)
         self._check_data()
         self._trace()
@@ -235,8 +243,8 @@ class _Run(keras.callbacks.Callback):
             resume.directory, model, model.optimizer, resume.max_to_keep, resume.also
         )
         self.list._async_train = False  # or a single callback, not in a list, runs in a thread
-        self._enumerate_keras = self.epochs._enumerate_iterator
-        self.epochs._enumerate_iterator = self._enumerate
+        enumerate_steps = weakref.WeakMethod(self._enumerate)
+        self.epochs._enumerate_iterator = lambda: enumerate_steps()()
         if self.uses_data and self.epochs.steps_per_epoch is None:
             self.epochs._interrupted_warning = lambda: None  # each epoch ends where its data do
         self.keys = dict(zip(_keys(self.others), self.others))
@@ -328,7 +336,7 @@ class _Run(keras.callbacks.Callback):
         """The steps of an epoch, from the place where it was interrupted."""
         first, size = self.resume.batch, self.epochs.steps_per_execution
         if not self.uses_data and not first:
-            yield from self._enumerate_keras()
+            yield from type(self.epochs)._enumerate_iterator(self.epochs)
             return
         self.epochs.data_adapter.on_epoch_begin()
         iterator = iter(self.epochs._get_iterator())

@@ -204,7 +204,7 @@ class Seen(keras.callbacks.Callback):
         self.epochs[epoch] = logs
 
 
-@pytest.mark.parametrize("kill", [3, 6, 17])
+@pytest.mark.parametrize("kill", [3, pytest.param(6, marks=pytest.mark.full), 17])
 def test_callbacks_see_the_batch_numbers_and_logs_of_the_uninterrupted_run(
     tmp_path, straight, kill
 ):
@@ -263,6 +263,7 @@ def test_data_of_unknown_length(tmp_path):
         assert_same(train(tmp_path / "killed", **how), straight)
 
 
+@pytest.mark.full
 def test_class_weights_are_kept(tmp_path):
     how = {"class_weight": {i: 1.0 + i for i in range(7)}, "epochs": 2}
     straight = train(tmp_path / "straight", **how)
@@ -288,8 +289,9 @@ def test_arrays_and_datasets_in_a_fixed_order(tmp_path):
     assert train(tmp_path / "killed", 9, **how) is None
     assert_same(train(tmp_path / "killed", **how), straight)
     dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
-    assert train(tmp_path / "third", 9, data=dataset) is None
-    assert_same(train(tmp_path / "third", data=dataset), straight)
+    how = {"data": dataset, "validation_batch_size": 4}
+    assert train(tmp_path / "third", 9, **how) is None
+    assert_same(train(tmp_path / "third", **how), straight)
 
 
 def test_data_from_elsewhere_are_reported(tmp_path):
@@ -305,7 +307,9 @@ def test_data_from_elsewhere_are_reported(tmp_path):
         )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)]
+)
 def test_a_signal_saves_after_the_step_and_ends_fit(tmp_path, straight, number, capfd):
     before = signal.signal(number, signal.default_int_handler)
     try:
@@ -349,6 +353,7 @@ def test_stop_ends_fit_as_a_signal_does(tmp_path, straight):
     assert_same(train(tmp_path), straight[0])
 
 
+@pytest.mark.full
 def test_writing_in_the_background(tmp_path, straight):
     how = {"background": True, "every_steps": 1}
     assert train(tmp_path, 9, **how) is None
@@ -464,6 +469,7 @@ def test_logs_that_are_written_go_on(tmp_path, straight):
     assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2", "3"]
 
 
+@pytest.mark.full
 def test_averaged_weights_of_an_epoch_are_not_trained_on(tmp_path):
     swap = keras.callbacks.SwapEMAWeights
     straight = train(tmp_path / "a", more=[swap(swap_on_epoch=True)], validation_data=None)
@@ -472,6 +478,7 @@ def test_averaged_weights_of_an_epoch_are_not_trained_on(tmp_path):
     assert_same(resumed, straight)
 
 
+@pytest.mark.full
 def test_the_step_is_traced_once(tmp_path):
     class Counted(keras.Sequential):
         traces = 0
@@ -495,6 +502,7 @@ def test_the_step_is_traced_once(tmp_path):
     assert_same(train(tmp_path / "b", model=unbuilt()), first)
 
 
+@pytest.mark.full
 def test_an_eager_step(tmp_path):
     how = {"run_eagerly": True}
     straight = train(tmp_path / "a", model=fresh(**how), epochs=1)
@@ -575,7 +583,7 @@ def test_a_checkpoint_that_does_not_fit(tmp_path):
         train(tmp_path, model=model)
     with pytest.raises(ValueError, match="fewer batches .*: 2 in an epoch, of which 4 are done"):
         train(tmp_path, data=lambda epoch, batch: make_epoch(epoch, batch).take(2))
-    with pytest.raises(ValueError, match="belongs to epoch 1, but fit begins with epoch 3"):
+    with pytest.raises(ValueError, match="belongs to epoch 0, but fit begins with epoch 3"):
         train(tmp_path / "b", 3)
         train(tmp_path / "b", initial_epoch=3)
     with pytest.raises(ValueError, match="elements of one type"):
