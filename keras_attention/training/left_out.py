@@ -26,7 +26,7 @@ def left_out(train_function: Any, known: list) -> list[str]:
     Returns names, empty if all is known, or the step is not compiled.
 
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    >>> model.compile("sgd", "mse")
+    >>> model.compile(keras.optimizers.SGD(name="sgd"), "mse")
     >>> _ = model.fit(tf.ones([1, 1]), tf.ones([1, 1]), verbose=0)
     >>> known = model.variables + model.metrics_variables
     >>> left_out(model.train_function, known)
