@@ -5,8 +5,6 @@ import hashlib
 import json
 import math
 import os
-import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +18,14 @@ from apps.chatbot.progress import Progress
 from apps.chatbot.responder import Responder
 from keras_attention.data import Limits
 from keras_attention.training import (
+    Resume,
     Summaries,
     TrainingCheckpoint,
     average_checkpoints,
     distribute,
 )
 
+_OWN = ("best", "waited", "kept", "averaged")  # our part of the progress in a checkpoint
 SAVE_EVERY = 1000  # steps: the most that a killed process can lose
 
 
@@ -156,9 +156,8 @@ def _fit(
         per_epoch: how many batches an epoch has.
         dev_set: batches of the held out pairs.
     """
-    checkpoint = TrainingCheckpoint(
-        os.path.join(directory, store.CHECKPOINTS), model, model.optimizer
-    )
+    folder = os.path.join(directory, store.CHECKPOINTS)
+    checkpoint = TrainingCheckpoint(folder, model, model.optimizer)
     progress = _progress(checkpoint)
     last_step = settings["steps"] or settings["epochs"] * per_epoch
     if progress["step"]:
@@ -169,32 +168,36 @@ def _fit(
             f"in an epoch, of which {progress['batch']} are done. Restore the data, or start a "
             "new training in another --model_dir."
         )
-    keeper = _ProgressSaver(directory, checkpoint, progress, settings, per_epoch, last_step)
     kept_one = progress["best"] is not None or "kept" in progress
     needs_one = progress["step"] and (kept_one or progress["step"] >= last_step)
     if needs_one and not os.path.exists(os.path.join(directory, store.MODEL)):
         _restore_model(directory, checkpoint, progress, model, dev_set)
-    summaries = Summaries(os.path.join(directory, store.LOGS))
-    with _Interrupt() as keeper.interrupt:
-        try:
-            while progress["step"] < last_step and not keeper.out_of_patience:
-                epoch, skip = progress["epoch"], progress["batch"]
-                left = min(per_epoch - skip, last_step - progress["step"])
-                model.fit(
-                    train_epoch(epoch, skip).take(left),
-                    initial_epoch=epoch,
-                    epochs=epoch + 1,
-                    validation_data=dev_set,
-                    shuffle=False,
-                    callbacks=[keeper, summaries],
-                    verbose=0,  # Keras would print each epoch as the last one
-                )
-        except Stopped:
+    own = {name: progress[name] for name in _OWN if name in progress}
+    resume = Resume(folder, every_steps=SAVE_EVERY, progress=own)
+    keeper = _ProgressSaver(directory, resume, settings, per_epoch, last_step)
+    if progress["step"] < last_step and not keeper.out_of_patience:
+        model.fit(
+            resume.data(train_epoch),
+            epochs=math.ceil(last_step / per_epoch),
+            validation_data=dev_set,
+            shuffle=False,
+            callbacks=[resume, keeper, Summaries(os.path.join(directory, store.LOGS))],
+            verbose=0,
+        )
+        if resume.step == last_step and resume.batch:
+            dev = model.evaluate(dev_set, return_dict=True, verbose=0)
+            dev = {f"val_{name}": value for name, value in dev.items()}
+            keeper.on_epoch_end(resume.epoch, {**keeper.logs, **dev})
+            _note(checkpoint, own)
+            keeper.on_saved()
+        if resume.interrupted:
             _say(
-                f"Stopped after {progress['step']} steps. Run the same command again to continue "
+                f"Stopped after {resume.step} steps. Run the same command again to continue "
                 "from here."
             )
-            raise
+            raise Stopped
+        progress["step"] = resume.step
+    progress.update(own)
     if keeper.out_of_patience:
         _say(f"Stopped early: no better dev loss in {progress['waited']} epochs")
     if settings["average"] > 1:
@@ -219,11 +222,17 @@ def _restore_model(directory, checkpoint, progress, model, dev_set) -> None:
     loss = dev_loss(model.evaluate(dev_set, return_dict=True, verbose=0))
     store.save_model(directory, model)
     progress["kept"] = loss
-    checkpoint.save(progress)
+    _note(checkpoint, {"kept": loss})
     _say(
         f"{store.MODEL} was missing: written again, from the checkpoint after "
         f"{progress['step']} steps, dev loss {loss:.4f}"
     )
+
+
+def _note(checkpoint, changes: dict) -> None:
+    """Change values in the progress of the last checkpoint; the model gets its state."""
+    progress, arrays = checkpoint.load(checkpoint.latest())
+    checkpoint.save({**progress, **changes}, arrays)
 
 
 def _average(directory, checkpoint, progress, model, dev_set) -> None:
@@ -238,11 +247,8 @@ def _average(directory, checkpoint, progress, model, dev_set) -> None:
     better = loss < _kept(progress)
     if better:
         store.save_model(directory, model)
-    checkpoint.restore()  # continue from the last step, not from the mean
-    if better:
-        progress["kept"] = loss
-    progress["averaged"] = progress["step"]
-    checkpoint.save(progress)
+    # That continues from the last step, not from the mean.
+    _note(checkpoint, {"averaged": progress["step"], **({"kept": loss} if better else {})})
     _say(f"mean of the last {len(paths)} epochs: dev loss {loss:.4f}" + ", kept" * better)
 
 
@@ -261,40 +267,43 @@ def _kept(progress: dict) -> float:
 
 
 class _ProgressSaver(keras.callbacks.Callback):
-    """Keeps the run's progress, its checkpoints and its best model."""
+    """Keeps the best model, and tells and ends what `Resume` resumes; called after it."""
 
-    def __init__(self, directory, checkpoint, progress, settings, per_epoch, last_step):
+    def __init__(self, directory, resume, settings, per_epoch, last_step):
         super().__init__()
-        self.directory, self.checkpoint = directory, checkpoint
-        self.progress, self.settings = progress, settings
+        self.directory, self.resume, self.settings = directory, resume, settings
         self.per_epoch, self.last_step = per_epoch, last_step
-        self.interrupt: Any = None
+        self.logs: dict = {}
+        self.line = ""  # about the epoch that ended
         self.ticker = _ProgressPrinter(last_step)
+
+    def get_state(self):
+        """Nothing: the state is in the progress of `Resume`."""
+
+    def set_state(self, state):
+        """Nothing, as in `get_state`."""
+
+    @property
+    def progress(self) -> dict:
+        return self.resume.progress
 
     @property
     def out_of_patience(self) -> bool:
         patience = self.settings["patience"]
         return bool(patience) and self.progress["waited"] >= patience
 
-    @property
-    def _epoch_is_over(self) -> bool:
-        return self.progress["batch"] == self.per_epoch
-
     def on_epoch_begin(self, epoch, logs=None):
-        self.ticker.begin(epoch, self.progress["step"])
+        self.ticker.begin(epoch, self.resume.step)
 
     def on_train_batch_end(self, batch, logs: Any = None):
-        self.progress["step"] += 1
-        self.progress["batch"] += 1
         self._check_finite(logs["loss"], "loss")
-        if self._epoch_is_over or self.progress["step"] == self.last_step:
-            return  # `on_epoch_end` follows; a run resumed from here would skip it
-        self.ticker.tick(self.progress["step"], logs["loss"])
-        if self.interrupt.came:
-            self.checkpoint.save(self.progress)
-            raise Stopped
-        if self.progress["step"] % SAVE_EVERY == 0:
-            self.checkpoint.save(self.progress)
+        if self.resume.batch == self.per_epoch:
+            return
+        self.ticker.tick(self.resume.step, logs["loss"])
+        if self.resume.step == self.last_step:
+            # Not the end of the epoch: a longer run would not have stopped within it.
+            self.logs = logs
+            self.resume.stop()
 
     def on_epoch_end(self, epoch, logs: Any = None):
         loss = dev_loss(logs, "val_")
@@ -302,19 +311,24 @@ class _ProgressSaver(keras.callbacks.Callback):
         if loss < _kept(self.progress):
             store.save_model(self.directory, self.model)
             self.progress["kept"] = loss
-        if self._epoch_is_over:  # a longer run would not have stopped within an epoch
-            self._end_epoch(epoch, loss)
-        self.checkpoint.save(self.progress)
+        if self.resume.batch == self.per_epoch:
+            self._end_epoch(loss)
         self.ticker.end()
-        _say(
-            f"epoch {epoch + 1}, step {self.progress['step']} of at most {self.last_step}: "
+        self.line = (
+            f"epoch {epoch + 1}, step {self.resume.step} of at most {self.last_step}: "
             f"loss {logs['loss']:.4f}, perplexity {logs['perplexity']:.3f}; "
             f"dev loss {loss:.4f}, perplexity {logs['val_perplexity']:.3f}"
         )
-        if self.interrupt.came:
-            raise Stopped
+        if self.out_of_patience:
+            self.resume.stop()
 
-    def _end_epoch(self, epoch, loss):
+    def on_saved(self):
+        """An epoch that is told is saved."""
+        if self.line:
+            _say(self.line)
+        self.line = ""
+
+    def _end_epoch(self, loss):
         best = self.progress["best"]
         if best is None or loss < best:
             self.progress.update(best=loss, waited=0)
@@ -326,14 +340,13 @@ class _ProgressSaver(keras.callbacks.Callback):
         if self.progress.get("kept") == self.progress["best"]:
             del self.progress["kept"]  # the saved model is that of the best epoch
         if self.settings["average"] > 1:
-            step, count = self.progress["step"], self.settings["average"]
-            store.save_weights(self.directory, self.model, step, count)
-        self.progress.update(epoch=epoch + 1, batch=0)
+            count = self.settings["average"]
+            store.save_weights(self.directory, self.model, self.resume.step, count)
 
     def _check_finite(self, loss, what):
         if not math.isfinite(loss):
             raise ValueError(
-                f"The {what} became {loss} at step {self.progress['step']}. The model and "
+                f"The {what} became {loss} at step {self.resume.step}. The model and "
                 "checkpoints saved before are intact. Try a lower --learning_rate in another "
                 "--model_dir."
             )
@@ -363,29 +376,6 @@ class _ProgressPrinter:
             f"  step {step} of at most {self.last_step}, in epoch {self.epoch + 1}: loss "
             f"{loss:.4f}, {speed:.1f} steps/s"
         )
-
-
-class _Interrupt:
-    """Stop the run after this step at Ctrl-C (or SIGTERM); at a second one at once."""
-
-    def __init__(self):
-        self.came = False
-
-    def __enter__(self):
-        self._before = {
-            number: signal.signal(number, self._on) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def _on(self, number, frame):
-        if self.came:
-            raise KeyboardInterrupt
-        self.came = True
-        print("\nStopping after this step ...", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def _show_replies(responder, samples) -> None:

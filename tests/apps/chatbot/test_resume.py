@@ -48,11 +48,11 @@ def test_a_run_stopped_anywhere_continues_to_the_same_end(straight, how, tmp_pat
 
     def ctrl_c_at(steps):
         def on_train_batch_begin(keeper, batch, logs=None):
-            if keeper.progress["step"] + 1 == steps != 20:
+            if keeper.resume.step + 1 == steps != 20:
                 signal.raise_signal(signal.SIGINT)
 
         def on_test_begin(keeper, logs=None):
-            if keeper.progress["step"] == steps == 20:
+            if keeper.resume.step == steps == 20:
                 signal.raise_signal(signal.SIGINT)
 
         monkeypatch.setattr(train._ProgressSaver, "on_train_batch_begin", on_train_batch_begin)
