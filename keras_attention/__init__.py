@@ -8,7 +8,7 @@
 | `seq2seq`    | the names of tfa.seq2seq: mechanisms, AttentionWrapper, decoders        |
 | `contrib`    | the same with the signatures of tf.contrib.seq2seq and tf.contrib.rnn   |
 | `migrate`    | checkpoints of tf.contrib, TFA and Keras 2 into our models              |
-| `training`   | clipping by the true global norm, exact resume, averaging, metrics      |
+| `training`   | exact resume, many workers, clipping, averaging, metrics                 |
 | `text`       | strings to ids and back, inside the graph                               |
 | `data`       | files of text pairs to padded batches                                   |
 | `export`     | a SavedModel that any TensorFlow can serve                              |
