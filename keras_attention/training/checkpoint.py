@@ -15,6 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.training.distribute import cluster_of
+
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 _UNREADABLE = (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError)
@@ -256,17 +258,6 @@ class TrainingCheckpoint:
                     raise ValueError(_belongs_to_another(folder, part, *names))
 
 
-def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
-    """Whether this process is the one of all workers that saves; true if there is no other."""
-    resolver = getattr(strategy or tf.distribute.get_strategy(), "cluster_resolver", None)
-    if resolver is None or not resolver.task_type:
-        return True
-    if resolver.task_type == "worker":
-        jobs = resolver.cluster_spec().as_dict()
-        return not resolver.task_id and not {"chief", "master"} & jobs.keys()
-    return resolver.task_type in ("chief", "master")
-
-
 def _key(name):
     """The name of a tensor in the file: that which `tf.train.Checkpoint` would give it."""
     return name + _VALUE
@@ -313,7 +304,7 @@ def assign(variable, value):
     # TensorFlow divides the sum by the number of replicas, which rounds.
     strategy = raw.distribute_strategy
     for place, part in enumerate(strategy.experimental_local_results(raw)):
-        part.assign(value if place == 0 and is_chief(strategy) else tf.zeros_like(value))
+        part.assign(value if place == 0 and cluster_of(strategy).is_chief else tf.zeros_like(value))
 
 
 def _belongs_to_another(folder, part, expected, received):

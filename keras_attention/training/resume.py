@@ -16,7 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.training.checkpoint import TrainingCheckpoint, assign, is_chief
+from keras_attention.training.checkpoint import TrainingCheckpoint, assign
+from keras_attention.training.distribute import cluster_of
 from keras_attention.training.epoch_data import EpochData, inputs_of, rest_of
 from keras_attention.training.left_out import functions_of, left_out
 from keras_attention.training.packing import CannotPack, fingerprint, is_code, pack, unpack
@@ -256,7 +257,7 @@ class _Run(keras.callbacks.Callback):
             model.stop_training = stopped
             # With `stop_training` alone, `fit` would train one batch more.
             model._initial_epoch = sys.maxsize if stopped else resume.epoch
-        self.chief = is_chief(model.distribute_strategy)
+        self.chief = cluster_of(model.distribute_strategy).is_chief
         self.agree = _agreement(model.distribute_strategy)
         if resume.background and self.chief:
             self.writer = concurrent.futures.ThreadPoolExecutor(1)
@@ -596,20 +597,11 @@ def _agreement(strategy):
 
     Saving reads values of all workers, so all must save after the same step.
     """
-    resolver = getattr(strategy, "cluster_resolver", None)
-    spec = resolver.cluster_spec().as_dict() if resolver is not None and resolver.task_type else {}
-    if sum(len(addresses) for addresses in spec.values()) < 2:
+    if len(cluster_of(strategy).addresses) == 1:
         return lambda stop, save: (stop, save)
 
-    @tf.function
-    def total(flags):
-        def add():
-            return tf.distribute.get_replica_context().all_reduce("SUM", flags)
-
-        return strategy.experimental_local_results(strategy.run(add))[0]
-
     def agreed(stop, save):
-        flags = total(tf.constant([stop, save], tf.float32))
+        flags = strategy.reduce("SUM", tf.constant([stop, save], tf.float32), axis=None)
         return tuple(bool(flag > 0) for flag in flags)
 
     return agreed
