@@ -73,7 +73,9 @@ class Resume(keras.callbacks.Callback):
         rows = lambda i: tf.data.Dataset.from_tensor_slices((x[i], y[i]))
         make_epoch = lambda epoch, batch: rows(order(epoch)).batch(32).skip(batch)
 
-    Under `tf.distribute`, all workers use the same directory; the chief saves, and all read.
+    Under `tf.distribute`, all workers use the same directory; the chief saves, and all read, also
+    if there are fewer or more of them than before. The metrics of a running epoch are saved as sums
+    over the workers, so its logs may differ in the last bit of a float32; the weights do not.
 
     Args:
         directory: for the checkpoints of `TrainingCheckpoint`; created when first needed.
