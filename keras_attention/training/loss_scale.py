@@ -5,10 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.backend.keras import KERAS_3
-
 # Keras 2 has another one, in `keras.mixed_precision`, which this package does not replace.
-_Keras: Any = keras.optimizers.LossScaleOptimizer if KERAS_3 else keras.optimizers.Optimizer
+_Keras: Any = getattr(keras.optimizers, "LossScaleOptimizer", keras.optimizers.Optimizer)
 
 
 @keras.saving.register_keras_serializable(package="keras_attention")

@@ -622,10 +622,13 @@ def _attributes(callback):
     """What may be state of a callback, by name."""
     if isinstance(callback, keras.callbacks.ProgbarLogger):
         return {}
+    # Keras' monitors turn the sign of min_delta when they choose monitor_op, a function, which is
+    # None again in a new process: they will turn it again.
+    ours = _NO_STATE | ({"min_delta"} if hasattr(callback, "monitor_op") else set())
     return {
         name: value
         for name, value in vars(callback).items()
-        if name not in _NO_STATE and value is not callback.model and not is_code(value)
+        if name not in ours and value is not callback.model and not is_code(value)
     }
 
 

@@ -89,7 +89,9 @@ def build(body=small, policy="float32", **compiled):
 def listeners():
     return [
         keras.callbacks.EarlyStopping("loss", patience=2, restore_best_weights=True),
-        keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, cooldown=1),
+        keras.callbacks.ReduceLROnPlateau(
+            "val_loss", factor=0.5, patience=1, cooldown=1, min_delta=0.5
+        ),
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.9 * rate),
     ]
 
