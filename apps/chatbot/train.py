@@ -174,6 +174,7 @@ def _fit(
         _restore_model(directory, checkpoint, progress, model, dev_set)
     own = {name: progress[name] for name in _OWN if name in progress}
     resume = Resume(folder, every_steps=SAVE_EVERY, progress=own)
+    logs = [Summaries(os.path.join(directory, store.LOGS))] if _is_chief(model) else []
     keeper = _ProgressSaver(directory, resume, settings, per_epoch, last_step)
     if progress["step"] < last_step and not keeper.out_of_patience:
         model.fit(
@@ -181,7 +182,7 @@ def _fit(
             epochs=math.ceil(last_step / per_epoch),
             validation_data=dev_set,
             shuffle=False,
-            callbacks=[resume, keeper, Summaries(os.path.join(directory, store.LOGS))],
+            callbacks=[resume, keeper, *logs],
             verbose=0,
         )
         if resume.step == last_step and resume.batch:
@@ -204,6 +205,16 @@ def _fit(
         _average(directory, checkpoint, progress, model, dev_set)
 
 
+def _is_chief(model) -> bool:
+    """Whether this process writes the files of all workers."""
+    return distribute.cluster_of(model.distribute_strategy).is_chief
+
+
+def _save_model(directory, model) -> None:
+    if _is_chief(model):
+        store.save_model(directory, model)
+
+
 def _progress(checkpoint) -> dict:
     """Restore the checkpoint's variables, and return the progress of the run."""
     progress = {"step": 0, "epoch": 0, "batch": 0, "best": None, "waited": 0}
@@ -220,7 +231,7 @@ def _progress(checkpoint) -> dict:
 def _restore_model(directory, checkpoint, progress, model, dev_set) -> None:
     """Write the missing model from the last checkpoint, because the best one is lost."""
     loss = dev_loss(model.evaluate(dev_set, return_dict=True, verbose=0))
-    store.save_model(directory, model)
+    _save_model(directory, model)
     progress["kept"] = loss
     _note(checkpoint, {"kept": loss})
     _say(
@@ -246,7 +257,7 @@ def _average(directory, checkpoint, progress, model, dev_set) -> None:
     loss = dev_loss(model.evaluate(dev_set, return_dict=True, verbose=0))
     better = loss < _kept(progress)
     if better:
-        store.save_model(directory, model)
+        _save_model(directory, model)
     # That continues from the last step, not from the mean.
     _note(checkpoint, {"averaged": progress["step"], **({"kept": loss} if better else {})})
     _say(f"mean of the last {len(paths)} epochs: dev loss {loss:.4f}" + ", kept" * better)
@@ -309,7 +320,7 @@ class _ProgressSaver(keras.callbacks.Callback):
         loss = dev_loss(logs, "val_")
         self._check_finite(loss, "dev loss")
         if loss < _kept(self.progress):
-            store.save_model(self.directory, self.model)
+            _save_model(self.directory, self.model)
             self.progress["kept"] = loss
         if self.resume.batch == self.per_epoch:
             self._end_epoch(loss)
@@ -339,7 +350,7 @@ class _ProgressSaver(keras.callbacks.Callback):
                 optimizer.learning_rate = 0.5 * float(optimizer.learning_rate)
         if self.progress.get("kept") == self.progress["best"]:
             del self.progress["kept"]  # the saved model is that of the best epoch
-        if self.settings["average"] > 1:
+        if self.settings["average"] > 1 and _is_chief(self.model):
             count = self.settings["average"]
             store.save_weights(self.directory, self.model, self.resume.step, count)
 

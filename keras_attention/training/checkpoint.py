@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.training.distribute import cluster_of
+from keras_attention.training.distribute import cluster_of, wait_for_all
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -78,6 +78,7 @@ class TrainingCheckpoint:
             optimizer.build(model.trainable_variables)
         self._directory = pathlib.Path(directory)
         self._max_to_keep = max_to_keep
+        self._strategy = model.distribute_strategy
         self._variables = {"model": model.variables}
         self._variables["optimizer"] = [] if optimizer is None else optimizer.variables
         self._variables["also"] = _all_variables(also)
@@ -92,6 +93,8 @@ class TrainingCheckpoint:
     def save(self, progress: dict, arrays: Mapping[str, np.ndarray] | None = None) -> str:
         """Write a new checkpoint and return its folder; then delete those past `max_to_keep`.
 
+        Under `tf.distribute` all workers call it, the chief writes, and the others wait for it.
+
         Args:
             progress: values for JSON; tuples are restored as lists, keys as strings.
             arrays: more values, of any shapes and numeric dtypes; `load` returns them.
@@ -100,7 +103,11 @@ class TrainingCheckpoint:
             ValueError: `progress` is not JSON.
             OSError: it could not be written (disk full, no permission). Earlier ones are intact.
         """
-        return self.write(self.snapshot(progress, arrays))
+        snapshot = self.snapshot(progress, arrays)
+        if cluster_of(self._strategy).is_chief:
+            self.write(snapshot)
+        wait_for_all(self._strategy)
+        return str(self._folders()[-1])
 
     def snapshot(self, progress: dict, arrays: Mapping[str, np.ndarray] | None = None) -> dict:
         """A copy of all values at this moment, which `write` saves, in another thread if you like.
