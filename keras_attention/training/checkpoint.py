@@ -75,7 +75,8 @@ class TrainingCheckpoint:
         if max_to_keep < 1:
             raise ValueError(f"max_to_keep must be at least 1. Received: {max_to_keep}.")
         if optimizer is not None and not optimizer.built:
-            optimizer.build(model.trainable_variables)
+            with model.distribute_strategy.scope():
+                optimizer.build(model.trainable_variables)
         self._directory = pathlib.Path(directory)
         self._max_to_keep = max_to_keep
         self._strategy = model.distribute_strategy

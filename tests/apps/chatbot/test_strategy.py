@@ -51,8 +51,9 @@ def test_two_workers_train_the_model_of_one_and_one_goes_on(how, tmp_path):
 @pytest.mark.full
 def test_workers_with_other_flags_are_refused_by_name(how, tmp_path):
     program = (
+        'more=; grep -q \'index": 1\' <<< "$TF_CONFIG" && more=--seed=7\n'
         f'exec "{sys.executable}" -m apps.chatbot --mode=train --strategy=multi_worker '
-        f'--model_dir={tmp_path}/model "$@" $(grep -q \'index": 1\' <<< "$TF_CONFIG" && echo --seed=7)'
+        f'--model_dir={tmp_path}/model "$@" $more'
     )
     launch = [sys.executable, "-m", "keras_attention.training.launch", "--workers=2", "--"]
     ran = subprocess.run(
