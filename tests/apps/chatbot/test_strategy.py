@@ -26,7 +26,7 @@ def train(directory, how, workers=1, *more):
 def weights(directory):
     model, _ = store.load_model(str(directory), settings.load(str(directory), {}))
     keras.config.set_dtype_policy("float32")
-    return [variable.numpy() for variable in model.variables]
+    return model.get_weights()
 
 
 @pytest.mark.full
