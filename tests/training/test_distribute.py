@@ -43,9 +43,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("replicas")
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("case", CASES.split(","))
-@pytest.mark.parametrize(("replicas", "kind"), [(2, "multi_worker"), (3, "mirrored")])
+@pytest.mark.parametrize(
+    ("replicas", "kind"),
+    [
+        pytest.param(2, "multi_worker", marks=pytest.mark.full),
+        pytest.param(3, "mirrored", marks=pytest.mark.slow),
+    ],
+)
 def test_replicas_train_the_weights_of_one(folder, replicas, kind, case):
     """Also with dropout, an accumulated gradient, moving averages, and an overflow."""
     one, several = (trained(folder, *which)[case] for which in ((1, "none"), (replicas, kind)))

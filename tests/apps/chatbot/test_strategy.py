@@ -29,7 +29,7 @@ def weights(directory):
     return model.get_weights()
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_two_workers_train_the_model_of_one_and_one_goes_on(how, tmp_path):
     arguments = (*how["char"], "--average=2", "--dropout=0.3")
     alone = train(tmp_path / "one", arguments)
@@ -48,7 +48,7 @@ def test_two_workers_train_the_model_of_one_and_one_goes_on(how, tmp_path):
         np.testing.assert_allclose(two, one, atol=1e-6)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_workers_with_other_flags_are_refused_by_name(how, tmp_path):
     program = (
         'more=; grep -q \'index": 1\' <<< "$TF_CONFIG" && more=--seed=7\n'
