@@ -1,11 +1,18 @@
 """An optimizer wrapper: clipping with the same result on one device and on many."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
 from keras_attention.training.accumulation import AccumulateGradients
 from keras_attention.training.clipping import checked, clip_by_global_norm
-from keras_attention.training.wrapped_optimizer import WrappedOptimizer, is_overwritten
+from keras_attention.training.wrapped_optimizer import (
+    WrappedOptimizer,
+    is_overwritten,
+    sum_once,
+    summed_already,
+)
 
 _RULES = (
     "clipnorm",
@@ -51,6 +58,7 @@ class ClipByGlobalNorm(WrappedOptimizer):
     def __init__(self, optimizer: keras.optimizers.Optimizer | str, norm: float, name=None):
         super().__init__(_check_no_clipping(keras.optimizers.get(optimizer)), name)
         self.norm = checked(norm)
+        self._sums_once = self.built and sum_once(self.inner_optimizer)
 
     def _check_setting(self, name, value):
         if name in _RULES and value is not None:
@@ -59,6 +67,7 @@ class ClipByGlobalNorm(WrappedOptimizer):
     def build(self, variables):
         super().build(variables)
         _check_no_clipping(self.inner_optimizer)
+        self._sums_once = sum_once(self.inner_optimizer)
 
     def apply(self, grads, trainable_variables=None):
         """Clip `grads`, summed over the replicas if there are several, and apply them."""
@@ -67,30 +76,32 @@ class ClipByGlobalNorm(WrappedOptimizer):
             self.build(list(trainable_variables))
         known = trainable_variables is None
         variables = self._trainable_variables if known else list(trainable_variables)
-        clipped = _clipped_over_replicas(
-            [None if is_overwritten(v) else g for g, v in zip(grads, variables)],
-            self.norm,
-        )
-        both = zip(grads, clipped, variables)
-        clipped = [given if is_overwritten(v) else gradient for given, gradient, v in both]
-        self.inner_optimizer.apply(clipped, None if known else variables)
+        overwritten = [is_overwritten(variable) for variable in variables]
+        kept = [None if over else gradient for over, gradient in zip(overwritten, grads)]
+        once = self._sums_once and not any(overwritten)  # Keras sums those
+        clipped = _clipped_over_replicas(kept, self.norm, once)
+        both = zip(overwritten, grads, clipped)
+        clipped = [given if over else gradient for over, given, gradient in both]
+        with summed_already() if once else contextlib.nullcontext():
+            self.inner_optimizer.apply(clipped, None if known else variables)
 
     def get_config(self):
         return {**super().get_config(), "norm": self.norm}
 
 
-def _clipped_over_replicas(gradients, norm):
-    """The gradients of each replica for an optimizer that sums over the replicas again."""
+def _clipped_over_replicas(gradients, norm, once):
+    """The clipped sum of the replicas' gradients; if the optimizer sums again, a share of it."""
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync if context else 1
     if replicas == 1:
         return clip_by_global_norm(gradients, norm)[0]
-    # Dense, because the optimizer's own sum would repeat each sparse row once per replica.
+    # Dense, because a sum of sparse gradients keeps repeated rows.
     dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     if not dense:
         return gradients
     clipped = iter(clip_by_global_norm(context.all_reduce("SUM", dense), norm)[0])
-    return [None if g is None else next(clipped) / tf.cast(replicas, g.dtype) for g in gradients]
+    share = 1 if once else replicas
+    return [None if g is None else next(clipped) / tf.cast(share, g.dtype) for g in gradients]
 
 
 def _check_no_clipping(optimizer):

@@ -1,6 +1,10 @@
 """An optimizer around another one, which keeps the state."""
 
+import contextlib
 import copy
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -103,3 +107,37 @@ class WrappedOptimizer(keras.optimizers.Optimizer):
 def is_overwritten(variable) -> bool:
     """Whether Keras assigns the gradient to this variable instead of descending (float8)."""
     return getattr(variable, "overwrite_with_gradient", False)
+
+
+_here = threading.local()  # each replica of a process has a thread
+
+
+@contextlib.contextmanager
+def summed_already() -> Iterator[None]:
+    """Within: optimizers after `sum_once` take gradients as summed over the replicas."""
+    before, _here.summed = getattr(_here, "summed", False), True
+    try:
+        yield
+    finally:
+        _here.summed = before
+
+
+def sum_once(optimizer: Any) -> bool:
+    """Let an optimizer skip its own sum over the replicas within `summed_already`.
+
+    There is no public way to hand Keras' optimizers gradients that are summed: they would be sent
+    over the network a second time. Returns False if this Keras has no such method; then gradients
+    must be divided by the number of replicas instead.
+    """
+    parts = getattr(optimizer, "optimizers", None)
+    if parts:
+        return all([sum_once(part) for part in parts])
+    own_sum = getattr(optimizer, "_all_reduce_sum_gradients", None)
+    if own_sum is None:
+        return False
+
+    def sum_or_not(pairs):
+        return list(pairs) if getattr(_here, "summed", False) else own_sum(pairs)
+
+    optimizer._all_reduce_sum_gradients = sum_or_not  # noqa: SLF001
+    return True
