@@ -1,12 +1,13 @@
 """Token ids to padded batches, in an order that depends on seed and epoch only."""
 
 import itertools
-import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from keras_attention.functional.arguments import check_whole
 
 _LARGEST = np.iinfo(np.int32).max
 POOL = 50  # batches whose examples are sorted together: little padding, still well shuffled
@@ -154,7 +155,7 @@ def sorted_widths(widths: Sequence[int] | None, multiple: int, longest: int) -> 
 
     Raises ValueError if there are no such widths, or `multiple` is given too.
     """
-    _at_least(1, multiple=multiple)
+    check_whole("multiple", multiple, 1)
     if widths is None:
         return None
     if multiple != 1:
@@ -248,15 +249,6 @@ def check_row(name, index, row, pad):
 
 def _cut(indices, size):
     return [indices[begin : begin + size] for begin in range(0, len(indices), size)]
-
-
-def check_whole(name, value, least, most):
-    """Check a whole number; a float would be rounded to another id."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not (whole and least <= value <= most):
-        raise ValueError(
-            f"{name} must be whole numbers from {least} to {most}. Received: {value!r}"
-        )
 
 
 def _at_least(least, **arguments):

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.functional.arguments import check_whole
+
 ROUNDS = 8  # of the Feistel network
 LEAST = 8  # batches of a bucket: with fewer, the same examples would meet in every epoch
 GROWTH = 16  # a bucket is by 1/16 longer than the one before it
@@ -60,10 +62,10 @@ class BatchOrder:
                 f"batch_size={batch_size}, batch_tokens={batch_tokens}."
             )
         for name, value in {"batch_size": batch_size, "batch_tokens": batch_tokens}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {value}.")
-        if seed is not None and seed < 0:
-            raise ValueError(f"seed must be at least 0, or None. Received: {seed}.")
+            if value is not None:
+                check_whole(name, value, 1)
+        if seed is not None:
+            check_whole("seed, if it is not None,", seed, 0)
         self.seed, self.count = seed, sum(count for _, count in counts)
         if not self.count:
             raise ValueError("There must be at least one example. Received: none.")

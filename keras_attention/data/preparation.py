@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data import prepared
-from keras_attention.data.batch import check_row, check_whole
+from keras_attention.data.batch import check_row
+from keras_attention.functional.arguments import check_whole
 from keras_attention.text import PAD
 
 try:
@@ -72,6 +73,12 @@ def prepare(
     ...     print(len(corpus), corpus.manifest["skipped"])
     1 {'source longer than max_length': {'count': 1, 'first': 1}}
     """
+    if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
+        raise ValueError(f"directory must be a path. Received: {directory!r}.")
+    if not isinstance(pairs, Iterable):
+        raise ValueError(f"pairs must be (source, target) pairs. Received: {pairs!r:.80}")
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress must be a function of a number. Received: {progress!r:.80}")
     directory = os.path.abspath(os.fspath(directory))
     tokenizers = None if tokenizer is None else prepared.both(tokenizer)
     check_whole("workers", workers, 1, 10_000)

@@ -18,6 +18,7 @@ from keras_attention.data.batch import (
     teacher_forcing,
 )
 from keras_attention.data.order import BatchOrder
+from keras_attention.functional.arguments import check_whole
 
 FORMAT, VERSION = "keras_attention.PreparedCorpus", 1
 MANIFEST = "manifest.json"
@@ -64,6 +65,8 @@ class PreparedCorpus:
     """
 
     def __init__(self, directory: str, tokenizer: Any = None, verify: bool = True):
+        if not isinstance(directory, (str, os.PathLike)):
+            raise ValueError(f"directory must be a path. Received: {directory!r}.")
         self.directory = os.fspath(directory)
         self.manifest = _read_manifest(self.directory)
         if tokenizer is not None:
@@ -98,16 +101,28 @@ class PreparedCorpus:
 
     def lengths(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Lengths of source and target of examples: indices [N] -> int64 [N, 2]."""
-        return np.diff(self._bounds(np.asarray(indices, np.int64)), axis=1)
+        found = np.asarray(indices)
+        if found.ndim != 1 or found.size and found.dtype.kind not in "iu":
+            raise ValueError(f"indices must be a row of whole numbers. Received: {indices!r:.80}.")
+        if outside := found[(found < 0) | (found >= len(self))].tolist():
+            raise ValueError(f"indices must be 0 to {len(self) - 1}. Received: {outside[0]}.")
+        return np.diff(self._bounds(found.astype(np.int64)), axis=1)
 
     def target_counts(self, vocab_size: int, end: int = 2) -> np.ndarray:
         """How often each id occurs in the targets, with an end id after each: int64 [vocab_size].
 
         The files are read once, from the beginning to the end.
         """
+        check_whole("vocab_size", vocab_size, 1)
+        check_whole("end", end, 0, vocab_size - 1)
         counts = np.zeros(vocab_size, np.int64)
         for first in range(0, len(self), CHUNK):
             _, (ids, lengths) = self._range(first, min(first + CHUNK, len(self)))
+            if ids.size and ids.max() >= vocab_size:
+                raise ValueError(
+                    f"vocab_size must be above all ids of the targets. Received: {vocab_size}, but "
+                    f"{self.directory} has the id {ids.max()}."
+                )
             counts += np.bincount(ids, minlength=vocab_size)
             counts[end] += len(lengths)
         return counts
@@ -173,10 +188,14 @@ class PreparedCorpus:
         Raises:
             ValueError: `workers` does not divide `batch_size`, or an argument is out of its range.
         """
-        if not 0 <= worker < workers:
+        check_whole("workers", workers, 1)
+        check_whole("worker", worker, 0)
+        if worker >= workers:
             raise ValueError(
                 f"worker must be 0 to workers - 1. Received: worker={worker}, workers={workers}."
             )
+        if batch_size is not None:
+            check_whole("batch_size", batch_size, 1)
         if batch_size is not None and batch_size % workers:
             raise ValueError(
                 "batch_size is that of the global batch, a multiple of workers. Received: "
@@ -188,12 +207,10 @@ class PreparedCorpus:
             batch_size, batch_tokens=batch_tokens, seed=seed, multiple=multiple, widths=widths
         )
         widths = self._widths(multiple, widths)
-        if place < 0:
-            raise ValueError(f"place must be at least 0. Received: {place}.")
+        check_whole("place", place, 0)
         if count is None:
             count = order.per_epoch - place % order.per_epoch
-        if count < 0:
-            raise ValueError(f"count must be at least 0. Received: {count}.")
+        check_whole("count", count, 0)
 
         def batch(number):
             examples = order.batch(int(number))

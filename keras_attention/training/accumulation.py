@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_attention.functional.arguments import check_whole
 from keras_attention.training.wrapped_optimizer import WrappedOptimizer, is_overwritten
 
 
@@ -40,10 +41,9 @@ class AccumulateGradients(WrappedOptimizer):
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer | str, steps: int, name=None):
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps must be a whole number of at least 1. Received: {steps!r}")
+        check_whole("steps", steps, 1)
         super().__init__(_check_inner(keras.optimizers.get(optimizer)), name)
-        self.steps = steps
+        self.steps = int(steps)
         self._seen: keras.Variable | None = None
         self._sums: list[keras.Variable] = []
 

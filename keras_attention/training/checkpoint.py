@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.functional.arguments import check_whole
 from keras_attention.training.distribute import cluster_of, wait_for_all
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -72,8 +73,7 @@ class TrainingCheckpoint:
     ):
         if not model.built:
             raise ValueError("The model must be built. Received: unbuilt. Call it on a batch.")
-        if max_to_keep < 1:
-            raise ValueError(f"max_to_keep must be at least 1. Received: {max_to_keep}.")
+        check_whole("max_to_keep", max_to_keep, 1)
         if optimizer is not None and not optimizer.built:
             with model.distribute_strategy.scope():
                 optimizer.build(model.trainable_variables)
@@ -119,7 +119,7 @@ class TrainingCheckpoint:
             text = json.dumps(progress)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"progress must be plain JSON. Received: {progress!r} ({error}). "
+                f"progress must be plain JSON. Received: {progress!r:.200} ({error}). "
                 "Turn arrays and NumPy numbers into lists, int and float."
             ) from error
         owner = json.dumps(self._owner_now())

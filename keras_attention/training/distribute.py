@@ -75,6 +75,10 @@ class MultiWorkerMirroredStrategy(_SameBatches, tf.distribute.MultiWorkerMirrore
     """
 
     def __init__(self, same: Mapping[str, str] = {}, timeout: float = 600.0, **kwargs):
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+            raise ValueError(f"timeout must be seconds above 0. Received: {timeout!r}.")
+        if not isinstance(same, Mapping):
+            raise ValueError(f"same must be a dict, of names and values. Received: {same!r:.200}.")
         self.cluster = read_cluster()
         check_port(self.cluster)
         state = sha256(repr(random.getstate()).encode()).hexdigest()[:16]

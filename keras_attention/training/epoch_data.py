@@ -1,12 +1,18 @@
 """The data of `fit` from any place: each iteration is the epoch that was asked for."""
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.training.random_state import get_random_state
+from keras_attention.training.left_out import random_ops_of
+from keras_attention.training.random_state import (
+    generators_of,
+    get_random_state,
+    set_random_state,
+)
 
 
 class EpochData:
@@ -25,9 +31,10 @@ class EpochData:
 
     def __init__(self, make: Callable[[int, int], tf.data.Dataset]):
         self._make = make
+        self.generators = generators_of(make)
         self._iterated = 0
         self._before: Any = None
-        self.random = get_random_state()  # before `make`, which may draw an order
+        self.random = get_random_state(self.generators)  # before `make`, which may draw an order
         self._place, self._now = (0, 0), checked(make(0, 0), 0)
         self._count = count_of(self._now)
         self.dataset = self._lazy(self._now.element_spec)
@@ -43,14 +50,20 @@ class EpochData:
         first_use = self._place == (epoch, batch) and not self._iterated
         if not first_use:
             self._check_is_there(batch)
-            self.random = get_random_state()
+            self.random = get_random_state(self.generators)
             made = checked(self._make(epoch, batch), epoch)
             _check_same_type(self._now.element_spec, made.element_spec, epoch)
+            self._check_skips(epoch, batch, count_of(made))
             # An iterator of the last epoch may still hold functions of its dataset.
             self._before, self._now = self._now, made
             self._place = epoch, batch
         self._iterated = -1  # from now on, each iteration has been announced
         return count_of(self._now)
+
+    @property
+    def made(self) -> tf.data.Dataset:
+        """What `make` returned last."""
+        return self._now
 
     def _check_is_there(self, batch):
         if self._count is not None and batch > self._count:
@@ -58,6 +71,21 @@ class EpochData:
                 f"The data have fewer batches than when this training began: {self._count} in an "
                 f"epoch, of which {batch} are done. Restore the data, or start again in another "
                 "directory."
+            )
+
+    def _check_skips(self, epoch, batch, left):
+        """Raise ValueError if `make` did not leave out the first `batch` batches."""
+        if not batch or left is None or left != self._count:
+            return
+        after = get_random_state(self.generators)
+        set_random_state(self.random, self.generators)
+        whole = count_of(self._make(epoch, 0))
+        set_random_state(after, self.generators)
+        if left == whole:
+            raise ValueError(
+                "The function of Resume.data must leave out the batches that are done. Received: "
+                f"{left} batches for (epoch={epoch}, batch={batch}), as many as for batch=0. "
+                "Append .skip(batch) to the dataset."
             )
 
     def _lazy(self, spec):
@@ -116,6 +144,50 @@ def checked(dataset: Any, epoch: int) -> tf.data.Dataset:
                 "Write .shuffle(size, seed=epoch), or call keras.utils.set_random_seed first."
             )
     return dataset
+
+
+def check_callable(make: Any) -> None:
+    """Raise ValueError if it cannot be called as make(epoch, batch)."""
+    try:
+        inspect.signature(make).bind(0, 0)
+    except TypeError as error:
+        raise ValueError(
+            "The function of Resume.data must take two arguments, (epoch, batch). Received: "
+            f"{make!r:.200} ({error})."
+        ) from error
+    except ValueError:  # a builtin, which has no signature
+        return
+
+
+def stateful_ops_of(dataset: tf.data.Dataset) -> list[str]:
+    """Ops in the functions of a dataset that draw random numbers from, or assign, a state.
+
+    It advances with the elements that are read ahead, so the training's place does not tell it.
+
+    >>> data = tf.data.Dataset.range(3)
+    >>> stateful_ops_of(data.map(lambda i: tf.random.uniform([])))
+    ['RandomUniform (random_uniform/RandomUniform)']
+    """
+    functions = [function for part in inputs_of(dataset) for function in part._functions()]
+    graphs = [function.function.graph for function in functions]
+    return sorted(set().union(*(random_ops_of(graph, assigned=True) for graph in graphs)))
+
+
+def check_one_to_one(dataset: tf.data.Dataset, source: tf.data.Dataset) -> None:
+    """Raise ValueError if elements of `dataset` are not each one of `source`, in its order."""
+    for part in inputs_of(dataset):
+        if part is source:
+            return
+        kind = type(part).__name__
+        if kind not in _ONE_TO_ONE:
+            raise ValueError(
+                "Only map and prefetch may follow Resume.data, or the batches that are done could "
+                f"not be counted. Received: {kind.strip('_')}. Do it in the function (epoch, "
+                "batch) -> dataset, before skip(batch)."
+            )
+
+
+_ONE_TO_ONE = ("_MapDataset", "_ParallelMapDataset", "_PrefetchDataset", "_OptionsDataset")
 
 
 def count_of(dataset: tf.data.Dataset) -> int | None:

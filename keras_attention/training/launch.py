@@ -65,7 +65,22 @@ def launch(command: Sequence[str], workers: int, port: int | None = None) -> int
     Returns:
         0 if all ended with 0, else the exit code of the first that failed (128 + the signal that
         killed it).
+
+    Raises:
+        ValueError: an argument of another kind, or out of its range.
+        OSError: the command cannot be started.
     """
+    if isinstance(command, str) or not command:
+        raise ValueError(
+            f'command must be a list, such as ["python", "train.py"]. Received: {command!r}.'
+        )
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers must be a whole number of at least 1. Received: {workers!r}.")
+    if port is not None and not (isinstance(port, int) and 0 < port <= 65536 - workers):
+        raise ValueError(
+            f"port must be 1 to {65536 - workers}, so that {workers} workers have one each, or "
+            f"None. Received: {port!r}."
+        )
     ports = free_ports(workers) if port is None else range(port, port + workers)
     addresses = [f"127.0.0.1:{number}" for number in ports]
     processes, printers = [], []

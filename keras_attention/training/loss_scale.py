@@ -26,6 +26,21 @@ class LossScaleOptimizer(_Keras):
     -2.0
     """
 
+    def __init__(self, inner_optimizer, *args, **kwargs):
+        if not isinstance(inner_optimizer, keras.optimizers.Optimizer) or isinstance(
+            inner_optimizer, _Keras
+        ):
+            raise ValueError(
+                "LossScaleOptimizer needs an optimizer that does not scale the loss itself. "
+                f"Received: {inner_optimizer!r}."
+            )
+        super().__init__(inner_optimizer, *args, **kwargs)
+        if not self.initial_scale > 0 or not self.dynamic_growth_steps >= 1:
+            raise ValueError(
+                "initial_scale must be above 0, and dynamic_growth_steps at least 1. Received: "
+                f"{self.initial_scale} and {self.dynamic_growth_steps}."
+            )
+
     def check_finite(self, grads):
         """Whether all gradients of all replicas are finite, a bool."""
         finite = tf.convert_to_tensor(super().check_finite(grads))

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_attention.functional.arguments import check_whole
+
 
 class OverwriteWithAverage(keras.callbacks.Callback):
     """Sets the weights to their moving average every `steps` updates.
@@ -26,9 +28,8 @@ class OverwriteWithAverage(keras.callbacks.Callback):
 
     def __init__(self, steps: int):
         super().__init__()
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps must be a whole number of at least 1. Received: {steps!r}")
-        self.steps = steps
+        check_whole("steps", steps, 1)
+        self.steps = int(steps)
         self._last = 0
 
     def on_train_begin(self, logs=None):

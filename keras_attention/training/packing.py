@@ -47,7 +47,7 @@ def pack(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
         key = f"{name}/{sum(key.startswith(f'{name}/') for key in arrays)}"
         arrays[key] = content
         return {kind: key}
-    if (state := _generator_state(value)) is not None:
+    if (state := generator_state(value)) is not None:
         return {"generator": pack(state, arrays, name)}
     for kind, of_kind in _SEQUENCES.items():
         if type(value) is of_kind:
@@ -70,7 +70,7 @@ def unpack(packed: Any, arrays: Mapping[str, np.ndarray], now: Any = None) -> An
     if kind == "bytes":
         return content.encode("latin-1")
     if kind == "generator":
-        _set_generator_state(now, unpack(content, arrays))
+        set_generator_state(now, unpack(content, arrays))
         return now
     if kind in ("array", "number", "tensor", "variable"):
         array = arrays[content]
@@ -128,7 +128,8 @@ def _array(value):
     return found
 
 
-def _generator_state(value):
+def generator_state(value: Any) -> Any:
+    """The state of a random generator, a value for `pack`; None if it is none."""
     if isinstance(value, random.Random) and type(value) is not random.SystemRandom:
         return value.getstate()
     if isinstance(value, np.random.Generator):
@@ -140,7 +141,8 @@ def _generator_state(value):
     return None
 
 
-def _set_generator_state(value, state):
+def set_generator_state(value: Any, state: Any) -> None:
+    """Set the state of a random generator, if it is one."""
     if isinstance(value, random.Random):
         value.setstate(state)
     elif isinstance(value, np.random.Generator):

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import itertools
+import json
+import numbers
 import os
 import signal
 import sys
@@ -16,10 +18,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.functional.arguments import check_whole
 from keras_attention.training.checkpoint import TrainingCheckpoint, assign
 from keras_attention.training.distribute import cluster_of
-from keras_attention.training.epoch_data import EpochData, inputs_of, rest_of
-from keras_attention.training.left_out import functions_of, left_out
+from keras_attention.training.epoch_data import (
+    EpochData,
+    check_callable,
+    check_one_to_one,
+    inputs_of,
+    rest_of,
+    stateful_ops_of,
+)
+from keras_attention.training.left_out import functions_of, held_elsewhere, left_out
 from keras_attention.training.packing import CannotPack, fingerprint, is_code, pack, unpack
 from keras_attention.training.random_state import (
     get_random_state,
@@ -42,14 +52,17 @@ class Resume(keras.callbacks.Callback):
         model.fit(resume.data(make_epoch), epochs=10, callbacks=[EarlyStopping(), resume])
 
     `make_epoch(epoch, batch)` returns the batches of an epoch (from 0), without the first `batch`
-    ones, as a `tf.data.Dataset`; their order must depend on its arguments only, or on the global
-    generators of random numbers. The place of the Resume among the callbacks does not matter.
+    ones, as a `tf.data.Dataset`; their order must depend on its arguments only, on the global
+    generators of random numbers, or on generators that `make_epoch` names. Functions within the
+    dataset (`map`, ...) must not draw from a state: a warning names those that do. The place of the
+    Resume among the callbacks does not matter.
 
     What a checkpoint has (one file, written at the end of each epoch, and as the arguments say):
 
     - the variables of the model, also of its seed generators, and of the optimizer: slots, moving
       average, loss scale, learning rate;
-    - the global generators of random numbers: Python's, NumPy's, Keras' and TensorFlow's;
+    - the global generators of random numbers (Python's, NumPy's, Keras' and TensorFlow's), and
+      those that `make_epoch` draws from;
     - the place in the data, and the metrics of the running epoch, so its logs are exact;
     - `stop_training`, the History, and what the other callbacks have changed of their attributes
       (patience, best values and weights, ...): numbers, strings, arrays, variables, random
@@ -64,8 +77,8 @@ class Resume(keras.callbacks.Callback):
 
     SIGTERM or SIGINT (Ctrl-C) lets the running step end, saves, and ends `fit` without validating
     the unfinished epoch; `interrupted` is then True. A second signal ends the process at once. A
-    run that ended is not trained again: raise `epochs` to go on. If another callback ended it
-    (`stop_training`), it stays so.
+    run that ended is not trained again, with a warning: raise `epochs` to go on. If another
+    callback ended it (`stop_training`), it stays so.
 
     Arrays with `shuffle=False` can be passed to `fit` as they are. To shuffle them:
 
@@ -78,7 +91,9 @@ class Resume(keras.callbacks.Callback):
     over the workers, so its logs may differ in the last bit of a float32; the weights do not.
 
     Args:
-        directory: for the checkpoints of `TrainingCheckpoint`; created when first needed.
+        directory: for the checkpoints of `TrainingCheckpoint`; created when `fit` begins. It
+            belongs to one training: what you change later in the command (the learning rate, the
+            first weights) is replaced by what the checkpoint has.
         every_steps: save also after every so many batches.
         every_minutes: save also when so many minutes have passed since the last time.
         background: write in a thread while the training goes on; the values are copied before. An
@@ -124,17 +139,24 @@ class Resume(keras.callbacks.Callback):
         also: Sequence[Any] = (),
     ):
         super().__init__()
+        if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
+            raise ValueError(f"directory must be a path. Received: {directory!r}.")
         if os.path.exists(directory) and not os.path.isdir(directory):
             raise ValueError(f"directory must be a folder. Received: the file {directory}.")
-        if every_steps is not None and (every_steps < 1 or every_steps != int(every_steps)):
+        if every_steps is not None:
+            check_whole("every_steps, if it is not None,", every_steps, 1)
+        real = isinstance(every_minutes, numbers.Real) and not isinstance(every_minutes, bool)
+        if every_minutes is not None and not (real and every_minutes > 0):
             raise ValueError(
-                "every_steps must be a whole number of at least 1, or None. "
-                f"Received: {every_steps}."
+                f"every_minutes must be a number above 0, or None. Received: {every_minutes!r}."
             )
-        if every_minutes is not None and not every_minutes > 0:
-            raise ValueError(f"every_minutes must be above 0, or None. Received: {every_minutes}.")
-        if max_to_keep < 1:
-            raise ValueError(f"max_to_keep must be at least 1. Received: {max_to_keep}.")
+        check_whole("max_to_keep", max_to_keep, 1)
+        if not isinstance(also, Sequence) or isinstance(also, str):
+            raise ValueError(
+                "also must be a list of variables, or of objects with `variables`. "
+                f"Received: {also!r:.200}."
+            )
+        _check_progress(progress)
         if taken := {*_OWN_NAMES} & {*(progress or {})}:
             raise ValueError(f"progress must not have the names {sorted(taken)}, which are taken.")
         self.directory = os.fspath(directory)
@@ -162,6 +184,8 @@ class Resume(keras.callbacks.Callback):
 
         Raises:
             ValueError: it shuffles without a seed, or is a dataset that shuffles in each iteration.
+                In `fit`: the function does not leave out the first batches, or something other
+                than `map` and `prefetch` was applied to what this method returned.
         """
         make = rest_of(data) if isinstance(data, tf.data.Dataset) else data
         if not callable(make):
@@ -169,6 +193,7 @@ class Resume(keras.callbacks.Callback):
                 "Resume.data needs a function (epoch, batch) -> tf.data.Dataset, or a dataset. "
                 f"Received: {data!r:.200}."
             )
+        check_callable(make)
         self._data = EpochData(make)
         return self._data.dataset
 
@@ -241,6 +266,7 @@ class _Run(keras.callbacks.Callback):
         self._epochs = weakref.ref(_epoch_iterator())
         self.uses_data = resume._data is not None and _comes_from(resume._data, self.epochs)
         self._check_data()
+        self.generators = resume._data.generators if self.uses_data and resume._data else []
         self._trace()
         self.checkpoint = TrainingCheckpoint(
             resume.directory, model, model.optimizer, resume.max_to_keep, resume.also
@@ -253,13 +279,16 @@ class _Run(keras.callbacks.Callback):
         self.keys = dict(zip(_keys(self.others), self.others))
         self.first_values = {key: _fingerprints(c) for key, c in self.keys.items()}
         self._tell(_left_out(model, self.checkpoint), *map(_lost, self.keys, self.keys.values()))
+        self.chief = cluster_of(model.distribute_strategy).is_chief
+        if self.chief:
+            _make_directory(resume.directory)
         self.restored = self.checkpoint.latest()
         if self.restored is not None:
             stopped = self._load(self.restored)[0].get("stopped", False)
             model.stop_training = stopped
             # With `stop_training` alone, `fit` would train one batch more.
             model._initial_epoch = sys.maxsize if stopped else resume.epoch
-        self.chief = cluster_of(model.distribute_strategy).is_chief
+            self._tell_if_ended(stopped)
         self.agree = _agreement(model.distribute_strategy)
         if resume.background and self.chief:
             self.writer = concurrent.futures.ThreadPoolExecutor(1)
@@ -276,8 +305,30 @@ class _Run(keras.callbacks.Callback):
             finally:
                 self.writer.shutdown()
 
+    def _tell_if_ended(self, stopped):
+        epochs = (self.params or {}).get("epochs")
+        if stopped or (epochs is not None and self.resume.epoch >= epochs):
+            why = "a callback ended it" if stopped else f"fit has epochs={epochs}"
+            warnings.warn(
+                f"Nothing is trained: the run in {self.resume.directory} has ended after epoch "
+                f"{self.resume.epoch} ({why}). The model has its weights. "
+                + ("" if stopped else "Raise epochs to go on, or ")
+                + ("Use" if stopped else "use")
+                + " another directory for another training.",
+                stacklevel=2,
+            )
+
     def _check_data(self):
         if self.uses_data:
+            dataset, data = self.epochs.data_adapter._dataset, self.resume._data
+            check_one_to_one(dataset, data.dataset)
+            if ops := [*stateful_ops_of(data.made), *_after(dataset, data.dataset)]:
+                warnings.warn(
+                    "The data of a resumed run differ, because their functions have a state that "
+                    f"is not restored: {', '.join(ops)}. Draw from tf.random.stateless_uniform "
+                    "with a seed made of the epoch and of a number from dataset.enumerate().",
+                    stacklevel=2,
+                )
             return
         if self.epochs.steps_per_epoch:
             raise ValueError(
@@ -310,7 +361,9 @@ class _Run(keras.callbacks.Callback):
         if not within:
             resume.batch = 0
         elif self.epoch_random is not None:
-            set_random_state(self.epoch_random)  # `make` may draw its order from it
+            set_random_state(
+                self.epoch_random, self.generators
+            )  # `make` may draw its order from it
         self._begin_data(epoch, resume.batch)
         if within:
             # Once more: other callbacks have begun the epoch, which had begun already.
@@ -412,7 +465,7 @@ class _Run(keras.callbacks.Callback):
         callbacks = {key: self._state_of(key, c, arrays) for key, c in self.keys.items()}
         fit = {
             "callbacks": {key: state for key, state in callbacks.items() if state},
-            "random": pack(get_random_state(), arrays, "random"),
+            "random": pack(get_random_state(self.generators), arrays, "random"),
             "epoch_random": pack(self.epoch_random if within else None, arrays, "epoch_random"),
         }
         if within or self.broken:
@@ -489,7 +542,7 @@ class _Run(keras.callbacks.Callback):
                 callback.set_state(unpack(saved["state"], arrays))
         self.epoch_random = unpack(fit.get("epoch_random"), arrays)
         if "random" in fit:
-            set_random_state(unpack(fit["random"], arrays))
+            set_random_state(unpack(fit["random"], arrays), self.generators)
         return progress, arrays
 
     def _restore_metrics(self, progress, arrays):
@@ -594,6 +647,35 @@ def _comes_from(data, epochs):
     )
 
 
+def _after(dataset, source):
+    """Stateful ops in the functions of what follows `source`, which has none itself."""
+    own = set(stateful_ops_of(source))
+    return [op for op in stateful_ops_of(dataset) if op not in own]
+
+
+def _check_progress(progress):
+    if progress is not None and not isinstance(progress, dict):
+        raise ValueError(f"progress must be a dict. Received: {progress!r:.200}.")
+    try:
+        json.dumps(progress)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"progress must have values for JSON. Received: {progress!r:.200} ({error}). "
+            "Turn arrays and NumPy numbers into lists, int and float."
+        ) from error
+
+
+def _make_directory(directory):
+    """Now, not after the first hours of training."""
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{directory} must be a folder that can be written. Received: {error}. Choose another "
+            "directory."
+        ) from error
+
+
 def _agreement(strategy):
     """(stop, save) of this worker -> those of all: true if one says so.
 
@@ -644,7 +726,8 @@ def _fingerprints(callback):
 
 def _left_out(model, checkpoint):
     known = [*checkpoint.variables, *model.metrics_variables, *random_variables()]
-    return left_out(model.train_function, known)
+    compiled = functions_of(model.train_function)
+    return left_out(model.train_function, known) if compiled else held_elsewhere(model, known)
 
 
 def _lost(key, callback):

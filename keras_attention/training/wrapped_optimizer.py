@@ -25,6 +25,11 @@ class WrappedOptimizer(keras.optimizers.Optimizer):
     """
 
     def __init__(self, inner: keras.optimizers.Optimizer, name: str | None = None):
+        if not isinstance(inner, keras.optimizers.Optimizer):
+            raise ValueError(
+                f"{type(self).__name__} needs a keras.optimizers.Optimizer, or its name. "
+                f"Received: {inner!r}."
+            )
         super().__init__(learning_rate=0.0, name=name)
         # Attributes that Keras' constructor sets on an optimizer with state are read from `inner`.
         for attribute in set(vars(self)) & set(vars(inner)) - _OWN:

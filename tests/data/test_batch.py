@@ -149,7 +149,7 @@ def test_fit_traces_once_for_all_shapes_and_epochs():
         ({"targets": [[1]]}, "2 sources and 1 targets"),
         ({"sources": [], "targets": []}, "examples must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1. Received: 0"),
-        ({"multiple": 0}, "multiple must be at least 1"),
+        ({"multiple": 0}, "multiple must be a whole number of at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"epoch": -1, "seed": 1}, "epoch must be at least 0"),
         ({"skip": 3}, "skip must be 0 to 2"),

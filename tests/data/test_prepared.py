@@ -375,3 +375,42 @@ def test_ten_kills_at_random_moments_lose_and_leave_nothing(tmp_path):
         assert [(directory / name).read_bytes() for name in FILES] == expected
         assert not (tmp_path / f"{number}.preparing").exists()
     assert in_the_middle >= 5
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"batch_size": "4"}, "batch_size must be a whole number of at least 1. Received: '4'"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"batch_tokens": "8"}, "batch_tokens must be a whole number"),
+        ({"seed": 1.5}, "seed.* must be a whole number of at least 0. Received: 1.5"),
+        ({"place": 1.5}, "place must be a whole number"),
+        ({"count": -1}, "count must be a whole number of at least 0. Received: -1"),
+        ({"workers": "2"}, "workers must be a whole number"),
+        ({"worker": 0.5, "workers": 2}, "worker must be a whole number"),
+        ({"multiple": 1.5}, "multiple must be a whole number"),
+    ],
+)
+def test_batches_of_what_is_no_number_are_refused(corpus, arguments, message):
+    size = {} if "batch_tokens" in arguments else {"batch_size": 4}
+    with pytest.raises(ValueError, match=message):
+        corpus.batches(**{**size, **arguments})
+
+
+def test_what_a_corpus_does_not_have_is_refused(corpus, tmp_path):
+    for indices in ([613], [-1], [1.5], 3, None):
+        with pytest.raises(ValueError, match="indices must be"):
+            corpus.lengths(indices)
+    with pytest.raises(ValueError, match="vocab_size must be above all ids .* Received: 9"):
+        corpus.target_counts(9)
+    with pytest.raises(ValueError, match="end must be whole numbers from 0 to 8. Received: 20"):
+        corpus.target_counts(9, end=20)
+    for path in (None, 3):
+        with pytest.raises(ValueError, match="directory must be a path"):
+            PreparedCorpus(path)
+        with pytest.raises(ValueError, match="directory must be a path"):
+            prepare(PAIRS, path)
+    with pytest.raises(ValueError, match="pairs must be .* Received: 3"):
+        prepare(3, tmp_path / "a")
+    with pytest.raises(ValueError, match="progress must be a function"):
+        prepare(PAIRS, tmp_path / "a", progress=3)

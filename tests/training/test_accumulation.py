@@ -117,6 +117,19 @@ def test_weights_are_overwritten_with_their_average_as_by_keras():
     assert not np.allclose(plain.get_weights()[0], ours.get_weights()[0])
 
 
+def test_what_is_no_optimizer_or_scale_is_refused():
+    for wrong in (None, [], "sgd", keras.optimizers.SGD):
+        with pytest.raises(ValueError, match="LossScaleOptimizer needs an optimizer"):
+            LossScaleOptimizer(wrong)
+    with pytest.raises(ValueError, match="does not scale the loss itself"):
+        LossScaleOptimizer(LossScaleOptimizer(keras.optimizers.SGD()))
+    with pytest.raises(ValueError, match="initial_scale must be above 0"):
+        LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=-1.0)
+    with pytest.raises(ValueError, match="needs a keras.optimizers.Optimizer.* Received: None"):
+        AccumulateGradients(None, 2)
+    assert type(AccumulateGradients("sgd", np.int64(2)).steps) is int
+
+
 def test_an_optimizer_without_averages_is_refused():
     with pytest.raises(ValueError, match="use_ema=True"):
         fitted("sgd", 4, [OverwriteWithAverage(4)])

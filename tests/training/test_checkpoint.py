@@ -302,7 +302,7 @@ def test_checkpoints_without_a_model_name_are_accepted(tmp_path):
 def test_an_unbuilt_model_and_no_room_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must be built"):
         TrainingCheckpoint(tmp_path, keras.Sequential([keras.layers.Dense(1)]), "adam")
-    with pytest.raises(ValueError, match="max_to_keep must be at least 1"):
+    with pytest.raises(ValueError, match="max_to_keep must be a whole number of at least 1"):
         checkpoint_of(build(), tmp_path, max_to_keep=0)
 
 

@@ -126,6 +126,14 @@ def test_unknown_strategies_are_refused_with_the_names_that_exist():
         distribute.make_strategy("tpu")
 
 
+def test_no_time_and_no_names_are_refused():
+    for timeout in (0, "a", None):
+        with pytest.raises(ValueError, match="timeout must be seconds above 0"):
+            distribute.make_strategy("multi_worker", timeout=timeout)
+    with pytest.raises(ValueError, match="same must be a dict"):
+        distribute.make_strategy("multi_worker", same="x")
+
+
 def test_a_malformed_tf_config_is_refused_before_tensorflow_starts_a_server(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
     with pytest.raises(ValueError, match="TF_CONFIG must be like"):

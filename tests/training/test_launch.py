@@ -116,3 +116,19 @@ def test_nothing_runs_on_after_the_launcher_has_ended(tmp_path):
     for path in tmp_path.iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name), 0)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("python train.py", 1), "command must be a list"),
+        (([], 1), "command must be a list"),
+        ((["true"], 0), "workers must be a whole number"),
+        ((["true"], "2"), "workers must be a whole number"),
+        ((["true"], 2, 65535), "port must be 1 to 65534"),
+        ((["true"], 1, "x"), "port must be 1 to 65535"),
+    ],
+)
+def test_bad_arguments_of_launch_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        launch(*arguments)

@@ -219,7 +219,8 @@ def test_callbacks_see_the_batch_numbers_and_logs_of_the_uninterrupted_run(
 
 def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(tmp_path, straight):
     train(tmp_path, epochs=3)
-    again = train(tmp_path, Kill(1), epochs=3)
+    with pytest.warns(UserWarning, match="Nothing is trained: .* ended after epoch 3"):
+        again = train(tmp_path, Kill(1), epochs=3)
     assert again[1].epoch == [0, 1, 2]
     assert_same(train(tmp_path), straight[0])
 
@@ -229,7 +230,10 @@ def test_a_run_that_stopped_early_stays_so(tmp_path):
     stopping["baseline"] = 1.0
     first = train(tmp_path, more=[keras.callbacks.EarlyStopping(**stopping)], epochs=9)
     assert len(first[1].epoch) < 9
-    second = train(tmp_path, Kill(1), more=[keras.callbacks.EarlyStopping(**stopping)], epochs=9)
+    with pytest.warns(UserWarning, match="Nothing is trained: .*a callback ended it"):
+        second = train(
+            tmp_path, Kill(1), more=[keras.callbacks.EarlyStopping(**stopping)], epochs=9
+        )
     assert_same(second, first)
     assert second[0].stop_training
 
@@ -283,6 +287,62 @@ def test_make_may_draw_its_order_from_the_global_generators(tmp_path):
     for kill in (4, 5):
         assert train(tmp_path / "killed", kill, data=drawn) is None
     assert_same(train(tmp_path / "killed", data=drawn), straight)
+
+
+class Epochs:
+    """Draws the order of each epoch from generators of its own."""
+
+    def __init__(self):
+        self.numpy, self.python = np.random.default_rng(5), random.Random(5)
+
+    def __call__(self, epoch, batch):
+        order = self.python.sample([*self.numpy.permutation(len(X))], len(X))
+        return tf.data.Dataset.from_tensor_slices((X[order], Y[order])).batch(4).skip(batch)
+
+
+def test_generators_that_the_function_draws_from_are_restored(tmp_path):
+    def closure():
+        own = Epochs()
+        return lambda epoch, batch: own(epoch, batch)
+
+    straight = train(tmp_path / "straight", data=Epochs())
+    for kill in (4, 12):
+        assert train(tmp_path / "killed", kill, data=closure()) is None
+    assert_same(train(tmp_path / "killed", data=closure()), straight)
+
+
+def test_data_with_a_state_that_is_not_restored_are_reported(tmp_path):
+    seeds = keras.random.SeedGenerator(3)
+
+    def noise(x, y):
+        return x - keras.random.randint(tf.shape(x), 0, 2, tf.int64, seed=seeds), y
+
+    def drawn(x, y):
+        return x - tf.random.uniform(tf.shape(x), 0, 2, tf.int64), y
+
+    table = tf.constant([*range(9)], tf.int64)
+    for function, op in [(noise, "Assign"), (drawn, "RandomUniformInt")]:
+        data = make_epoch(0, 0).map(function)
+        with pytest.warns(UserWarning, match=f"functions have a state .*{op}"):
+            train(tmp_path / op, data=data, epochs=1)
+    resume = Resume(tmp_path / "after")
+    with pytest.warns(UserWarning, match="functions have a state .*RandomUniformInt"):
+        build().fit(resume.data(make_epoch).map(drawn), callbacks=[resume], verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pure = lambda e, b: make_epoch(e, b).map(lambda x, y: (tf.gather(table, x), y))  # noqa: E731
+        train(tmp_path / "pure", data=pure, epochs=1)
+
+
+def test_batches_that_are_done_must_be_left_out(tmp_path):
+    assert train(tmp_path / "a", 9) is None
+    with pytest.raises(ValueError, match="must leave out .*: 6 batches for .epoch=1, batch=2."):
+        train(tmp_path / "a", data=lambda epoch, batch: make_epoch(epoch, 0))
+    resume = Resume(tmp_path / "b")
+    with pytest.raises(ValueError, match="Only map and prefetch may follow .* TakeDataset"):
+        build().fit(resume.data(make_epoch).take(2), callbacks=[resume], verbose=0)
+    build().fit(resume.data(make_epoch).prefetch(2), callbacks=[resume], verbose=0)
+    assert resume.step == 6
 
 
 def test_arrays_and_datasets_in_a_fixed_order(tmp_path):
@@ -378,7 +438,7 @@ def test_saving_by_time(tmp_path):
     train(tmp_path / "a", 3, every_steps=None, every_minutes=1e-9)
     assert train(tmp_path / "a", Kill(1, signal.SIGINT))[2].step == 3
     train(tmp_path / "b", 3, every_steps=None, every_minutes=9)
-    assert not (tmp_path / "b").exists()
+    assert not any((tmp_path / "b").iterdir())
 
 
 def test_progress_of_the_caller_and_variables_of_its_own(tmp_path):
@@ -507,6 +567,10 @@ def test_the_step_is_traced_once(tmp_path):
 @pytest.mark.full
 def test_an_eager_step(tmp_path):
     how = {"run_eagerly": True}
+    model = fresh(**how)
+    model.second = keras.optimizers.Adam()
+    with pytest.warns(UserWarning, match="does not restore: second .Adam."):
+        train(tmp_path / "c", model=model, epochs=1)
     straight = train(tmp_path / "a", model=fresh(**how), epochs=1)
     assert train(tmp_path / "b", 3, model=fresh(**how), epochs=1) is None
     assert_same(train(tmp_path / "b", model=fresh(**how), epochs=1), straight)
@@ -541,9 +605,19 @@ def test_bad_arguments(tmp_path):
     (tmp_path / "file").write_text("")
     for settings, message in [
         ({"directory": tmp_path / "file"}, "must be a folder. Received: the file"),
-        ({"every_steps": 0}, "every_steps must be .* Received: 0"),
-        ({"every_minutes": 0}, "every_minutes must be above 0"),
-        ({"max_to_keep": 0}, "max_to_keep must be at least 1"),
+        ({"every_steps": 0}, "every_steps.* must be .* Received: 0"),
+        ({"every_minutes": 0}, "every_minutes must be a number above 0"),
+        ({"directory": None}, "directory must be a path. Received: None"),
+        ({"directory": ""}, "directory must be a path. Received: ''"),
+        ({"every_steps": "3"}, "every_steps.* must be a whole number .*Received: '3'"),
+        ({"every_steps": float("nan")}, "every_steps.* must be a whole number .*Received: nan"),
+        ({"every_minutes": "3"}, "every_minutes must be a number .* Received: '3'"),
+        ({"max_to_keep": 2.5}, "max_to_keep must be a whole number .* Received: 2.5"),
+        ({"progress": [1]}, "progress must be a dict. Received"),
+        ({"progress": {"a": X}}, "progress must have values for JSON"),
+        ({"also": "adam"}, "also must be a list .* Received: 'adam'"),
+        ({"also": None}, "also must be a list .* Received: None"),
+        ({"max_to_keep": 0}, "max_to_keep must be a whole number of at least 1. Received: 0"),
         ({"progress": {"epoch": 1}}, "progress must not have the names"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -551,6 +625,7 @@ def test_bad_arguments(tmp_path):
     pairs = make_epoch(0, 0)
     for data, message in [
         (X, "needs a function"),
+        (lambda: pairs, "must take two arguments, .epoch, batch."),
         (lambda epoch, batch: X, "must return a tf.data.Dataset"),
         (pairs.shuffle(9, seed=1).prefetch(1), "shuffles anew in each iteration"),
     ]:
@@ -558,6 +633,8 @@ def test_bad_arguments(tmp_path):
             Resume(tmp_path).data(data)
     with pytest.raises(ValueError, match="needs numbers|must be a|also must have"):
         train(tmp_path, also=[3])
+    with pytest.raises(OSError, match="must be a folder that can be written"):
+        train(tmp_path / "file" / "run")
 
 
 def test_a_shuffle_without_a_seed_is_refused(tmp_path):
