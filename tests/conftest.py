@@ -1,11 +1,15 @@
-"""Draws that are the same at every run."""
+"""Draws and signals that are the same at every run."""
 
 import random
+import signal
 import sys
 import zlib
 
 import numpy as np
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

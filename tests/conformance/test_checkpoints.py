@@ -199,6 +199,7 @@ def report(tmp_path_factory):
     return json.loads((folder / "report.json").read_text())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", ["checkpoint", "save_weights"])
 def test_every_weight_is_restored_in_a_fresh_process(way, report):
     assert report.keys() == MODELS.keys()

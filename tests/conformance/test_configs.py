@@ -48,7 +48,7 @@ from keras_attention.seq2seq import (
     SequenceLoss,
     TrainingSampler,
 )
-from keras_attention.training import ClipByGlobalNorm, WithAlignments
+from keras_attention.training import AccumulateGradients, ClipByGlobalNorm, WithAlignments
 from models import RNNSeq2Seq, Transformer, TransformerLM, TransformerTagger
 
 SMALL = {"layers": 1, "width": 4, "heads": 2, "ff_width": 4}
@@ -116,6 +116,7 @@ MADE = {
     RNNSeq2Seq: lambda: RNNSeq2Seq(9, units=4, attention=Attention(GeneralScore())),
     SequenceLoss: SequenceLoss,
     TrainingSampler: TrainingSampler,
+    AccumulateGradients: lambda: AccumulateGradients(keras.optimizers.SGD(rate()), 3),
     ClipByGlobalNorm: lambda: ClipByGlobalNorm(keras.optimizers.SGD(rate()), 1.0),
     WithAlignments: lambda: WithAlignments(Transformer(9, **SMALL)),
     TransformerLM: lambda: TransformerLM(9, **SMALL, self_attention=MultiHeadAttention(2)),

@@ -194,6 +194,7 @@ def test_a_model_and_a_tokenizer_that_do_not_belong_together(model_dir, tmp_path
     assert_refused(ran, "model.keras", "Sequential")
 
 
+@pytest.mark.full
 def test_a_byte_changed_anywhere_in_a_model_is_noticed_or_harmless(model_dir, trained):
     """In the archive's own tables; the content of each file has a checksum."""
     path = model_dir / "model.keras"

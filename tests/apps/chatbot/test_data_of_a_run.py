@@ -45,6 +45,7 @@ def stored_data(folder) -> str:
     return json.loads((folder / "model/config.json").read_text())["data"]
 
 
+@pytest.mark.full
 def test_what_was_read_is_reported_first(begun, tmp_path):
     lines = begun[1].out.splitlines()
     assert lines[0] == "./pairs.tsv: 20 pairs from 20 lines (tab-separated)".replace(

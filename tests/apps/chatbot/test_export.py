@@ -48,6 +48,7 @@ def assert_equal(found, expected):
             np.testing.assert_allclose(found[name], value, 1e-5, 1e-5, err_msg=name)
 
 
+@pytest.mark.full
 def test_answers_are_pythons_loaded_in_a_clean_process(exported, kind, tmp_path):
     directory, expected = exported(kind)
     # Which the others must not need.

@@ -112,6 +112,7 @@ def best(responder, line):
     return replies, [f"{reply}  ({score:.3f})" for reply, score in zip(replies, scores)]
 
 
+@pytest.mark.full
 def test_a_line_in_english_and_one_in_chinese_get_their_n_best(talking, untrained_chat):
     shown, expect = talking
     said = []

@@ -88,6 +88,7 @@ def test_the_search_may_be_set_again_at_every_use(trained):
     assert ran.code == 0 and ran.out.count("\n") == 1
 
 
+@pytest.mark.full
 def test_the_shipped_dialogues_are_learned_from_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran = run("--mode=train", "--steps=1", "--units=8", "--attention=none", "--beam_width=1")

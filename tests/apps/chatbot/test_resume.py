@@ -94,6 +94,7 @@ def test_flags_that_contradict_the_model_are_named(model_dir, how):
     assert_same(state(model_dir), before)
 
 
+@pytest.mark.full
 def test_ctrl_c_and_kill_lose_nothing(tmp_path):
     """In processes of their own, from an empty folder, on the shipped couplets."""
     command = ("--mode=train", "--task=couplet", "--attention=none", *SMALL, "--batch_size=64")
