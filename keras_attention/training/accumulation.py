@@ -72,11 +72,7 @@ class AccumulateGradients(WrappedOptimizer):
 
     def apply(self, grads, trainable_variables=None):
         """Add `grads` to those of the earlier steps; every `steps` steps, apply their mean."""
-        grads = list(grads)
-        if not self.built and trainable_variables is not None:
-            self.build(list(trainable_variables))
-        known = trainable_variables is None
-        variables = self._trainable_variables if known else list(trainable_variables)
+        grads, variables, passed = self._lists(grads, trainable_variables)
         for total, gradient, variable in zip(self._sums, grads, variables, strict=True):
             if gradient is None:
                 continue
@@ -94,7 +90,7 @@ class AccumulateGradients(WrappedOptimizer):
                 value = tf.convert_to_tensor(total)
                 mean = value if is_overwritten(variable) else value / self.steps
                 means.append(None if none else mean)
-            self.inner_optimizer.apply(means, None if known else variables)
+            self.inner_optimizer.apply(means, passed)
             for total in self._sums:
                 total.value.assign(tf.zeros_like(total.value))
 

@@ -76,11 +76,7 @@ class ClipByGlobalNorm(WrappedOptimizer):
 
     def apply(self, grads, trainable_variables=None):
         """Clip `grads`, summed over the replicas if there are several, and apply them."""
-        grads = list(grads)
-        if not self.built and trainable_variables is not None:
-            self.build(list(trainable_variables))
-        known = trainable_variables is None
-        variables = self._trainable_variables if known else list(trainable_variables)
+        grads, variables, passed = self._lists(grads, trainable_variables)
         overwritten = [is_overwritten(variable) for variable in variables]
         kept = [None if over else gradient for over, gradient in zip(overwritten, grads)]
         once = self._sums_once and not any(overwritten)  # Keras sums those
@@ -88,7 +84,7 @@ class ClipByGlobalNorm(WrappedOptimizer):
         both = zip(overwritten, grads, clipped)
         clipped = [given if over else gradient for over, given, gradient in both]
         with summed_already() if once else contextlib.nullcontext():
-            self.inner_optimizer.apply(clipped, None if known else variables)
+            self.inner_optimizer.apply(clipped, passed)
 
     def get_config(self):
         return {**super().get_config(), "norm": self.norm}

@@ -61,6 +61,15 @@ class WrappedOptimizer(keras.optimizers.Optimizer):
         self.inner_optimizer.build(variables)
         self.built = True
 
+    def _lists(self, grads, trainable_variables):
+        """Gradients, their variables, and the variables to pass to the inner optimizer, if any."""
+        if not self.built and trainable_variables is not None:
+            self.build(list(trainable_variables))
+        if trainable_variables is None:
+            return list(grads), self._trainable_variables, None
+        variables = list(trainable_variables)
+        return list(grads), variables, variables
+
     def apply_gradients(self, grads_and_vars):
         """Apply (gradient, variable) pairs, and return the number of steps so far."""
         self.apply(*zip(*grads_and_vars))
