@@ -12,7 +12,7 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> N
     >>> check_whole("steps", 3, least=1)
     """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if whole and least <= value and (most is None or value <= most):
+    if whole and least <= int(value) and (most is None or int(value) <= most):
         return
     wanted = (
         f"a whole number of at least {least}"

@@ -1,5 +1,7 @@
 """Gradients of several steps, applied at once, also under `tf.distribute`."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -44,7 +46,7 @@ class AccumulateGradients(WrappedOptimizer):
         check_whole("steps", steps, 1)
         super().__init__(_check_inner(keras.optimizers.get(optimizer)), name)
         self.steps = int(steps)
-        self._seen: keras.Variable | None = None
+        self._seen: Any = None  # until it is built
         self._sums: list[keras.Variable] = []
 
     def build(self, variables):

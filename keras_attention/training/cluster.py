@@ -4,7 +4,7 @@ import json
 import os
 import re
 import socket
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 _EXAMPLE = (
     '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -48,7 +48,7 @@ def read_cluster(config: str | None = None) -> Cluster:
     """  # noqa: E501
     given = os.environ.get("TF_CONFIG") if config is None else config
 
-    def refuse(reason):
+    def refuse(reason) -> NoReturn:
         raise ValueError(f"TF_CONFIG must be like {_EXAMPLE}. {reason} Received: {given!r:.500}")
 
     if not given or not given.strip():

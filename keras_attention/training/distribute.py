@@ -133,11 +133,11 @@ def cluster_of(strategy: tf.distribute.Strategy | None = None) -> Cluster:
     >>> cluster_of().is_chief
     True
     """
-    strategy = strategy or tf.distribute.get_strategy()
-    own = getattr(strategy, "cluster", None)
+    current: Any = strategy or tf.distribute.get_strategy()
+    own = getattr(current, "cluster", None)
     if own is not None:
         return own
-    resolver = strategy.cluster_resolver
+    resolver = current.cluster_resolver
     jobs = resolver.cluster_spec().as_dict() if resolver else {}
     workers = [*jobs.get("chief", []), *jobs.get("worker", [])]
     if len(workers) < 2:
@@ -169,9 +169,9 @@ def wait_for_all(strategy: tf.distribute.Strategy | None = None) -> None:
 
     >>> wait_for_all()
     """
-    strategy = strategy or tf.distribute.get_strategy()
-    if len(cluster_of(strategy).addresses) > 1:
-        strategy.reduce("SUM", tf.constant(0), axis=None)
+    current: Any = strategy or tf.distribute.get_strategy()
+    if len(cluster_of(current).addresses) > 1:
+        current.reduce("SUM", tf.constant(0), axis=None)
 
 
 def split(

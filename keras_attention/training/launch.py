@@ -148,7 +148,8 @@ def _watch(processes, stopped) -> int:
             stopped.passed_on = time.monotonic()
             _signal(processes, stopped.number)
             _say("Stopping: waiting for the workers to save and end.")
-        if stopped.passed_on and (stopped.again or time.monotonic() - stopped.passed_on > STOPPING):
+        late = stopped.passed_on and time.monotonic() - stopped.passed_on > STOPPING
+        if stopped.number is not None and (stopped.again or late):
             _say("The workers did not end in time: killed. The last checkpoint counts.")
             _end(processes, signal.SIGKILL, 0.0)
             return 128 + stopped.number

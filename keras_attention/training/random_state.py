@@ -48,7 +48,8 @@ def set_random_state(state: dict, more: Iterable[Any] = ()) -> None:
     for generator, own in zip(more, state.get("more", ())):
         set_generator_state(generator, own)
     if state["keras"] is not None:
-        _of_keras(create=True).state.assign(state["keras"])
+        made: Any = _of_keras(create=True)
+        made.state.assign(state["keras"])
     if state["generator"] is not None:
         tf.random.get_global_generator().reset(state["generator"])
     eager = _eager_ops()

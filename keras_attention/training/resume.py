@@ -166,7 +166,7 @@ class Resume(keras.callbacks.Callback):
         self.step = self.epoch = self.batch = 0
         self.interrupted = False
         self._stop = False
-        self._data: EpochData | None = None
+        self._data: Any = None  # an EpochData
         self._run: Any = None
 
     def data(
@@ -272,7 +272,7 @@ class _Run(keras.callbacks.Callback):
             resume.directory, model, model.optimizer, resume.max_to_keep, resume.also
         )
         self.list._async_train = False  # or a single callback, not in a list, runs in a thread
-        enumerate_steps = weakref.WeakMethod(self._enumerate)
+        enumerate_steps: Any = weakref.WeakMethod(self._enumerate)
         self.epochs._enumerate_iterator = lambda: enumerate_steps()()
         if self.uses_data and self.epochs.steps_per_epoch is None:
             self.epochs._interrupted_warning = lambda: None  # each epoch ends where its data do
