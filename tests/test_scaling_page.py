@@ -87,7 +87,7 @@ def test_its_ray_program_trains(tmp_path):
 
 
 def test_its_commands_have_flags_that_exist():
-    program = subprocess.run([sys.executable, "-m", "keras_attention.training.launch", "--help"],
+    program = subprocess.run([sys.executable, "-P", "keras_attention/training/launch.py", "--help"],
                              cwd=ROOT, capture_output=True, text=True, check=True)  # fmt: skip
     for flag in re.findall(r"launch (--\w+)", PAGE):
         assert flag in program.stdout

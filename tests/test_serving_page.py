@@ -52,6 +52,7 @@ def test_its_requests_are_answered(command, url):
     assert json.loads(ran.stdout)
 
 
+@pytest.mark.full
 def test_its_python_runs(url, capsys):
     code, _ = blocks("python")  # the other one: tests/export/test_compilers.py
     exec(compile(code.replace(URL, url), "serving.md", "exec"), {})

@@ -85,6 +85,7 @@ def served(directory, model, **settings):
     return endpoints, load(str(directory)).signatures
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", [Module, pytest.param(Layers, marks=pytest.mark.full)])
 @pytest.mark.usefixtures("unchecked")
 def test_any_model_serves_every_signature(kind, tmp_path):

@@ -110,6 +110,7 @@ def test_xla_gives_the_same_n_best(model):
     assert_same_n_best(found, model.by_ids)
 
 
+@pytest.mark.full
 def test_no_op_of_strings_or_tables_is_in_what_takes_ids(model):
     graph = model.responder.generate.get_concrete_function().graph.as_graph_def()
     nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]

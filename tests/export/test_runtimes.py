@@ -163,6 +163,7 @@ def test_c_gives_pythons_answers(exported, kind, program):
     assert nobody["replies"].shape == (0, model.answers["replies"].shape[1])
 
 
+@pytest.mark.full
 def test_the_n_best_differ_by_more_than_rounding(exported, kind):
     """So that these proofs compare an order, not luck."""
     scores = exported(kind).answers["scores"]

@@ -163,6 +163,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path):
     assert os.listdir(tmp_path) == ["served"]
 
 
+@pytest.mark.full
 def test_the_check_passes_what_answers_the_same_and_names_what_does_not(tmp_path):
     shout = save(tmp_path)
     lines = ["a", "", "🙂好", "nul\0\0"]

@@ -156,7 +156,7 @@ def assert_same(found, expected):
     "body, policy, kills",
     [
         (rnn, "float32", (9,)),
-        (transformer, "mixed_float16", (8,)),
+        pytest.param(transformer, "mixed_float16", (8,), marks=pytest.mark.full),
         pytest.param(transformer, "mixed_bfloat16", (5, 6), marks=pytest.mark.full),
         pytest.param(rnn, "mixed_float16", (13,), marks=pytest.mark.full),
     ],

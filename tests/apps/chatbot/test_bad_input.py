@@ -132,6 +132,7 @@ def test_a_first_line_too_long_to_be_matched(trained):
     assert ran.out == "\n"
 
 
+@pytest.mark.full
 def test_files_of_questions_that_are_not_there_or_would_be_overwritten(trained, tmp_path):
     directory, _ = trained("char")
     asked = tmp_path / "asked"

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from tests.apps.chatbot.conftest import KINDS, LINES
 
+pytestmark = pytest.mark.full  # the exports of tests/export are in the default run
+
 # A process that has TensorFlow, and tensorflow_text where it is asked for, and no code of ours.
 LOAD = """
 import sys

@@ -29,6 +29,7 @@ def transformer(tmp_path_factory, pairs):
     return folder / "model", ran
 
 
+@pytest.mark.full
 def test_a_transformer_trains_and_answers(transformer):
     directory, ran = transformer
     assert re.search(r"\n  .+\n    -> ", ran.out)

@@ -140,6 +140,7 @@ def greedy(processors, log_probs):
     return tf.while_loop(lambda step, *_: step < STEPS, body, begin)[-2:]
 
 
+@pytest.mark.full
 def test_loops_are_the_same_in_eager_mode_in_a_graph_and_under_xla():
     logits = 2 * np.random.normal(size=(STEPS, ROWS, VOCABULARY))
     log_probs = tf.nn.log_softmax(tf.constant(logits, tf.float32))
