@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_attention.training.cluster import Cluster
 
 _RETRY = 0.2  # seconds between attempts to connect
+_HELLO = 5.0  # seconds that a connection has to say who it is
 
 
 def meet(cluster: Cluster, about: Mapping[str, str], timeout: float = 600.0) -> None:
@@ -83,7 +84,6 @@ def _judge(cluster, about, timeout, deadline) -> str:
             server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
                 connection, _ = server.accept()
-                index, other = _hello(connection, len(cluster.addresses))
             except TimeoutError:
                 missing = sorted(set(range(len(cluster.addresses))) - set(heard))
                 names = ", ".join(f"worker {i} ({cluster.addresses[i]})" for i in missing)
@@ -92,15 +92,16 @@ def _judge(cluster, about, timeout, deadline) -> str:
                     "every worker with the same TF_CONFIG but for its index, and see that "
                     f"{cluster.addresses[0]} can be reached from each."
                 )
+                continue
+            try:
+                index, other = _hello(connection, len(cluster.addresses))
             except (OSError, ValueError):
-                continue  # no worker of ours: something that looked at the port
-            else:
-                connections.append(connection)
-                if index in heard:
-                    verdict = (
-                        f"Two processes are worker {index}. Give each its own index in TF_CONFIG."
-                    )
-                heard[index] = other
+                connection.close()  # no worker of ours: something that looked at the port
+                continue
+            connections.append(connection)
+            if index in heard:
+                verdict = f"Two processes are worker {index}. Give each its own index in TF_CONFIG."
+            heard[index] = other
         verdict = verdict or _differences(heard)
         for connection in connections:
             with connection:
@@ -115,7 +116,7 @@ def _judge(cluster, about, timeout, deadline) -> str:
 
 def _hello(connection, count):
     """Index and `about` of the worker that has connected."""
-    connection.settimeout(5.0)
+    connection.settimeout(_HELLO)
     with connection.makefile() as lines:
         content = json.loads(lines.readline(1 << 20))
     try:

@@ -12,17 +12,21 @@ from worker import serve
 START, END = "<s>", "</s>"
 
 
+def _translator(folder, settings):
+    return ctranslate2.Translator(
+        folder,
+        device="cpu",
+        compute_type=settings["compute_type"],
+        inter_threads=settings.get("inter_threads", 1),
+        intra_threads=settings.get("intra_threads", 1),
+    )
+
+
 def beam(settings, arrays):
     tokens = _tokens(len(arrays["embedding"]))
     with tempfile.TemporaryDirectory() as folder:
         _convert(settings, arrays, tokens, folder)
-        translator = ctranslate2.Translator(
-            folder,
-            device="cpu",
-            compute_type=settings["compute_type"],
-            inter_threads=1,
-            intra_threads=1,
-        )
+        translator = _translator(folder, settings)
     ids = {token: i for i, token in enumerate(tokens)}
     source = [[tokens[i] for i in row] for row in arrays["source"]]
     width, steps = settings["beam_width"], settings["steps"]
@@ -48,13 +52,7 @@ def translate(settings, arrays):
     tokens = ["<pad>", START, END, "<unk>", *letters(len(arrays["embedding"]))]
     with tempfile.TemporaryDirectory() as folder:
         _convert(settings, arrays, tokens, folder)
-        translator = ctranslate2.Translator(
-            folder,
-            device="cpu",
-            compute_type=settings["compute_type"],
-            inter_threads=settings["inter_threads"],
-            intra_threads=settings["intra_threads"],
-        )
+        translator = _translator(folder, settings)
     folder = tempfile.TemporaryDirectory()
     asked, answered = (os.path.join(folder.name, name) for name in ("asked", "answered"))
     with open(asked, "w", encoding="utf-8") as file:

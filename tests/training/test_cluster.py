@@ -134,7 +134,8 @@ def test_two_processes_that_are_one_worker_are_refused():
                for e in results.values())  # fmt: skip
 
 
-def test_strangers_that_connect_to_the_chief_do_not_disturb():
+def test_strangers_that_connect_to_the_chief_do_not_disturb(monkeypatch):
+    monkeypatch.setattr("keras_attention.training.rendezvous._HELLO", 0.2)
     ports = free_ports(2)
     cluster = Cluster(tuple(f"127.0.0.1:{port}" for port in ports), 0)
     chief = threading.Thread(target=meet, args=(cluster, {"a": "1"}, 20.0))
@@ -147,7 +148,8 @@ def test_strangers_that_connect_to_the_chief_do_not_disturb():
                 break
             except OSError:
                 time.sleep(0.05)
-    meet(cluster._replace(index=1), {"a": "1"}, 20.0)
+    with socket.create_connection(("127.0.0.1", ports[0]), 1.0):  # says nothing, and stays
+        meet(cluster._replace(index=1), {"a": "1"}, 20.0)
     chief.join(20.0)
     assert not chief.is_alive()
 
