@@ -5,9 +5,7 @@ import itertools
 import json
 import numbers
 import os
-import signal
 import sys
-import threading
 import time
 import warnings
 import weakref
@@ -19,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.functional.arguments import check_whole
+from keras_attention.training.callback_state import states_of
 from keras_attention.training.checkpoint import TrainingCheckpoint, assign
 from keras_attention.training.distribute import cluster_of
 from keras_attention.training.epoch_data import (
@@ -30,16 +29,15 @@ from keras_attention.training.epoch_data import (
     stateful_ops_of,
 )
 from keras_attention.training.left_out import functions_of, held_elsewhere, left_out
-from keras_attention.training.packing import CannotPack, fingerprint, is_code, pack, unpack
+from keras_attention.training.packing import pack, unpack
 from keras_attention.training.random_state import (
     get_random_state,
     random_variables,
     set_random_state,
 )
+from keras_attention.training.signals import Signals, frames
 
 _OWN_NAMES = ("step", "epoch", "batch", "stopped", "fit")
-# Attributes of every callback that are no state of it.
-_NO_STATE = {"_model", "model", "params", "validation_data"}
 
 
 class Resume(keras.callbacks.Callback):
@@ -276,9 +274,8 @@ class _Run(keras.callbacks.Callback):
         self.epochs._enumerate_iterator = lambda: enumerate_steps()()
         if self.uses_data and self.epochs.steps_per_epoch is None:
             self.epochs._interrupted_warning = lambda: None  # each epoch ends where its data do
-        self.keys = dict(zip(_keys(self.others), self.others))
-        self.first_values = {key: _fingerprints(c) for key, c in self.keys.items()}
-        self._tell(_left_out(model, self.checkpoint), *map(_lost, self.keys, self.keys.values()))
+        self.states = states_of(self.others)
+        self._tell(_left_out(model, self.checkpoint), *(state.lost for state in self.states))
         self.chief = cluster_of(model.distribute_strategy).is_chief
         if self.chief:
             _make_directory(resume.directory)
@@ -292,7 +289,7 @@ class _Run(keras.callbacks.Callback):
         self.agree = _agreement(model.distribute_strategy)
         if resume.background and self.chief:
             self.writer = concurrent.futures.ThreadPoolExecutor(1)
-        self.signals = _Signals(self.list)
+        self.signals = Signals(self.list)
 
     def on_train_end(self, logs=None):
         self.signals.give_back()
@@ -461,10 +458,10 @@ class _Run(keras.callbacks.Callback):
     def _save(self, within):
         resume = self.resume
         arrays: dict[str, np.ndarray] = {}
-        self._tell(*map(_lost, self.keys, self.keys.values()))
-        callbacks = {key: self._state_of(key, c, arrays) for key, c in self.keys.items()}
+        saved = {state.key: state.save(arrays) for state in self.states}
+        self._tell(*(lost for _, lost in saved.values()))
         fit = {
-            "callbacks": {key: state for key, state in callbacks.items() if state},
+            "callbacks": {key: found for key, (found, _) in saved.items() if found},
             "random": pack(get_random_state(self.generators), arrays, "random"),
             "epoch_random": pack(self.epoch_random if within else None, arrays, "epoch_random"),
         }
@@ -497,27 +494,6 @@ class _Run(keras.callbacks.Callback):
         if pending is not None:
             pending.result()
 
-    def _state_of(self, key, callback, arrays):
-        """What has changed of a callback since `fit` began."""
-        first, state = self.first_values[key], {}
-        for name, value in _attributes(callback).items():
-            try:
-                if first.get(name) != fingerprint(value):
-                    state[name] = pack(value, arrays, f"callbacks/{key}/{name}")
-            except CannotPack:
-                continue  # named in a warning
-        found: dict[str, Any] = {"attributes": state} if state else {}
-        if hasattr(callback, "get_state"):
-            try:
-                own = callback.get_state()
-                found["state"] = pack(own, arrays, f"callbacks/{key}/state of get_state")
-            except CannotPack as error:
-                raise ValueError(
-                    f"get_state of {type(callback).__name__} must return numbers, strings, arrays, "
-                    f"or lists and dicts of these. Received: a {error}."
-                ) from error
-        return found
-
     # Restore
 
     def _load(self, folder):
@@ -534,12 +510,8 @@ class _Run(keras.callbacks.Callback):
         own = {name: value for name, value in progress.items() if name not in _OWN_NAMES}
         resume.progress.update(own)
         fit = progress.get("fit") or {"callbacks": {}}  # of `TrainingCheckpoint` alone
-        for key, callback in self.keys.items():
-            saved = fit["callbacks"].get(key, {})
-            for name, packed in saved.get("attributes", {}).items():
-                setattr(callback, name, unpack(packed, arrays, getattr(callback, name, None)))
-            if "state" in saved and hasattr(callback, "set_state"):
-                callback.set_state(unpack(saved["state"], arrays))
+        for state in self.states:
+            state.restore(fit["callbacks"].get(state.key, {}), arrays)
         self.epoch_random = unpack(fit.get("epoch_random"), arrays)
         if "random" in fit:
             set_random_state(unpack(fit["random"], arrays), self.generators)
@@ -580,47 +552,9 @@ class _Run(keras.callbacks.Callback):
             )
 
 
-class _Signals:
-    """Notes SIGINT and SIGTERM while `fit` runs; the second one has its usual effect."""
-
-    def __init__(self, callback_list):
-        self.came = False
-        self._list = callback_list
-        self._before: dict = {}
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # One that is ignored stays so: a shell ignores SIGINT for what it runs behind.
-            if signal.getsignal(number) not in (None, signal.SIG_IGN):
-                self._before[number] = signal.signal(number, self._on)
-
-    def _on(self, number, frame):
-        inside = any(f.f_locals.get("callbacks") is self._list for f in _frames(frame))
-        if self.came or not inside:  # `fit` was left by an error
-            before = self._before
-            self.give_back()
-            signal.signal(number, before.get(number, signal.SIG_DFL))
-            signal.raise_signal(number)
-            return
-        self.came = True
-        print("\nStopping after this step ...", file=sys.stderr, flush=True)
-
-    def give_back(self):
-        for number, handler in self._before.items():
-            if signal.getsignal(number) == self._on:
-                signal.signal(number, handler)
-        self._before = {}
-
-
-def _frames(frame):
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
 def _callback_list():
     """The CallbackList that calls."""
-    for frame in _frames(sys._getframe(2)):
+    for frame in frames(sys._getframe(2)):
         found = frame.f_locals.get("self")
         if isinstance(found, keras.callbacks.CallbackList):
             return found
@@ -629,7 +563,7 @@ def _callback_list():
 
 def _epoch_iterator():
     """That of the `fit` that calls: it is not public, and numbers the steps of an epoch."""
-    for frame in _frames(sys._getframe(2)):
+    for frame in frames(sys._getframe(2)):
         found = frame.f_locals.get("epoch_iterator")
         if hasattr(found, "_enumerate_iterator"):
             return found
@@ -691,57 +625,7 @@ def _agreement(strategy):
     return agreed
 
 
-def _keys(callbacks):
-    """The names of the classes, with a number where there are several of one."""
-    seen: dict = {}
-    for callback in callbacks:
-        name = type(callback).__qualname__
-        number = seen[name] = seen.get(name, 0) + 1
-        yield name if number == 1 else f"{name} {number}"
-
-
-def _attributes(callback):
-    """What may be state of a callback, by name."""
-    if isinstance(callback, keras.callbacks.ProgbarLogger):
-        return {}
-    # Keras' monitors turn the sign of min_delta when they choose monitor_op, a function, which is
-    # None again in a new process: they will turn it again.
-    ours = _NO_STATE | ({"min_delta"} if hasattr(callback, "monitor_op") else set())
-    return {
-        name: value
-        for name, value in vars(callback).items()
-        if name not in ours and value is not callback.model and not is_code(value)
-    }
-
-
-def _fingerprints(callback):
-    found = {}
-    for name, value in _attributes(callback).items():
-        try:
-            found[name] = fingerprint(value)
-        except CannotPack:
-            continue
-    return found
-
-
 def _left_out(model, checkpoint):
     known = [*checkpoint.variables, *model.metrics_variables, *random_variables()]
     compiled = functions_of(model.train_function)
     return left_out(model.train_function, known) if compiled else held_elsewhere(model, known)
-
-
-def _lost(key, callback):
-    """Attributes that cannot be saved."""
-    if hasattr(callback, "get_state") or isinstance(callback, _FILES):
-        return
-    for name, value in _attributes(callback).items():
-        try:
-            fingerprint(value)
-        except CannotPack as error:
-            pure = callable(value) and getattr(value, "__closure__", value) is None
-            if not (pure and type(callback).__module__.startswith("keras.")):
-                yield f"{key}.{name} ({error})"
-
-
-# Their objects are files, which they open again.
-_FILES = (keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
