@@ -1,11 +1,13 @@
 """Sides of a comparison, each a process in its own environment, timed in turn in one run.
 
-Rounds alternate, so that noise hits all sides. A time is the median CPU time over the rounds, a
-ratio the median over the rounds of the ratio inside a round.
+Rounds alternate, so that noise hits all sides. A time is the median over the rounds, a ratio the
+median over the rounds of the ratio inside a round. With one thread the clock is the CPU's, with two
+it is the wall's.
 """
 
 import contextlib
 import json
+import math
 import operator
 import os
 import pathlib
@@ -18,21 +20,44 @@ from typing import Any, NamedTuple
 import numpy as np
 
 OURS, CHAIN, SQUARE = "keras_attention, ", "bare chain, ", 2048
+CLOCKS = {1: "cpu", 2: "wall"}  # by the number of threads
 MODES = {
     "graph": {"jit": False, "dtype": "float32"},
     "XLA": {"jit": True, "dtype": "float32"},
     "bfloat16": {"jit": False, "dtype": "bfloat16"},
 }
+FLAGS = ["avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16"]
 HERE = pathlib.Path(__file__).resolve().parent
+
+
+class Program(NamedTuple):
+    """What a worker runs: a script of this directory.
+
+    An `_ours.py` imports keras_attention from `tree`; Keras 3 uses `backend`.
+    """
+
+    python: str
+    script: str
+    backend: str = "tensorflow"
+    tree: str = str(HERE.parents[1])
+
+
+MACHINE = Program(sys.executable, "machine.py")
 
 
 class Worker:
     """A process with its own environment, asked and answering in JSON lines."""
 
-    def __init__(self, python, script, threads=1):
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
-        quiet["BENCHMARK_THREADS"] = str(threads)
-        paths = {"PYTHONPATH": str(HERE.parents[1])} if script.endswith("_ours.py") else {}
+    def __init__(self, python, script, threads=1, backend="tensorflow", tree=HERE.parents[1]):
+        variables = {
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "OMP_NUM_THREADS": str(threads),
+            "BENCHMARK_THREADS": str(threads),
+            "KERAS_BACKEND": backend,
+        }
+        if script.endswith("_ours.py"):
+            variables["PYTHONPATH"] = str(tree)
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [python, str(HERE / script)],
@@ -40,8 +65,13 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            env={**os.environ, **quiet, **paths},
+            env={**os.environ, **variables},
         )
+
+    @classmethod
+    def of(cls, program: Program, threads: int) -> "Worker":
+        """A process that runs the program."""
+        return cls(program.python, program.script, threads, program.backend, program.tree)
 
     def ask(self, **request):
         """Send a request, wait for its answer."""
@@ -53,6 +83,20 @@ class Worker:
             raise RuntimeError(f"{self.process.args} died:\n{self.log.read()[-3000:]}")
         return json.loads(answer)
 
+    def build(self, name, task, settings, arrays, repeats=0) -> dict:
+        """Make a task, call it 1 + `repeats` times: `outcome` of each, `cpu` of the first."""
+        with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            return self.ask(
+                do="build",
+                name=name,
+                task=task,
+                arrays=file.name,
+                settings=settings,
+                repeats=repeats,
+            )
+
     def close(self):
         """Let it end."""
         self.process.stdin.close()
@@ -63,13 +107,13 @@ class Side(NamedTuple):
     """Who does which task, and how."""
 
     name: str
-    worker: Worker
+    worker: Any  # a Worker, or the Program of one that `compare` starts
     task: str
     settings: dict = {}
 
 
 class Timing(NamedTuple):
-    """What a side gave, the CPU seconds of its first call, and of one call in each round."""
+    """What a side gave, the CPU seconds of its first call, and the time of one call per round."""
 
     outcome: Any
     first: float
@@ -80,37 +124,64 @@ class Timing(NamedTuple):
         return statistics.median(self.times)
 
 
-def measure(sides, settings, arrays, rounds, seconds, repeats=0) -> dict[str, Timing]:
+def measure(sides, settings, arrays, rounds, seconds, repeats=0, clock="cpu") -> dict[str, Timing]:
     """Build every side on the same arrays and time them in turn, each about `seconds` a round."""
-    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        built = {
-            name: worker.ask(
-                do="build",
-                name=name,
-                task=task,
-                arrays=file.name,
-                settings={**settings, **extra},
-                repeats=repeats,
-            )
-            for name, worker, task, extra in sides
-        }
+    built = {
+        name: worker.build(name, task, {**settings, **extra}, arrays, repeats)
+        for name, worker, task, extra in sides
+    }
     steps, times = {}, {side.name: [] for side in sides}
     for side in sides:  # one call to settle, and one to see how many fill a round
         side.worker.ask(do="run", name=side.name, steps=1)
-        once = side.worker.ask(do="run", name=side.name, steps=1)["cpu"]
+        once = side.worker.ask(do="run", name=side.name, steps=1)[clock]
         steps[side.name] = max(1, round(seconds / once))
     for _ in range(rounds):
         for side in sides:
-            cpu = side.worker.ask(do="run", name=side.name, steps=steps[side.name])["cpu"]
-            times[side.name].append(cpu / steps[side.name])
+            took = side.worker.ask(do="run", name=side.name, steps=steps[side.name])[clock]
+            times[side.name].append(took / steps[side.name])
     for side in sides:
         side.worker.ask(do="forget", name=side.name)
     return {
         name: Timing(answer["outcome"], answer["cpu"], times[name])
         for name, answer in built.items()
     }
+
+
+def compare(
+    sides, settings, arrays, rounds, seconds, repeats=0, threads=CLOCKS
+) -> dict[int, dict[str, Timing]]:
+    """{threads: {name: timing}} of sides with programs, and of the large products.
+
+    The processes with one thread have ended before those with two start.
+    """
+    sides, results = [*sides, *large_products()], {}
+    for count in threads:
+        programs = dict.fromkeys(side.worker for side in sides)
+        with contextlib.ExitStack() as stack:
+            for program in programs:
+                programs[program] = Worker.of(program, count)
+                stack.callback(programs[program].close)
+            placed = [side._replace(worker=programs[side.worker]) for side in sides]
+            results[count] = measure(
+                placed, settings, arrays, rounds, seconds, repeats, CLOCKS[count]
+            )
+    return results
+
+
+def peaks(sides, settings, arrays, steps=2, threads=2) -> dict[str, dict]:
+    """{name: MB}: `before` the task, `resident` after its first call and `steps` more, `peak`.
+
+    A process for each side, one after the other.
+    """
+    results = {}
+    for name, program, task, extra in sides:
+        worker = Worker.of(program, threads)
+        before = worker.ask(do="memory")["resident"]
+        outcome = worker.build(name, task, {**settings, **extra}, arrays)["outcome"]
+        worker.ask(do="run", name=name, steps=steps)
+        results[name] = {"before": before, **worker.ask(do="memory"), "outcome": outcome}
+        worker.close()
+    return results
 
 
 def ratio(ours: Timing, peer: Timing) -> float:
@@ -122,7 +193,7 @@ def same_losses(ours, theirs) -> str:
     """How far the losses of a few steps agree, in words."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     error = np.max(np.abs(ours - theirs) / np.abs(theirs))
-    word = "same" if error < 1e-4 else "near" if error < 1e-2 else "DIFFERENT"
+    word = "same" if error < 1e-4 else "near" if error < 3e-2 else "DIFFERENT"
     return f"{word} ({error:.0e})"
 
 
@@ -140,47 +211,145 @@ def flops(rows, products):
     return 2 * rows * sum(a * b for a, b in products)
 
 
-def our_sides(worker, task, modes, machine=None, products=None) -> list[Side]:
-    """A side for each of these modes of ours, and with `products` their bare chain in the same."""
+def our_sides(program, task, modes, products=None) -> list[Side]:
+    """A side for each of these modes of ours, and with `products` their bare chain in the same.
+
+    `modes` is {name: settings}.
+    """
     sides = []
-    for name in modes:
-        sides.append(Side(OURS + name, worker, task, MODES[name]))
+    for name, settings in modes.items():
+        sides.append(Side(OURS + name, program, task, settings))
         if products:
-            sides.append(Side(CHAIN + name, machine, "chain", {**products, **MODES[name]}))
+            sides.append(Side(CHAIN + name, MACHINE, "chain", {**products, **settings}))
     return sides
 
 
-def large_product(machine) -> Side:
-    """What the shares of the peak are shares of."""
-    return Side("large product", machine, "product", {"n": SQUARE})
+LARGE = {dtype: f"product, {dtype}" for dtype in ("float32", "bfloat16")}
 
 
-def table(title, what, work, timings, agree) -> None:
-    """Print each side's time, and last ours against each of the peers and the bare chain.
+def large_products() -> list[Side]:
+    """What the shares of the peak are shares of, and how much faster bfloat16 can be."""
+    return [
+        Side(name, MACHINE, "product", {"n": SQUARE, "dtype": dtype})
+        for dtype, name in LARGE.items()
+    ]
 
-    `agree(ours, theirs)` says how far an outcome is that of the first peer.
+
+def processor() -> str:
+    """The CPU's name, and which instructions for products it has."""
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    facts = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    has = facts.get("flags", facts.get("Features", "")).split()
+    found = " ".join(flag for flag in FLAGS if flag in has)
+    return f"{facts.get('model name', 'CPU without a name')} ({found or 'none of the flags'})"
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 by an instruction."""
+    return any(flag in processor() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def rate(timing: Timing) -> float:
+    """GFLOP/s of a large product."""
+    return 2 * SQUARE**3 / timing.median / 1e9
+
+
+def table(title, what, work, results, agree) -> None:
+    """Print each side's time, and last each of the peers and the bare chain against ours.
+
+    `results` are those of `compare`. `agree(ours, theirs)` says how far an outcome is that of the
+    first peer.
     """
-    timings = dict(timings)
-    peak = 2 * SQUARE**3 / timings.pop("large product").median / 1e9
-    peers = [name for name in timings if not name.startswith((OURS, CHAIN))]
-    modes = [name.removeprefix(OURS) for name in timings if name.startswith(OURS)]
-    print(
-        f"\n{title}: {work / 1e9:.1f} GFLOP; peak {peak:.0f} GFLOP/s\n\n"
-        f"{'':34}{what:>18}{'first, s':>10}{'ms':>10}{'of peak':>9}"
-    )
-    reference = timings[(peers or [OURS + modes[0]])[0]].outcome
-    for name, (outcome, first, times) in timings.items():
-        agrees = "" if name.startswith(CHAIN) else agree(outcome, reference)
-        median = statistics.median(times)
-        share = work / median / 1e9 / peak
-        print(f"{name:34}{agrees:>18}{first:10.1f}{1000 * median:10.1f}{share:9.1%}")
-    print(f"\n{'time of ours/peer (peer/ours)':34}" + "".join(f"{mode:>16}" for mode in modes))
+    results = {count: dict(timings) for count, timings in results.items()}
+    rates = {
+        dtype: [rate(timings.pop(name)) for timings in results.values()]
+        for dtype, name in LARGE.items()
+    }
+    told = " and ".join(f"{n} thread{'s' * (n > 1)}" for n in results)
+    print(f"\n{title}: {work / 1e9:.1f} GFLOP\n{processor()}")
+    for dtype, each in rates.items():
+        print(f"product of {SQUARE} x {SQUARE}, {dtype}, {told}: {slashed(each, '.0f')} GFLOP/s")
+    head = "".join(f"{f'{n}T {CLOCKS[n]}, ms':>14}{'of peak':>9}" for n in results)
+    print(f"\n{'':34}{what:>18}{'first, s':>10}{head}")
+    first = next(iter(results.values()))
+    peers = [name for name in first if not name.startswith((OURS, CHAIN))]
+    modes = [name.removeprefix(OURS) for name in first if name.startswith(OURS)]
+    reference = first[(peers or [OURS + modes[0]])[0]].outcome
+    for name, timing in first.items():
+        agrees = "" if name.startswith(CHAIN) else agree(timing.outcome, reference)
+        print(f"{name:34}{agrees:>18}{timing.first:10.1f}", end="")
+        for timings, peak in zip(results.values(), rates["float32"]):
+            share = work / timings[name].median / 1e9 / peak
+            print(f"{1000 * timings[name].median:14.1f}{share:9.1%}", end="")
+        print()
+    print(f"\n{f'time of peer/ours, {told}':34}" + "".join(f"{mode:>22}" for mode in modes))
     for peer in [*peers, CHAIN]:
-        pairs = [
-            (timings[OURS + m], timings.get(peer + m if peer == CHAIN else peer)) for m in modes
-        ]
-        if all(theirs for _, theirs in pairs):
-            ratios = [ratio(*pair) for pair in pairs]
-            row = "".join(f"{f'{r:.2f} ({1 / r:.2f})':>16}" for r in ratios)
-            print(f"{peer.rstrip(', '):34}{row}")
+        row = [peer + mode if peer == CHAIN else peer for mode in modes]
+        if all(theirs in first for theirs in row):
+            cells = (
+                slashed(
+                    (1 / ratio(timings[OURS + mode], timings[theirs]))
+                    for timings in results.values()
+                )
+                for mode, theirs in zip(modes, row)
+            )
+            print(f"{peer.rstrip(', '):34}" + "".join(f"{cell:>22}" for cell in cells))
+    sys.stdout.flush()
+
+
+def slashed(numbers, form=".2f") -> str:
+    """
+    >>> slashed([1, 2.5])
+    '1.00 / 2.50'
+    """
+    return " / ".join(f"{number:{form}}" for number in numbers)
+
+
+class Figure(NamedTuple):
+    """A number that was measured, and what it has to be."""
+
+    what: str
+    found: float
+    relation: str
+    bound: float
+
+
+def speed_figures(results, ours, peers, bounds, what) -> list[Figure]:
+    """Time of the fastest of `peers` over that of the fastest of `ours`, for {threads: bound}.
+
+    Sides that were not measured are left out, and without a peer there is no figure.
+    """
+    figures = []
+    for count, bound in bounds.items():
+        timings = results.get(count, {})
+        mine, theirs = (
+            min((n for n in names if n in timings), key=lambda n: timings[n].median, default=None)
+            for names in (ours, peers)
+        )
+        if mine and theirs:
+            name = f"{what}, {count}T: {theirs} / {mine.removeprefix(OURS)}"
+            found = 1 / ratio(timings[mine], timings[theirs])
+            figures.append(Figure(name, found, ">=", bound))
+    return figures
+
+
+def share_figures(results, ours, work, bounds, what) -> list[Figure]:
+    """Share of the rate of a large product of float32, by the fastest of `ours`."""
+    figures = []
+    for count, bound in bounds.items():
+        timings = results.get(count, {})
+        times = [timings[name].median for name in ours if name in timings]
+        if times:
+            share = work / min(times) / 1e9 / rate(timings[LARGE["float32"]])
+            figures.append(Figure(f"{what}, {count}T: share of the peak", share, ">=", bound))
+    return figures
+
+
+def print_figures(figures) -> None:
+    """What was to reach, and what was found."""
+    print()
+    for what, found, relation, bound in figures:
+        holds = {"<=": operator.le, ">=": operator.ge}[relation](found, bound)
+        word = "" if holds else "not measured" if math.isnan(found) else "MISSED"
+        print(f"{what:76}{found:8.2f}  {relation} {bound:<5} {word}".rstrip())
     sys.stdout.flush()

@@ -15,7 +15,6 @@ import argparse
 import itertools
 import statistics
 import sys
-import tempfile
 
 import numpy as np
 import transformer_case as case
@@ -56,7 +55,7 @@ def main():
         name = f"CTranslate2, {kind}, {inter} x {intra}, {tokens} tokens"
         sides[name] = peer, "translate", {"compute_type": kind, **extra}
     answers = {
-        name: build(worker, name, task, {**settings, **extra}, arrays)
+        name: worker.build(name, task, {**settings, **extra}, arrays)["outcome"][0]
         for name, (worker, task, extra) in sides.items()
     }
     times = {name: [] for name in sides}
@@ -75,17 +74,6 @@ def lines(options, random):
     lengths = random.lognormal(np.log(14), 0.5, options.lines)
     lengths = np.clip(lengths, 3, options.steps).astype(int)
     return np.array(["".join(random.choice(letters, length)) for length in lengths])
-
-
-def build(worker, name, task, settings, arrays):
-    """-> the outcome."""
-    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        built = worker.ask(
-            do="build", name=name, task=task, arrays=file.name, settings=settings, repeats=0
-        )
-    return built["outcome"][0]
 
 
 def table(asked, answers, times, options):

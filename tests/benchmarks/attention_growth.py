@@ -9,12 +9,11 @@ Growth is the exponent of n in the time, fitted to all lengths. Five gigabytes m
 """
 
 import argparse
-import operator
 import statistics
 import sys
 
 import numpy as np
-from alternate import Side, Worker, measure
+from alternate import Figure, Side, Worker, measure, print_figures
 
 RADIUS, KERAS, WINDOW = 64, "keras", "keras, sliding_window"
 NAMES = ["full", "memory-efficient", "restricted", "linear", "strided"]
@@ -71,9 +70,10 @@ def _figures(results, lengths):
         pairs = zip(results[one, n].times, results[other, n].times)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
-    memory = _memory(results, "memory-efficient", n) / _memory(results, KERAS, n)
+    near = "memory-efficient"
+    memory = _memory(results, near, n) / _memory(results, KERAS, n)
     figures = [
-        (f"growth of {name}", _growth(results, name, lengths), relation, bound)
+        Figure(f"growth of {name}", _growth(results, name, lengths), relation, bound)
         for name, relation, bound in (
             (KERAS, ">=", 1.7),
             ("full", ">=", 1.7),
@@ -83,15 +83,17 @@ def _figures(results, lengths):
     ]
     if n == 8192:
         figures += [
-            (f"memory of memory-efficient/keras, n={n}", memory, "<=", 0.1),
-            (f"time of memory-efficient/keras, n={n}", ratio("memory-efficient", KERAS), "<=", 1.3),
-            (f"time of keras/restricted, n={n}", ratio(KERAS, "restricted"), ">=", 8),
-            (f"time of sliding_window/restricted, n={n}", ratio(WINDOW, "restricted"), ">=", 8),
+            Figure(f"memory of {near}/keras, n={n}", memory, "<=", 0.1),
+            Figure(
+                f"time of {near}/keras, n={n}",
+                ratio(near, KERAS),
+                "<=",
+                1.3,
+            ),
+            Figure(f"time of keras/restricted, n={n}", ratio(KERAS, "restricted"), ">=", 8),
+            Figure(f"time of window/restricted, n={n}", ratio(WINDOW, "restricted"), ">=", 8),
         ]
-    print()
-    for what, found, relation, bound in figures:
-        holds = {"<=": operator.le, ">=": operator.ge}[relation](found, bound)
-        print(f"{what:48}{found:8.2f}  {relation} {bound:<5}{'' if holds else 'MISSED'}")
+    print_figures(figures)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from worker import serve
 
 
 def product(settings, arrays):
-    """A product of two square matrices of float32."""
-    n = settings["n"]
-    a, b = (tf.constant(np.random.default_rng(i).random((n, n), np.float32)) for i in range(2))
+    """A product of two square matrices."""
+    n, dtype = settings["n"], settings["dtype"]
+    a, b = (tf.cast(np.random.default_rng(i).random((n, n), np.float32), dtype) for i in range(2))
 
     @tf.function
     def multiply(a, b):
-        return tf.matmul(a, b)[0, 0]
+        return tf.cast(tf.matmul(a, b)[0, 0], tf.float32)
 
     return lambda: multiply(a, b)
 

@@ -1,4 +1,4 @@
-"""The attentional RNN that all sides of `rnn_against_tfa.py` build: its weights and inputs."""
+"""The attentional RNN of `rnn_train.py` and `rnn_beam.py`: its weights and inputs."""
 
 import numpy as np
 from alternate import flops

@@ -1,4 +1,4 @@
-"""The tasks of `rnn_against_tfa.py`, written as a user of keras_attention would."""
+"""The tasks of `rnn_train.py` and `rnn_beam.py`, written as a user of keras_attention would."""
 
 import keras
 import tensorflow as tf

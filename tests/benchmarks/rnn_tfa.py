@@ -1,4 +1,4 @@
-"""The tasks of `rnn_against_tfa.py`, written for TensorFlow Addons as its tutorials do."""
+"""The tasks of `rnn_train.py` and `rnn_beam.py`, written as tutorials of TFA do."""
 
 import tensorflow as tf
 import tensorflow_addons as tfa

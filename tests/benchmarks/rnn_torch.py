@@ -1,4 +1,4 @@
-"""The training step of `rnn_against_tfa.py`, written as tutorials of PyTorch do."""
+"""The training step of `rnn_train.py`, written as tutorials of PyTorch do."""
 
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence

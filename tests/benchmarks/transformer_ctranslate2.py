@@ -10,6 +10,7 @@ from transformer_case import letters
 from worker import serve
 
 START, END = "<s>", "</s>"
+THREADS = int(os.environ.get("BENCHMARK_THREADS", "1"))
 
 
 def _translator(folder, settings):
@@ -18,7 +19,7 @@ def _translator(folder, settings):
         device="cpu",
         compute_type=settings["compute_type"],
         inter_threads=settings.get("inter_threads", 1),
-        intra_threads=settings.get("intra_threads", 1),
+        intra_threads=settings.get("intra_threads", THREADS),
     )
 
 

@@ -1,4 +1,4 @@
-"""A training step of torch.nn.Transformer, float32 or bfloat16 by autocast."""
+"""A training step of torch.nn.Transformer, float32 or bfloat16 by autocast, eager or compiled."""
 
 import torch
 from worker import serve
@@ -72,8 +72,8 @@ class Model(torch.nn.Module):
 
 
 def train(settings, arrays):
-    torch.set_num_threads(1)
     model = Model(settings, arrays).train()
+    call = torch.compile(model) if settings["compile"] else model
     names = ("source", "target_in", "target_out")
     source, target_in, target_out = (torch.tensor(arrays[name]).long() for name in names)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -83,7 +83,7 @@ def train(settings, arrays):
     def step():
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            logits = model(source, target_in)
+            logits = call(source, target_in)
         loss = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), target_out.flatten(), ignore_index=0
         )

@@ -7,6 +7,7 @@ in any environment that has NumPy.
 
 import json
 import os
+import resource
 import sys
 import time
 
@@ -36,9 +37,21 @@ def serve(tasks: dict) -> None:
                 _fetch(built[request["name"]]())
             answer["cpu"] = time.process_time() - begin
             answer["wall"] = time.perf_counter() - wall
+        elif request["do"] == "memory":
+            answer = _memory()
         elif request["do"] == "forget":
             del built[request["name"]]
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def _memory() -> dict:
+    """Resident MB now, and at most so far."""
+    with open("/proc/self/statm") as file:
+        resident = int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    return {
+        "resident": resident,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def _set_threads(count: int) -> None:
