@@ -77,6 +77,7 @@ FAMILIES = {
         "layers.decoder_cell",
         "layers.bridge",
     ),
+    "Losses": ("functional.linear_cross_entropy",),
     "Tools": ("functional.ids",),
 }
 
@@ -94,6 +95,7 @@ NO_PAPER = {
     "functional.softmax": "older than attention",
     "functional.taken_before": "what was chosen is known",
     "functional.safe_cumprod": "numerics of monotonic attention",
+    "functional.LinearCrossEntropyOutput": "what `linear_cross_entropy` returns",
     "functional.LinearState": "the state of `linear_step`",
     "cores.CacheSlots": "the steps of a `Cache`",
     "cores.Core": "what `MultiHeadAttention` asks of a core",

@@ -17,6 +17,10 @@ from keras_attention.functional.gates import gated_tanh, glu
 from keras_attention.functional.glimpse import glimpse
 from keras_attention.functional.ids import as_ids
 from keras_attention.functional.linear import LinearState, linear_attention, linear_step
+from keras_attention.functional.linear_cross_entropy import (
+    LinearCrossEntropyOutput,
+    linear_cross_entropy,
+)
 from keras_attention.functional.masks import (
     atrous,
     block,
@@ -77,6 +81,7 @@ from keras_attention.functional.windows import (
 )
 
 __all__ = [
+    "LinearCrossEntropyOutput",
     "LinearState",
     "Memory",
     "additive",
@@ -113,6 +118,7 @@ __all__ = [
     "hardmax",
     "interpolate",
     "linear_attention",
+    "linear_cross_entropy",
     "linear_step",
     "location",
     "log_prob_of_choice",

@@ -1,5 +1,7 @@
 """Log-probabilities over a large vocabulary, in few passes over memory."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
@@ -58,13 +60,21 @@ def cross_entropy(
     if counted is not None:
         counted = tf.cast(counted, tf.bool)
     check_shapes(labels=("N", labels), logits=("N V", logits), counted=("N", counted))
-    ids = as_ids(labels, logits.shape[1], counted)
+    ids = checked_ids(labels, logits.shape[1], tf.shape(logits)[1], counted)
+    return _cross_entropy(smoothing, counted)(ids, logits)
+
+
+def checked_ids(labels: tf.Tensor, vocab_size: int | None, size: Any, counted: Any) -> tf.Tensor:
+    """Labels as `as_ids` returns them, 0 where they are not counted, after a check of their range.
+
+    labels: any shape; vocab_size: V, None if unknown; size: V, also a tensor; counted: None, or
+    bool in the shape of labels. Raises what `cross_entropy` says.
+    """
+    ids = as_ids(labels, vocab_size, counted)
     if counted is not None:
         ids = tf.where(counted, ids, tf.zeros_like(ids))
-    size = tf.shape(logits)[1]
     with tf.control_dependencies(_check_range(ids, size)):
-        ids = tf.identity(ids)
-    return _cross_entropy(smoothing, counted)(ids, logits)
+        return tf.identity(ids)
 
 
 def _cross_entropy(smoothing, counted):
