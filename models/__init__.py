@@ -5,9 +5,11 @@ After `import models`, `keras.models.load_model` loads files that contain them.
 
 import functools
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 import keras_attention  # noqa: F401  so that Keras knows the layers of a saved model, too
+from keras_attention.backend.keras import never_convert
 from keras_attention.layers._late import register_late
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from models.language_model import TransformerLM
     from models.rnn_seq2seq import RNNSeq2Seq
     from models.transformer import Transformer
+
+never_convert(os.path.dirname(__file__))
 
 _FILES = {
     "RNNSeq2Seq": "rnn_seq2seq",

@@ -1,11 +1,14 @@
 """Functions that decoders need and Keras does not offer."""
 
 import contextlib
+import os
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.python.autograph.core import config as autograph_rules
 
 from keras_attention.backend.cells import (  # noqa: F401
     check_cell,
@@ -34,7 +37,41 @@ else:
     )
 
 no_autograph = tf.autograph.experimental.do_not_convert
+
 register = keras.saving.register_keras_serializable("keras_attention")
+
+
+class _NotConverted(autograph_rules.DoNotConvert):
+    """A rule for the modules in one directory, whatever they are called."""
+
+    def get_action(self, module):
+        inside = str(getattr(module, "__file__", None) or "").startswith(self._prefix + os.sep)
+        actions = autograph_rules.Action
+        return actions.DO_NOT_CONVERT if inside else actions.NONE
+
+
+def never_convert(package: str) -> None:
+    """Exempt the modules below this directory from autograph.
+
+    A plain `tf.function` converts the source of all that it calls, which takes seconds for a model.
+    No public function exempts a whole package.
+    """
+    rules = autograph_rules.CONVERSION_RULES
+    autograph_rules.CONVERSION_RULES = (_NotConverted(package), *rules)
+
+
+never_convert(os.path.dirname(os.path.dirname(__file__)))  # keras_attention
+
+
+def as_converted(function: Callable) -> Callable:
+    """A caller's function, converted by autograph if the code that calls us is converted.
+
+    Autograph does not see a function that is called from here.
+    """
+    status = tf.__internal__.autograph.control_status_ctx()
+    if status.status.name != "ENABLED":
+        return function
+    return tf.__internal__.autograph.tf_convert(function, status)
 
 
 class Opaque:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow.python.ops.variable_scope import EagerVariableStore  # not public since TF 1
 
+from keras_attention.backend.keras import as_converted
+
 __all__ = ["make_template"]
 
 _open = []  # the templates that are being called, innermost last
@@ -56,7 +58,7 @@ class _Template:
             stack.enter_context(EagerVariableStore().as_default())
             _open.append(self)
             stack.callback(_open.pop)
-            result = self._function(*args, **kwargs)
+            result = as_converted(self._function)(*args, **kwargs)
         self._complete = True
         return result
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_attention.backend.keras import as_converted
 from keras_attention.functional.masks import visible_slots, zero_masked
 from keras_attention.functional.normalizers import softmax
 from keras_attention.functional.shapes import check_shapes
@@ -36,5 +37,5 @@ def attend(scores, values, mask=None, normalize=softmax) -> tuple[tf.Tensor, tf.
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 3:  # others may be broadcast
         check_shapes(scores=("B T S", scores), values=("B S D'", values), mask=("B? T? S?", mask))
-    weights = tf.cast(normalize(scores, mask), values.dtype)
+    weights = tf.cast(as_converted(normalize)(scores, mask), values.dtype)
     return tf.matmul(weights, zero_masked(values, visible_slots(mask))), weights

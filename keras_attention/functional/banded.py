@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.backend.keras import as_converted
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import zero_masked
 from keras_attention.functional.normalizers import softmax
@@ -51,7 +52,7 @@ def banded_attention(
     if mask is not None:
         seen = in_blocks(heads_mask(mask)[..., None], size)
         band &= tf.linalg.matrix_transpose(beside(seen, causal))  # [B, 1, N, 1, 2 or 3 size]
-    weights = tf.cast(normalize(scores, band), values.dtype)
+    weights = tf.cast(as_converted(normalize)(scores, band), values.dtype)
     return out_of_blocks(tf.matmul(weights, values), steps)
 
 

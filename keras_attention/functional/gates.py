@@ -5,6 +5,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.keras import as_converted
+
 
 def _halves(x):
     x = tf.convert_to_tensor(x)
@@ -29,7 +31,7 @@ def glu(x: tf.Tensor, gate: Callable = tf.sigmoid) -> tf.Tensor:
     [[1.5]]
     """
     passed, gates = _halves(x)
-    return passed * gate(gates)
+    return passed * as_converted(gate)(gates)
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.backend.keras import as_converted
 from keras_attention.functional.banded import beside, heads_mask, in_blocks, out_of_blocks
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.masks import zero_masked
@@ -136,7 +137,7 @@ def _attend(near, far, hop, normalize, dtype) -> Any:
     parts = [part() for part in ((near, far) if hop is None else ((near, far)[hop - 1],))]
     scores = tf.concat([scores for scores, _, _ in parts], -1)
     masks = [tf.broadcast_to(mask, _joint(scores, mask)) for _, mask, _ in parts]
-    weights = tf.cast(normalize(scores, tf.concat(masks, -1)), dtype)
+    weights = tf.cast(as_converted(normalize)(scores, tf.concat(masks, -1)), dtype)
     widths = [sizes(scores)[-1] for scores, _, _ in parts]
     return sum(read(share) for (_, _, read), share in zip(parts, tf.split(weights, widths, -1)))
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_attention.backend.keras import deserialize, register, serialize
+from keras_attention.backend.keras import as_converted, deserialize, register, serialize
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.likelihood import as_ids, cross_entropy
 from keras_attention.functional.replicas import mean_over_replicas
@@ -230,6 +230,6 @@ def _cross_entropy(logits, targets, counted, softmax_loss_function):
     if softmax_loss_function is None:
         labels = tf.cast(labels, flat.dtype)  # one-hot labels
         softmax_loss_function = tf.nn.softmax_cross_entropy_with_logits
-    losses = softmax_loss_function(labels=labels, logits=flat)
+    losses = as_converted(softmax_loss_function)(labels=labels, logits=flat)
     losses = tf.where(counted, losses, tf.zeros_like(losses))
     return tf.reshape(losses, shape[:2])
