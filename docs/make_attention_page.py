@@ -67,6 +67,7 @@ FAMILIES = {
     ),
     "Mixing without attention": ("layers.mixing", "layers.gated_mlp"),
     "Blocks": (
+        "functional.packing",
         "layers.blocks",
         "layers.dropout",
         "functional.gates",

@@ -109,9 +109,9 @@ class OneStack(ModelOfIds):
     stack: TransformerStack
 
     def _stack_config(self) -> dict[str, Any]:
-        names = "layers heads ff_width dropout norm positions max_length self_attention".split()
+        names = "layers heads ff_width dropout norm positions max_length self_attention packed"
         config = self.stack.get_config()
-        return {name: config[name] for name in names}
+        return {name: config[name] for name in names.split()}
 
     @classmethod
     def from_config(cls, config):

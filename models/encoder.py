@@ -37,6 +37,7 @@ class TransformerTagger(OneStack):
         positions: "sinusoid", "learned" (of `max_length`) or None.
         max_length: number of learned positions.
         self_attention: a `MultiHeadAttention` to use instead, of any core: see `TransformerBlock`.
+        packed: "auto" computes on real tokens only in training: see `TransformerStack`.
 
     >>> import tensorflow as tf
     >>> model = TransformerTagger(20, labels=3, layers=1, width=8, heads=2, ff_width=16)
@@ -59,6 +60,7 @@ class TransformerTagger(OneStack):
         positions: str | None = "sinusoid",
         max_length: int | None = None,
         self_attention: MultiHeadAttention | None = None,
+        packed: bool | str = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -68,7 +70,8 @@ class TransformerTagger(OneStack):
         self.embedding = TiedEmbedding(vocab_size, width, dtype=self.dtype_policy)
         self.stack = TransformerStack(
             layers, heads, ff_width, dropout, norm, positions,
-            max_length=max_length, self_attention=self_attention, dtype=self.dtype_policy,
+            max_length=max_length, self_attention=self_attention, packed=packed,
+            dtype=self.dtype_policy,
         )  # fmt: skip
         self.output_layer = keras.layers.Dense(labels, dtype=self.dtype_policy)
         self._config = self._stack_config()

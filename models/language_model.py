@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.backend.keras import build
-from keras_attention.functional import as_ids
+from keras_attention.functional import as_ids, right_padded
 from keras_attention.layers import (
     MultiHeadAttention,
     TiedEmbedding,
@@ -42,6 +42,7 @@ class TransformerLM(TiedOutput, OneStack):
         positions: "sinusoid", "learned" (of `max_length`) or None.
         max_length: number of learned positions.
         self_attention: a `MultiHeadAttention` to use instead, of any core: see `TransformerBlock`.
+        packed: "auto" computes on real tokens only in training: see `TransformerStack`.
 
     >>> model = TransformerLM(vocab_size=20, layers=1, width=8, heads=2, ff_width=16)
     >>> model(tf.constant([[1, 5, 6]])).shape
@@ -65,6 +66,7 @@ class TransformerLM(TiedOutput, OneStack):
         positions: str | None = "sinusoid",
         max_length: int | None = None,
         self_attention: MultiHeadAttention | None = None,
+        packed: bool | str = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -73,7 +75,7 @@ class TransformerLM(TiedOutput, OneStack):
         self.stack = TransformerStack(
             layers, heads, ff_width, dropout, norm, positions,
             max_length=max_length, causal=True, self_attention=self_attention,
-            dtype=self.dtype_policy,
+            packed=packed, dtype=self.dtype_policy,
         )  # fmt: skip
         self.cell = TransformerCell(self.stack)
         self._config = self._stack_config() | {"vocab_size": vocab_size, "width": width}
@@ -86,7 +88,8 @@ class TransformerLM(TiedOutput, OneStack):
     def call(self, tokens_in, training=None):
         tokens_in = as_ids(tokens_in, "tokens_in", "B T", self.pad_id)
         # Padding is on the right, so no earlier step attends to it.
-        return self.project(self.stack(self.embedding(tokens_in), training=training))
+        mask = right_padded(tokens_in, self.pad_id) if training else None
+        return self.project(self.stack(self.embedding(tokens_in), mask=mask, training=training))
 
     def prompt(self, source):
         """The source of a decoder-only model is its prompt.  ids [B, P]."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_attention.backend.keras import build
 from keras_attention.data import batches
-from keras_attention.functional import as_ids
+from keras_attention.functional import as_ids, right_padded
 from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
 from keras_attention.training import InverseSquareRoot, token_objective
 from models._base import EncoderDecoder, TiedOutput
@@ -49,6 +49,8 @@ class Transformer(TiedOutput, EncoderDecoder):
         key_width, value_width: of each head; default D / H, and the key's.
         alignment_layer, alignment_head: which cross-attention a search returns as alignments, and
             `GuidedAlignment` trains: see `TransformerCell`.
+        packed: "auto" computes on real tokens only in training, where the logits of padding are
+            then zeros: see `TransformerStack`.
 
     Ids are integers, or floats that are whole numbers: see `functional.as_ids`; others are a
     ValueError.
@@ -81,6 +83,7 @@ class Transformer(TiedOutput, EncoderDecoder):
         attention_bias: bool = False,
         alignment_layer: int = -1,
         alignment_head: int | None = None,
+        packed: bool | str = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -88,6 +91,7 @@ class Transformer(TiedOutput, EncoderDecoder):
             layers=layers, heads=heads, ff_width=ff_width, dropout=dropout, norm=norm,
             positions=positions, max_length=max_length, key_width=key_width,
             value_width=value_width, position_layout=position_layout, attention_bias=attention_bias,
+            packed=packed,
         )  # fmt: skip
         self._config = dict(
             vocab_size=vocab_size, width=width, **shared,
@@ -121,7 +125,7 @@ class Transformer(TiedOutput, EncoderDecoder):
         source = as_ids(source, "source", "B S", self.pad_id)
         mask = source != self.pad_id
         encoded = self.encoder(self.embedding(source), mask=mask, training=training)
-        return self.decoder.project_memory(encoded, mask), None
+        return self.decoder.project_memory(encoded, mask, training), None
 
     def decode(self, target_in, memory, state=None, training=None, return_alignments=False):
         """Teacher forcing: [B, T] ids, memory and state of `encode` (None) -> logits [B, T, V],
@@ -129,7 +133,11 @@ class Transformer(TiedOutput, EncoderDecoder):
         """
         target_in = as_ids(target_in, "target_in", "B T", self.pad_id)
         hidden, weights = self.decoder(
-            self.embedding(target_in), memory=memory, return_weights=True, training=training
+            self.embedding(target_in),
+            memory=memory,
+            mask=right_padded(target_in, self.pad_id) if training else None,
+            return_weights=True,
+            training=training,
         )
         logits = self.project(hidden)
         return (logits, self.cell.alignment(weights)) if return_alignments else logits

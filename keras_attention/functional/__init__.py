@@ -47,6 +47,15 @@ from keras_attention.functional.normalizers import (
     sparsemax,
     with_initial_state,
 )
+from keras_attention.functional.packing import (
+    Packing,
+    pack,
+    pack_heads,
+    packing_of,
+    right_padded,
+    unpack,
+    unpack_heads,
+)
 from keras_attention.functional.pairwise import average, concatenation
 from keras_attention.functional.penalties import redundancy
 from keras_attention.functional.places import flatten_places, pool_places
@@ -84,6 +93,7 @@ __all__ = [
     "LinearCrossEntropyOutput",
     "LinearState",
     "Memory",
+    "Packing",
     "additive",
     "address",
     "alibi",
@@ -126,6 +136,9 @@ __all__ = [
     "monotonic_hard",
     "monotonic_parallel",
     "monotonic_recursive",
+    "pack",
+    "pack_heads",
+    "packing_of",
     "padding",
     "pool_places",
     "read_memory",
@@ -136,6 +149,7 @@ __all__ = [
     "relative_index",
     "relative_position_index",
     "relative_scores",
+    "right_padded",
     "rotary",
     "rotate",
     "safe_cumprod",
@@ -151,6 +165,8 @@ __all__ = [
     "taken_before",
     "tc_dilations",
     "temporal_softmax",
+    "unpack",
+    "unpack_heads",
     "window",
     "window_merge",
     "window_partition",

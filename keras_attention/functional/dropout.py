@@ -4,12 +4,19 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.functional.packing import Packing, pack
+
 _PHILOX = 1
 _GROUP = 4  # numbers that Philox makes for each value of its counter
 
 
 def dropout(
-    x: tf.Tensor, rate: float, seed: tf.Tensor, first: Any = 0, noise_shape: Any = None
+    x: tf.Tensor,
+    rate: float,
+    seed: tf.Tensor,
+    first: Any = 0,
+    noise_shape: Any = None,
+    packing: Packing | None = None,
 ) -> tf.Tensor:
     """Set each element to 0 with probability `rate`, and divide the others by 1 - rate.
 
@@ -22,6 +29,7 @@ def dropout(
         seed: int [2], as a `keras.random.SeedGenerator` yields it.
         first: number of the first row, int.
         noise_shape: sizes of the mask, 1 where the axis shares it; None or -1: that of x.
+        packing: x [M, D] has the real tokens of rows [B, T, D], whose masks they get.
 
     >>> x, seed = tf.ones([4, 3]), tf.constant([1, 0])
     >>> whole, rest = dropout(x, 0.5, seed), dropout(x[2:], 0.5, seed, first=2)
@@ -31,12 +39,17 @@ def dropout(
     if rate >= 1:
         return tf.zeros_like(x)
     shape = tf.shape(x)
+    if packing is not None:
+        if noise_shape is not None:
+            raise ValueError(f"Packed tokens share no mask. Received: noise_shape={noise_shape}")
+        shape = tf.concat([tf.shape(packing.mask), shape[1:]], 0)
     if noise_shape is not None:
         wanted = [None if size == -1 else size for size in noise_shape]
         shape = tf.stack(
             [shape[axis] if size is None else size for axis, size in enumerate(wanted)]
         )
     kept = uniform_rows(seed, first, shape) >= rate
+    kept = kept if packing is None else pack(kept, packing)
     return tf.where(kept, x * tf.cast(1.0 / (1.0 - rate), x.dtype), tf.zeros([], x.dtype))
 
 

@@ -22,8 +22,9 @@ class Residual(KeepsActivations, Layer):
 
     Args: `norm` "post" or "pre", `dropout` share, `epsilon` of the norm.
 
-    Call: `(x [B, T, D], sublayer=function)` -> [B, T, D]. Raises ValueError if the sublayer
-    returns another shape.
+    Call: `(x [B, T, D], sublayer=function, packing=None)` -> [B, T, D]. With a
+    `functional.Packing`, x is [M, D], as `functional.pack` gives it. Raises ValueError if the
+    sublayer returns another shape.
 
     >>> Residual()(tf.ones([1, 2, 3]), sublayer=lambda x: 2 * x).shape
     TensorShape([1, 2, 3])
@@ -44,21 +45,21 @@ class Residual(KeepsActivations, Layer):
         self.normalize.build(input_shape)
         self.built = True
 
-    def call(self, x, sublayer: Callable[[tf.Tensor], Any], training=None):
+    def call(self, x, sublayer: Callable[[tf.Tensor], Any], training=None, packing=None):
         """See the class."""
         if self.norm == "pre":
             normal = tf.cast(self.normalize(x), self.compute_dtype)
-            return x + self._dropped(sublayer(normal), x, training)
-        x = self.normalize(x + self._dropped(sublayer(x), x, training))
+            return x + self._dropped(sublayer(normal), x, training, packing)
+        x = self.normalize(x + self._dropped(sublayer(x), x, training, packing))
         return tf.cast(x, self.compute_dtype)
 
-    def _dropped(self, y, x, training):
+    def _dropped(self, y, x, training, packing):
         if not y.shape.is_compatible_with(x.shape):
             raise ValueError(
                 "The output of a sublayer is added to its input and must have the same shape: "
                 f"project it inside of the sublayer. Received: input {x.shape}, output {y.shape}"
             )
-        return self.dropout(y, training=training)
+        return self.dropout(y, training=training, packing=packing)
 
     def compute_output_shape(self, input_shape):
         """The shape of x, for any sublayer."""

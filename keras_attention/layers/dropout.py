@@ -20,7 +20,8 @@ class Dropout(keras.layers.Dropout):
     whose counter begins at the first row, so nothing is drawn in vain.
 
     x [B, ...] -> [B, ...]. The arguments are those of `keras.layers.Dropout`; the first axis is
-    that of the examples.
+    that of the examples. With a `functional.Packing`, x [M, D] has the real tokens of the examples,
+    and each gets the mask that it has in [B, T, D].
 
     >>> layer = Dropout(0.5, seed=1)
     >>> y = layer(tf.ones([2, 4]), training=True).numpy()
@@ -28,9 +29,9 @@ class Dropout(keras.layers.Dropout):
     [0.0, 2.0]
     """
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, packing=None):
         if not training or not self.rate > 0:
             return inputs
         seed = self.seed_generator.next()
-        rows = first_row(tf.shape(inputs)[0])
-        return dropout(inputs, self.rate, seed, rows, self.noise_shape)
+        rows = first_row(tf.shape(inputs if packing is None else packing.mask)[0])
+        return dropout(inputs, self.rate, seed, rows, self.noise_shape, packing)

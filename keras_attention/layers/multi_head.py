@@ -11,6 +11,7 @@ from keras_attention.functional.attend import Memory
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.heads import head_mask, join_heads, split_heads, write_slots
 from keras_attention.functional.masks import finite_padding, steps_mask, zero_masked
+from keras_attention.functional.packing import Packing, pack_heads, unpack_heads
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_head_shapes
 from keras_attention.layers.cores import CacheSlots, Core, Full
@@ -71,6 +72,9 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
                 query 1 (step 3)   1 1 1 1
 
             None is the default of the core: False, except for `Strided`.
+
+        packing: a `functional.Packing` of the query, which is then [M, D], as `functional.pack`
+            gives it, and so is the output. A query without a memory is hidden where it has padding.
 
     A query that may see nothing gets zeros (and the output's bias). Steps and slots that a mask
     [B, S] hides may hold anything, NaN too. The output has the Keras mask of the query.
@@ -167,12 +171,13 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
         causal=None,
         return_weights=False,
         training=None,
+        packing=None,
     ):
         """See the class."""
-        query, (keys, values, seen) = self.prepare(query, memory, mask)
+        query, (keys, values, seen) = self.prepare(query, memory, mask, packing)
         check_call(self.core, memory, seen, bias, return_weights)
         context, weights = self.core(
-            self.split_query(query),
+            self.split_query(query, packing),
             keys,
             values,
             mask=seen,
@@ -181,18 +186,24 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
             dropout=functools.partial(self.dropout, training=training),
             tables=self._tables(),
         )
-        output = self.join(context)
+        output = self.join(context, packing)
         return (output, weights) if return_weights else output
 
     # -- the parts of a call
 
-    def prepare(self, query, memory=None, mask=None) -> tuple[tf.Tensor, Memory]:
+    def prepare(
+        self, query, memory=None, mask=None, packing: Packing | None = None
+    ) -> tuple[tf.Tensor, Memory]:
         """The query, and the projected memory with one mask of all hidden slots.
 
         query [B, T, D]; memory [B, S, D'], `Memory`, or None: the query itself; mask [B, S],
-        [B, T, S] or [B, H, T, S] or None -> the query, `Memory`.
+        [B, T, S] or [B, H, T, S] or None -> the query, `Memory`. With a packing the query is
+        [M, D].
         """
-        check_head_shapes(query, memory, mask)
+        if packing is None:
+            check_head_shapes(query, memory, mask)
+        elif memory is None:
+            return query, self.project_packed(query, packing)
         if isinstance(memory, Memory):
             return query, self.hide(memory, mask)
         source = query if memory is None else memory
@@ -214,6 +225,18 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
         keys = split_heads(self.key(memory), self.num_key_heads)
         return Memory(widen(keys), split_heads(self.value(memory), self.num_key_heads), mask)
 
+    def project_packed(self, memory, packing: Packing) -> Memory:
+        """`project_memory` of the real tokens of a memory; zeros for padding.
+
+        [M, D'] -> [B, G, S, Dk], [B, G, S, Dv].
+        """
+        return self.memory_of(self.key(memory), self.value(memory), packing)
+
+    def memory_of(self, keys, values, packing: Packing) -> Memory:
+        """Packed keys [M, G*Dk] and values [M, G*Dv] as a memory."""
+        keys, values = (unpack_heads(x, self.num_key_heads, packing) for x in (keys, values))
+        return Memory(widen(keys), values, packing.mask)
+
     def hide(self, memory: Memory, mask=None) -> Memory:
         """A projected memory under one more mask: both masks joined, hidden slots zeros."""
         if mask is None:
@@ -229,14 +252,19 @@ class MultiHeadAttention(BuiltWithMemory, MemoryAttention, Layer):
             mask = head_mask(mask, False, 1, 1) & head_mask(memory.mask, False, 1, 1)
         return memory._replace(mask=mask)
 
-    def split_query(self, query) -> tf.Tensor:
+    def split_query(self, query, packing: Packing | None = None) -> tf.Tensor:
         """The query of every head, scaled if the core asks for it.  [B, T, D] -> [B, H, T, Dk]."""
-        heads = split_heads(self.query(query), self.num_heads)
+        query = self.query(query)
+        if packing is None:
+            heads = split_heads(query, self.num_heads)
+        else:
+            heads = unpack_heads(query, self.num_heads, packing)
         return heads * self._key_width**-0.5 if self.core.scales_query else heads
 
-    def join(self, contexts) -> tf.Tensor:
-        """W^O of the heads side by side.  [B, H, T, Dv] -> [B, T, D]."""
-        return self.output_layer(tf.cast(join_heads(contexts), self.compute_dtype))
+    def join(self, contexts, packing: Packing | None = None) -> tf.Tensor:
+        """W^O of the heads side by side.  [B, H, T, Dv] -> [B, T, D], or packed [M, D]."""
+        joined = join_heads(contexts) if packing is None else pack_heads(contexts, packing)
+        return self.output_layer(tf.cast(joined, self.compute_dtype))
 
     # -- one step of an RNN decoder, see `MemoryAttention`
 

@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_attention.backend.keras import in_xla
 from keras_attention.backend.saving import BuiltWithMemory, deserialize, serialize
 from keras_attention.functional.attend import Memory
+from keras_attention.functional.packing import Packing, pack, packing_of, unpack
 from keras_attention.layers._base import Layer
+from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.embeddings import PositionEmbedding
 from keras_attention.layers.multi_head import MultiHeadAttention
@@ -39,13 +42,19 @@ class TransformerStack(BuiltWithMemory, Layer):
         positions: "sinusoid", "learned" (of `max_length`), or None.
         position_layout: of the sinusoid, see `functional.sinusoid`.
         causal: step t sees s <= t.
+        packed: whether layers that treat each token by itself compute on real tokens only: on
+            [M, D] instead of [B, T, D], under a mask [B, T]. "auto": in training, but for XLA,
+            whose shapes are fixed, and for a self-attention that defines its own `call`. True:
+            always; False: never. It changes no real token. Dropout draws the same masks.
         Others: those of `TransformerBlock`.
 
     Call: `(x [B, T, D], memory=None, mask=None, return_weights=False)` -> [B, T, D]; with
     `return_weights` also a list of N cross-attentions [B, H, T, S]. `mask` [B, T] or [B, T, T] is
     boolean, True = attend; without one, the Keras mask of `x`. `memory` [B, S, D'], or the
     result of `project_memory`; a `memory_mask` [B, S] hides slots of either, besides those hidden
-    already.
+    already. Padding gets zeros if tokens are packed, else numbers without a meaning.
+
+    Raises ValueError for `packed=True` where tokens cannot be packed, and says why.
 
     >>> encoder = TransformerStack(layers=2, heads=2, ff_width=8)
     >>> decoder = TransformerStack(layers=2, heads=2, ff_width=8, causal=True, cross=True)
@@ -71,12 +80,16 @@ class TransformerStack(BuiltWithMemory, Layer):
         attention_bias: bool = False,
         self_attention: MultiHeadAttention | None = None,
         value_width: int | None = None,
+        packed: bool | str = "auto",
         **kwargs,
     ):
         kwargs.setdefault("autocast", False)  # the keys of a memory are as wide as they are
         super().__init__(**kwargs)
         if layers < 1:
             raise ValueError(f"layers must be at least 1. Received: layers={layers}")
+        if packed not in ("auto", True, False):
+            raise ValueError(f"packed must be 'auto', True or False. Received: packed={packed!r}")
+        self.packed = packed
         policy = self.dtype_policy
         self.causal, self.position_layout = causal, position_layout
         self.positions = None
@@ -103,7 +116,7 @@ class TransformerStack(BuiltWithMemory, Layer):
             positions=positions, position_layout=position_layout, max_length=max_length,
             causal=causal, cross=cross, key_width=key_width, key_heads=key_heads,
             activation=self.blocks[0].get_config()["activation"], attention_bias=attention_bias,
-            self_attention=serialize(self_attention), value_width=value_width,
+            self_attention=serialize(self_attention), value_width=value_width, packed=packed,
         )  # fmt: skip
 
     def build(self, input_shape, memory_shape=None) -> None:
@@ -123,27 +136,60 @@ class TransformerStack(BuiltWithMemory, Layer):
         """See the class."""
         if self.positions is not None:
             x = self.positions(x)
-        x = self.dropout(x, training=training)
+        packing, how = self._packing(x, mask, training), {"training": training}
+        if packing is not None:
+            x, how["packing"] = pack(x, packing), packing
+        x = self.dropout(x, **how)
         if isinstance(memory_mask, StackMemory):
             memory_mask = None  # the Keras masks of a projected memory, which has its own
         looked_at = []
-        for block, part in zip(self.blocks, self._memories(memory, memory_mask)):
-            x, weights = block(x, part, mask=mask, causal=self.causal, training=training)
+        for block, part in zip(self.blocks, self._memories(memory, memory_mask, training)):
+            x, weights = block(x, part, mask=mask, causal=self.causal, **how)
             looked_at.append(weights)
         x = self._above(x)
+        if packing is not None:
+            x = unpack(x, packing)
         return (x, looked_at) if return_weights else x
 
-    def project_memory(self, memory, mask=None) -> StackMemory:
+    def project_memory(self, memory, mask=None, training=None) -> StackMemory:
         """Project a memory for each block.  [B, S, D'], mask [B, S] -> `StackMemory`."""
         attentions = self._cross_attentions()
-        return StackMemory(tuple(each.project_memory(memory, mask) for each in attentions))
+        if mask is None:
+            mask = getattr(memory, "_keras_mask", None)
+        packing = self._packing(memory, mask, training)
+        if packing is None:
+            return StackMemory(tuple(each.project_memory(memory, mask) for each in attentions))
+        tokens = pack(memory, packing)
+        return StackMemory(tuple(each.project_packed(tokens, packing) for each in attentions))
 
-    def _memories(self, memory, mask=None):
+    def _packing(self, x, mask, training) -> Packing | None:
+        """The packing of tokens [B, T, D] under a mask, or None where padding stays in."""
+        if mask is None or not self.packed or (self.packed == "auto" and training is not True):
+            return None
+        unfit = [b for b in self.blocks if type(b.self_attention).call != MultiHeadAttention.call]
+        reason = ""
+        if len(mask.shape) != 2:
+            reason = f"a mask of pairs, of shape {mask.shape}"
+        elif in_xla():
+            reason = "XLA, whose shapes are fixed"
+        elif unfit:
+            reason = f"{type(unfit[0].self_attention).__name__}, which defines its own call"
+        if not reason:
+            check_shapes(x=("B T D", x), mask=("B T", mask))
+            return packing_of(mask)
+        if self.packed == "auto":
+            return None
+        raise ValueError(
+            "Tokens can be packed under a mask [B, T], outside of XLA, between self-attentions "
+            f"with the call of MultiHeadAttention: else use packed='auto'. Received: {reason}"
+        )
+
+    def _memories(self, memory, mask=None, training=None):
         """The memory of each block under a mask [B, S]: N x `Memory`, or N x None."""
         if memory is None:
             return [None] * len(self.blocks)
         if not isinstance(memory, StackMemory):
-            return self.project_memory(memory, mask).blocks
+            return self.project_memory(memory, mask, training).blocks
         return [a.hide(part, mask) for a, part in zip(self._cross_attentions(), memory.blocks)]
 
     def _cross_attentions(self):

@@ -28,9 +28,10 @@ class TransformerBlock(BuiltWithMemory, Layer):
         self_attention: a `MultiHeadAttention` of another core, width, heads or bias to use for
             the self-attention. The block creates its own layer of the same configuration.
 
-    Call: `(x [B, T, D], memory=None, mask=None, causal=False)` -> ([B, T, D], the weights
-    [B, H, T, S] of the cross-attention, or None). `memory` is [B, S, D'] or what
-    `cross_attention.project_memory` returns.
+    Call: `(x [B, T, D], memory=None, mask=None, causal=False, packing=None)` -> ([B, T, D], the
+    weights [B, H, T, S] of the cross-attention, or None). `memory` is [B, S, D'] or what
+    `cross_attention.project_memory` returns. With a `functional.Packing`, which has the mask, x is
+    [M, D], as `functional.pack` gives it, and so is the output.
 
     Padding may hold anything where `mask` is [B, T].
 
@@ -100,16 +101,16 @@ class TransformerBlock(BuiltWithMemory, Layer):
                 layer.build(x)
         self.built = True
 
-    def call(self, x, memory=None, mask=None, causal=False, training=None):
+    def call(self, x, memory=None, mask=None, causal=False, training=None, packing=None):
         """See the class."""
-        x = finite_padding(x, steps_mask(mask))
+        how = {"training": training} | _given(packing)
+        if packing is None:
+            x = finite_padding(x, steps_mask(mask))
 
         def look(x):
-            return self.self_attention(x, mask=mask, causal=causal, training=training)
+            return self.self_attention(x, mask=mask, causal=causal, **how)
 
-        return self._above(
-            self.self_residual(x, sublayer=look, training=training), memory, training
-        )
+        return self._above(self.self_residual(x, sublayer=look, **how), memory, **how)
 
     def step(self, x, cache: Cache, slot, mask, memory=None):
         """One step of K hypotheses, written to the cache from `slot` = K times the step on.
@@ -123,9 +124,9 @@ class TransformerBlock(BuiltWithMemory, Layer):
             output, cache = self.self_attention.step(x, cache, slot, mask, hypotheses=x.shape[1])
             return output
 
-        return *self._above(self.self_residual(x, sublayer=look), memory, False), cache
+        return *self._above(self.self_residual(x, sublayer=look), memory, training=False), cache
 
-    def _above(self, x, memory, training):
+    def _above(self, x, memory, **how):
         """Cross-attention and feed-forward."""
         weights, attention, residual = None, self.cross_attention, self.cross_residual
         if (attention is None) != (memory is None):
@@ -138,14 +139,11 @@ class TransformerBlock(BuiltWithMemory, Layer):
 
             def read(x):
                 nonlocal weights
-                output, weights = attention(
-                    x, memory=memory, return_weights=True, training=training
-                )
+                output, weights = attention(x, memory=memory, return_weights=True, **how)
                 return output
 
-            x = residual(x, sublayer=read, training=training)
-        x = self.feed_forward_residual(x, sublayer=self.feed_forward, training=training)
-        return x, weights
+            x = residual(x, sublayer=read, **how)
+        return self.feed_forward_residual(x, sublayer=self.feed_forward, **how), weights
 
     def compute_mask(self, x, previous_mask=None):
         """That of x, whatever `mask` is: it may be of pairs."""
@@ -157,3 +155,8 @@ class TransformerBlock(BuiltWithMemory, Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "self_attention": deserialize(config["self_attention"])})
+
+
+def _given(packing):
+    """The argument, if there is one: a self-attention of another class need not know it."""
+    return {} if packing is None else {"packing": packing}

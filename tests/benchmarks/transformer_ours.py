@@ -70,7 +70,8 @@ def train(settings, arrays):
     @tf.function(jit_compile=settings["jit"])
     def step(source, target_in, target_out):
         with tf.GradientTape() as tape:
-            losses = loss_of(target_out, tf.cast(model((source, target_in)), tf.float32))
+            logits = model((source, target_in), training=True)
+            losses = loss_of(target_out, tf.cast(logits, tf.float32))
             weights = tf.cast(target_out != 0, losses.dtype)
             loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]

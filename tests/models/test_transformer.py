@@ -304,3 +304,17 @@ def test_a_search_is_no_longer_than_the_learned_positions():
 def test_a_sinusoid_has_a_position_for_every_step():
     model = small(positions="sinusoid", max_length=4)
     assert model.generate(np.array([[5, 6, 2, 0]]), max_length=9).ids.shape[2] > 0
+
+
+@pytest.mark.parametrize("start", [1, 0])
+def test_training_computes_on_real_tokens_what_it_computes_with_padding(start):
+    packed, padded = small(dropout=0.0), small(dropout=0.0, packed=False)
+    padded.set_weights(packed.get_weights())
+    targets = np.concatenate([np.full([3, 1], start), TARGETS[:, 1:]], 1)  # the id of padding, too
+    real = targets != 0
+    real[:, 0] = True
+    logits = packed((SOURCES, targets), training=True)
+    expected = padded((SOURCES, targets), training=True)
+    np.testing.assert_allclose(logits[real], expected[real], atol=1e-5)
+    np.testing.assert_array_equal(logits[~real], 0)
+    np.testing.assert_allclose(packed((SOURCES, targets))[real], expected[real], atol=1e-5)
