@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.layers._base import Layer
+from keras_attention.layers._norm import LayerNormalization
 from keras_attention.layers._remat import KeepsActivations
 from keras_attention.layers.dropout import Dropout
 
@@ -36,7 +37,7 @@ class Residual(KeepsActivations, Layer):
             raise ValueError(f"norm must be 'post' or 'pre'. Received: norm={norm!r}")
         self.norm, self.epsilon = norm, epsilon
         # Its dtype is that of the weights, in which it computes under any policy.
-        self.normalize = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.variable_dtype)
+        self.normalize = LayerNormalization(epsilon=epsilon, dtype=self.variable_dtype)
         self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.supports_masking = True
 

@@ -10,6 +10,7 @@ from keras_attention.backend.saving import BuiltWithMemory, deserialize, seriali
 from keras_attention.functional.attend import Memory
 from keras_attention.functional.packing import Packing, pack, packing_of, unpack
 from keras_attention.layers._base import Layer
+from keras_attention.layers._norm import LayerNormalization
 from keras_attention.layers._shapes import check_shapes
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.embeddings import PositionEmbedding
@@ -45,7 +46,8 @@ class TransformerStack(BuiltWithMemory, Layer):
         packed: whether layers that treat each token by itself compute on real tokens only: on
             [M, D] instead of [B, T, D], under a mask [B, T]. "auto": in training, but for XLA,
             whose shapes are fixed, and for a self-attention that defines its own `call`. True:
-            always; False: never. It changes no real token. Dropout draws the same masks.
+            always; False: never. It changes no real token. Dropout draws the same masks. Measured
+            from D 16 to 512: time in proportion to the tokens with much padding, the same without.
         Others: those of `TransformerBlock`.
 
     Call: `(x [B, T, D], memory=None, mask=None, return_weights=False)` -> [B, T, D]; with
@@ -107,9 +109,7 @@ class TransformerStack(BuiltWithMemory, Layer):
             setattr(self, block.name, block)  # tf.train.Checkpoint sees into no list of Keras 3
         self.normalize = None
         if norm == "pre":
-            self.normalize = keras.layers.LayerNormalization(
-                epsilon=1e-6, dtype=self.variable_dtype
-            )
+            self.normalize = LayerNormalization(epsilon=1e-6, dtype=self.variable_dtype)
         self.supports_masking = True
         self._config = dict(
             layers=layers, heads=heads, ff_width=ff_width, dropout=dropout, norm=norm,

@@ -78,7 +78,7 @@ def test_packed_is_padded_with_its_dropout_and_gradients(settings, graph):
     call = tf.function(run) if graph else run
     results = [call(stacks, source, target) for stacks in pair(**settings)]
     for packed, padded in zip(*results):
-        np.testing.assert_allclose(packed, padded, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(packed, padded, rtol=1e-3, atol=1e-4)
 
 
 def test_packed_is_padded_under_mixed_precision():
