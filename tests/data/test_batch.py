@@ -90,6 +90,50 @@ def test_long_and_short_batches_alternate_at_random():
     assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.2
 
 
+def padding(order, lengths):
+    """The share of padding, of both sides, in batches of these examples."""
+    padded = sum(len(batch) * lengths[batch].max(0).sum() for batch in order)
+    return 1 - lengths.sum() / padded
+
+
+@pytest.mark.parametrize("count, size", [(1, 4), (4, 4), (5, 4), (301, 7), (2100, 10)])
+def test_buckets_hold_every_example_once_in_the_order_of_seed_and_epoch(count, size):
+    lengths = np.random.default_rng(1).integers(0, 40, [count, 2])
+    order = epoch_batches(lengths, size, seed=2, epoch=3)
+    assert sorted(np.concatenate(order).tolist()) == list(range(count))
+    assert sorted(map(len, order))[1:] == [size] * (len(order) - 1)
+    assert_same(order, epoch_batches(lengths, size, seed=2, epoch=3))
+    if len(order) > 9:
+        for other in (dict(seed=2, epoch=4), dict(seed=3, epoch=3)):
+            same = {tuple(sorted(batch)) for batch in epoch_batches(lengths, size, **other)}
+            found = sum(tuple(sorted(batch)) in same for batch in order)
+            assert found < len(order) / 2
+
+
+def test_buckets_have_little_padding_on_both_sides():
+    lengths = np.random.default_rng(1).integers(1, 40, [4000, 2])
+    order = epoch_batches(lengths, 16, seed=0)
+    assert padding(order, lengths) < 0.6 * padding(epoch_batches(lengths.max(1), 16, 0), lengths)
+
+
+def test_a_dataset_of_buckets_has_the_same_examples_and_is_resumed_by_skipping():
+    whole = listed(batches(SOURCES, TARGETS, 16, seed=4, epoch=2, buckets=True))
+    rest = listed(batches(SOURCES, TARGETS, 16, seed=4, epoch=2, buckets=True, skip=7))
+    assert_same(whole[7:], rest)
+    plain = listed(batches(SOURCES, TARGETS, 16, seed=4, epoch=2))
+
+    def rows(elements):
+        return sorted(
+            (row[row != 0].tolist(), out[out != 0].tolist())
+            for (source, _), target_out, _ in elements
+            for row, out in zip(source, target_out)
+        )
+
+    assert rows(whole) == rows(plain)
+    with pytest.raises(ValueError, match="pass a seed. Received: seed=None"):
+        batches(SOURCES, TARGETS, 16, buckets=True)
+
+
 @pytest.mark.parametrize("skip", [0, 1, 40, 75, 76])
 def test_skipping_gives_the_rest_of_the_same_epoch(skip):
     whole = listed(batches(SOURCES, TARGETS, 4, seed=1, epoch=2))
