@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention.backend.keras import building, deserialize
+from keras_attention.backend.precision import warn_of_emulation
 from keras_attention.functional import as_ids
 from keras_attention.layers import TiedEmbedding, TransformerStack
 from keras_attention.seq2seq import SearchResult, generate, projector
@@ -28,10 +29,18 @@ class ModelOfIds(keras.Model):
     def build(self, input_shape=None):
         """Everything: no weight depends on the shape of the ids."""
         if not self.built:
+            warn_of_emulation(self.dtype_policy)
             with building(self):
                 if not self.built:
                     self._build_parts()
                     self.built = True
+
+    def _resolve_auto_jit_compile(self) -> bool:
+        """What `compile(jit_compile="auto")` means: no XLA, see docs/training.md.
+
+        A `compile` of our own would say it, too, but Keras does not call one when it loads a model.
+        """
+        return False
 
     def get_build_config(self):
         return {"vocab_size": self._config["vocab_size"]}  # Keras ignores an empty dict
