@@ -25,6 +25,7 @@ from keras_attention.seq2seq import (
     BahdanauAttention,
     BasicDecoder,
     LuongAttention,
+    RNN,
     TrainingSampler,
     projector,
 )
@@ -141,7 +142,7 @@ class RNNSeq2Seq(EncoderDecoder):
 
     def _encoder_layer(self):
         policy = self.dtype_policy
-        layer = keras.layers.RNN(
+        layer = RNN(
             self._cells(1), return_sequences=True, return_state=True, dtype=policy
         )
         both = self._config["bidirectional"]

@@ -3,7 +3,7 @@
 import abc
 import contextlib
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -40,10 +40,27 @@ class Steps:
     def build_parts(self) -> None:
         """Make the weights that a step uses besides the cell's, before the loop; default: none."""
 
+    def all_steps(self, start: Any, plan: "Plan") -> tuple | None:
+        """All steps at once, as a loop over `step` would take them; None to take them in a loop.
+
+        start: (finished, inputs, state) of `initialize` -> (outputs [T, N, ...], the state after
+        the last step, lengths [N]).
+        """
+        return None
+
     @property
     def tracks_own_finished(self) -> bool:
         """True if a step may set `finished` of a row back to False, as a reordering beam search."""
         return False
+
+
+class Plan(NamedTuple):
+    """The arguments of `dynamic_decode` that say how many steps there are, and what they do."""
+
+    impute_finished: bool
+    maximum_iterations: Any
+    training: Any
+    fixed_size: bool  # whether outputs have `maximum_iterations` steps
 
 
 class Decoder(Steps, abc.ABC):
@@ -128,13 +145,14 @@ def dynamic_decode(
         may_train = training is not False and not decoder.tracks_own_finished
         try:
             with contextlib.nullcontext() if may_train else precast_weights(decoder):
-                outputs, state, lengths = _loop(
+                fixed_size = enable_tflite_convertible and not tf.executing_eagerly()
+                plan = Plan(impute_finished, maximum_iterations, training, fixed_size or in_xla())
+                start = (finished, inputs, state)
+                found = decoder.all_steps(start, plan) if isinstance(decoder, Steps) else None
+                outputs, state, lengths = found or _loop(
                     decoder,
-                    (finished, inputs, state),
-                    impute_finished,
-                    maximum_iterations,
-                    training,
-                    enable_tflite_convertible and not tf.executing_eagerly(),
+                    start,
+                    plan,
                     parallel_iterations=parallel_iterations,
                     swap_memory=swap_memory,
                 )
@@ -156,14 +174,12 @@ def _initialize(decoder, kwargs) -> tuple[Any, Any, Any]:
     return decoder.initialize()
 
 
-def _loop(
-    decoder, start, impute_finished, maximum_iterations, training, fixed_size, **loop_options
-):
+def _loop(decoder, start, plan: Plan, **loop_options):
     """-> outputs [T, N, ...], final state, lengths [N]."""
     finished, inputs, state = start
+    impute_finished, maximum_iterations, training, fixed_size = plan
     if in_xla():
         state = histories.preallocated(state, maximum_iterations)
-        fixed_size = True
     arrays = tf.nest.map_structure(
         lambda shape, dtype: tf.TensorArray(
             dtype,

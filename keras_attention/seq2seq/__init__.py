@@ -79,6 +79,7 @@ from keras_attention.seq2seq.beam_search_decoder import (
 )
 from keras_attention.seq2seq.decoder import BaseDecoder, Decoder, dynamic_decode
 from keras_attention.seq2seq.loss import SequenceLoss, sequence_loss
+from keras_attention.seq2seq.recurrent import RNN
 from keras_attention.seq2seq.sampler import (
     CustomSampler,
     GreedyEmbeddingSampler,
@@ -91,6 +92,7 @@ from keras_attention.seq2seq.sampler import (
 )
 
 __all__ = [
+    "RNN",
     "AlignedBeamSearchDecoderOutput",
     "AttentionMechanism",
     "AttentionRNN",

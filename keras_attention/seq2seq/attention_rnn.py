@@ -13,15 +13,17 @@ from keras_attention.layers._remat import KeepsActivations
 from keras_attention.seq2seq._memory import resolve_memory_mask
 from keras_attention.seq2seq.attention_wrapper import AttentionWrapper
 from keras_attention.seq2seq.basic_decoder import only_one_state
+from keras_attention.seq2seq.recurrent import FusedLoop
 
 __all__ = ["AttentionRNN"]
 
 
 @register
-class AttentionRNN(KeepsActivations, keras.layers.RNN):
+class AttentionRNN(KeepsActivations, FusedLoop, keras.layers.RNN):
     """`keras.layers.RNN` for an `AttentionWrapper`; the memory is an argument of the call.
 
-    Args: those of `keras.layers.RNN`; `cell` is an `AttentionWrapper`.
+    Args: those of `keras.layers.RNN`; `cell` is an `AttentionWrapper`. `fused`: as in `RNN`, with
+        one `BahdanauAttention` or `LuongAttention`.
 
     Call: `rnn(sequences [B, T, D], memory=None, memory_sequence_length=None, memory_mask=None,
     initial_state=None, initial_cell_state=None, mask=None, training=None)` -> [B, A], or [B, T, A]

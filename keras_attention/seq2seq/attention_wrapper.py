@@ -1,7 +1,7 @@
 """`AttentionWrapper`: an RNN cell with attention."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -60,6 +60,14 @@ __all__ = [
     "monotonic_attention",
     "safe_cumprod",
 ]
+
+
+class StepFunctions(NamedTuple):
+    """The arguments of an `AttentionWrapper` that change its step."""
+
+    cell_input_fn: Callable | None
+    attention_fn: Callable | None
+    output_attention: bool
 
 
 def _concat(inputs, attention):
@@ -149,6 +157,11 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         self._memory_widths: list | None = None  # of the memories that the weights are made for
 
     @property
+    def step_functions(self) -> StepFunctions:
+        """What a step does besides its layers, as it was given."""
+        return StepFunctions(self._cell_input_fn, self._attention_fn, self._output_attention)
+
+    @property
     def attention_mechanism(self):
         """The attention, or the list of them."""
         attentions = self._group.attentions
@@ -168,6 +181,14 @@ class AttentionWrapper(KeepsActivations, DrawsMasks, keras.layers.Layer):
         -> a `Memory`, or a list of them with several attentions.
         """
         memories = self._group.memories(memory, memory_sequence_length, memory_mask)
+        return memories if self._group.is_multi else memories[0]
+
+    def memory_of_call(self, memory=None):
+        """The projected memory of a call, be it passed, raw, or (None) the one that is bound.
+
+        -> a `Memory`, or a list of them with several attentions.
+        """
+        memories = self._group.memories(memory)
         return memories if self._group.is_multi else memories[0]
 
     def bound_to(self, memory, memory_sequence_length=None, memory_mask=None):

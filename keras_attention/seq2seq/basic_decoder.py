@@ -24,9 +24,22 @@ from keras_attention.backend.keras import (
 from keras_attention.backend.per_thread import PerThread
 from keras_attention.backend.states import row_count
 from keras_attention.decoding.initial_state import check_initial_state
+from keras_attention.decoding.loop import Plan
+from keras_attention.functional.shapes import extend
 from keras_attention.seq2seq._memory import is_raw
 from keras_attention.seq2seq.attention_wrapper import AttentionWrapper
 from keras_attention.seq2seq.decoder import BaseDecoder
+from keras_attention.seq2seq.fused import (
+    NotFusible,
+    check_fused,
+    check_gain,
+    check_row_wise,
+    fused_or_none,
+    fused_steps,
+    parts_of,
+    zero_inactive,
+)
+from keras_attention.seq2seq.sampler_training import TrainingSampler
 
 __all__ = ["BasicDecoder", "BasicDecoderOutput"]
 
@@ -47,6 +60,11 @@ class BasicDecoder(BaseDecoder):
             before the loop.
         sampler: a `Sampler`.
         output_layer: a layer from the cell's output to logits, or None.
+        fused: whether to run all steps as one differentiable function with a gradient written by
+            hand, `functional.recurrence`, which is faster and takes less memory. True: with
+            `TrainingSampler` and LSTM or GRU cells under additive or multiplicative attention or
+            none; ValueError for other parts. "auto": where the parts allow it and it is faster.
+            False: a loop over `step`. The numbers are the same; second derivatives need False.
 
     Call: `decoder(inputs, initial_state=None, memory=None, **sampler_arguments)` ->
     `(BasicDecoderOutput, final_state, lengths [N])`. `memory` is passed to every step of the cell:
@@ -65,10 +83,13 @@ class BasicDecoder(BaseDecoder):
     """
 
     _step_cell = PerThread()  # with the memory of the call
+    _memory = PerThread(None)
     _cell_dtype = PerThread(None)
     cell_output_shape = PerThread(None)  # the shape of one row
 
-    def __init__(self, cell: Any, sampler: Any, output_layer: Any = None, **kwargs):
+    def __init__(
+        self, cell: Any, sampler: Any, output_layer: Any = None, fused: Any = "auto", **kwargs
+    ):
         kwargs.setdefault("dtype", getattr(cell, "dtype_policy", None))  # states are the cell's
         super().__init__(**kwargs)
         check_cell(cell)
@@ -78,6 +99,7 @@ class BasicDecoder(BaseDecoder):
         track(self, "cell", listed_cells(cell))
         self.sampler = sampler
         self.output_layer = output_layer
+        self.fused = check_fused(fused)
 
     @property
     def batch_size(self):
@@ -117,6 +139,7 @@ class BasicDecoder(BaseDecoder):
             rows = self.sampler.batch_size
             initial_state = first_state(self.cell, rows, memory, initial_cell_state)
         initial_state = check_initial_state(self.cell, initial_state, row_count(first))
+        self._memory = memory
         self._step_cell = functools.partial(step, self.cell)
         if memory is not None:
             self._step_cell = functools.partial(step, self.cell, memory=memory)
@@ -143,9 +166,75 @@ class BasicDecoder(BaseDecoder):
         )
         return BasicDecoderOutput(output, sample_ids), state, next_inputs, finished
 
+    def all_steps(self, start, plan: Plan):
+        """See `Steps` and the argument `fused`."""
+        return fused_or_none(self.fused, functools.partial(self._all_steps, start, plan))
+
+    def _all_steps(self, start, plan):
+        parts = parts_of(self.cell)
+        check_row_wise(self.output_layer)
+        self._check_steps(parts, plan)
+        _, first, state = start
+        inputs, lengths = self.sampler.given_inputs()
+        if not tf.is_tensor(inputs) or inputs.shape.rank != 3 or inputs.shape[2] is None:
+            raise NotFusible("inputs other than one tensor [B, T, D]")
+        memory = self._memory
+        if parts.wrapper is not None:
+            memory = parts.wrapper.memory_of_call(memory)
+        if self.fused == "auto":
+            check_gain(parts, inputs)
+        steps, limit = tf.shape(inputs)[0], plan.maximum_iterations
+        end = tf.reduce_max(tf.concat([lengths, [0]], 0))  # the loop stops when all have finished
+        if limit is not None:
+            end = tf.minimum(end, limit)
+        history = getattr(state, "alignment_history", ())
+        if plan.fixed_size:
+            inputs = inputs[: tf.minimum(steps, limit)]
+        else:
+            inputs = inputs[:end]
+        times = tf.range(tf.shape(inputs)[0])[:, None]
+        taken = times < tf.minimum(lengths, end)[None] if plan.impute_finished else times < end
+        active = None
+        if plan.impute_finished or plan.fixed_size:
+            active = tf.broadcast_to(taken, tf.shape(inputs)[:2])
+        found = fused_steps(parts, inputs, state, memory, active, plan.training)
+        outputs, weights, last = found
+        if history:
+            last = last._replace(alignment_history=_array(weights, plan))
+        outputs = self._outputs(outputs, active, plan)
+        return outputs, last, tf.minimum(lengths, end)
+
+    def _check_steps(self, parts, plan):
+        """`NotFusible` for a decoder, a sampler or settings that need a loop over `step`."""
+        own = (BasicDecoder.step, BasicDecoder.initialize)
+        if (type(self).step, type(self).initialize) != own:
+            raise NotFusible(f"{type(self).__name__} with a step of its own")
+        if type(self.sampler) is not TrainingSampler:
+            raise NotFusible(f"a sampler of type {type(self.sampler).__name__}")
+        history = parts.wrapper is not None and parts.wrapper.state_size.alignment_history != ()
+        if history and plan.impute_finished:
+            raise NotFusible("alignment_history=True with impute_finished=True")
+        if self.enable_tflite_convertible:
+            raise NotFusible("enable_tflite_convertible=True")
+
+    def _outputs(self, rows, active, plan):
+        """Outputs of the cell [T, B, A] -> those of the decoder, zeros where no step is taken."""
+        if self.output_layer is not None:
+            flat = self.output_layer(tf.reshape(rows, [-1, rows.shape[2]]))
+            shape = tf.concat([tf.shape(rows)[:2], tf.shape(flat)[1:]], 0)
+            rows = tf.ensure_shape(tf.reshape(flat, shape), [*rows.shape[:2], flat.shape[1]])
+        outputs = BasicDecoderOutput(rows, self.sampler.sample(None, rows, None))
+        if active is not None:
+            outputs = tf.nest.map_structure(lambda x: zero_inactive(x, active), outputs)
+        if not plan.fixed_size:
+            return outputs
+        missing = plan.maximum_iterations - tf.shape(rows)[0]
+        return tf.nest.map_structure(lambda x: extend(x, 0, missing, 0), outputs)
+
     def get_config(self) -> dict:
         return {
             **super().get_config(),
+            "fused": self.fused,
             "cell": serialize(self.cell),
             "sampler": serialize(self.sampler),
             "output_layer": serialize(self.output_layer),
@@ -155,6 +244,16 @@ class BasicDecoder(BaseDecoder):
     def from_config(cls, config: dict):
         parts = {name: deserialize(config[name]) for name in ("cell", "sampler", "output_layer")}
         return cls(**{**config, **parts})
+
+
+def _array(weights, plan):
+    """Alignments [T, B, S] as the array of an `alignment_history`."""
+    size = plan.maximum_iterations if plan.fixed_size else tf.shape(weights)[0]
+    missing = size - tf.shape(weights)[0]
+    array = tf.TensorArray(
+        weights.dtype, size=size, clear_after_read=False, element_shape=weights.shape[1:]
+    )
+    return array.unstack(extend(weights, 0, missing, 0))
 
 
 def prepare(cell, memory, lengths, mask):

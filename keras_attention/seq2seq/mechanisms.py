@@ -84,8 +84,11 @@ class LuongAttention(AttentionMechanism):
                 f"{query.shape[-1]}, units={memory.keys.shape[-1]}. Perhaps you need to set units "
                 f"to {query.shape[-1]}."
             )
-        scores = dot(query, memory.keys)
-        return scores * tf.cast(self.attention_g, scores.dtype) if self.scale else scores
+        return self.scaled(dot(query, memory.keys))
+
+    def scaled(self, x):
+        """g x, or x without `scale`: scores, or keys to the same effect."""
+        return x * tf.cast(self.attention_g, x.dtype) if self.scale else x
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units, "scale": self.scale}
@@ -148,11 +151,15 @@ class BahdanauAttention(AttentionMechanism):
         super().build(input_shape)
 
     def scores(self, query, memory):
+        return additive(query, memory.keys, *self.direction())
+
+    def direction(self):
+        """v [D], and the bias [D] inside of the tanh or None: once for all steps."""
         v = widen(self.attention_v)
         if not self.normalize:
-            return additive(query, memory.keys, v)
+            return v, None
         v = widen(self.attention_g) * v * tf.math.rsqrt(tf.reduce_sum(tf.square(v)))
-        return additive(query, memory.keys, v, self.attention_b)
+        return v, widen(self.attention_b)
 
     def get_config(self) -> dict:
         return {

@@ -57,6 +57,10 @@ class TrainingSampler(Sampler):
         finished = tf.equal(self.sequence_length, 0)
         return finished, self._given.read(0, finished)
 
+    def given_inputs(self):
+        """All inputs [T, B, ...] of the last `initialize`, and the lengths [B]."""
+        return self._given.inputs, self.sequence_length
+
     def _time_major(self, inputs):
         return inputs if self.time_major else tf.nest.map_structure(transpose_batch_time, inputs)
 
@@ -263,6 +267,7 @@ class ScheduledOutputTrainingSampler(TrainingSampler):
 class _Steps(NamedTuple):
     """Inputs [T, B, ...], read step by step."""
 
+    inputs: Any
     arrays: Any  # a nest of TensorArray
     zeros: Any  # [B, ...]: returned when every row has finished, also if there are no steps
 
@@ -278,7 +283,9 @@ class _Steps(NamedTuple):
                 x
             )
 
-        return cls(tf.nest.map_structure(array, inputs), tf.nest.map_structure(zeros, inputs))
+        return cls(
+            inputs, tf.nest.map_structure(array, inputs), tf.nest.map_structure(zeros, inputs)
+        )
 
     def read(self, time, finished):
         """The inputs [B, ...] of one step."""

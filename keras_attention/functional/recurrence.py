@@ -1,0 +1,341 @@
+"""The attentional recurrence: all steps of a stack of cells, with a gradient written by hand.
+
+Automatic differentiation of such a loop keeps every intermediate tensor of every step, and adds a
+product of few rows to the gradient of each weight at each step. Here the forward loop keeps gates,
+states, attention weights, queries and contexts; the backward loop gives the gradients of
+pre-activations only, and each weight's gradient is one product over the T * B rows of all steps.
+
+T steps, B rows, U units of a layer, A width of the attention, S memory slots.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_attention.functional.dtypes import widen
+from keras_attention.functional.recurrent_attention import ACTIVATIONS, RecurrentAttention
+from keras_attention.functional.recurrent_cells import LSTMWeights, added
+
+
+class Recurrence(NamedTuple):
+    """What all steps gave, and the state after the last one."""
+
+    hidden: Any  # [T, B, U] of the last layer
+    attention: Any  # [T, B, A], None without attention
+    weights: Any  # [T, B, S], None without attention
+    states: Any  # as they were given
+    fed: Any  # [B, A], None without attention
+
+
+def recurrence(
+    given: Any,
+    layers: Any,
+    states: Any,
+    attention: RecurrentAttention | None = None,
+    fed: Any = None,
+    memory_mask: Any = None,
+    active: Any = None,
+    activation: str = "linear",
+) -> Recurrence:
+    """Run a stack of LSTM and GRU layers, and attention above it, over T steps.
+
+        h^1_t = cell_1(given_t + K a_{t-1}, h^1_{t-1})     K a_{t-1}: input feeding, if K is there
+        h^l_t = cell_l(K_l h^{l-1}_t, h^l_{t-1})
+        a_t   = attention(h^L_t, memory)
+
+    Args:
+        given: [T, B, G], the inputs of all steps times the kernel of the first layer, plus its
+            bias; G is 4U of an LSTM, 3U of a GRU.
+        layers: `LSTMWeights` or `GRUWeights` from the first to the last. A `kernel` of the first is
+            that of the attention that is fed back.
+        states: of each layer, (h, c) or (h,), [B, U].
+        attention: a memory and its weights, or None.
+        fed: a_0 [B, A]; needed with `attention`.
+        memory_mask: [B, S] bool, True = visible, or None.
+        active: [T, B] bool; in a row and step where it is False state and attention stay as they
+            are. None: everywhere True.
+        activation: of the attention's layer: "linear", "tanh", "sigmoid" or "relu".
+
+    Returns:
+        `Recurrence`. Hidden states and attentions have the dtype of the states' h, weights are
+        float32 or wider.
+
+    Raises:
+        ValueError: no layers, states that do not fit, attention without `fed`, an unknown
+            activation. A second derivative is a NotImplementedError.
+
+    >>> out = recurrence(tf.zeros([3, 1, 8]), [LSTMWeights(tf.zeros([2, 8]))],
+    ...                  [(tf.zeros([1, 2]), tf.ones([1, 2]))])
+    >>> out.hidden.shape, out.states[0][1].numpy().tolist()
+    (TensorShape([3, 1, 2]), [[0.125, 0.125]])
+    """
+    _check(layers, states, attention, fed, activation)
+    steps = given.shape[0]
+    empty = not steps  # or of unknown length: a loop keeps nothing of no steps, so it makes one
+    if empty:
+        steps = tf.shape(given)[0]
+        missing = tf.maximum(1 - steps, 0)
+        given = tf.pad(given, [[0, missing], [0, 0], [0, 0]])
+        active = None if active is None else tf.pad(active, [[0, missing], [0, 0]])
+    parts = (given, list(layers), [tuple(state) for state in states], attention, fed)
+    leaves = [leaf for leaf in tf.nest.flatten(parts) if leaf is not None]
+    found = _differentiable(parts, memory_mask, active, activation)(*leaves)
+    rest = iter(found)
+    hidden = next(rest)
+    looked = (next(rest), next(rest)) if attention is not None else (None, None)
+    last = tf.nest.map_structure(lambda _: next(rest), parts[2])
+    after = next(rest) if attention is not None else None
+    if empty:
+        hidden, *looked = (None if x is None else x[:steps] for x in (hidden, *looked))
+        last, after = tf.nest.map_structure(
+            lambda new, old: None if new is None else tf.where(steps > 0, new, old),
+            (last, after),
+            (parts[2], fed if attention is not None else None),
+        )
+    return Recurrence(hidden, *looked, last, after)
+
+
+def _check(layers, states, attention, fed, activation) -> None:
+    """ValueError for parts that do not fit."""
+    if not layers or len(layers) != len(states):
+        raise ValueError(
+            "recurrence needs one state for each of its layers, and at least one layer. Received: "
+            f"{len(layers)} layers, {len(states)} states"
+        )
+    for layer, state in zip(layers, states):
+        units = layer.recurrent_kernel.shape[0]
+        count = 2 if isinstance(layer, LSTMWeights) else 1
+        if len(state) != count or any(x.shape[-1] != units for x in state):
+            raise ValueError(
+                f"The state of {type(layer).__name__} of {units} units must be {count} x [B, "
+                f"{units}]. Received: shapes {[tuple(x.shape) for x in state]}"
+            )
+    if attention is not None and fed is None:
+        raise ValueError(
+            "recurrence with attention needs fed, the attention before the first step (zeros). "
+            "Received: fed=None"
+        )
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"activation must be one of {list(ACTIVATIONS)}. Received: activation={activation!r}"
+        )
+
+
+def _differentiable(parts, memory_mask, active, activation):
+    """A function of the leaves of `parts` that are not None, with its gradient."""
+
+    @tf.custom_gradient
+    def run(*leaves):
+        rest = iter(leaves)
+        filled = [None if leaf is None else next(rest) for leaf in tf.nest.flatten(parts)]
+        given, layers, states, attention, fed = tf.nest.pack_sequence_as(parts, filled)
+        loop = _Loop(layers, attention, memory_mask, active, activation)
+        last, kept = loop.forward(given, states, fed)
+        top = kept.states[-1][0]
+        outputs = [top] if attention is None else [top, kept.fed, kept.looked[0]]
+        outputs += [leaf for leaf in tf.nest.flatten(last) if leaf is not None]
+
+        def gradient(*upstream):
+            grads = loop.backward(given, states, fed, kept, upstream)
+            pairs = zip(tf.nest.flatten(grads), filled)
+            grads = [(grad, leaf) for grad, leaf in pairs if leaf is not None]
+            return [
+                None if grad is None else _only_once(tf.cast(grad, leaf.dtype))
+                for grad, leaf in grads
+            ]
+
+        return outputs, gradient
+
+    return run
+
+
+@tf.custom_gradient
+def _only_once(x):
+    def gradient(upstream):
+        raise NotImplementedError(
+            "The recurrence has a gradient written by hand, which has no gradient itself. Use "
+            "fused=False for second derivatives."
+        )
+
+    return tf.identity(x), gradient
+
+
+class _Kept(NamedTuple):
+    """What the forward loop keeps of all steps, [T, B, ...]."""
+
+    states: Any  # of each layer, after each step
+    gates: Any  # of each layer, four
+    fed: Any  # the attention after each step, or ()
+    looked: Any  # (weights, (query, context)), or ()
+
+
+class _Loop(NamedTuple):
+    """The loop over time, forward and backward."""
+
+    layers: Any
+    attention: Any
+    memory_mask: Any
+    active: Any
+    activation: str
+
+    def forward(self, given, states, fed):
+        """-> (states, fed) after the last step, `_Kept`."""
+        layers = [layer.for_steps() for layer in self.layers]
+        memory = None if self.attention is None else self.attention.for_steps()
+        h, wide = states[0][0].dtype, given.dtype if given.dtype.size > 4 else tf.float32
+        feeds = self.layers[0].kernel is not None
+
+        def step(t, carry):
+            states, fed = carry
+            active = self._active(t)
+            after, gates, below, inputs = [], [], fed if feeds else None, given[t]
+            for layer, state in zip(layers, states):
+                new, kept = layer.step(inputs, below, state)
+                state = _where(active, new, state)
+                after.append(state)
+                gates.append(kept)
+                below, inputs = state[0], None
+            looked = ()
+            if memory is not None:
+                new, weights, kept = memory.step(below, self.memory_mask, self.activation)
+                (fed,) = _where(active, (new,), (fed,))
+                looked = (weights, kept)
+            _keep_shapes(carry, (after, fed))
+            return (after, fed), _Kept(after, gates, fed, looked)
+
+        none = memory is None
+        types = _Kept(
+            tf.nest.map_structure(lambda x: x.dtype, states),
+            [(h,) * 4 for _ in layers],
+            () if none else h,
+            () if none else (wide, (h, h)),
+        )
+        last, kept = scan(step, (states, () if none else fed), tf.shape(given)[0], types)
+        return (last[0], None if none else last[1]), kept
+
+    def backward(self, given, states, fed, kept, upstream):
+        """The gradients of what `forward` was given, and of the layers and the attention."""
+        layers = [layer.for_gradients() for layer in self.layers]
+        memory = None if self.attention is None else self.attention.for_gradients()
+        widths = [0 if self.layers[0].kernel is None else self.layers[0].kernel.shape[0]]
+        widths += [layer_states[0].shape[1] for layer_states in states[:-1]]
+        units = states[-1][0].shape[1]
+        feeds, h = self.layers[0].kernel is not None, states[0][0].dtype
+        before = tf.nest.map_structure(_shifted, kept.states, states)
+        rest = iter(map(widen, upstream))
+        dhidden = next(rest)
+        dattention, dweights = (next(rest), next(rest)) if memory is not None else (None, None)
+        dstates = tf.nest.map_structure(lambda _: next(rest), states)
+        dfed, sums = (), ()
+        if memory is not None:
+            dfed = next(rest)
+            if self.active is not None:
+                dweights = tf.where(self.active[:, :, None], dweights, tf.zeros_like(dweights))
+            if memory.v is not None:
+                sums = (tf.zeros_like(memory.keys), tf.zeros_like(memory.v))
+
+        def step(t, carry):
+            dstates, dfed, sums = carry
+            dstates, active = [list(state) for state in dstates], self._active(t)
+            at = tf.nest.map_structure(lambda x: x[t], kept)
+            dstates[-1][0] += dhidden[t]
+            dlooked = ()
+            if memory is not None:
+                through, (dfed,) = _split(active, (dfed + dattention[t],))
+                weights, looked = at.looked
+                dh, dlooked, more = memory.gradient(
+                    looked, at.fed, weights, through[0], dweights[t], self.activation, units
+                )
+                sums = tf.nest.map_structure(tf.add, sums, more)
+                dstates[-1][0] += dh
+            dgates = [()] * len(layers)
+            for i in reversed(range(len(layers))):
+                through, stays = _split(active, dstates[i])
+                state = tf.nest.map_structure(lambda x: x[t], before[i])
+                dgates[i], below, dbefore = layers[i].gradient(
+                    at.gates[i], state, at.states[i], through, widths[i]
+                )
+                dstates[i] = [added(*pair) for pair in zip(dbefore, stays)]
+                if i:
+                    dstates[i - 1][0] += below
+                elif feeds:
+                    dfed = added(below, dfed)
+            if memory is not None and dfed is None:
+                dfed = tf.zeros_like(dattention[t])
+            carry_after = ([tuple(state) for state in dstates], dfed, sums)
+            _keep_shapes(carry, carry_after)
+            return carry_after, (dgates, dlooked)
+
+        counts = [1 if isinstance(layer, LSTMWeights) else 2 for layer in layers]
+        wide = dhidden.dtype
+        types = ([(h,) * n for n in counts], () if memory is None else (h, h, wide, wide))
+        carry, (dgates, dlooked) = scan(
+            step, (dstates, dfed, sums), tf.shape(given)[0], types, backwards=True
+        )
+        dstates, dfed, sums = carry
+        below = [_shifted(kept.fed, fed) if feeds else None]
+        below += [layer_states[0] for layer_states in kept.states[:-1]]
+        grads = [
+            layer.weight_gradients(kept.gates[i], dgates[i], below[i], before[i][0])
+            for i, layer in enumerate(self.layers)
+        ]
+        dmemory = None
+        if self.attention is not None:
+            weights, looked = kept.looked
+            dmemory = self.attention.weight_gradients(
+                kept.states[-1][0], looked, weights, dlooked, sums
+            )
+        dgiven = grads[0][1]
+        return dgiven, [g for g, _ in grads], dstates, dmemory, None if fed is None else dfed
+
+    def _active(self, t):
+        return None if self.active is None else self.active[t][:, None]
+
+
+def scan(step, carry, steps, types, backwards: bool = False):
+    """Repeat `step(t, carry) -> (carry, kept)` for t = 0, ..., T - 1, or from T - 1 to 0.
+
+    types: the dtypes of `kept`, a nest -> the last carry, and all that was kept, [T, ...] each.
+
+    >>> scan(lambda t, x: (x + t, x), tf.constant(0), 3, tf.int32)[1].numpy().tolist()
+    [0, 0, 1]
+    """
+    arrays = [tf.TensorArray(dtype, size=steps) for dtype in tf.nest.flatten(types)]
+
+    def body(count, carry, arrays):
+        t = steps - 1 - count if backwards else count
+        carry, kept = step(t, carry)
+        return count + 1, carry, [a.write(t, x) for a, x in zip(arrays, tf.nest.flatten(kept))]
+
+    _, carry, arrays = tf.while_loop(
+        lambda count, *_: count < steps, body, (tf.constant(0), carry, arrays)
+    )
+    return carry, tf.nest.pack_sequence_as(types, [array.stack() for array in arrays])
+
+
+def _where(active, new, old):
+    """New states in the active rows.  [B, 1] bool or None, tuples of [B, ...]."""
+    if active is None:
+        return tuple(new)
+    return tuple(tf.where(active, x, y) for x, y in zip(new, old))
+
+
+def _split(active, gradients):
+    """The gradients of the new and of the old states of `_where`, these None without `active`."""
+    if active is None:
+        return tuple(gradients), (None,) * len(gradients)
+    pairs = [(x, tf.zeros_like(x)) for x in gradients]
+    new = tuple(tf.where(active, x, zero) for x, zero in pairs)
+    return new, tuple(tf.where(active, zero, x) for x, zero in pairs)
+
+
+def _shifted(after, first):
+    """The states before each step from those after it.  [T, B, U], [B, U] -> [T, B, U]."""
+    return tf.concat([tf.cast(first, after.dtype)[None], after[:-1]], 0)
+
+
+def _keep_shapes(before, after) -> None:
+    """Keep the static shapes of the loop variables."""
+    for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after)):
+        if tf.is_tensor(new):
+            new.set_shape(old.shape)
