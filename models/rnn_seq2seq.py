@@ -21,11 +21,11 @@ from keras_attention.data import batches
 from keras_attention.functional import as_ids
 from keras_attention.layers import Bridge, Dropout, MemoryAttention
 from keras_attention.seq2seq import (
+    RNN,
     AttentionWrapper,
     BahdanauAttention,
     BasicDecoder,
     LuongAttention,
-    RNN,
     TrainingSampler,
     projector,
 )
@@ -65,6 +65,8 @@ class RNNSeq2Seq(EncoderDecoder):
         target_counts: [V], how often each target id occurs, to initialize the output's bias with
             log frequencies. Otherwise the tanh before it saturates to learn them, and with a large
             vocabulary it stays saturated.
+        fused: "auto", True or False: whether encoder and decoder run all steps as one function with
+            a gradient written by hand: see `seq2seq.RNN` and `seq2seq.BasicDecoder`.
 
     Ids are integers, or floats that are whole numbers: see `functional.as_ids`. Raises ValueError
     for other ids, and for invalid combinations.
@@ -94,6 +96,7 @@ class RNNSeq2Seq(EncoderDecoder):
         source_embeddings: Any = None,
         target_embeddings: Any = None,
         target_counts: Any = None,
+        fused: Any = "auto",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -102,7 +105,7 @@ class RNNSeq2Seq(EncoderDecoder):
             vocab_size=vocab_size, target_vocab_size=target_vocab_size, units=units, layers=layers,
             cell=cell, bidirectional=bidirectional, bridge=bridge, attention=attention,
             embedding_width=embedding_width or units, share_embeddings=share_embeddings,
-            tie_output=tie_output, dropout=dropout,
+            tie_output=tie_output, dropout=dropout, fused=fused,
         )  # fmt: skip
         self.target_vocab_size = self.logits_width = target_vocab_size
         self.source_embedding = self._embedding(vocab_size, source_embeddings, "source_embedding")
@@ -143,7 +146,11 @@ class RNNSeq2Seq(EncoderDecoder):
     def _encoder_layer(self):
         policy = self.dtype_policy
         layer = RNN(
-            self._cells(1), return_sequences=True, return_state=True, dtype=policy
+            self._cells(1),
+            return_sequences=True,
+            return_state=True,
+            fused=self._config["fused"],
+            dtype=policy,
         )
         both = self._config["bidirectional"]
         return keras.layers.Bidirectional(layer, dtype=policy) if both else layer
@@ -211,7 +218,9 @@ class RNNSeq2Seq(EncoderDecoder):
         # A loop needs a step. XLA compiles for every T, so it knows a T that the graph does not.
         padded = target_in if target_in.shape[1] else self._at_least_one(target_in)
         steps = padded.shape[1] or tf.shape(padded)[1]
-        decoder = BasicDecoder(cell, TrainingSampler(), maximum_iterations=steps)
+        decoder = BasicDecoder(
+            cell, TrainingSampler(), fused=self._config["fused"], maximum_iterations=steps
+        )
         outputs, last, _ = decoder(
             self.embed(padded), initial_state=state, memory=memory, training=training
         )

@@ -67,6 +67,9 @@ from keras_attention.functional.positions import (
     rotary,
     sinusoid,
 )
+from keras_attention.functional.recurrence import Recurrence, recurrence
+from keras_attention.functional.recurrent_attention import RecurrentAttention
+from keras_attention.functional.recurrent_cells import GRUWeights, LSTMWeights
 from keras_attention.functional.reinforce import entropy, log_prob_of_choice, reinforce
 from keras_attention.functional.relative import relative_context, relative_scores
 from keras_attention.functional.scores import (
@@ -143,6 +146,7 @@ __all__ = [
     "pool_places",
     "read_memory",
     "receptive_field",
+    "recurrence",
     "redundancy",
     "reinforce",
     "relative_context",

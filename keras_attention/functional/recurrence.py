@@ -23,7 +23,7 @@ class Recurrence(NamedTuple):
     hidden: Any  # [T, B, U] of the last layer
     attention: Any  # [T, B, A], None without attention
     weights: Any  # [T, B, S], None without attention
-    states: Any  # as they were given
+    states: Any  # of each layer, (h, c) or (h,)
     fed: Any  # [B, A], None without attention
 
 
@@ -77,7 +77,8 @@ def recurrence(
         missing = tf.maximum(1 - steps, 0)
         given = tf.pad(given, [[0, missing], [0, 0], [0, 0]])
         active = None if active is None else tf.pad(active, [[0, missing], [0, 0]])
-    parts = (given, list(layers), [tuple(state) for state in states], attention, fed)
+    states = [(h, *map(widen, rest)) for h, *rest in states]
+    parts = (given, list(layers), states, attention, fed)
     leaves = [leaf for leaf in tf.nest.flatten(parts) if leaf is not None]
     found = _differentiable(parts, memory_mask, active, activation)(*leaves)
     rest = iter(found)
@@ -210,7 +211,9 @@ class _Loop(NamedTuple):
             () if none else h,
             () if none else (wide, (h, h)),
         )
-        last, kept = scan(step, (states, () if none else fed), tf.shape(given)[0], types)
+        last, kept = scan(
+            step, (states, () if none else fed), given.shape[0] or tf.shape(given)[0], types
+        )
         return (last[0], None if none else last[1]), kept
 
     def backward(self, given, states, fed, kept, upstream):
@@ -270,7 +273,7 @@ class _Loop(NamedTuple):
         wide = dhidden.dtype
         types = ([(h,) * n for n in counts], () if memory is None else (h, h, wide, wide))
         carry, (dgates, dlooked) = scan(
-            step, (dstates, dfed, sums), tf.shape(given)[0], types, backwards=True
+            step, (dstates, dfed, sums), given.shape[0] or tf.shape(given)[0], types, backwards=True
         )
         dstates, dfed, sums = carry
         below = [_shifted(kept.fed, fed) if feeds else None]
@@ -301,16 +304,23 @@ def scan(step, carry, steps, types, backwards: bool = False):
     [0, 0, 1]
     """
     arrays = [tf.TensorArray(dtype, size=steps) for dtype in tf.nest.flatten(types)]
+    shapes = []
 
     def body(count, carry, arrays):
         t = steps - 1 - count if backwards else count
         carry, kept = step(t, carry)
-        return count + 1, carry, [a.write(t, x) for a, x in zip(arrays, tf.nest.flatten(kept))]
+        kept = tf.nest.flatten(kept)
+        shapes[:] = [x.shape for x in kept]
+        return count + 1, carry, [array.write(t, x) for array, x in zip(arrays, kept)]
 
     _, carry, arrays = tf.while_loop(
         lambda count, *_: count < steps, body, (tf.constant(0), carry, arrays)
     )
-    return carry, tf.nest.pack_sequence_as(types, [array.stack() for array in arrays])
+    stacks = [
+        tf.ensure_shape(array.stack(), [tf.get_static_value(steps), *shape])
+        for array, shape in zip(arrays, shapes)
+    ]
+    return carry, tf.nest.pack_sequence_as(types, stacks)
 
 
 def _where(active, new, old):

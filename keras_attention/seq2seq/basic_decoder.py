@@ -32,7 +32,6 @@ from keras_attention.seq2seq.decoder import BaseDecoder
 from keras_attention.seq2seq.fused import (
     NotFusible,
     check_fused,
-    check_gain,
     check_row_wise,
     fused_or_none,
     fused_steps,
@@ -63,7 +62,7 @@ class BasicDecoder(BaseDecoder):
         fused: whether to run all steps as one differentiable function with a gradient written by
             hand, `functional.recurrence`, which is faster and takes less memory. True: with
             `TrainingSampler` and LSTM or GRU cells under additive or multiplicative attention or
-            none; ValueError for other parts. "auto": where the parts allow it and it is faster.
+            none; ValueError for other parts. "auto": where the parts allow it.
             False: a loop over `step`. The numbers are the same; second derivatives need False.
 
     Call: `decoder(inputs, initial_state=None, memory=None, **sampler_arguments)` ->
@@ -181,8 +180,6 @@ class BasicDecoder(BaseDecoder):
         memory = self._memory
         if parts.wrapper is not None:
             memory = parts.wrapper.memory_of_call(memory)
-        if self.fused == "auto":
-            check_gain(parts, inputs)
         steps, limit = tf.shape(inputs)[0], plan.maximum_iterations
         end = tf.reduce_max(tf.concat([lengths, [0]], 0))  # the loop stops when all have finished
         if limit is not None:

@@ -93,6 +93,8 @@ def _check_cell(cell) -> None:
     name = type(cell).__name__
     if type(cell) not in _LSTM + _GRU:
         raise NotFusible(f"a cell of type {name}")
+    if "call" in vars(cell):
+        raise NotFusible(f"{name} with another call")
     if cell.activation is not keras.activations.tanh:
         raise NotFusible(f"{name} with activation={_name(cell.activation)}")
     if cell.recurrent_activation is not keras.activations.sigmoid:
@@ -200,10 +202,6 @@ def fused_steps(
     )
     outputs = found.attention if wrapper.step_functions.output_attention else found.hidden
     return FusedSteps(outputs, tf.cast(found.weights, dtype), after)
-
-
-def check_gain(parts: Parts, inputs: Any) -> None:
-    """`NotFusible` where a loop over single steps is as fast."""
 
 
 def zero_inactive(x: Any, active: Any) -> Any:

@@ -11,7 +11,6 @@ from keras_attention.seq2seq.attention_state import AttentionWrapperState
 from keras_attention.seq2seq.fused import (
     NotFusible,
     check_fused,
-    check_gain,
     fused_or_none,
     fused_steps,
     parts_of,
@@ -46,8 +45,6 @@ class FusedLoop:
         if parts.wrapper is not None:
             memory = parts.wrapper.memory_of_call()
             state = AttentionWrapperState.of(state)
-        if self.fused == "auto":
-            check_gain(parts, sequences)
         inputs, active = tf.transpose(sequences, [1, 0, 2]), None
         if mask is not None:
             active = tf.transpose(tf.reshape(tf.cast(mask, tf.bool), tf.shape(sequences)[:2]))
@@ -79,7 +76,7 @@ class RNN(FusedLoop, keras.layers.RNN):
 
         fused: True: `LSTMCell` and `GRUCell` of Keras (tanh, sigmoid, `reset_after`, without
             `recurrent_dropout`) and `StackedRNNCells` of them; ValueError for other parts. "auto":
-            where the parts allow it and it is faster, otherwise as `keras.layers.RNN`. False: as
+            where the parts allow it, otherwise as `keras.layers.RNN`. False: as
             `keras.layers.RNN`; second derivatives need it.
 
     Call: that of `keras.layers.RNN`.
