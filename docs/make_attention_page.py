@@ -78,6 +78,11 @@ FAMILIES = {
         "layers.decoder_cell",
         "layers.bridge",
     ),
+    "Recurrence": (
+        "functional.recurrence",
+        "functional.recurrent_cells",
+        "functional.recurrent_attention",
+    ),
     "Losses": ("functional.linear_cross_entropy",),
     "Tools": ("functional.ids",),
 }
@@ -97,6 +102,8 @@ NO_PAPER = {
     "functional.taken_before": "what was chosen is known",
     "functional.safe_cumprod": "numerics of monotonic attention",
     "functional.LinearCrossEntropyOutput": "what `linear_cross_entropy` returns",
+    "functional.Recurrence": "what `recurrence` returns",
+    "functional.recurrence": "a loop over cells and attentions of papers",
     "functional.LinearState": "the state of `linear_step`",
     "cores.CacheSlots": "the steps of a `Cache`",
     "cores.Core": "what `MultiHeadAttention` asks of a core",

@@ -93,10 +93,14 @@ from keras_attention.functional.windows import (
 )
 
 __all__ = [
+    "GRUWeights",
+    "LSTMWeights",
     "LinearCrossEntropyOutput",
     "LinearState",
     "Memory",
     "Packing",
+    "Recurrence",
+    "RecurrentAttention",
     "additive",
     "address",
     "alibi",

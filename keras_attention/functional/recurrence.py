@@ -57,8 +57,8 @@ def recurrence(
         activation: of the attention's layer: "linear", "tanh", "sigmoid" or "relu".
 
     Returns:
-        `Recurrence`. Hidden states and attentions have the dtype of the states' h, weights are
-        float32 or wider.
+        `Recurrence`. Hidden states and attentions have the dtype of the states' h; c and the
+        attention weights are float32 or wider.
 
     Raises:
         ValueError: no layers, states that do not fit, attention without `fed`, an unknown
@@ -83,17 +83,17 @@ def recurrence(
     found = _differentiable(parts, memory_mask, active, activation)(*leaves)
     rest = iter(found)
     hidden = next(rest)
-    looked = (next(rest), next(rest)) if attention is not None else (None, None)
+    looked = [None, None] if attention is None else [next(rest), next(rest)]
     last = tf.nest.map_structure(lambda _: next(rest), parts[2])
     after = next(rest) if attention is not None else None
     if empty:
-        hidden, *looked = (None if x is None else x[:steps] for x in (hidden, *looked))
+        hidden, looked = hidden[:steps], [None if x is None else x[:steps] for x in looked]
         last, after = tf.nest.map_structure(
             lambda new, old: None if new is None else tf.where(steps > 0, new, old),
             (last, after),
             (parts[2], fed if attention is not None else None),
         )
-    return Recurrence(hidden, *looked, last, after)
+    return Recurrence(hidden, looked[0], looked[1], last, after)
 
 
 def _check(layers, states, attention, fed, activation) -> None:
@@ -226,10 +226,12 @@ class _Loop(NamedTuple):
         feeds, h = self.layers[0].kernel is not None, states[0][0].dtype
         before = tf.nest.map_structure(_shifted, kept.states, states)
         rest = iter(map(widen, upstream))
-        dhidden = next(rest)
-        dattention, dweights = (next(rest), next(rest)) if memory is not None else (None, None)
-        dstates = tf.nest.map_structure(lambda _: next(rest), states)
-        dfed, sums = (), ()
+        dhidden, dattention, dweights = next(rest), tf.zeros([]), tf.zeros([])
+        if memory is not None:
+            dattention, dweights = next(rest), next(rest)
+        dstates: Any = tf.nest.map_structure(lambda _: next(rest), states)
+        dfed: Any = ()
+        sums: Any = ()
         if memory is not None:
             dfed = next(rest)
             if self.active is not None:
@@ -251,7 +253,7 @@ class _Loop(NamedTuple):
                 )
                 sums = tf.nest.map_structure(tf.add, sums, more)
                 dstates[-1][0] += dh
-            dgates = [()] * len(layers)
+            dgates: list[Any] = [()] * len(layers)
             for i in reversed(range(len(layers))):
                 through, stays = _split(active, dstates[i])
                 state = tf.nest.map_structure(lambda x: x[t], before[i])

@@ -83,21 +83,17 @@ class RecurrentAttention(NamedTuple):
     def gradient(self, kept, attention, weights, upstream, upstream_weights, activation, units):
         """The gradient of one step; `kept`, `attention`, `weights` are those of `step`.
 
-        upstream [B, A], upstream_weights [B, S] or None, units U -> dh [B, U]; (of the attention before
-        its activation, of the query, of the context, of the scores), for all weights after the
-        loop; and what is summed in the loop: (dk [B, S, D'], dv [D']), or () without v.
+        upstream [B, A], upstream_weights [B, S], units U -> dh [B, U]; (of the attention before its
+        activation, of the query, of the context, of the scores), for all weights after the loop;
+        and what is summed in the loop: (dk [B, S, D'], dv [D']), or () without v.
         """
         query, _ = kept
-        dtype, outer, dh = query.dtype, upstream, None
+        dtype, outer, dcontext, dh = query.dtype, upstream, upstream, None
         if self.kernel is not None:
             outer = ACTIVATIONS[activation][1](widen(attention), upstream)
             both = widen(tf.matmul(tf.cast(outer, dtype), self.kernel))
             dh, dcontext = split(both, [units, self.values.shape[2]])
-        else:
-            dcontext = upstream
-        dweights = tf.matmul(self.values, dcontext[:, :, None])[:, :, 0]
-        if upstream_weights is not None:
-            dweights += upstream_weights
+        dweights = tf.matmul(self.values, tf.expand_dims(dcontext, 2))[:, :, 0] + upstream_weights
         inner = tf.reduce_sum(weights * dweights, 1, keepdims=True)
         dscores = weights * (dweights - inner)
         if self.v is None:

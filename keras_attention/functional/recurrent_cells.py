@@ -212,7 +212,7 @@ def padded(matrix):
     return tf.pad(matrix, [[0, 0], [0, 16]]) if matrix.shape[1] % 512 == 0 else matrix
 
 
-def split(rows, widths):
+def split(rows, widths) -> list:
     """Columns of these widths, and no others.  [B, N] -> [B, width] each."""
     rest = rows.shape[1] - sum(widths)
     sizes = [width for width in (*widths, rest) if width]

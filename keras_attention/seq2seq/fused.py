@@ -179,12 +179,11 @@ def fused_steps(
     cells, wrapper = parts.cells, parts.wrapper
     dtype = tf.as_dtype(cells[0].compute_dtype)
     cell_state = state if wrapper is None else state.cell_state
-    width = inputs.shape[2]
     masks = [_dropout_mask(cell, training) for cell in cells]
     layers = [_weights(cell, dtype, mask) for cell, mask in zip(cells, masks)]
     given, layers[0] = _project(layers[0], inputs, dtype)
     attention, mask, activation, start = None, None, "linear", None
-    if wrapper is not None:
+    if wrapper is not None and memory is not None:
         attention, activation = _attention(wrapper, memory, dtype)
         mask, start = memory.mask, tf.cast(state.attention, dtype)
         _check_rows(memory, inputs)

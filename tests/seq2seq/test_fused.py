@@ -217,7 +217,7 @@ def test_no_row_has_a_step():
             batch_size=B, memory=decoder.cell.prepare_memory(memory)
         )
         run = tf.function(
-            lambda inputs, decoder=decoder: decoder(
+            lambda inputs, decoder=decoder, start=start: decoder(
                 inputs, start, memory=memory, sequence_length=[0] * B
             ),
             input_signature=[tf.TensorSpec([None, None, D], tf.float64)],
