@@ -29,7 +29,7 @@ class RecurrentAttention(NamedTuple):
 
     keys k [B, S, D'], values m [B, S, D], query_kernel W_q [U, D'] or None (D' = U), v [D'] or
     None, kernel W [U + D, A] or None, bias b [A] or None.
-    Bahdanau et al., 2015, A.1.2; Luong et al., 2015, eq. 5 and 8.
+    (Bahdanau et al., 2015, A.1.2; Luong et al., 2015, eq. 5 and 8.)
 
     >>> memory = RecurrentAttention(tf.zeros([1, 2, 3]), tf.constant([[[1.0], [3.0]]]))
     >>> attention, weights, _ = memory.step(tf.ones([1, 3]), None, "linear")
