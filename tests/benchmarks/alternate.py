@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 OURS, CHAIN, SQUARE = "keras_attention, ", "bare chain, ", 2048
+NAME = 42  # width of the column of names
 CLOCKS = {1: "cpu", 2: "wall"}  # by the number of threads
 MODES = {
     "graph": {"jit": False, "dtype": "float32"},
@@ -270,30 +271,32 @@ def table(title, what, work, results, agree) -> None:
     for dtype, each in rates.items():
         print(f"product of {SQUARE} x {SQUARE}, {dtype}, {told}: {slashed(each, '.0f')} GFLOP/s")
     head = "".join(f"{f'{n}T {CLOCKS[n]}, ms':>14}{'of peak':>9}" for n in results)
-    print(f"\n{'':34}{what:>18}{'first, s':>10}{head}")
+    print(f"\n{'':{NAME}}{what:>18}{'first, s':>10}{head}")
     first = next(iter(results.values()))
     peers = [name for name in first if not name.startswith((OURS, CHAIN))]
     modes = [name.removeprefix(OURS) for name in first if name.startswith(OURS)]
     reference = first[(peers or [OURS + modes[0]])[0]].outcome
     for name, timing in first.items():
         agrees = "" if name.startswith(CHAIN) else agree(timing.outcome, reference)
-        print(f"{name:34}{agrees:>18}{timing.first:10.1f}", end="")
+        print(f"{name:{NAME}}{agrees:>18}{timing.first:10.1f}", end="")
         for timings, peak in zip(results.values(), rates["float32"]):
             share = work / timings[name].median / 1e9 / peak
             print(f"{1000 * timings[name].median:14.1f}{share:9.1%}", end="")
         print()
-    print(f"\n{f'time of peer/ours, {told}':34}" + "".join(f"{mode:>22}" for mode in modes))
-    for peer in [*peers, CHAIN]:
-        row = [peer + mode if peer == CHAIN else peer for mode in modes]
-        if all(theirs in first for theirs in row):
-            cells = (
-                slashed(
-                    (1 / ratio(timings[OURS + mode], timings[theirs]))
-                    for timings in results.values()
-                )
-                for mode, theirs in zip(modes, row)
+    print(f"\ntime of peer/ours, {told}")
+    columns = [*peers, *([CHAIN] if CHAIN + modes[0] in first else [])]
+    widths = [2 + max(len(peer), len("1.00 / 1.00")) for peer in columns]
+    names = (f"{peer.removesuffix(', '):>{width}}" for peer, width in zip(columns, widths))
+    print(f"{'':{NAME}}" + "".join(names))
+    for mode in modes:
+        print(f"{mode:{NAME}}", end="")
+        for peer, width in zip(columns, widths):
+            theirs = peer + mode if peer == CHAIN else peer
+            ratios = (
+                1 / ratio(timings[OURS + mode], timings[theirs]) for timings in results.values()
             )
-            print(f"{peer.rstrip(', '):34}" + "".join(f"{cell:>22}" for cell in cells))
+            print(f"{slashed(ratios):>{width}}", end="")
+        print()
     sys.stdout.flush()
 
 

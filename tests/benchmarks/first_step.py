@@ -17,7 +17,7 @@ import sys
 
 import numpy as np
 from alternate import (
-    MODES,
+    NAME,
     OURS,
     Figure,
     Program,
@@ -31,9 +31,10 @@ from alternate import (
     same_losses,
 )
 from rnn_case import make_weights, train_inputs
+from rnn_train import WAYS
 
 UNITS, VOCABULARY, BATCH, STEPS = 64, 1000, 8, 20
-PEER = "TFA"
+PEER = "TFA, autograph"
 
 
 def main():
@@ -47,8 +48,8 @@ def main():
     tfa = Program(options.legacy_python, "rnn_tfa.py")
     sides = [
         Side(PEER, tfa, "train", {"autograph": True}),
-        Side(PEER + ", autograph=False", tfa, "train", {"autograph": False}),
-        *our_sides(Program(sys.executable, "rnn_ours.py"), "train", MODES),
+        Side("TFA, autograph=False", tfa, "train", {"autograph": False}),
+        *our_sides(Program(sys.executable, "rnn_ours.py"), "train", WAYS),
     ]
     random = np.random.default_rng(0)
     inputs = train_inputs(VOCABULARY, random, BATCH, STEPS)
@@ -56,10 +57,10 @@ def main():
     settings = {"units": UNITS, "vocabulary": VOCABULARY, "inputs": list(inputs)}
     timings = first_calls(sides, settings, arrays, 1 if options.quick else options.rounds)
     title = f"First call of a train step; H={UNITS} V={VOCABULARY} B={BATCH} S=T={STEPS}"
-    print(f"{title}\n{processor()}\n\n{'':34}{'loss':>18}{'CPU, s':>10}")
+    print(f"{title}\n{processor()}\n\n{'':{NAME}}{'loss':>18}{'CPU, s':>10}")
     for name, (outcome, median, _) in timings.items():
         agrees = same_losses(outcome, timings[PEER].outcome)
-        print(f"{name:34}{agrees:>18}{median:10.2f}")
+        print(f"{name:{NAME}}{agrees:>18}{median:10.2f}")
     graph = OURS + "graph"
     print_figures([Figure(f"{graph} / {PEER}", ratio(timings[graph], timings[PEER]), "<=", 0.2)])
 

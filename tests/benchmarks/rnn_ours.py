@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from worker import descend, serve
 
+from keras_attention import functional, seq2seq
 from keras_attention.seq2seq import (
     AttentionWrapper,
     BahdanauAttention,
@@ -23,10 +24,8 @@ class Model:
         how = {"dtype": {"bfloat16": "mixed_bfloat16"}.get(settings["dtype"], settings["dtype"])}
         self.source_embedding = keras.layers.Embedding(vocabulary, units, **how)
         self.target_embedding = keras.layers.Embedding(vocabulary, units, **how)
-        self.encoder = [
-            keras.layers.LSTM(units, return_sequences=True, return_state=True, **how)
-            for _ in range(2)
-        ]
+        self.fused = {"fused": settings["fused"]} if "fused" in settings else {}
+        self.encoder = [self._encoder_layer(units, how) for _ in range(2)]
         self.mechanism = BahdanauAttention(units, **how)
         cells = [keras.layers.LSTMCell(units, **how) for _ in range(2)]
         self.cell = AttentionWrapper(
@@ -38,9 +37,15 @@ class Model:
         self.output_layer = keras.layers.Dense(vocabulary, **how)
         self._load(arrays, units)
 
+    def _encoder_layer(self, units, how):
+        how = {"return_sequences": True, "return_state": True, **how}
+        if not self.fused:  # a search needs no encoder, and runs on trees without this layer, too
+            return keras.layers.LSTM(units, **how)
+        return seq2seq.RNN(keras.layers.LSTMCell(units, dtype=how["dtype"]), **how, **self.fused)
+
     def _load(self, arrays, units):
         ids, lengths = tf.zeros([1, 1], tf.int32), tf.ones([1], tf.int32)
-        self.logits(ids, lengths, ids, lengths)  # makes the weights
+        self.output_layer(self.hidden(ids, lengths, ids, lengths))  # makes the weights
         self.source_embedding.set_weights([arrays["source_embedding"]])
         self.target_embedding.set_weights([arrays["target_embedding"]])
         for role, layers in (("encoder", self.encoder), ("decoder", self.cell.cell.cells)):
@@ -59,7 +64,7 @@ class Model:
         layers += [self.cell, self.output_layer]
         return [weight.value for layer in layers for weight in layer.trainable_weights]
 
-    def logits(self, source, source_lengths, target_in, target_lengths):
+    def hidden(self, source, source_lengths, target_in, target_lengths):
         values, states = self.source_embedding(source), []
         mask = tf.sequence_mask(source_lengths, source.shape[1])
         for layer in self.encoder:
@@ -67,14 +72,28 @@ class Model:
             states.append(state)
         memory = self.cell.prepare_memory(values, source_lengths)
         state = self.cell.get_initial_state(batch_size=tf.shape(source)[0], memory=memory)
-        decoder = BasicDecoder(self.cell, TrainingSampler(), maximum_iterations=target_in.shape[1])
+        steps = target_in.shape[1]
+        decoder = BasicDecoder(self.cell, TrainingSampler(), maximum_iterations=steps, **self.fused)
         outputs, _, _ = decoder(
             self.target_embedding(target_in),
             initial_state=state.clone(cell_state=states),
             memory=memory,
             sequence_length=target_lengths,
         )
-        return self.output_layer(outputs.rnn_output)  # once, after the loop
+        return outputs.rnn_output
+
+    def loss(self, hidden, targets, weights):
+        """With the logits of all tokens."""
+        return sequence_loss(self.output_layer(hidden), targets, weights)
+
+    def linear_loss(self, hidden, targets, weights):
+        """With the logits of a chunk of tokens at a time."""
+        kernel, bias = (
+            tf.cast(weight, hidden.dtype)
+            for weight in (self.output_layer.kernel, self.output_layer.bias)
+        )
+        result = functional.linear_cross_entropy(hidden, kernel, targets, bias, weights)
+        return result.total / tf.reduce_sum(weights)
 
 
 def train(settings, arrays):
@@ -84,9 +103,10 @@ def train(settings, arrays):
     @tf.function(jit_compile=settings["jit"])
     def step(source, source_lengths, target_in, target_out, target_lengths):
         with tf.GradientTape() as tape:
-            logits = model.logits(source, source_lengths, target_in, target_lengths)
+            hidden = model.hidden(source, source_lengths, target_in, target_lengths)
             weights = tf.sequence_mask(target_lengths, target_out.shape[1], tf.float32)
-            loss = sequence_loss(logits, target_out, weights)
+            loss_of = model.linear_loss if settings["linear"] else model.loss
+            loss = loss_of(hidden, target_out, weights)
         descend(model.variables, tape.gradient(loss, model.variables))
         return loss
 

@@ -7,8 +7,9 @@
 The first environment has TensorFlow 2.15 and tensorflow-addons 0.23 (extra `[addons]`); its
 interpreter may also be named in LEGACY_PYTHON. The second has PyTorch and Keras (`torch==2.13.0
 keras==3.15.1`). Keras' RNN on TensorFlow runs in the environment of this command. The same weights
-and inputs on every side, and the losses of three steps are compared with the first side's. CPU time
-with one thread, wall time with two. `of peak` counts the products of real tokens in the output
+and inputs on every side, and the losses of three steps are compared with the first side's. `linear
+loss` is `functional.linear_cross_entropy`, `fused=False` the loop over single steps. CPU time with
+one thread, wall time with two. `of peak` counts the products of real tokens in the output
 layer and of all steps in the recurrences, as a share of the rate of a large product of float32
 measured in the same run. `--memory` prints the peak of resident memory instead.
 """
@@ -21,6 +22,7 @@ import numpy as np
 from alternate import (
     CLOCKS,
     MODES,
+    NAME,
     OURS,
     Figure,
     Program,
@@ -37,6 +39,12 @@ from alternate import (
     table,
 )
 from rnn_case import make_weights, train_flops, train_inputs
+
+# Ours: how the recurrences run, and whether the loss forms the logits of all tokens.
+FUSED = {"fused": "auto", "linear": False}
+WAYS = {name: {**mode, **FUSED} for name, mode in MODES.items()}
+WAYS |= {f"{name}, linear loss": {**way, "linear": True} for name, way in WAYS.items()}
+WAYS |= {f"{name}, fused=False": {**WAYS[name], "fused": False} for name in ("graph", "XLA")}
 
 # What is to be reached, for {threads: bound}: units-vocabulary-steps.
 BOUNDS = {
@@ -55,7 +63,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--legacy-python", default=os.environ.get("LEGACY_PYTHON"))
     parser.add_argument("--torch-python", help="has PyTorch, and Keras 3")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="of ours")
+    parser.add_argument("--modes", nargs="+", choices=WAYS, default=list(WAYS), help="of ours")
     parser.add_argument("--threads", nargs="+", type=int, choices=CLOCKS, default=list(CLOCKS))
     parser.add_argument(
         "--size", nargs="+", choices=BOUNDS, default=list(BOUNDS), help="units-vocabulary-steps"
@@ -65,7 +73,7 @@ def main():
     options = parser.parse_args()
     if not options.legacy_python:
         parser.error("name the interpreter with TFA: --legacy-python, or LEGACY_PYTHON")
-    modes = {name: MODES[name] for name in options.modes}
+    modes = {name: WAYS[name] for name in options.modes}
     peers = peer_sides(options)
     ours = our_sides(Program(sys.executable, "rnn_ours.py"), "train", modes)
     if options.memory:
@@ -81,22 +89,22 @@ def peer_sides(options) -> dict[str, list[Side]]:
     """{peer: its sides}; without its environment, none."""
     tfa = Program(options.legacy_python, "rnn_tfa.py")
     ways = {
-        "TFA, autograph=False": {"autograph": False},
-        "TFA, autograph as by default": {"autograph": True},
-        "TFA, output layer in its loop": {"autograph": False, "output_in_loop": True},
+        "TFA": {"autograph": False},
+        "TFA, autograph": {"autograph": True},
+        "TFA, output in loop": {"autograph": False, "output_in_loop": True},
     }
     keras = Program(sys.executable, "rnn_keras.py")
     peers = {
         "TFA": [Side(name, tfa, "train", how) for name, how in ways.items()],
         "Keras": [
-            Side("Keras RNN", keras, "train", {"jit": False}),
-            Side("Keras RNN, XLA", keras, "train", {"jit": True}),
+            Side("Keras", keras, "train", {"jit": False}),
+            Side("Keras, XLA", keras, "train", {"jit": True}),
         ],
         "torch": [],
     }
     if options.torch_python:
         keras = Program(options.torch_python, "rnn_keras.py", backend="torch")
-        peers["Keras"].append(Side("Keras RNN on torch", keras, "train", {"jit": False}))
+        peers["Keras"].append(Side("Keras on torch", keras, "train", {"jit": False}))
         peers["torch"].append(Side("torch", Program(options.torch_python, "rnn_torch.py"), "train"))
     return peers
 
@@ -139,14 +147,13 @@ def memory(sides) -> None:
     settings, arrays, _ = case(units, vocabulary, steps)
     found = peaks(sides, settings, arrays)
     reference = next(iter(found.values()))["outcome"]
-    print(
-        f"Memory of training, 2+2 LSTM, Bahdanau; H={units} V={vocabulary} B=64 S=T={steps}\n"
-        f"{processor()}\n\n{'resident, MB':34}{'loss':>18}{'before':>10}{'after':>10}{'peak':>10}"
-    )
+    title = f"Memory of training, 2+2 LSTM, Bahdanau; H={units} V={vocabulary} B=64 S=T={steps}"
+    print(f"{title}\n{processor()}\n")
+    print(f"{'resident, MB':{NAME}}{'loss':>18}{'before':>10}{'after':>10}{'peak':>10}")
     for name, each in found.items():
         agrees = same_losses(each["outcome"], reference)
         numbers = (each["before"], each["resident"], each["peak"])
-        print(f"{name:34}{agrees:>18}" + "".join(f"{number:10.0f}" for number in numbers))
+        print(f"{name:{NAME}}{agrees:>18}" + "".join(f"{number:10.0f}" for number in numbers))
     tfa = next(iter(found.values()))["peak"]
     least = min((name for name in found if name.startswith(OURS)), key=lambda n: found[n]["peak"])
     what = f"peak memory, {least.removeprefix(OURS)} / TFA"
