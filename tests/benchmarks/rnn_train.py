@@ -154,10 +154,17 @@ def memory(sides) -> None:
         agrees = same_losses(each["outcome"], reference)
         numbers = (each["before"], each["resident"], each["peak"])
         print(f"{name:{NAME}}{agrees:>18}" + "".join(f"{number:10.0f}" for number in numbers))
-    tfa = next(iter(found.values()))["peak"]
-    least = min((name for name in found if name.startswith(OURS)), key=lambda n: found[n]["peak"])
-    what = f"peak memory, {least.removeprefix(OURS)} / TFA"
-    print_figures([Figure(what, found[least]["peak"] / tfa, "<=", 0.4)])
+    ours = {name: each for name, each in found.items() if name.startswith(OURS)}
+    least = min(ours, key=lambda name: ours[name]["peak"])
+    tfa, best = next(iter(found.values())), ours[least]
+    what = f"{least.removeprefix(OURS)} / TFA"
+    added = (best["peak"] - best["before"]) / (tfa["peak"] - tfa["before"])
+    print_figures(
+        [
+            Figure(f"peak memory, {what}", best["peak"] / tfa["peak"], "<=", 0.4),
+            Figure(f"peak memory beyond the imports, {what}", added, "<=", 0.4),
+        ]
+    )
 
 
 if __name__ == "__main__":
