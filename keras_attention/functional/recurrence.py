@@ -8,17 +8,23 @@ pre-activations only, and each weight's gradient is one product over the T * B r
 T steps, B rows, U units of a layer, A width of the attention, S memory slots.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.recurrent_attention import ACTIVATIONS, RecurrentAttention
-from keras_attention.functional.recurrent_cells import LSTMWeights, added
+from keras_attention.functional.recurrent_cells import GRUWeights, LSTMWeights, added
 
 
 class Recurrence(NamedTuple):
-    """What all steps gave, and the state after the last one."""
+    """What all steps gave, and the state after the last one.
+
+    >>> out = recurrence(tf.zeros([3, 1, 6]), [GRUWeights(tf.zeros([2, 6]))], [(tf.ones([1, 2]),)])
+    >>> out.hidden.shape, out.attention is None
+    (TensorShape([3, 1, 2]), True)
+    """
 
     hidden: Any  # [T, B, U] of the last layer
     attention: Any  # [T, B, A], None without attention
@@ -29,7 +35,7 @@ class Recurrence(NamedTuple):
 
 def recurrence(
     given: Any,
-    layers: Any,
+    layers: Sequence[LSTMWeights | GRUWeights],
     states: Any,
     attention: RecurrentAttention | None = None,
     fed: Any = None,
@@ -46,7 +52,7 @@ def recurrence(
     Args:
         given: [T, B, G], the inputs of all steps times the kernel of the first layer, plus its
             bias; G is 4U of an LSTM, 3U of a GRU.
-        layers: `LSTMWeights` or `GRUWeights` from the first to the last. A `kernel` of the first is
+        layers: `LSTMWeights` or `GRUWeights`, from the first to the last. A `kernel` of the first is
             that of the attention that is fed back.
         states: of each layer, (h, c) or (h,), [B, U].
         attention: a memory and its weights, or None.
