@@ -78,6 +78,11 @@ class AccumulateGradients(WrappedOptimizer):
         for total, gradient, variable in zip(self._sums, grads, variables, strict=True):
             if gradient is None:
                 continue
+            sums: Any = total.value
+            if isinstance(gradient, tf.IndexedSlices) and not _has_replicas(sums):
+                values = tf.cast(gradient.values, total.dtype)
+                sums.scatter_add(tf.IndexedSlices(values, gradient.indices))
+                continue
             dense = tf.cast(tf.convert_to_tensor(gradient), total.dtype)
             if is_overwritten(variable):
                 total.value.assign(dense)
@@ -129,6 +134,11 @@ class AccumulateGradients(WrappedOptimizer):
 
     def get_config(self):
         return {**super().get_config(), "steps": self.steps}
+
+
+def _has_replicas(variable):
+    """Whether a variable has a value for each replica; TensorFlow cannot add rows to these."""
+    return isinstance(variable, tf.distribute.DistributedValues)
 
 
 def _check_inner(inner):

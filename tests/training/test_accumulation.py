@@ -44,6 +44,23 @@ def test_the_accumulated_gradient_is_clipped():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_the_rows_of_sparse_gradients_are_added_without_a_dense_gradient():
+    weight = keras.Variable(tf.ones([5, 2]))
+    optimizer = AccumulateGradients(keras.optimizers.SGD(1.0), 2)
+    optimizer.build([weight])
+
+    @tf.function
+    def step(indices, values):
+        optimizer.apply([tf.IndexedSlices(values, indices, tf.constant([5, 2]))], [weight])
+
+    step(tf.constant([1, 1, 3]), tf.ones([3, 2]))
+    step(tf.constant([3, 0, 3]), 2 * tf.ones([3, 2]))
+    np.testing.assert_array_equal(weight[:, 0], [0.0, 0.0, 1.0, -1.5, 1.0])
+    kinds = {node.type for node in step.get_concrete_function(
+        tf.constant([1, 1, 3]), tf.ones([3, 2])).graph.get_operations()}  # fmt: skip
+    assert "ResourceScatterAdd" in kinds and "UnsortedSegmentSum" not in kinds
+
+
 def test_sparse_gradients_and_variables_without_a_gradient():
     used, unused = keras.Variable(np.zeros([3, 2], "f")), keras.Variable(np.ones(2, "f"))
     optimizer = AccumulateGradients(keras.optimizers.SGD(1.0), 2)
