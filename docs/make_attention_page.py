@@ -83,7 +83,7 @@ FAMILIES = {
         "functional.recurrent_cells",
         "functional.recurrent_attention",
     ),
-    "Losses": ("functional.linear_cross_entropy",),
+    "Losses": ("functional.linear_cross_entropy", "layers.linear_cross_entropy"),
     "Tools": ("functional.ids",),
 }
 

@@ -8,8 +8,10 @@ import tensorflow as tf
 from keras_attention.backend.keras import building, deserialize
 from keras_attention.backend.precision import warn_of_emulation
 from keras_attention.functional import as_ids
+from keras_attention.functional.projection import forget
 from keras_attention.layers import TiedEmbedding, TransformerStack
 from keras_attention.seq2seq import SearchResult, generate, projector
+from keras_attention.training import Perplexity, TokenAccuracy, TokenCrossentropy
 
 
 class ModelOfIds(keras.Model):
@@ -41,6 +43,19 @@ class ModelOfIds(keras.Model):
         A `compile` of our own would say it, too, but Keras does not call one when it loads a model.
         """
         return False
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Any:
+        """`keras.Model.compute_loss`.
+
+        The losses and metrics of `token_objective` do without logits, which then are not computed
+        in a graph: see `functional.linear_cross_entropy`. If others need them, all read them.
+        """
+        compiled = getattr(getattr(self, "_compile_config", None), "config", {})
+        parts = [compiled.get(name) for name in ("loss", "metrics", "weighted_metrics")]
+        known = (TokenCrossentropy, Perplexity, TokenAccuracy)
+        if not all(part is None or isinstance(part, known) for part in tf.nest.flatten(parts)):
+            forget(y_pred)
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def get_build_config(self):
         return {"vocab_size": self._config["vocab_size"]}  # Keras ignores an empty dict

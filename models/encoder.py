@@ -12,6 +12,7 @@ import numpy as np
 from keras_attention.backend.keras import build
 from keras_attention.functional import as_ids
 from keras_attention.layers import MultiHeadAttention, TiedEmbedding, TransformerStack
+from keras_attention.layers.linear_cross_entropy import dense_logits
 from keras_attention.training import InverseSquareRoot, TokenAccuracy, TokenCrossentropy
 from models._base import OneStack
 
@@ -80,7 +81,7 @@ class TransformerTagger(OneStack):
     def call(self, tokens, training=None):
         tokens = as_ids(tokens, "tokens", "B S", self.pad_id)
         hidden = self.stack(self.embedding(tokens), mask=tokens != self.pad_id, training=training)
-        return self.output_layer(hidden)
+        return dense_logits(self.output_layer, hidden)
 
     def _build_parts(self):
         hidden = (None, None, self._config["width"])

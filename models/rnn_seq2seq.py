@@ -19,7 +19,9 @@ import tensorflow as tf
 from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.data import batches
 from keras_attention.functional import as_ids
+from keras_attention.functional.projection import Projection, remember
 from keras_attention.layers import Bridge, Dropout, MemoryAttention
+from keras_attention.layers.linear_cross_entropy import dense_logits
 from keras_attention.seq2seq import (
     RNN,
     AttentionWrapper,
@@ -272,10 +274,11 @@ class RNNSeq2Seq(EncoderDecoder):
     def project(self, output):
         """Outputs of the cell -> logits.  [..., D'] -> [..., V]."""
         if self.output_layer is not None:
-            return self.output_layer(output)
+            return dense_logits(self.output_layer, output)
         embeddings = tf.cast(self.target_embedding.embeddings, output.dtype)
         bias = tf.cast(self.output_bias, output.dtype)
-        return tf.tensordot(output, embeddings, [[-1], [-1]]) + bias
+        logits = tf.tensordot(output, embeddings, [[-1], [-1]]) + bias
+        return remember(logits, Projection(output, embeddings, self.output_bias, transposed=True))
 
     def projection(self):
         """`project`, with the part that can be done before a loop already done."""

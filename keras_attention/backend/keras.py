@@ -178,6 +178,16 @@ def static_shape(x: Any) -> tuple:
     return tuple(tf.TensorShape(x.shape).as_list())
 
 
+def is_plain_dense(layer: Any) -> bool:
+    """Whether a layer is a Dense that multiplies by its kernel, without quantization or LoRA."""
+    return (
+        type(layer) is keras.layers.Dense
+        and layer.built
+        and getattr(layer, "quantization_mode", None) is None  # Keras 2 has neither
+        and not getattr(layer, "lora_enabled", False)
+    )
+
+
 def in_xla() -> bool:
     """Whether this code is being traced for XLA, where arrays have a fixed size."""
     if tf.executing_eagerly():

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from keras_attention.backend.keras import in_xla
+from keras_attention.backend.keras import in_xla, is_plain_dense
 from keras_attention.functional.dtypes import widen
 
 _WIDTH = 2048
@@ -48,13 +47,7 @@ def projector(kernel: Any, bias: Any = None, dtype: Any = "float32") -> Callable
 
 def projector_of(layer: Any) -> Any:
     """The projector of a plain Dense layer; anything else is returned as it is."""
-    plain = (
-        type(layer) is keras.layers.Dense
-        and layer.built
-        and getattr(layer, "quantization_mode", None) is None  # Keras 2 has neither
-        and not getattr(layer, "lora_enabled", False)
-    )
-    if not plain or layer.units <= _WIDTH:
+    if not is_plain_dense(layer) or layer.units <= _WIDTH:
         return layer
     project = projector(layer.kernel, layer.bias, layer.compute_dtype)
     return project if layer.activation is None else lambda x: layer.activation(project(x))

@@ -63,11 +63,17 @@ def check_broadcast(name: str, thing: Any, like: Any, letters: str) -> None:
 
 
 def check_same_sizes(
-    tensor: tf.Tensor, like: tf.Tensor, axes: int, words: str, broadcast: bool = False
+    tensor: tf.Tensor,
+    like: tf.Tensor,
+    axes: int,
+    words: str,
+    broadcast: bool = False,
+    shape: tf.Tensor | None = None,
 ) -> list:
     """Check that the first axes of two tensors have the same sizes.
 
-    tensor, like: of known ranks, at least `axes`; broadcast: an axis of `tensor` may also be 1.
+    tensor, like: of known ranks, at least `axes`; broadcast: an axis of `tensor` may also be 1;
+    shape: that of `like`, if it is known without computing it.
 
     Raises ValueError that begins with `words` if the sizes are static. Otherwise returns assertions
     with the same message, for `tf.control_dependencies`.
@@ -83,7 +89,7 @@ def check_same_sizes(
         raise ValueError(f"{words} Received: shapes {tensor.shape} and {like.shape}")
     if all(None not in pair or (broadcast and pair[0] == 1) for pair in pairs):
         return []
-    received, expected = tf.shape(tensor), tf.shape(like)
+    received, expected = tf.shape(tensor), tf.shape(like) if shape is None else shape
     same = tf.equal(received[:axes], expected[:axes])
     if broadcast:
         same |= tf.equal(received[:axes], 1)

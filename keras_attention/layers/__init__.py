@@ -29,6 +29,7 @@ from keras_attention.layers.intra_decoder import (
     IntraDecoderState,
 )
 from keras_attention.layers.linear import LinearAttentionCell
+from keras_attention.layers.linear_cross_entropy import LinearCrossEntropy
 from keras_attention.layers.local import LocalMonotonicAttention, LocalPredictiveAttention
 from keras_attention.layers.memory import NTMCell, NTMState
 from keras_attention.layers.memory_attention import MemoryAttention
@@ -92,6 +93,7 @@ __all__ = [
     "LSTMNState",
     "LinearAttention",
     "LinearAttentionCell",
+    "LinearCrossEntropy",
     "LocalMonotonicAttention",
     "LocalPredictiveAttention",
     "LocationScore",

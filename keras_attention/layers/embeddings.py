@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_attention.functional.ids import as_ids
 from keras_attention.functional.positions import sinusoid
+from keras_attention.functional.projection import Projection, remember
 from keras_attention.layers._base import Layer
 from keras_attention.layers._shapes import check_shapes
 
@@ -61,7 +62,8 @@ class TiedEmbedding(Layer):
         matrix = tf.cast(self.embeddings.value, hidden.dtype)
         flat = tf.matmul(tf.reshape(hidden, [-1, self.width]), matrix, transpose_b=True)
         logits = tf.reshape(flat, tf.concat([tf.shape(hidden)[:-1], [self.vocab_size]], 0))
-        return tf.ensure_shape(logits, [*hidden.shape[:-1], self.vocab_size])
+        logits = tf.ensure_shape(logits, [*hidden.shape[:-1], self.vocab_size])
+        return remember(logits, Projection(hidden, matrix, transposed=True))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.width)

@@ -4,11 +4,13 @@ import keras
 import tensorflow as tf
 
 from keras_attention.functional.likelihood import as_ids, cross_entropy
+from keras_attention.functional.projection import projection_of
 from keras_attention.training.token_means import (
     TokenMean,
+    Tokens,
     ids_and_logits,
+    mean_of_total,
     token_mean,
-    token_weights,
 )
 
 
@@ -30,6 +32,9 @@ class TokenCrossentropy(keras.losses.Loss):
     - Ids are never cast to floats, which cannot represent all of them under some
       `keras.config.set_floatx`.
     - Over the replicas of `tf.distribute` it is the mean over all their tokens.
+    - In a graph, so in `fit`, logits of our models, of `layers.TiedEmbedding.logits` or of
+      `layers.LinearCrossEntropy.logits` are not computed if nothing else reads them: see
+      `functional.linear_cross_entropy`.
 
     Raises ValueError for a share outside [0, 1), and when called: for shapes that do not fit
     (also weights [B] for ids [B, T], which `class_weight` creates), and for an id out of range at a
@@ -52,12 +57,14 @@ class TokenCrossentropy(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """See the class. Keras' own `__call__` would cast the ids to floats."""
-        mask = getattr(y_pred, "_keras_mask", None)
         with tf.name_scope(self.name):
-            ids, logits = ids_and_logits(y_true, y_pred)
-            weights, shown = token_weights(ids, sample_weight, mask)
-            losses = _token_losses(ids, logits, tf.not_equal(weights, 0), self.label_smoothing)
-            return token_mean(losses, weights, shown, self.reduction)
+            ids, logits, weights, shown, counted = Tokens.of(y_true, y_pred, sample_weight)
+            projection = projection_of(logits)
+            if projection is None or self.reduction in (None, "none"):
+                losses = _token_losses(ids, logits, counted, self.label_smoothing)
+                return token_mean(losses, weights, shown, self.reduction)
+            found = projection.cross_entropy(ids, counted, weights, self.label_smoothing)
+            return mean_of_total(found.total, weights, shown, self.reduction)
 
     def call(self, y_true, y_pred):
         """The losses of all tokens, [..., T]."""
@@ -100,6 +107,9 @@ class Perplexity(TokenMean):
 
     def values(self, y_true, y_pred, counted):
         """-log p of the tokens."""
+        projection = projection_of(y_pred)
+        if projection is not None:
+            return -projection.cross_entropy(y_true, counted).log_p
         return _token_losses(y_true, y_pred, counted)
 
     def result(self):
@@ -128,6 +138,9 @@ class TokenAccuracy(TokenMean):
 
     def values(self, y_true, y_pred, counted):
         """1 where the likeliest id is the target."""
+        projection = projection_of(y_pred)
+        if projection is not None:
+            return tf.cast(projection.cross_entropy(y_true, counted).correct, tf.float32)
         ids = as_ids(y_true, y_pred.shape[-1], counted)
         right = tf.equal(tf.argmax(y_pred, -1, ids.dtype), ids)
         return tf.cast(right & counted, tf.float32)

@@ -20,6 +20,7 @@ from keras_attention.layers import (
     GlimpseNetwork,
     HierarchicalAttention,
     IntraDecoderCell,
+    LinearCrossEntropy,
     NTMCell,
     PatchEmbedding,
     PatchMerging,
@@ -106,6 +107,7 @@ MODELS = {
     "GlimpseNetwork": lambda: Around(
         GlimpseNetwork(2, 2, 3, 4), tf.ones([1, 8, 8, 1]), tf.zeros([1, 2])
     ),
+    "LinearCrossEntropy": lambda: Around(LinearCrossEntropy(5), tf.ones([1, 2, 3])),
     "PatchEmbedding": image(lambda: PatchEmbedding(5, 2)),
     "PatchMerging": image(PatchMerging),
     "TiedEmbedding": lambda: Around(TiedEmbedding(5, 3), tf.constant([[1]])),

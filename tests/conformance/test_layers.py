@@ -384,6 +384,7 @@ each_class = pytest.mark.parametrize(
 ELSEWHERE = {
     "Bridge": "takes states",
     "GlimpseNetwork": "takes an image and a place",
+    "LinearCrossEntropy": "gives a loss, or logits",
     "NonLocal": "is what its four instantiations share",
     "PatchEmbedding": "takes an image, and no mask",
     "PatchMerging": "takes an image, and no mask",

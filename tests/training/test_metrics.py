@@ -301,8 +301,11 @@ def test_loss_and_metrics_come_back_from_their_config():
 TWO_REPLICAS = """
 import json
 import numpy as np, keras, tensorflow as tf
+from keras_attention.functional import projection
+from keras_attention.layers import LinearCrossEntropy
 from keras_attention.training import token_objective
 
+projection.LEAST_VOCABULARY = 9
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 random = np.random.default_rng(0)
@@ -325,7 +328,7 @@ def run(strategy, steps):
         model = keras.Sequential([
             keras.Input((None,), dtype="int32"),
             keras.layers.Embedding(9, 4, keras.initializers.RandomUniform(seed=1)),
-            keras.layers.Dense(9, kernel_initializer=keras.initializers.GlorotUniform(2)),
+            LAYER(9, kernel_initializer=keras.initializers.GlorotUniform(2)),
         ])
         model.compile(keras.optimizers.SGD(1.0), **token_objective(), steps_per_execution=steps)
     first = model.evaluate(data, verbose=0, return_dict=True)
@@ -345,9 +348,10 @@ print(json.dumps([run(one, 1), run(one, 2), run(two, 1), run(looped, 2)]))
 
 
 @pytest.mark.full
-def test_two_replicas_and_several_steps_at_once_measure_and_learn_as_one():
+@pytest.mark.parametrize("layer", ["keras.layers.Dense", "LinearCrossEntropy"])
+def test_two_replicas_and_several_steps_at_once_measure_and_learn_as_one(layer):
     run = subprocess.run(
-        [sys.executable, "-c", TWO_REPLICAS],
+        [sys.executable, "-c", TWO_REPLICAS.replace("LAYER", layer)],
         cwd=pathlib.Path(keras_attention.__file__).parents[1],
         capture_output=True,
         text=True,
