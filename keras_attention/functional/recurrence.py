@@ -52,8 +52,8 @@ def recurrence(
     Args:
         given: [T, B, G], the inputs of all steps times the kernel of the first layer, plus its
             bias; G is 4U of an LSTM, 3U of a GRU.
-        layers: `LSTMWeights` or `GRUWeights`, from the first to the last. A `kernel` of the first is
-            that of the attention that is fed back.
+        layers: `LSTMWeights` or `GRUWeights`, from the first to the last. A `kernel` of the first
+            is that of the attention that is fed back.
         states: of each layer, (h, c) or (h,), [B, U].
         attention: a memory and its weights, or None.
         fed: a_0 [B, A]; needed with `attention`.
