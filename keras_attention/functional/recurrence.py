@@ -137,13 +137,14 @@ def _differentiable(parts, memory_mask, active, activation):
         filled = [None if leaf is None else next(rest) for leaf in tf.nest.flatten(parts)]
         given, layers, states, attention, fed = tf.nest.pack_sequence_as(parts, filled)
         loop = _Loop(layers, attention, memory_mask, active, activation)
-        last, kept = loop.forward(given, states, fed)
-        top = kept.states[-1][0]
-        outputs = [top] if attention is None else [top, kept.fed, kept.looked[0]]
-        outputs += [leaf for leaf in tf.nest.flatten(last) if leaf is not None]
+        kept = loop.forward(given, states, fed)
+        outputs = [kept.states[-1][0][1:]]
+        outputs += [] if attention is None else [kept.fed[1:], kept.looked[0]]
+        outputs += [x[-1] for x in tf.nest.flatten(kept.states)]
+        outputs += [] if attention is None else [kept.fed[-1]]
 
         def gradient(*upstream):
-            grads = loop.backward(given, states, fed, kept, upstream)
+            grads = loop.backward(kept, upstream)
             pairs = zip(tf.nest.flatten(grads), filled)
             grads = [(grad, leaf) for grad, leaf in pairs if leaf is not None]
             return [
@@ -168,12 +169,12 @@ def _only_once(x):
 
 
 class _Kept(NamedTuple):
-    """What the forward loop keeps of all steps, [T, B, ...]."""
+    """What the forward loop keeps."""
 
-    states: Any  # of each layer, after each step
-    gates: Any  # of each layer, four
-    fed: Any  # the attention after each step, or ()
-    looked: Any  # (weights, (query, context)), or ()
+    states: Any  # of each layer, before each step and after the last, [T + 1, B, U]
+    fed: Any  # the attention, likewise [T + 1, B, A]; () without
+    gates: Any  # of each layer and step, four [T, B, U]
+    looked: Any  # (weights [T, B, S], (queries, contexts)), or ()
 
 
 class _Loop(NamedTuple):
@@ -185,8 +186,8 @@ class _Loop(NamedTuple):
     active: Any
     activation: str
 
-    def forward(self, given, states, fed):
-        """-> (states, fed) after the last step, `_Kept`."""
+    def forward(self, given, states, fed) -> _Kept:
+        """All steps."""
         layers = [layer.for_steps() for layer in self.layers]
         memory = None if self.attention is None else self.attention.for_steps()
         h, wide = states[0][0].dtype, given.dtype if given.dtype.size > 4 else tf.float32
@@ -198,44 +199,34 @@ class _Loop(NamedTuple):
             after, gates, below, inputs = [], [], fed if feeds else None, given[t]
             for layer, state in zip(layers, states):
                 new, kept = layer.step(inputs, below, state)
-                state = _where(active, new, state)
-                after.append(state)
+                after.append(_where(active, new, state))
                 gates.append(kept)
-                below, inputs = state[0], None
+                below, inputs = after[-1][0], None
             looked = ()
             if memory is not None:
                 new, weights, kept = memory.step(below, self.memory_mask, self.activation)
                 (fed,) = _where(active, (new,), (fed,))
                 looked = (weights, kept)
-            _keep_shapes(carry, (after, fed))
-            return (after, fed), _Kept(after, gates, fed, looked)
+            return (after, fed), (gates, looked)
 
-        none = memory is None
-        types = _Kept(
-            tf.nest.map_structure(lambda x: x.dtype, states),
-            [(h,) * 4 for _ in layers],
-            () if none else h,
-            () if none else (wide, (h, h)),
-        )
-        last, kept = scan(
-            step, (states, () if none else fed), given.shape[0] or tf.shape(given)[0], types
-        )
-        return (last[0], None if none else last[1]), kept
+        types = ([(h,) * 4 for _ in layers], () if memory is None else (wide, (h, h)))
+        carry = (states, () if memory is None else fed)
+        carries, kept = scan(step, carry, given.shape[0] or tf.shape(given)[0], types)
+        return _Kept(*carries, *kept)
 
-    def backward(self, given, states, fed, kept, upstream):
+    def backward(self, kept, upstream):
         """The gradients of what `forward` was given, and of the layers and the attention."""
         layers = [layer.for_gradients() for layer in self.layers]
         memory = None if self.attention is None else self.attention.for_gradients()
-        widths = [0 if self.layers[0].kernel is None else self.layers[0].kernel.shape[0]]
-        widths += [layer_states[0].shape[1] for layer_states in states[:-1]]
-        units = states[-1][0].shape[1]
-        feeds, h = self.layers[0].kernel is not None, states[0][0].dtype
-        before = tf.nest.map_structure(_shifted, kept.states, states)
+        feeds = self.layers[0].kernel is not None
+        widths = [kept.fed.shape[2] if feeds else 0]
+        widths += [layer_states[0].shape[2] for layer_states in kept.states[:-1]]
+        units = kept.states[-1][0].shape[2]
         rest = iter(map(widen, upstream))
         dhidden, dattention, dweights = next(rest), tf.zeros([]), tf.zeros([])
         if memory is not None:
             dattention, dweights = next(rest), next(rest)
-        dstates: Any = tf.nest.map_structure(lambda _: next(rest), states)
+        dstates: Any = tf.nest.map_structure(lambda _: next(rest), kept.states)
         dfed: Any = ()
         sums: Any = ()
         if memory is not None:
@@ -245,26 +236,30 @@ class _Loop(NamedTuple):
             if memory.v is not None:
                 sums = (tf.zeros_like(memory.keys), tf.zeros_like(memory.v))
 
+        after_states, after_fed = _without_first((kept.states, kept.fed))
+
         def step(t, carry):
             dstates, dfed, sums = carry
             dstates, active = [list(state) for state in dstates], self._active(t)
-            at = tf.nest.map_structure(lambda x: x[t], kept)
+            before, after, fed, gates, looked = tf.nest.map_structure(
+                lambda x: x[t],
+                (kept.states, after_states, after_fed, kept.gates, kept.looked),
+            )
             dstates[-1][0] += dhidden[t]
             dlooked = ()
             if memory is not None:
                 through, (dfed,) = _split(active, (dfed + dattention[t],))
-                weights, looked = at.looked
+                weights, asked = looked
                 dh, dlooked, more = memory.gradient(
-                    looked, at.fed, weights, through[0], dweights[t], self.activation, units
+                    asked, fed, weights, through[0], dweights[t], self.activation, units
                 )
                 sums = tf.nest.map_structure(tf.add, sums, more)
                 dstates[-1][0] += dh
             dgates: list[Any] = [()] * len(layers)
             for i in reversed(range(len(layers))):
                 through, stays = _split(active, dstates[i])
-                state = tf.nest.map_structure(lambda x: x[t], before[i])
                 dgates[i], below, dbefore = layers[i].gradient(
-                    at.gates[i], state, at.states[i], through, widths[i]
+                    gates[i], before[i], after[i], through, widths[i]
                 )
                 dstates[i] = [added(*pair) for pair in zip(dbefore, stays)]
                 if i:
@@ -273,31 +268,27 @@ class _Loop(NamedTuple):
                     dfed = added(below, dfed)
             if memory is not None and dfed is None:
                 dfed = tf.zeros_like(dattention[t])
-            carry_after = ([tuple(state) for state in dstates], dfed, sums)
-            _keep_shapes(carry, carry_after)
-            return carry_after, (dgates, dlooked)
+            return ([tuple(state) for state in dstates], dfed, sums), (dgates, dlooked)
 
         counts = [1 if isinstance(layer, LSTMWeights) else 2 for layer in layers]
-        wide = dhidden.dtype
+        h, wide = kept.states[0][0].dtype, dhidden.dtype
         types = ([(h,) * n for n in counts], () if memory is None else (h, h, wide, wide))
-        carry, (dgates, dlooked) = scan(
-            step, (dstates, dfed, sums), given.shape[0] or tf.shape(given)[0], types, backwards=True
-        )
+        steps = dhidden.shape[0] or tf.shape(dhidden)[0]
+        carry, (dgates, dlooked) = scan(step, (dstates, dfed, sums), steps, types, backwards=True)
         dstates, dfed, sums = carry
-        below = [_shifted(kept.fed, fed) if feeds else None]
-        below += [layer_states[0] for layer_states in kept.states[:-1]]
+        below = [kept.fed[:-1] if feeds else None]
+        below += [h[1:] for h, *_ in kept.states[:-1]]
         grads = [
-            layer.weight_gradients(kept.gates[i], dgates[i], below[i], before[i][0])
+            layer.weight_gradients(kept.gates[i], dgates[i], below[i], kept.states[i][0][:-1])
             for i, layer in enumerate(self.layers)
         ]
         dmemory = None
         if self.attention is not None:
-            weights, looked = kept.looked
-            dmemory = self.attention.weight_gradients(
-                kept.states[-1][0], looked, weights, dlooked, sums
-            )
+            weights, asked = kept.looked
+            top = kept.states[-1][0][1:]
+            dmemory = self.attention.weight_gradients(top, asked, weights, dlooked, sums)
         dgiven = grads[0][1]
-        return dgiven, [g for g, _ in grads], dstates, dmemory, None if fed is None else dfed
+        return dgiven, [g for g, _ in grads], dstates, dmemory, None if dmemory is None else dfed
 
     def _active(self, t):
         return None if self.active is None else self.active[t][:, None]
@@ -306,29 +297,39 @@ class _Loop(NamedTuple):
 def scan(step, carry, steps, types, backwards: bool = False):
     """Repeat `step(t, carry) -> (carry, kept)` for t = 0, ..., T - 1, or from T - 1 to 0.
 
-    types: the dtypes of `kept`, a nest -> the last carry, and all that was kept, [T, ...] each.
+    types: the dtypes of `kept`, a nest -> forward, the carries before each step and after the last,
+    [T + 1, ...] each; backwards, the last carry alone; and all that was kept, [T, ...] each.
 
-    >>> scan(lambda t, x: (x + t, x), tf.constant(0), 3, tf.int32)[1].numpy().tolist()
-    [0, 0, 1]
+    >>> carries, kept = scan(lambda t, x: (x + t, 2 * x), tf.constant(0), 3, tf.int32)
+    >>> carries.numpy().tolist(), kept.numpy().tolist()
+    ([0, 0, 1, 3], [0, 0, 2])
     """
     arrays = [tf.TensorArray(dtype, size=steps) for dtype in tf.nest.flatten(types)]
     shapes = []
+    record = [] if backwards else tf.nest.flatten(carry)
+    records = [tf.TensorArray(x.dtype, size=steps + 1).write(0, x) for x in record]
 
-    def body(count, carry, arrays):
+    def body(count, carry, arrays, records):
         t = steps - 1 - count if backwards else count
-        carry, kept = step(t, carry)
-        kept = tf.nest.flatten(kept)
+        after, kept = step(t, carry)
+        after, kept = tf.nest.flatten(after), tf.nest.flatten(kept)
+        for old, new in zip(tf.nest.flatten(carry), after):
+            new.set_shape(old.shape)
         shapes[:] = [x.shape for x in kept]
-        return count + 1, carry, [array.write(t, x) for array, x in zip(arrays, kept)]
+        arrays = [array.write(t, x) for array, x in zip(arrays, kept)]
+        records = [array.write(t + 1, x) for array, x in zip(records, after)]
+        return count + 1, tf.nest.pack_sequence_as(carry, after), arrays, records
 
-    _, carry, arrays = tf.while_loop(
-        lambda count, *_: count < steps, body, (tf.constant(0), carry, arrays)
+    _, last, arrays, records = tf.while_loop(
+        lambda count, *_: count < steps, body, (tf.constant(0), carry, arrays, records)
     )
-    stacks = [
-        tf.ensure_shape(array.stack(), [tf.get_static_value(steps), *shape])
-        for array, shape in zip(arrays, shapes)
-    ]
-    return carry, tf.nest.pack_sequence_as(types, stacks)
+    size = tf.get_static_value(steps)
+    kept = [tf.ensure_shape(a.stack(), [size, *shape]) for a, shape in zip(arrays, shapes)]
+    if not backwards:
+        size = None if size is None else size + 1
+        carries = [tf.ensure_shape(a.stack(), [size, *x.shape]) for a, x in zip(records, record)]
+        last = tf.nest.pack_sequence_as(carry, carries)
+    return last, tf.nest.pack_sequence_as(types, kept)
 
 
 def _where(active, new, old):
@@ -347,13 +348,6 @@ def _split(active, gradients):
     return new, tuple(tf.where(active, zero, x) for x, zero in pairs)
 
 
-def _shifted(after, first):
-    """The states before each step from those after it.  [T, B, U], [B, U] -> [T, B, U]."""
-    return tf.concat([tf.cast(first, after.dtype)[None], after[:-1]], 0)
-
-
-def _keep_shapes(before, after) -> None:
-    """Keep the static shapes of the loop variables."""
-    for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after)):
-        if tf.is_tensor(new):
-            new.set_shape(old.shape)
+def _without_first(nest):
+    """Of [T + 1, ...] the last T."""
+    return tf.nest.map_structure(lambda x: x[1:], nest)

@@ -115,12 +115,15 @@ class RecurrentAttention(NamedTuple):
         """From all steps, stacked [T, B, ...]: `h`, and what `step` and `gradient` give."""
         (query, context), (outer, dquery, dcontext, dscores) = kept, gradients
         dkeys, dv = sums or (_by_row(dscores, query), None)
+        kernel = None
+        if self.kernel is not None:
+            kernel = tf.concat([product(h, outer), product(context, outer)], 0)
         return RecurrentAttention(
             dkeys,
             _by_row(weights, dcontext),
             None if self.query_kernel is None else product(h, dquery),
             dv,
-            None if self.kernel is None else product(tf.concat([h, context], 2), outer),
+            kernel,
             None if self.bias is None else tf.cast(summed(outer), self.bias.dtype),
         )
 
