@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_attention.backend.keras import in_xla
 from keras_attention.functional.shapes import sizes
 
 
@@ -13,7 +14,7 @@ def layer_norm(x: tf.Tensor, scale: Any, shift: Any, epsilon: float = 1e-6) -> t
         n = (x - mean(x)) / sqrt(variance(x) + epsilon)        y = scale * n + shift
 
     x [..., D], scale [D], shift [D] -> [..., D], all of one dtype. The gradient keeps n and the
-    root only, and sums by matrix products, which is faster on a CPU than reductions:
+    root only, and outside of XLA, which fuses reductions, sums by matrix products:
 
         dx = (scale * dy - mean(scale * dy) - n * mean(scale * dy * n)) / root
 
@@ -32,9 +33,10 @@ def layer_norm(x: tf.Tensor, scale: Any, shift: Any, epsilon: float = 1e-6) -> t
         def gradient(dy):
             product = dy * n
             share = (scale / tf.cast(width, scale.dtype))[:, None]
-            mean, slope = _times(dy, share), _times(product, share)
+            sums, over_rows = (_reduced, _reduced_rows) if in_xla() else (_times, _summed)
+            mean, slope = sums(dy, share), sums(product, share)
             dx = (dy * scale - (n * slope + mean)) * inverse
-            return dx, _summed(product, width), _summed(dy, width)
+            return dx, over_rows(product, width), over_rows(dy, width)
 
         return n * scale + shift, gradient
 
@@ -51,3 +53,13 @@ def _summed(x, width):
     """[..., D] -> [D]."""
     rows = tf.reshape(x, [-1, width])
     return tf.matmul(tf.ones([1, tf.shape(rows)[0]], x.dtype), rows)[0]
+
+
+def _reduced(x, column):
+    """[..., D], [D, 1] -> [..., 1]."""
+    return tf.reduce_sum(x * column[:, 0], -1, keepdims=True)
+
+
+def _reduced_rows(x, width):
+    """[..., D] -> [D]."""
+    return tf.reduce_sum(tf.reshape(x, [-1, width]), 0)
