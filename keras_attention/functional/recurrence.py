@@ -68,7 +68,9 @@ def recurrence(
 
     Raises:
         ValueError: no layers, states that do not fit, attention without `fed`, an unknown
-            activation. A second derivative is a NotImplementedError.
+            activation.
+
+    A second derivative goes through single steps, differentiated by TensorFlow.
 
     >>> out = recurrence(tf.zeros([3, 1, 8]), [LSTMWeights(tf.zeros([2, 8]))],
     ...                  [(tf.zeros([1, 2]), tf.ones([1, 2]))])
@@ -131,8 +133,7 @@ def _check(layers, states, attention, fed, activation) -> None:
 def _differentiable(parts, memory_mask, active, activation):
     """A function of the leaves of `parts` that are not None, with its gradient."""
 
-    @tf.custom_gradient
-    def run(*leaves):
+    def forward(leaves):
         rest = iter(leaves)
         filled = [None if leaf is None else next(rest) for leaf in tf.nest.flatten(parts)]
         given, layers, states, attention, fed = tf.nest.pack_sequence_as(parts, filled)
@@ -142,30 +143,51 @@ def _differentiable(parts, memory_mask, active, activation):
         outputs += [] if attention is None else [kept.fed[1:], kept.looked[0]]
         outputs += [x[-1] for x in tf.nest.flatten(kept.states)]
         outputs += [] if attention is None else [kept.fed[-1]]
+        return outputs, loop, kept
+
+    def of_leaves(grads, leaves):
+        pairs = zip(tf.nest.flatten(parts), tf.nest.flatten(grads))
+        grads = [grad for leaf, grad in pairs if leaf is not None]
+        zeros = (tf.zeros_like(leaf) for leaf in leaves)  # dropout masks have no gradient
+        return [
+            zero if grad is None else tf.cast(grad, zero.dtype) for grad, zero in zip(grads, zeros)
+        ]
+
+    @tf.custom_gradient
+    def run(*leaves):
+        outputs, loop, kept = forward(leaves)
 
         def gradient(*upstream):
-            grads = loop.backward(kept, upstream)
-            pairs = zip(tf.nest.flatten(grads), filled)
-            grads = [(grad, leaf) for grad, leaf in pairs if leaf is not None]
-            return [
-                None if grad is None else _only_once(tf.cast(grad, leaf.dtype))
-                for grad, leaf in grads
-            ]
+            @tf.custom_gradient
+            def first(*tensors):
+                def second(*upstream):
+                    return _second(lambda x: forward(x)[0], tensors, len(leaves), upstream)
+
+                return of_leaves(loop.backward(kept, tensors[len(leaves) :]), leaves), second
+
+            return first(*leaves, *upstream)
 
         return outputs, gradient
 
     return run
 
 
-@tf.custom_gradient
-def _only_once(x):
-    def gradient(upstream):
-        raise NotImplementedError(
-            "The recurrence has a gradient written by hand, which has no gradient itself. Use "
-            "fused=False for second derivatives."
-        )
+def _second(function, tensors, count, upstream):
+    """The gradient of a gradient, by TensorFlow's own differentiation of single steps.
 
-    return tf.identity(x), gradient
+    tensors: the arguments of `function`, `count` of them, and the upstream gradients of its
+    outputs; upstream: those of the gradient of the arguments.
+    """
+    with tf.GradientTape() as outer:
+        outer.watch(tensors)
+        arguments, upstream_first = tensors[:count], tensors[count:]
+        with tf.GradientTape() as inner:
+            inner.watch(arguments)
+            outputs = function(arguments)
+        grads = inner.gradient(
+            outputs, arguments, output_gradients=upstream_first, unconnected_gradients="zero"
+        )
+    return outer.gradient(grads, tensors, output_gradients=upstream, unconnected_gradients="zero")
 
 
 class _Kept(NamedTuple):
@@ -321,7 +343,10 @@ def scan(step, carry, steps, types, backwards: bool = False):
         return count + 1, tf.nest.pack_sequence_as(carry, after), arrays, records
 
     _, last, arrays, records = tf.while_loop(
-        lambda count, *_: count < steps, body, (tf.constant(0), carry, arrays, records)
+        lambda count, *_: count < steps,
+        body,
+        (tf.constant(0), carry, arrays, records),
+        maximum_iterations=steps,
     )
     size = tf.get_static_value(steps)
     kept = [tf.ensure_shape(a.stack(), [size, *shape]) for a, shape in zip(arrays, shapes)]

@@ -63,7 +63,7 @@ class RecurrentAttention(NamedTuple):
         """
         query = h if self.query_kernel is None else tf.matmul(h, self.query_kernel)
         if self.v is None:
-            scores = tf.matmul(self.keys, widen(query)[:, :, None])[:, :, 0]
+            scores = tf.matmul(widen(query)[:, None], self.keys, transpose_b=True)[:, 0]
         else:
             scores = tf.tensordot(self._hidden(query), self.v, 1)
         weights = softmax(scores, mask)
@@ -93,7 +93,8 @@ class RecurrentAttention(NamedTuple):
             outer = ACTIVATIONS[activation][1](widen(attention), upstream)
             both = widen(tf.matmul(tf.cast(outer, dtype), self.kernel))
             dh, dcontext = split(both, [units, self.values.shape[2]])
-        dweights = tf.matmul(self.values, tf.expand_dims(dcontext, 2))[:, :, 0] + upstream_weights
+        dweights = tf.matmul(tf.expand_dims(dcontext, 1), self.values, transpose_b=True)[:, 0]
+        dweights += upstream_weights
         inner = tf.reduce_sum(weights * dweights, 1, keepdims=True)
         dscores = weights * (dweights - inner)
         if self.v is None:

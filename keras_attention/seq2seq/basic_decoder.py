@@ -63,7 +63,7 @@ class BasicDecoder(BaseDecoder):
             hand, `functional.recurrence`, which is faster and takes less memory. True: with
             `TrainingSampler` and LSTM or GRU cells under additive or multiplicative attention or
             none; ValueError for other parts. "auto": where the parts allow it.
-            False: a loop over `step`. The numbers are the same; second derivatives need False.
+            False: a loop over `step`. The numbers are the same.
 
     Call: `decoder(inputs, initial_state=None, memory=None, **sampler_arguments)` ->
     `(BasicDecoderOutput, final_state, lengths [N])`. `memory` is passed to every step of the cell:

@@ -77,7 +77,7 @@ class RNN(FusedLoop, keras.layers.RNN):
         fused: True: `LSTMCell` and `GRUCell` of Keras (tanh, sigmoid, `reset_after`, without
             `recurrent_dropout`) and `StackedRNNCells` of them; ValueError for other parts. "auto":
             where the parts allow it, otherwise as `keras.layers.RNN`. False: as
-            `keras.layers.RNN`; second derivatives need it.
+            `keras.layers.RNN`.
 
     Call: that of `keras.layers.RNN`.
 

@@ -294,17 +294,30 @@ def test_narrow_weights_give_narrow_states_near_those_of_float64(dtype):
             np.testing.assert_allclose(tf.cast(x, tf.float64), y, atol=0.15, rtol=0.1)
 
 
-def test_a_second_derivative_says_that_there_is_none():
-    arguments = case()
-    given = arguments["given"]
-    with tf.GradientTape() as outer:
-        outer.watch(given)
-        with tf.GradientTape() as inner:
-            inner.watch(given)
-            total = tf.reduce_sum(recurrence(**arguments).hidden)
-        first = inner.gradient(total, given)
-    with pytest.raises(NotImplementedError, match="fused=False"):
-        outer.gradient(first, given)
+def test_second_derivatives_are_those_of_single_steps():
+    found = []
+    for run in (recurrence, step_by_step):
+        arguments = case(cells=("lstm", "gru"), score="additive", feeds=True, dropped=True)
+        inputs = floats(arguments)
+        with tf.GradientTape() as outer:
+            outer.watch(inputs)
+            with tf.GradientTape() as inner:
+                inner.watch(inputs)
+                total = weighted(run(**arguments), None)
+            first = inner.gradient(total, inputs)
+            slope = tf.add_n([tf.reduce_sum(g**2) for g in first])
+        found.append(outer.gradient(slope, inputs, unconnected_gradients="zero"))
+    for x, y in zip(*found, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-11)
+
+
+def test_a_forward_accumulator_gives_the_slope():
+    arguments = case(score="multiplicative", feeds=True)
+    given = arguments.pop("given")
+    with tf.autodiff.ForwardAccumulator(given, tf.ones_like(given)) as slopes:
+        hidden = recurrence(given, **arguments).hidden
+    near = [recurrence(given + step, **arguments).hidden for step in (1e-5, -1e-5)]
+    np.testing.assert_allclose(slopes.jvp(hidden), (near[0] - near[1]) / 2e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize(
