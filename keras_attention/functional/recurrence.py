@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.recurrent_attention import ACTIVATIONS, RecurrentAttention
-from keras_attention.functional.recurrent_cells import GRUWeights, LSTMWeights, added
+from keras_attention.functional.recurrent_cells import GRUWeights, LSTMWeights, added, masked
 
 
 class Recurrence(NamedTuple):
@@ -42,6 +42,7 @@ def recurrence(
     memory_mask: Any = None,
     active: Any = None,
     activation: str = "linear",
+    rows: Any = None,
 ) -> Recurrence:
     """Run a stack of LSTM and GRU layers, and attention above it, over T steps.
 
@@ -61,6 +62,8 @@ def recurrence(
         active: [T, B] bool; in a row and step where it is False state and attention stay as they
             are. None: everywhere True.
         activation: of the attention's layer: "linear", "tanh", "sigmoid" or "relu".
+        rows: [T] int, with `active`: only the first n_t rows are computed in step t, because the
+            others are not active then or later; None: all. Sort rows by their last active step.
 
     Returns:
         `Recurrence`. Hidden states and attentions have the dtype of the states' h; c and the
@@ -77,7 +80,7 @@ def recurrence(
     >>> out.hidden.shape, out.states[0][1].numpy().tolist()
     (TensorShape([3, 1, 2]), [[0.125, 0.125]])
     """
-    _check(layers, states, attention, fed, activation)
+    _check(layers, states, attention, fed, active, rows, activation)
     steps = given.shape[0]
     empty = not steps  # or of unknown length: a loop keeps nothing of no steps, so it makes one
     if empty:
@@ -85,10 +88,11 @@ def recurrence(
         missing = tf.maximum(1 - steps, 0)
         given = tf.pad(given, [[0, missing], [0, 0], [0, 0]])
         active = None if active is None else tf.pad(active, [[0, missing], [0, 0]])
+        rows = None if rows is None else tf.pad(rows, [[0, missing]])
     states = [(h, *map(widen, rest)) for h, *rest in states]
     parts = (given, list(layers), states, attention, fed)
     leaves = [leaf for leaf in tf.nest.flatten(parts) if leaf is not None]
-    found = _differentiable(parts, memory_mask, active, activation)(*leaves)
+    found = _differentiable(parts, Masks(memory_mask, active, rows), activation)(*leaves)
     rest = iter(found)
     hidden = next(rest)
     looked = [None, None] if attention is None else [next(rest), next(rest)]
@@ -104,8 +108,10 @@ def recurrence(
     return Recurrence(hidden, looked[0], looked[1], last, after)
 
 
-def _check(layers, states, attention, fed, activation) -> None:
+def _check(layers, states, attention, fed, active, rows, activation) -> None:
     """ValueError for parts that do not fit."""
+    if rows is not None and active is None:
+        raise ValueError("rows needs active, which it counts. Received: active=None")
     if not layers or len(layers) != len(states):
         raise ValueError(
             "recurrence needs one state for each of its layers, and at least one layer. Received: "
@@ -130,14 +136,22 @@ def _check(layers, states, attention, fed, activation) -> None:
         )
 
 
-def _differentiable(parts, memory_mask, active, activation):
+class Masks(NamedTuple):
+    """What each step sees and computes; see `recurrence`."""
+
+    memory: Any  # [B, S] or None
+    active: Any  # [T, B] or None
+    rows: Any  # [T] or None
+
+
+def _differentiable(parts, masks, activation):
     """A function of the leaves of `parts` that are not None, with its gradient."""
 
     def forward(leaves):
         rest = iter(leaves)
         filled = [None if leaf is None else next(rest) for leaf in tf.nest.flatten(parts)]
         given, layers, states, attention, fed = tf.nest.pack_sequence_as(parts, filled)
-        loop = _Loop(layers, attention, memory_mask, active, activation)
+        loop = _Loop(layers, attention, masks, activation)
         kept = loop.forward(given, states, fed)
         outputs = [kept.states[-1][0][1:]]
         outputs += [] if attention is None else [kept.fed[1:], kept.looked[0]]
@@ -204,8 +218,7 @@ class _Loop(NamedTuple):
 
     layers: Any
     attention: Any
-    memory_mask: Any
-    active: Any
+    masks: Masks
     activation: str
 
     def forward(self, given, states, fed) -> _Kept:
@@ -216,20 +229,21 @@ class _Loop(NamedTuple):
         feeds = self.layers[0].kernel is not None
 
         def step(t, carry):
-            states, fed = carry
-            active = self._active(t)
-            after, gates, below, inputs = [], [], fed if feeds else None, given[t]
+            first = self._first_rows(t)
+            (states, fed), active = first.of(carry), self._active(t, first)
+            after, gates, below, inputs = [], [], fed if feeds else None, first.of(given[t])
             for layer, state in zip(layers, states):
-                new, kept = layer.step(inputs, below, state)
+                new, kept = layer.under(first).step(inputs, below, state)
                 after.append(_where(active, new, state))
                 gates.append(kept)
                 below, inputs = after[-1][0], None
             looked = ()
             if memory is not None:
-                new, weights, kept = memory.step(below, self.memory_mask, self.activation)
+                visible = first.of(self.masks.memory)
+                new, weights, kept = memory.under(first).step(below, visible, self.activation)
                 (fed,) = _where(active, (new,), (fed,))
                 looked = (weights, kept)
-            return (after, fed), (gates, looked)
+            return first.into((after, fed), carry), first.padded((gates, looked))
 
         types = ([(h,) * 4 for _ in layers], () if memory is None else (wide, (h, h)))
         carry = (states, () if memory is None else fed)
@@ -253,44 +267,56 @@ class _Loop(NamedTuple):
         sums: Any = ()
         if memory is not None:
             dfed = next(rest)
-            if self.active is not None:
-                dweights = tf.where(self.active[:, :, None], dweights, tf.zeros_like(dweights))
+            if self.masks.active is not None:
+                shown = self.masks.active[:, :, None]
+                dweights = tf.where(shown, dweights, tf.zeros_like(dweights))
             if memory.v is not None:
                 sums = (tf.zeros_like(memory.keys), tf.zeros_like(memory.v))
 
         after_states, after_fed = _without_first((kept.states, kept.fed))
 
         def step(t, carry):
+            first = self._first_rows(t)
+            active = self._active(t, first)
             dstates, dfed, sums = carry
-            dstates, active = [list(state) for state in dstates], self._active(t)
-            before, after, fed, gates, looked = tf.nest.map_structure(
-                lambda x: x[t],
-                (kept.states, after_states, after_fed, kept.gates, kept.looked),
-            )
-            dstates[-1][0] += dhidden[t]
-            dlooked = ()
-            if memory is not None:
-                through, (dfed,) = _split(active, (dfed + dattention[t],))
-                weights, asked = looked
-                dh, dlooked, more = memory.gradient(
-                    asked, fed, weights, through[0], dweights[t], self.activation, units
+            before, after, fed, gates, looked, dtop, dlook, dalign = first.of(
+                tf.nest.map_structure(
+                    lambda x: x[t] if x.shape.rank else x,
+                    (kept.states, after_states, after_fed, kept.gates, kept.looked)
+                    + (dhidden, dattention, dweights),
                 )
-                sums = tf.nest.map_structure(tf.add, sums, more)
-                dstates[-1][0] += dh
+            )
+            dnew = [list(state) for state in first.of(dstates)]
+            dnew[-1][0] += dtop
+            dlooked, dnewfed = (), first.of(dfed)
+            if memory is not None:
+                through, (dnewfed,) = _split(active, (dnewfed + dlook,))
+                weights, asked = looked
+                dh, dlooked, more = memory.under(first).gradient(
+                    asked, fed, weights, through[0], dalign, self.activation, units
+                )
+                dnew[-1][0] += dh
+                if more:
+                    dkeys, dv = sums
+                    sums = (first.into(first.of(dkeys) + more[0], dkeys), dv + more[1])
             dgates: list[Any] = [()] * len(layers)
             for i in reversed(range(len(layers))):
-                through, stays = _split(active, dstates[i])
-                dgates[i], below, dbefore = layers[i].gradient(
-                    gates[i], before[i], after[i], through, widths[i]
+                through, stays = _split(active, dnew[i])
+                dgates[i], below, dbefore = (
+                    layers[i]
+                    .under(first)
+                    .gradient(gates[i], before[i], after[i], through, widths[i])
                 )
-                dstates[i] = [added(*pair) for pair in zip(dbefore, stays)]
+                dnew[i] = [added(*pair) for pair in zip(dbefore, stays)]
                 if i:
-                    dstates[i - 1][0] += below
+                    dnew[i - 1][0] += below
                 elif feeds:
-                    dfed = added(below, dfed)
-            if memory is not None and dfed is None:
-                dfed = tf.zeros_like(dattention[t])
-            return ([tuple(state) for state in dstates], dfed, sums), (dgates, dlooked)
+                    dnewfed = added(below, dnewfed)
+            if memory is not None and dnewfed is None:
+                dnewfed = tf.zeros_like(dlook)
+            dnew = [tuple(state) for state in dnew]
+            dstates, dfed = first.into((dnew, dnewfed), (dstates, dfed))
+            return (dstates, dfed, sums), first.padded((dgates, dlooked))
 
         counts = [1 if isinstance(layer, LSTMWeights) else 2 for layer in layers]
         h, wide = kept.states[0][0].dtype, dhidden.dtype
@@ -300,20 +326,75 @@ class _Loop(NamedTuple):
         dstates, dfed, sums = carry
         below = [kept.fed[:-1] if feeds else None]
         below += [h[1:] for h, *_ in kept.states[:-1]]
+        below = [
+            None if x is None else masked(x, layer.mask) for x, layer in zip(below, self.layers)
+        ]
+        pack = self._real_rows()
         grads = [
-            layer.weight_gradients(kept.gates[i], dgates[i], below[i], kept.states[i][0][:-1])
+            layer.weight_gradients(*pack((dgates[i], below[i], kept.states[i][0][:-1])))
             for i, layer in enumerate(self.layers)
         ]
         dmemory = None
         if self.attention is not None:
             weights, asked = kept.looked
             top = kept.states[-1][0][1:]
-            dmemory = self.attention.weight_gradients(top, asked, weights, dlooked, sums)
-        dgiven = grads[0][1]
-        return dgiven, [g for g, _ in grads], dstates, dmemory, None if dmemory is None else dfed
+            dmemory = self.attention.weight_gradients(top, asked, weights, dlooked, sums, pack)
+        dgiven = widen(dgates[0][0])
+        return dgiven, grads, dstates, dmemory, None if dmemory is None else dfed
 
-    def _active(self, t):
-        return None if self.active is None else self.active[t][:, None]
+    def _first_rows(self, t):
+        """The rows that step t computes."""
+        rows, active = self.masks.rows, self.masks.active
+        return FirstRows() if rows is None else FirstRows(rows[t], tf.shape(active)[1])
+
+    def _active(self, t, first):
+        """[n, 1] of the computed rows, or None."""
+        return None if self.masks.active is None else first.of(self.masks.active[t])[:, None]
+
+    def _real_rows(self):
+        """A function from nests of [T, B, D] to the computed rows, [1, M, D] of M <= T * B."""
+        if self.masks.rows is None:
+            return lambda nest: nest
+        batch = tf.shape(self.masks.active)[1]
+        index = tf.where(tf.reshape(tf.range(batch) < self.masks.rows[:, None], [-1]))[:, 0]
+
+        def take(x):
+            flat = tf.reshape(x, [-1, x.shape[2]])
+            return tf.gather(flat, index)[None]
+
+        return lambda nest: tf.nest.map_structure(lambda x: None if x is None else take(x), nest)
+
+
+class FirstRows(NamedTuple):
+    """The first n of B rows, which a step computes; all, by default."""
+
+    count: Any = None
+    batch: Any = None
+
+    def of(self, nest):
+        """These rows of tensors [B, ...]; other leaves as they are."""
+        if self.count is None:
+            return nest
+        return tf.nest.map_structure(
+            lambda x: x[: self.count] if tf.is_tensor(x) and x.shape.rank else x, nest
+        )
+
+    def into(self, nest, whole):
+        """The tensors [B, ...] with these rows replaced by those of [n, ...]."""
+        if self.count is None:
+            return nest
+        return tf.nest.map_structure(
+            lambda x, old: tf.concat([x, old[self.count :]], 0), nest, whole
+        )
+
+    def padded(self, nest):
+        """[n, ...] -> [B, ...], zeros below."""
+        if self.count is None:
+            return nest
+        missing = self.batch - self.count
+        return tf.nest.map_structure(
+            lambda x: tf.pad(x, [[0, missing]] + [[0, 0]] * (x.shape.rank - 1)), nest
+        )
 
 
 def scan(step, carry, steps, types, backwards: bool = False):

@@ -49,6 +49,10 @@ class RecurrentAttention(NamedTuple):
         v = None if self.v is None else widen(self.v)
         return self._replace(keys=widen(self.keys), values=widen(self.values), v=v)
 
+    def under(self, rows) -> "RecurrentAttention":
+        """The attention for these rows of the batch; rows: `recurrence.FirstRows`."""
+        return self._replace(keys=rows.of(self.keys), values=rows.of(self.values))
+
     def for_gradients(self) -> "RecurrentAttention":
         """The attention for `gradient`, once before the loop: its kernels transposed."""
         query, kernel = (
@@ -112,16 +116,21 @@ class RecurrentAttention(NamedTuple):
         dh = added(dh, rows)
         return dh, (tf.cast(outer, dtype), dquery, dcontext, dscores), sums
 
-    def weight_gradients(self, h, kept, weights, gradients, sums):
-        """From all steps, stacked [T, B, ...]: `h`, and what `step` and `gradient` give."""
+    def weight_gradients(self, h, kept, weights, gradients, sums, pack):
+        """From all steps, stacked [T, B, ...]: `h`, and what `step` and `gradient` give.
+
+        pack: from nests of [T, B, D] to the rows that count, [1, M, D].
+        """
         (query, context), (outer, dquery, dcontext, dscores) = kept, gradients
         dkeys, dv = sums or (_by_row(dscores, query), None)
+        dvalues = _by_row(weights, dcontext)
+        h, context, outer, dquery = pack((h, context, outer, dquery))
         kernel = None
         if self.kernel is not None:
             kernel = tf.concat([product(h, outer), product(context, outer)], 0)
         return RecurrentAttention(
             dkeys,
-            _by_row(weights, dcontext),
+            dvalues,
             None if self.query_kernel is None else product(h, dquery),
             dv,
             kernel,

@@ -40,6 +40,10 @@ class LSTMWeights(NamedTuple):
         """The layer for `step`, once before the loop: one matrix as its recurrent kernel."""
         return self._replace(recurrent_kernel=padded(self._joined()))
 
+    def under(self, rows) -> "LSTMWeights":
+        """The layer for these rows of the batch; rows: `recurrence.FirstRows`."""
+        return self._replace(mask=rows.of(self.mask))
+
     def for_gradients(self) -> "LSTMWeights":
         """The layer for `gradient`, once before the loop: one matrix, transposed."""
         return self._replace(recurrent_kernel=padded(tf.transpose(self._joined())))
@@ -81,17 +85,17 @@ class LSTMWeights(NamedTuple):
         below, dh = split(rows, [width, c.shape[1]])
         return (dz,), masked(below, self.mask) if width else None, (dh, dc * f)
 
-    def weight_gradients(self, kept, gradients, below, h_before):
-        """From all steps: kept and gradients of `step` and `gradient`, stacked [T, B, ...], below
-        [T, B, I] or None, h_before [T, B, U] -> the gradient of the layer, and of `given`.
+    def weight_gradients(self, gradients, below, h_before):
+        """The gradient of the layer from those of all steps, as `gradient` gives them.
+
+        [T, B, 4U], below under its mask [T, B, I] or None, h_before [T, B, U].
         """
         (dz,) = gradients
-        grad = LSTMWeights(
+        return LSTMWeights(
             product(h_before, dz),
-            None if self.kernel is None else product(masked(below, self.mask), dz),
+            None if self.kernel is None else product(below, dz),
             None if self.bias is None else tf.cast(summed(dz), self.bias.dtype),
         )
-        return grad, widen(dz)
 
 
 class GRUWeights(NamedTuple):
@@ -119,6 +123,10 @@ class GRUWeights(NamedTuple):
     def for_steps(self) -> "GRUWeights":
         """The layer for `step`, once before the loop."""
         return self._laid_out(lambda kernel: kernel)
+
+    def under(self, rows) -> "GRUWeights":
+        """The layer for these rows of the batch; rows: `recurrence.FirstRows`."""
+        return self._replace(mask=rows.of(self.mask))
 
     def for_gradients(self) -> "GRUWeights":
         """The layer for `gradient`, once before the loop: its kernels transposed."""
@@ -160,18 +168,17 @@ class GRUWeights(NamedTuple):
         before = split(widen(tf.matmul(ds, self.recurrent_kernel)), [h.shape[1]])[0]
         return (dx, ds), below, (dh * z + before,)
 
-    def weight_gradients(self, kept, gradients, below, h_before):
+    def weight_gradients(self, gradients, below, h_before):
         """As `LSTMWeights.weight_gradients`."""
         dx, ds = gradients
         bias, recurrent_bias = self.bias, self.recurrent_bias
-        grad = GRUWeights(
+        return GRUWeights(
             product(h_before, ds),
-            None if self.kernel is None else product(masked(below, self.mask), dx),
+            None if self.kernel is None else product(below, dx),
             None if bias is None else tf.cast(summed(dx), bias.dtype),
             None,
             None if recurrent_bias is None else tf.cast(summed(ds), recurrent_bias.dtype),
         )
-        return grad, widen(dx)
 
 
 def product(rows, gradients):

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention import functional
-from keras_attention.backend.keras import KERAS_3, same_structure
+from keras_attention.backend.keras import KERAS_3, in_xla, same_structure
 from keras_attention.functional import Memory
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.recurrence import recurrence
@@ -168,18 +168,57 @@ class FusedSteps(NamedTuple):
     state: Any  # after the last step, without alignment history
 
 
+def can_fuse(cell: Any) -> bool:
+    """Whether all parts of a cell can be fused."""
+    try:
+        parts_of(cell)
+    except NotFusible:
+        return False
+    return True
+
+
 def fused_steps(
     parts: Parts, inputs: Any, state: Any, memory: Memory | None, active: Any, training: Any
 ) -> FusedSteps:
     """All steps of a cell.
 
     inputs [T, B, D]; state: of the cell, before the first step; memory: projected; active: [T, B]
-    bool or None, where it is False the state stays as it is.
+    bool or None, where it is False the state stays as it is. Rows are sorted by their last active
+    step, so that a step computes only rows that have not ended (not under XLA, whose shapes are
+    fixed).
     """
+    masks = [_dropout_mask(cell, training) for cell in parts.cells]
+    if active is None or in_xla():
+        return _steps(parts, inputs, state, memory, active, None, masks)
+    steps = tf.range(1, tf.shape(active)[0] + 1)[:, None]
+    last = tf.reduce_max(tf.where(active, steps, 0), 0)
+    order = tf.argsort(last, direction="DESCENDING", stable=True)
+    rows = tf.reduce_sum(tf.cast(steps <= last, tf.int32), 1)
+
+    def take(nest, index, axis=0):
+        return tf.nest.map_structure(
+            lambda x: tf.gather(x, index, axis=axis) if tf.is_tensor(x) else x, nest
+        )
+
+    given = take((inputs, active), order, 1)
+    history = getattr(state, "alignment_history", None)
+    if history is not None:
+        state = state._replace(alignment_history=())
+    state, memory, masks = take((state, memory, masks), order)
+    outputs, weights, state = _steps(parts, given[0], state, memory, given[1], rows, masks)
+    back = tf.math.invert_permutation(order)
+    outputs, weights = take((outputs, weights), back, 1)
+    state = take(state, back)
+    if history is not None:
+        state = state._replace(alignment_history=history)
+    return FusedSteps(outputs, weights, state)
+
+
+def _steps(parts, inputs, state, memory, active, rows, masks):
+    """See `fused_steps`; rows: those of `recurrence`."""
     cells, wrapper = parts.cells, parts.wrapper
     dtype = tf.as_dtype(cells[0].compute_dtype)
     cell_state = state if wrapper is None else state.cell_state
-    masks = [_dropout_mask(cell, training) for cell in cells]
     layers = [_weights(cell, dtype, mask) for cell, mask in zip(cells, masks)]
     given, layers[0] = _project(layers[0], inputs, dtype)
     attention, mask, activation, start = None, None, "linear", None
@@ -190,7 +229,7 @@ def fused_steps(
     leaves = iter(tf.nest.flatten(cell_state))
     counts = [2 if type(cell) in _LSTM else 1 for cell in cells]
     states = [tuple(_wide_cell(next(leaves), i, dtype) for i in range(count)) for count in counts]
-    found = recurrence(given, layers, states, attention, start, mask, active, activation)
+    found = recurrence(given, layers, states, attention, start, mask, active, activation, rows)
     after = [tf.cast(leaf, dtype) for leaf in tf.nest.flatten(found.states)]
     after = same_structure(cell_state, after)
     if wrapper is None:
