@@ -16,10 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.backend.keras import in_xla
 from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.data import batches
 from keras_attention.functional import as_ids
 from keras_attention.functional.projection import Projection, remember
+from keras_attention.functional.shapes import extend
 from keras_attention.layers import Bridge, Dropout, MemoryAttention
 from keras_attention.layers.linear_cross_entropy import dense_logits
 from keras_attention.seq2seq import (
@@ -32,6 +34,7 @@ from keras_attention.seq2seq import (
     projector,
 )
 from keras_attention.seq2seq._dropout import GRUCell, LSTMCell, SimpleRNNCell, without_dropout
+from keras_attention.seq2seq.fused import can_fuse
 from keras_attention.training import token_objective
 from models._base import EncoderDecoder
 
@@ -211,6 +214,8 @@ class RNNSeq2Seq(EncoderDecoder):
     def decode(self, target_in, memory, state, training=None, return_alignments=False):
         """Teacher forcing: [B, T] ids, memory and state of `encode` -> logits [B, T, V], and
         alignments [B, T, S] if requested.
+
+        In training the outputs of LSTM and GRU cells for padding are zeros.
         """
         training = training or False  # for None, Keras' cells draw masks and do not use them
         target_in = as_ids(target_in, "target_in", "B T", self.pad_id)
@@ -220,17 +225,26 @@ class RNNSeq2Seq(EncoderDecoder):
         # A loop needs a step. XLA compiles for every T, so it knows a T that the graph does not.
         padded = target_in if target_in.shape[1] else self._at_least_one(target_in)
         steps = padded.shape[1] or tf.shape(padded)[1]
+        # A loop over all steps at once need not compute those of padding, except under XLA.
+        skips = bool(training) and not return_alignments and can_fuse(cell) and not in_xla()
         decoder = BasicDecoder(
-            cell, TrainingSampler(), fused=self._config["fused"], maximum_iterations=steps
+            cell,
+            TrainingSampler(),
+            fused=self._config["fused"],
+            impute_finished=skips,
+            maximum_iterations=steps,
         )
+        lengths = {"sequence_length": _lengths(padded != self.pad_id)} if skips else {}
         outputs, last, _ = decoder(
-            self.embed(padded), initial_state=state, memory=memory, training=training
+            self.embed(padded), initial_state=state, memory=memory, training=training, **lengths
         )
 
         def of_targets(x):
             """[B, T', ...] -> [B, T, ...]; the loop of an empty batch has no step."""
+            if skips:
+                x = extend(x, 1, steps - tf.shape(x)[1], 0)
             if None not in target_in.shape and 0 not in target_in.shape:
-                return x
+                return tf.ensure_shape(x, [*target_in.shape, *x.shape[2:]])
             rest = tf.shape(x)[2:]
             rows = tf.reshape(
                 x[:, : tf.shape(target_in)[1]], tf.concat([tf.shape(target_in), rest], 0)
@@ -298,6 +312,12 @@ class RNNSeq2Seq(EncoderDecoder):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "attention": deserialize(config["attention"])})
+
+
+def _lengths(real):
+    """The number of steps up to the last real one.  [B, T] bool -> [B]."""
+    steps = tf.range(1, tf.shape(real)[1] + 1)
+    return tf.reduce_max(tf.where(real, steps, 0), 1)
 
 
 def _checked(**config) -> dict:

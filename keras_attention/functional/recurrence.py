@@ -179,7 +179,8 @@ def _differentiable(parts, masks, activation):
 
                 return of_leaves(loop.backward(kept, tensors[len(leaves) :]), leaves), second
 
-            return first(*leaves, *upstream)
+            # The gradient of a gather is IndexedSlices.
+            return first(*leaves, *map(tf.convert_to_tensor, upstream))
 
         return outputs, gradient
 
@@ -279,19 +280,20 @@ class _Loop(NamedTuple):
             first = self._first_rows(t)
             active = self._active(t, first)
             dstates, dfed, sums = carry
-            before, after, fed, gates, looked, dtop, dlook, dalign = first.of(
+            *lower, (dtop, *dcell) = dstates
+            dstates = [*lower, (dtop + dhidden[t], *dcell)]
+            dfed = dfed if memory is None else dfed + dattention[t]
+            before, after, fed, gates, looked = first.of(
                 tf.nest.map_structure(
-                    lambda x: x[t] if x.shape.rank else x,
-                    (kept.states, after_states, after_fed, kept.gates, kept.looked)
-                    + (dhidden, dattention, dweights),
+                    lambda x: x[t],
+                    (kept.states, after_states, after_fed, kept.gates, kept.looked),
                 )
             )
             dnew = [list(state) for state in first.of(dstates)]
-            dnew[-1][0] += dtop
             dlooked, dnewfed = (), first.of(dfed)
             if memory is not None:
-                through, (dnewfed,) = _split(active, (dnewfed + dlook,))
-                weights, asked = looked
+                through, (dnewfed,) = _split(active, (dnewfed,))
+                (weights, asked), dalign = looked, first.of(dweights[t])
                 dh, dlooked, more = memory.under(first).gradient(
                     asked, fed, weights, through[0], dalign, self.activation, units
                 )
@@ -313,7 +315,7 @@ class _Loop(NamedTuple):
                 elif feeds:
                     dnewfed = added(below, dnewfed)
             if memory is not None and dnewfed is None:
-                dnewfed = tf.zeros_like(dlook)
+                dnewfed = tf.zeros_like(first.of(dfed))
             dnew = [tuple(state) for state in dnew]
             dstates, dfed = first.into((dnew, dnewfed), (dstates, dfed))
             return (dstates, dfed, sums), first.padded((dgates, dlooked))

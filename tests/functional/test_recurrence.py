@@ -261,6 +261,21 @@ def test_a_graph_of_unknown_length_runs_any_number_of_steps(steps):
     np.testing.assert_allclose(out.attention, whole.attention, atol=1e-12)
 
 
+@pytest.mark.parametrize("score", SCORES)
+def test_rows_that_have_ended_need_not_be_computed(score):
+    arguments = case(cells=("lstm", "gru"), score=score, feeds=score is not None, dropped=True)
+    arguments["active"] = tf.transpose(tf.sequence_mask([3, 2, 1, 0], T))
+    (ours, grads), (theirs, their_grads) = (
+        gradients(recurrence, {**arguments, "rows": rows})
+        for rows in (tf.constant([3, 2, 1]), None)
+    )
+    if score is not None:  # alignments of inactive steps are not defined
+        for found in (ours, theirs):
+            found[2] = tf.where(arguments["active"][:, :, None], found[2], 0.0)
+    for x, y in zip(ours + grads, theirs + their_grads, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-12)
+
+
 def test_no_rows_give_no_rows():
     weights = LSTMWeights(tf.ones([U, 4 * U]))
     empty = tf.zeros([0, U])
