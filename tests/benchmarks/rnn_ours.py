@@ -5,6 +5,7 @@ import tensorflow as tf
 from worker import descend, serve
 
 from keras_attention import functional, seq2seq
+from keras_attention.backend.keras import in_xla
 from keras_attention.seq2seq import (
     AttentionWrapper,
     BahdanauAttention,
@@ -73,7 +74,13 @@ class Model:
         memory = self.cell.prepare_memory(values, source_lengths)
         state = self.cell.get_initial_state(batch_size=tf.shape(source)[0], memory=memory)
         steps = target_in.shape[1]
-        decoder = BasicDecoder(self.cell, TrainingSampler(), maximum_iterations=steps, **self.fused)
+        decoder = BasicDecoder(
+            self.cell,
+            TrainingSampler(),
+            impute_finished=bool(self.fused) and not in_xla(),  # no work on padding
+            maximum_iterations=steps,
+            **self.fused,
+        )
         outputs, _, _ = decoder(
             self.target_embedding(target_in),
             initial_state=state.clone(cell_state=states),
