@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_attention.functional.dtypes import widen
+from keras_attention.functional.packing import Packing, pack, packing_of
 from keras_attention.functional.recurrent_attention import ACTIVATIONS, RecurrentAttention
 from keras_attention.functional.recurrent_cells import GRUWeights, LSTMWeights, added, masked
 
@@ -62,8 +63,8 @@ def recurrence(
         active: [T, B] bool; in a row and step where it is False state and attention stay as they
             are. None: everywhere True.
         activation: of the attention's layer: "linear", "tanh", "sigmoid" or "relu".
-        rows: [T] int, with `active`: only the first n_t rows are computed in step t, because the
-            others are not active then or later; None: all. Sort rows by their last active step.
+        rows: [T] int: only the first n_t rows are computed in step t, the others stay as they are,
+            then and later; None: all. Sort rows by their last active step.
 
     Returns:
         `Recurrence`. Hidden states and attentions have the dtype of the states' h; c and the
@@ -80,7 +81,7 @@ def recurrence(
     >>> out.hidden.shape, out.states[0][1].numpy().tolist()
     (TensorShape([3, 1, 2]), [[0.125, 0.125]])
     """
-    _check(layers, states, attention, fed, active, rows, activation)
+    _check(layers, states, attention, fed, activation)
     steps = given.shape[0]
     empty = not steps  # or of unknown length: a loop keeps nothing of no steps, so it makes one
     if empty:
@@ -108,10 +109,8 @@ def recurrence(
     return Recurrence(hidden, looked[0], looked[1], last, after)
 
 
-def _check(layers, states, attention, fed, active, rows, activation) -> None:
+def _check(layers, states, attention, fed, activation) -> None:
     """ValueError for parts that do not fit."""
-    if rows is not None and active is None:
-        raise ValueError("rows needs active, which it counts. Received: active=None")
     if not layers or len(layers) != len(states):
         raise ValueError(
             "recurrence needs one state for each of its layers, and at least one layer. Received: "
@@ -227,10 +226,10 @@ class _Loop(NamedTuple):
         layers = [layer.for_steps() for layer in self.layers]
         memory = None if self.attention is None else self.attention.for_steps()
         h, wide = states[0][0].dtype, given.dtype if given.dtype.size > 4 else tf.float32
-        feeds = self.layers[0].kernel is not None
+        feeds, batch = self.layers[0].kernel is not None, tf.shape(given)[1]
 
         def step(t, carry):
-            first = self._first_rows(t)
+            first = self._first_rows(t, batch)
             (states, fed), active = first.of(carry), self._active(t, first)
             after, gates, below, inputs = [], [], fed if feeds else None, first.of(given[t])
             for layer, state in zip(layers, states):
@@ -268,16 +267,17 @@ class _Loop(NamedTuple):
         sums: Any = ()
         if memory is not None:
             dfed = next(rest)
-            if self.masks.active is not None:
+            if self.masks.active is not None:  # what `rows` leaves out is not read
                 shown = self.masks.active[:, :, None]
                 dweights = tf.where(shown, dweights, tf.zeros_like(dweights))
             if memory.v is not None:
                 sums = (tf.zeros_like(memory.keys), tf.zeros_like(memory.v))
 
         after_states, after_fed = _without_first((kept.states, kept.fed))
+        batch = tf.shape(dhidden)[1]
 
         def step(t, carry):
-            first = self._first_rows(t)
+            first = self._first_rows(t, batch)
             active = self._active(t, first)
             dstates, dfed, sums = carry
             *lower, (dtop, *dcell) = dstates
@@ -331,7 +331,7 @@ class _Loop(NamedTuple):
         below = [
             None if x is None else masked(x, layer.mask) for x, layer in zip(below, self.layers)
         ]
-        pack = self._real_rows()
+        pack = self._real_rows(batch)
         grads = [
             layer.weight_gradients(*pack((dgates[i], below[i], kept.states[i][0][:-1])))
             for i, layer in enumerate(self.layers)
@@ -341,30 +341,35 @@ class _Loop(NamedTuple):
             weights, asked = kept.looked
             top = kept.states[-1][0][1:]
             dmemory = self.attention.weight_gradients(top, asked, weights, dlooked, sums, pack)
-        dgiven = widen(dgates[0][0])
-        return dgiven, grads, dstates, dmemory, None if dmemory is None else dfed
+        return dgates[0][0], grads, dstates, dmemory, None if dmemory is None else dfed
 
-    def _first_rows(self, t):
-        """The rows that step t computes."""
-        rows, active = self.masks.rows, self.masks.active
-        return FirstRows() if rows is None else FirstRows(rows[t], tf.shape(active)[1])
+    def _first_rows(self, t, batch):
+        """The rows that step t computes, of B."""
+        return FirstRows() if self.masks.rows is None else FirstRows(self.masks.rows[t], batch)
 
     def _active(self, t, first):
         """[n, 1] of the computed rows, or None."""
         return None if self.masks.active is None else first.of(self.masks.active[t])[:, None]
 
-    def _real_rows(self):
+    def _real_rows(self, batch):
         """A function from nests of [T, B, D] to the computed rows, [1, M, D] of M <= T * B."""
         if self.masks.rows is None:
             return lambda nest: nest
-        batch = tf.shape(self.masks.active)[1]
-        index = tf.where(tf.reshape(tf.range(batch) < self.masks.rows[:, None], [-1]))[:, 0]
+        packing = computed(self.masks.rows, batch)
 
-        def take(x):
-            flat = tf.reshape(x, [-1, x.shape[2]])
-            return tf.gather(flat, index)[None]
+        def real(x):
+            return None if x is None else pack(x, packing)[None]
 
-        return lambda nest: tf.nest.map_structure(lambda x: None if x is None else take(x), nest)
+        return lambda nest: tf.nest.map_structure(real, nest)
+
+
+def computed(rows, batch) -> Packing:
+    """The rows that the steps compute.  rows [T], B -> of [T, B] places.
+
+    >>> computed(tf.constant([2, 1]), 2).places.numpy().tolist()
+    [0, 1, 2]
+    """
+    return packing_of(tf.range(batch) < rows[:, None])
 
 
 class FirstRows(NamedTuple):

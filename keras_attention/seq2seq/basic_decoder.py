@@ -194,7 +194,7 @@ class BasicDecoder(BaseDecoder):
         active = None
         if plan.impute_finished or plan.fixed_size:
             active = tf.broadcast_to(taken, tf.shape(inputs)[:2])
-        found = fused_steps(parts, inputs, state, memory, active, plan.training)
+        found = fused_steps(parts, inputs, state, memory, active, plan.training, gaps=False)
         outputs, weights, last = found
         if history:
             last = last._replace(alignment_history=_array(weights, plan))

@@ -13,7 +13,8 @@ from keras_attention import functional
 from keras_attention.backend.keras import KERAS_3, in_xla, same_structure
 from keras_attention.functional import Memory
 from keras_attention.functional.dtypes import widen
-from keras_attention.functional.recurrence import recurrence
+from keras_attention.functional.packing import pack, unpack
+from keras_attention.functional.recurrence import computed, recurrence
 from keras_attention.functional.recurrent_attention import ACTIVATIONS, RecurrentAttention
 from keras_attention.functional.recurrent_cells import GRUWeights, LSTMWeights
 from keras_attention.seq2seq import _dropout
@@ -178,12 +179,19 @@ def can_fuse(cell: Any) -> bool:
 
 
 def fused_steps(
-    parts: Parts, inputs: Any, state: Any, memory: Memory | None, active: Any, training: Any
+    parts: Parts,
+    inputs: Any,
+    state: Any,
+    memory: Memory | None,
+    active: Any,
+    training: Any,
+    gaps: bool = True,
 ) -> FusedSteps:
     """All steps of a cell.
 
     inputs [T, B, D]; state: of the cell, before the first step; memory: projected; active: [T, B]
-    bool or None, where it is False the state stays as it is. Rows are sorted by their last active
+    bool or None, where it is False the state stays as it is; gaps: whether a row may be active
+    after a step in which it is not. Rows are sorted by their last active
     step, so that a step computes only rows that have not ended (not under XLA, whose shapes are
     fixed).
     """
@@ -195,23 +203,34 @@ def fused_steps(
     order = tf.argsort(last, direction="DESCENDING", stable=True)
     rows = tf.reduce_sum(tf.cast(steps <= last, tf.int32), 1)
 
-    def take(nest, index, axis=0):
+    back = tf.math.invert_permutation(order)
+
+    def take(nest, index, inverse, axis=0):
         return tf.nest.map_structure(
-            lambda x: tf.gather(x, index, axis=axis) if tf.is_tensor(x) else x, nest
+            lambda x: _permuted(x, index, inverse, axis) if tf.is_tensor(x) else x, nest
         )
 
-    given = take((inputs, active), order, 1)
+    inputs, active = take((inputs, active if gaps else None), order, back, 1)
     history = getattr(state, "alignment_history", None)
     if history is not None:
         state = state._replace(alignment_history=())
-    state, memory, masks = take((state, memory, masks), order)
-    outputs, weights, state = _steps(parts, given[0], state, memory, given[1], rows, masks)
-    back = tf.math.invert_permutation(order)
-    outputs, weights = take((outputs, weights), back, 1)
-    state = take(state, back)
+    state, memory, masks = take((state, memory, masks), order, back)
+    outputs, weights, state = _steps(parts, inputs, state, memory, active, rows, masks)
+    outputs, weights = take((outputs, weights), back, order, 1)
+    state = take(state, back, order)
     if history is not None:
         state = state._replace(alignment_history=history)
     return FusedSteps(outputs, weights, state)
+
+
+def _permuted(x, index, inverse, axis):
+    """x with its entries in another order; the gradient is a gather, too."""
+
+    @tf.custom_gradient
+    def permuted(x):
+        return tf.gather(x, index, axis=axis), lambda dy: _permuted(dy, inverse, index, axis)
+
+    return tf.ensure_shape(permuted(x), x.shape)
 
 
 def _steps(parts, inputs, state, memory, active, rows, masks):
@@ -220,7 +239,8 @@ def _steps(parts, inputs, state, memory, active, rows, masks):
     dtype = tf.as_dtype(cells[0].compute_dtype)
     cell_state = state if wrapper is None else state.cell_state
     layers = [_weights(cell, dtype, mask) for cell, mask in zip(cells, masks)]
-    given, layers[0] = _project(layers[0], inputs, dtype)
+    packing = None if rows is None else computed(rows, tf.shape(inputs)[1])
+    given, layers[0] = _project(layers[0], inputs, packing, dtype)
     attention, mask, activation, start = None, None, "linear", None
     if wrapper is not None and memory is not None:
         attention, activation = _attention(wrapper, memory, dtype)
@@ -234,7 +254,7 @@ def _steps(parts, inputs, state, memory, active, rows, masks):
     after = same_structure(cell_state, after)
     if wrapper is None:
         return FusedSteps(found.hidden, None, after)
-    alignments = tf.cast(_last(found.weights, state.alignments, active), dtype)
+    alignments = tf.cast(_last(found.weights, state.alignments, active, rows), dtype)
     after = state._replace(
         cell_state=after, attention=found.fed, alignments=alignments, attention_state=alignments
     )
@@ -274,11 +294,12 @@ def _weights(cell, dtype, mask):
     return GRUWeights(recurrent, kernel, both[0], mask, both[1])
 
 
-def _project(layer, inputs, dtype):
-    """The product of all inputs [T, B, D], which needs no loop, and what is left of the layer.
+def _project(layer, inputs, packing, dtype):
+    """The product of all inputs, which needs no loop, and what is left of the layer.
 
-    -> the inputs times their part of the kernel, plus the bias, [T, B, G]; the layer with the part
-    of its kernel that multiplies the attention, or None.
+    inputs [T, B, D]; packing: of the rows and steps that are computed, None for all -> the inputs
+    times their part of the kernel, plus the bias, [T, B, G]; the layer with the part of its kernel
+    that multiplies the attention, or None.
     """
     width = inputs.shape[2]
     fed = layer.kernel.shape[0] - width
@@ -288,12 +309,15 @@ def _project(layer, inputs, dtype):
     if mask is not None:
         rows *= tf.cast(mask[:, :width], dtype)
         mask = mask[:, width:] if fed else None
-    flat = tf.matmul(tf.reshape(rows, [-1, width]), kernel)
+    flat = tf.reshape(rows, [-1, width]) if packing is None else pack(rows, packing)
+    flat = tf.matmul(flat, kernel)
     if layer.bias is not None:
         flat += layer.bias
-    size = kernel.shape[1]
-    given = tf.reshape(flat, [*_sizes(inputs), size])
-    given = tf.ensure_shape(given, [*inputs.shape[:2], size])
+    if packing is None:
+        given = tf.reshape(flat, [*_sizes(inputs), kernel.shape[1]])
+    else:
+        given = unpack(flat, packing)
+    given = tf.ensure_shape(given, [*inputs.shape[:2], kernel.shape[1]])
     return given, layer._replace(kernel=of_attention, mask=mask, bias=None)
 
 
@@ -330,11 +354,13 @@ def _wide_cell(leaf, index, dtype):
     return widen(leaf) if index else leaf
 
 
-def _last(weights, first, active):
+def _last(weights, first, active, rows):
     """The alignments of each row's last active step.  [T, B, S], [B, S], [T, B] -> [B, S]."""
     weights = tf.concat([tf.cast(first, weights.dtype)[None], weights], 0)
-    if active is None:
+    if active is None and rows is None:
         return weights[-1]
+    if active is None:
+        active = tf.range(tf.shape(first)[0]) < rows[:, None]
     steps = tf.range(1, tf.shape(active)[0] + 1)[:, None]
     index = tf.reduce_max(tf.where(active, steps, 0), 0)
     return tf.gather(tf.transpose(weights, [1, 0, 2]), index, batch_dims=1)

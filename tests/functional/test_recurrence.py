@@ -262,7 +262,8 @@ def test_a_graph_of_unknown_length_runs_any_number_of_steps(steps):
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_rows_that_have_ended_need_not_be_computed(score):
+@pytest.mark.parametrize("without_active", [False, True])
+def test_rows_that_have_ended_need_not_be_computed(score, without_active):
     arguments = case(cells=("lstm", "gru"), score=score, feeds=score is not None, dropped=True)
     arguments["active"] = tf.transpose(tf.sequence_mask([3, 2, 1, 0], T))
     (ours, grads), (theirs, their_grads) = (
