@@ -258,31 +258,20 @@ class _Loop(NamedTuple):
         widths = [kept.fed.shape[2] if feeds else 0]
         widths += [layer_states[0].shape[2] for layer_states in kept.states[:-1]]
         units = kept.states[-1][0].shape[2]
-        rest = iter(map(widen, upstream))
-        dhidden, dattention, dweights = next(rest), tf.zeros([]), tf.zeros([])
-        if memory is not None:
-            dattention, dweights = next(rest), next(rest)
-        dstates: Any = tf.nest.map_structure(lambda _: next(rest), kept.states)
-        dfed: Any = ()
+        given = self._upstream(kept, upstream)
         sums: Any = ()
-        if memory is not None:
-            dfed = next(rest)
-            if self.masks.active is not None:  # what `rows` leaves out is not read
-                shown = self.masks.active[:, :, None]
-                dweights = tf.where(shown, dweights, tf.zeros_like(dweights))
-            if memory.v is not None:
-                sums = (tf.zeros_like(memory.keys), tf.zeros_like(memory.v))
-
+        if memory is not None and memory.v is not None:
+            sums = (tf.zeros_like(memory.keys), tf.zeros_like(memory.v))
         after_states, after_fed = _without_first((kept.states, kept.fed))
-        batch = tf.shape(dhidden)[1]
+        batch = tf.shape(given.hidden)[1]
 
         def step(t, carry):
             first = self._first_rows(t, batch)
             active = self._active(t, first)
             dstates, dfed, sums = carry
             *lower, (dtop, *dcell) = dstates
-            dstates = [*lower, (dtop + dhidden[t], *dcell)]
-            dfed = dfed if memory is None else dfed + dattention[t]
+            dstates = [*lower, (dtop + given.hidden[t], *dcell)]
+            dfed = dfed if memory is None else dfed + given.attention[t]
             before, after, fed, gates, looked = first.of(
                 tf.nest.map_structure(
                     lambda x: x[t],
@@ -293,7 +282,7 @@ class _Loop(NamedTuple):
             dlooked, dnewfed = (), first.of(dfed)
             if memory is not None:
                 through, (dnewfed,) = _split(active, (dnewfed,))
-                (weights, asked), dalign = looked, first.of(dweights[t])
+                (weights, asked), dalign = looked, first.of(given.weights[t])
                 dh, dlooked, more = memory.under(first).gradient(
                     asked, fed, weights, through[0], dalign, self.activation, units
                 )
@@ -321,27 +310,45 @@ class _Loop(NamedTuple):
             return (dstates, dfed, sums), first.padded((dgates, dlooked))
 
         counts = [1 if isinstance(layer, LSTMWeights) else 2 for layer in layers]
-        h, wide = kept.states[0][0].dtype, dhidden.dtype
+        h, wide = kept.states[0][0].dtype, given.hidden.dtype
         types = ([(h,) * n for n in counts], () if memory is None else (h, h, wide, wide))
-        steps = dhidden.shape[0] or tf.shape(dhidden)[0]
-        carry, (dgates, dlooked) = scan(step, (dstates, dfed, sums), steps, types, backwards=True)
+        carry = (given.states, given.fed, sums)
+        steps = given.hidden.shape[0] or tf.shape(given.hidden)[0]
+        carry, (dgates, dlooked) = scan(step, carry, steps, types, backwards=True)
         dstates, dfed, sums = carry
+        layer_grads, dmemory = self._weight_gradients(kept, dgates, dlooked, sums)
+        return dgates[0][0], layer_grads, dstates, dmemory, None if memory is None else dfed
+
+    def _upstream(self, kept, upstream) -> Recurrence:
+        """The upstream gradients of the outputs of a recurrence, float32 or wider."""
+        rest = iter(map(widen, upstream))
+        hidden, attention, weights = next(rest), None, None
+        if self.attention is not None:
+            attention, weights = next(rest), next(rest)
+            if self.masks.active is not None:  # what `rows` leaves out is not read
+                shown = self.masks.active[:, :, None]
+                weights = tf.where(shown, weights, tf.zeros_like(weights))
+        states = tf.nest.map_structure(lambda _: next(rest), kept.states)
+        return Recurrence(hidden, attention, weights, states, next(rest, ()))
+
+    def _weight_gradients(self, kept, dgates, dlooked, sums):
+        """The gradients of the layers and of the attention, one product of all steps for each."""
+        feeds = self.layers[0].kernel is not None
         below = [kept.fed[:-1] if feeds else None]
         below += [h[1:] for h, *_ in kept.states[:-1]]
         below = [
             None if x is None else masked(x, layer.mask) for x, layer in zip(below, self.layers)
         ]
-        pack = self._real_rows(batch)
-        grads = [
+        pack = self._real_rows(tf.shape(dgates[0][0])[1])
+        layers = [
             layer.weight_gradients(*pack((dgates[i], below[i], kept.states[i][0][:-1])))
             for i, layer in enumerate(self.layers)
         ]
-        dmemory = None
-        if self.attention is not None:
-            weights, asked = kept.looked
-            top = kept.states[-1][0][1:]
-            dmemory = self.attention.weight_gradients(top, asked, weights, dlooked, sums, pack)
-        return dgates[0][0], grads, dstates, dmemory, None if dmemory is None else dfed
+        if self.attention is None:
+            return layers, None
+        weights, asked = kept.looked
+        top = kept.states[-1][0][1:]
+        return layers, self.attention.weight_gradients(top, asked, weights, dlooked, sums, pack)
 
     def _first_rows(self, t, batch):
         """The rows that step t computes, of B."""

@@ -191,9 +191,8 @@ def fused_steps(
 
     inputs [T, B, D]; state: of the cell, before the first step; memory: projected; active: [T, B]
     bool or None, where it is False the state stays as it is; gaps: whether a row may be active
-    after a step in which it is not. Rows are sorted by their last active
-    step, so that a step computes only rows that have not ended (not under XLA, whose shapes are
-    fixed).
+    after a step in which it is not. Rows are sorted by their last active step, so that a step
+    computes only rows that have not ended (not under XLA, whose shapes are fixed).
     """
     masks = [_dropout_mask(cell, training) for cell in parts.cells]
     if active is None or in_xla():

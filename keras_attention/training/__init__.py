@@ -2,6 +2,13 @@
 
 How the models of this repository choose what makes training fast:
 
+- Recurrence: LSTM and GRU cells, alone or under additive or multiplicative attention, run all steps
+  as one function with a gradient written by hand (`fused` of `seq2seq.RNN`, `AttentionRNN`,
+  `BasicDecoder` and `RNNSeq2Seq`); with lengths or a mask, a step computes only rows that have not
+  ended. Other cells go step by step.
+- Loss: with `token_objective()`, logits of a large vocabulary are never in memory: the loss, its
+  metrics and gradients come from `functional.linear_cross_entropy`, on real tokens only. A model of
+  your own has `layers.LinearCrossEntropy`.
 - Padding: a Transformer computes on real tokens in training (`packed` of `TransformerStack`), and
   `data.batches(..., buckets=True)` makes batches of like lengths on both sides.
 - Precision: only yours. `dtype="mixed_bfloat16"` pays on a CPU with avx512_bf16 or amx_bf16, in a
