@@ -46,8 +46,7 @@ class RecurrentAttention(NamedTuple):
 
     def for_steps(self) -> "RecurrentAttention":
         """The attention for `step`, once before the loop: in the dtypes of its sums."""
-        v = None if self.v is None else widen(self.v)
-        return self._replace(keys=widen(self.keys), values=widen(self.values), v=v)
+        return self._replace(keys=widen(self.keys), v=None if self.v is None else widen(self.v))
 
     def under(self, rows) -> "RecurrentAttention":
         """The attention for these rows of the batch; rows: `recurrence.FirstRows`."""
@@ -71,7 +70,7 @@ class RecurrentAttention(NamedTuple):
         else:
             scores = tf.tensordot(self._hidden(query), self.v, 1)
         weights = softmax(scores, mask)
-        context = tf.matmul(weights[:, None], self.values)[:, 0]
+        context = tf.matmul(tf.cast(weights, self.values.dtype)[:, None], self.values)[:, 0]
         context = tf.cast(context, h.dtype)
         attention = context
         if self.kernel is not None:
@@ -97,8 +96,8 @@ class RecurrentAttention(NamedTuple):
             outer = ACTIVATIONS[activation][1](widen(attention), upstream)
             both = widen(tf.matmul(tf.cast(outer, dtype), self.kernel))
             dh, dcontext = split(both, [units, self.values.shape[2]])
-        dweights = tf.matmul(tf.expand_dims(dcontext, 1), self.values, transpose_b=True)[:, 0]
-        dweights += upstream_weights
+        rows = tf.cast(tf.expand_dims(dcontext, 1), self.values.dtype)
+        dweights = widen(tf.matmul(rows, self.values, transpose_b=True)[:, 0]) + upstream_weights
         inner = tf.reduce_sum(weights * dweights, 1, keepdims=True)
         dscores = weights * (dweights - inner)
         if self.v is None:

@@ -208,6 +208,15 @@ def test_bfloat16_is_near_single_steps():
         assert x @ y > 0.99 * np.linalg.norm(x) * np.linalg.norm(y)
 
 
+def test_memory_and_states_have_the_compute_dtype():
+    cell = cell_of("stack", "additive", "tanh", dtype="mixed_bfloat16")
+    memory = cell.prepare_memory(inputs_of("float32")[1])
+    assert memory.keys.dtype == memory.values.dtype == tf.bfloat16
+    decoder = BasicDecoder(cell, TrainingSampler(), fused=True)
+    _, state, _ = decoder(inputs_of("mixed_bfloat16")[0], memory=memory)
+    assert {leaf.dtype for leaf in tf.nest.flatten(state)} == {tf.bfloat16}
+
+
 def test_no_row_has_a_step():
     inputs, memory = inputs_of()
     results = []
