@@ -1,9 +1,9 @@
 """The tasks of the Transformer's comparisons, written as a user of keras_attention would."""
 
-import keras
 import tensorflow as tf
 from worker import descend, serve
 
+from keras_attention.training import TokenCrossentropy
 from models import Transformer
 
 
@@ -65,15 +65,14 @@ def train(settings, arrays):
     model = build(settings, arrays)
     data = [tf.constant(arrays[name]) for name in ("source", "target_in", "target_out")]
     variables = [weight.value for weight in model.trainable_weights]
-    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
+    loss_of = TokenCrossentropy()
 
     @tf.function(jit_compile=settings["jit"])
     def step(source, target_in, target_out):
         with tf.GradientTape() as tape:
             logits = model((source, target_in), training=True)
-            losses = loss_of(target_out, tf.cast(logits, tf.float32))
-            weights = tf.cast(target_out != 0, losses.dtype)
-            loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
+            logits = model((source, target_in), training=True)
+            loss = loss_of(target_out, logits, target_out != 0)
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
         descend(variables, gradients, settings["rate"])
         return loss
