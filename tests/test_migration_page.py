@@ -453,6 +453,7 @@ def of_contrib(stack):
     return "".join(part for part in parts if part.startswith((f"# {stack}\n", "# the same")))
 
 
+@pytest.mark.full
 def test_the_program_for_contrib_learns():
     space = {}
     run(of_contrib("keras_attention"), space)

@@ -265,6 +265,7 @@ def test_a_stack_joins_the_attention_before_each_layer(use_new, history):
 # -- an exercise with tensorflow-addons: an encoder, a decoder, samplers
 
 
+@pytest.mark.full
 def test_a_translator_of_addons_is_fitted_and_answers():
     class Translator(keras.Model):
         def __init__(self):

@@ -249,6 +249,7 @@ def settable(rnn):
     return Endpoints(*rnn, beam_width=2, settings=SETTINGS)
 
 
+@pytest.mark.full
 def test_what_nothing_attends_to_cannot_be_penalised(rnn):
     _, tokenizer = rnn
     blind = untrained("no attention", tokenizer.vocab_size)
@@ -317,6 +318,7 @@ def test_without_a_tokenizer_ids_are_served(rnn):
         endpoints.source_ids(tf.constant(["me"]))
 
 
+@pytest.mark.full
 def test_any_tokenizer_and_limits_that_depend_on_the_line(rnn):
     from keras_attention.seq2seq import exact_length
 

@@ -13,6 +13,7 @@ from keras_attention.layers import (
     RestrictedAttention,
     TransformerStack,
 )
+from tests.sampled import full
 
 B, T, S, D = 3, 5, 4, 8
 TARGET = np.arange(T) < np.array([[T], [2], [3]])
@@ -67,8 +68,10 @@ def run(stacks, source, target, training=True):
     [
         dict(dropout=0.4),
         dict(dropout=0.4, norm="pre", attention_bias=True, key_heads=1),
-        dict(dropout=0.0, variant=lambda: RelativeAttention(2, 3, dropout=0.3)),
-        dict(dropout=0.2, variant=lambda: RestrictedAttention(2, 1), positions=None),
+        *full(
+            dict(dropout=0.0, variant=lambda: RelativeAttention(2, 3, dropout=0.3)),
+            dict(dropout=0.2, variant=lambda: RestrictedAttention(2, 1), positions=None),
+        ),
     ],
     ids=["paper", "pre_grouped", "relative", "restricted"],
 )

@@ -87,6 +87,7 @@ def test_processors_and_strategies_join_the_prompt():
     np.testing.assert_array_equal(ids[0, :3], PROMPTS[0])
 
 
+@pytest.mark.full
 def test_every_way_to_decode_honours_the_prompt():
     model = small()
     expected = model.generate(PROMPTS, max_length=6)

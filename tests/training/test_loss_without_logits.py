@@ -87,7 +87,7 @@ def some_full(ids, full):
     return [pytest.param(n, marks=pytest.mark.full) if n in full else n for n in ids]
 
 
-@pytest.mark.parametrize("name", some_full(MODELS, ("rnn_tied", "transformer")))
+@pytest.mark.parametrize("name", some_full(MODELS, ("rnn", "rnn_tied", "transformer")))
 def test_every_model_learns_as_it_does_from_its_logits(name, passes):
     found = learned(MODELS[name], plain=False)
     assert_one_pass(passes)
@@ -110,7 +110,10 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize(
-    "name", some_full(SETTINGS, ("bfloat16", "accumulating", "accumulating_in_keras", "sum"))
+    "name",
+    some_full(
+        SETTINGS, ("jit", "float16", "bfloat16", "accumulating", "accumulating_in_keras", "sum")
+    ),
 )
 def test_with_every_setting_it_learns_as_from_logits(name, passes):
     settings = dict(SETTINGS[name])
@@ -139,6 +142,7 @@ def test_what_needs_the_logits_gets_them(objective, passes):
     assert np.isfinite(found).all()
 
 
+@pytest.mark.full
 def test_eager_steps_use_the_logits_that_exist(passes):
     settings = {"run_eagerly": True, "steps": 1}
     found = learned(MODELS["language_model"], False, **settings)
@@ -157,6 +161,7 @@ def test_logits_that_would_not_fit_into_any_memory_are_never_formed():
     assert model.test_on_batch(ids, ids, weights)[0] < first
 
 
+@pytest.mark.full
 def test_guided_alignment_trains_beside_it(passes):
     def run(plain):
         projection.LEAST_VOCABULARY = 10**9 if plain else V
@@ -213,6 +218,7 @@ def test_a_loss_in_a_branch_and_a_metric_outside_share_nothing(passes):
     assert len(passes) == 2
 
 
+@pytest.mark.full
 def test_a_model_that_changes_its_logits_is_measured_by_the_changed_ones(passes):
     class Cooler(TransformerLM):
         def project(self, output):

@@ -238,6 +238,7 @@ def test_a_run_that_stopped_early_stays_so(tmp_path):
     assert second[0].stop_training
 
 
+@pytest.mark.full
 def test_steps_per_execution_and_per_epoch(tmp_path):
     def endless(epoch, batch):
         return make_epoch(epoch, 0).repeat().skip(batch)
@@ -252,6 +253,7 @@ def test_steps_per_execution_and_per_epoch(tmp_path):
     assert_same(resumed, straight)
 
 
+@pytest.mark.full
 def test_data_of_unknown_length(tmp_path):
     """Also an end of the process after the last batch, before the validation."""
 
@@ -345,6 +347,7 @@ def test_batches_that_are_done_must_be_left_out(tmp_path):
     assert resume.step == 6
 
 
+@pytest.mark.full
 def test_arrays_and_datasets_in_a_fixed_order(tmp_path):
     how = {"data": None, "y": Y, "batch_size": 4, "shuffle": False}
     straight = train(tmp_path / "straight", **how)

@@ -120,6 +120,7 @@ def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same_file(
     assert sorted(os.listdir(tmp_path)) == ["asked", "out", "whole"]
 
 
+@pytest.mark.full
 def test_an_unfinished_file_of_another_model_or_other_settings_is_refused(chat, asked, tmp_path):
     unfinished(tmp_path / "out", chat, asked)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

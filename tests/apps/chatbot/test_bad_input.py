@@ -274,6 +274,7 @@ def test_exporting_on_a_full_disk_leaves_the_export_that_was_there(model_dir, tm
     assert sorted(os.listdir(tmp_path)) == ["model", "served"]
 
 
+@pytest.mark.full
 def test_an_export_never_replaces_anything_but_an_export(model_dir, tmp_path):
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()

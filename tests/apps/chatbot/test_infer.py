@@ -10,6 +10,7 @@ import pytest
 from tests.apps.chatbot.program import start
 
 
+@pytest.mark.full
 def test_each_line_is_answered_before_the_next_is_written(trained, tmp_path):
     directory, _ = trained("char")
     with start("--mode=infer", f"--model_dir={directory}", cwd=tmp_path) as process:

@@ -45,6 +45,7 @@ def test_a_transformer_that_draws_is_exported(transformer, tmp_path):
     assert exported.code == 0 and "checked in a clean process" in exported.out, exported.err
 
 
+@pytest.mark.full
 def test_the_average_is_the_model_if_it_is_better(transformer):
     directory, ran = transformer
     losses = [float(loss) for loss in re.findall(r"dev loss ([\d.]+)", ran.out)]

@@ -127,6 +127,7 @@ def test_a_line_in_english_and_one_in_chinese_get_their_n_best(talking, untraine
         expect(shown.get_by_label("You say")).to_have_value("")
 
 
+@pytest.mark.full
 def test_the_second_reply_takes_its_place_and_shows_its_own_heat_map(talking, untrained_chat):
     shown, expect = talking
     say(shown, "Hello")

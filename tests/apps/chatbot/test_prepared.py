@@ -242,6 +242,7 @@ def begun(tmp_path_factory):
     return folder, run("--mode=train", data, f"--model_dir={folder}/model", "--steps=2", *TINY)
 
 
+@pytest.mark.full
 def test_the_program_trains_from_prepared_files(begun):
     folder, ran = begun
     assert ran.code == 0 and ran.err == "", ran.err

@@ -45,6 +45,7 @@ def test_eval_prints_one_json_object_and_needs_no_flag_repeated(trained, kind):
     assert report.get("right_length") == (1.0 if kind == "word" else None)
 
 
+@pytest.mark.full
 def test_eval_judges_other_pairs_when_they_are_named(trained, tmp_path):
     directory, _ = trained("char")
     (tmp_path / "other.tsv").write_text("Hello\tHi\nGood day\tGood day\nHow?\t\n")
@@ -60,6 +61,7 @@ def test_infer_answers_line_for_line(trained, kind):
     assert ran.out.endswith("\n") and ran.out.count("\n") == 2
 
 
+@pytest.mark.full
 def test_answers_go_from_file_to_file(trained, tmp_path):
     directory, _ = trained("char")
     (tmp_path / "asked").write_bytes(b"Hello\r\n\r\nGood day")

@@ -78,6 +78,7 @@ def test_draws_without_a_seed_are_new_ones():
     assert len({drawn.replies([QUESTION])[0][0] for _ in range(8)}) > 1
 
 
+@pytest.mark.full
 def test_diverse_groups_begin_differently():
     tokens = responder(
         sampling="diverse", diversity_groups=4, diversity_strength=1e3
@@ -103,6 +104,7 @@ def test_a_search_of_several_answers_does_not_stream():
 
 
 @pytest.mark.parametrize("model", [*full("rnn"), "transformer"])
+@pytest.mark.full
 def test_an_unknown_word_is_the_word_that_is_attended_to(model):
     """Where UNKNOWN is all that may be said, the reply is words of the source."""
     words = [word for pair in TEXTS for line in pair for word in line.split()]
@@ -114,6 +116,7 @@ def test_an_unknown_word_is_the_word_that_is_attended_to(model):
     assert [token.decode() for token in tokens[:3]] == copied
 
 
+@pytest.mark.full
 def test_a_banned_word_is_not_copied_from_the_line_either():
     words = [word for pair in TEXTS for line in pair for word in line.split()]
     assert set(said(banned_words=words, min_length=3)[0].split()) == {"Zoë"}

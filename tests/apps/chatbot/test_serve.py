@@ -129,6 +129,7 @@ def _run_example(example):
         assert '"predictions"' in said.stdout and '"Hello!"' in example
 
 
+@pytest.mark.full
 def test_anything_that_cannot_be_served_is_reported_in_one_line(served, tmp_path):
     directory, _ = served
     ran = run("--mode=serve", f"--export_dir={tmp_path}")

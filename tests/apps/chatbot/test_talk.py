@@ -24,6 +24,7 @@ def test_the_directory_sets_the_model_and_the_command_line_the_search(tmp_path):
         talk_of(directory, {}, {"task": "chat"})
 
 
+@pytest.mark.full
 def test_a_chat_is_drafted_token_by_token_as_greedily_as_can_be(tmp_path):
     directory, responder = untrained.saved(
         tmp_path, beam_width=1, length_penalty=0.0, context_turns=1

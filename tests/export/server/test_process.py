@@ -111,6 +111,7 @@ def test_sigterm_waits_no_longer_than_a_request_may_take(parrot, tmp_path):
         assert in_flight.result()[0] == 504
 
 
+@pytest.mark.full
 def test_more_connections_than_descriptors_leave_it_answering(parrot):
     with process(parrot, descriptors=256) as (server, url), contextlib.ExitStack() as stack:
         address = "127.0.0.1", int(url.rpartition(":")[2])

@@ -166,6 +166,7 @@ def _memory():
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
+@pytest.mark.full
 def test_a_replaced_version_is_freed_for_any_writer(tmp_path):
     module = Trained()
     tf.saved_model.save(module, str(tmp_path), {"serving_default": module.__call__})
