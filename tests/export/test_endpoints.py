@@ -152,6 +152,7 @@ def test_anything_that_cannot_be_answered_is_empty_and_leaves_its_neighbours_alo
     assert answer["scores"][-1, 0] > -np.inf  # ten thousand characters: the first are read
 
 
+@pytest.mark.full
 def test_ids_and_targets_are_as_long_as_exported_or_refused(served):
     """Or a short request would hold a server for minutes."""
     model, endpoints = served

@@ -268,6 +268,7 @@ def test_teacher_forcing_is_the_stack():
     "policy, kind",
     [("float32", "graph"), *full(("float32", "xla"), ("mixed_bfloat16", "eager"))],
 )
+@pytest.mark.full
 def test_samplers_and_beams_decode_what_was_said(policy, kind):
     """What comes out, put in again all at once, gives the same outputs."""
     cell = cell_of(policy)

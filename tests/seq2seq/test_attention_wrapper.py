@@ -503,6 +503,7 @@ def test_the_wrapper_in_an_rnn_takes_the_same_steps(cell):
 
 
 @pytest.mark.parametrize("kind", [pytest.param("gru", marks=pytest.mark.full), "stacked_lstm"])
+@pytest.mark.full
 def test_an_rnn_with_dropout_learns_in_fit_and_answers_another_batch(kind):
     model = Reader(kind, dropout=0.2)
     x, y = batch_of(8), np.zeros((8, 5), "int32")

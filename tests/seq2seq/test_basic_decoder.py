@@ -203,6 +203,7 @@ def test_the_history_of_alignments_has_an_entry_for_every_step():
 
 
 @pytest.mark.parametrize("kind", ["gru", *full("stacked_lstm")])
+@pytest.mark.full
 def test_eager_graph_and_xla_agree_and_so_do_their_gradients(kind):
     decoder, state, memory = setting(CELLS[kind], BahdanauAttention, maximum_iterations=STEPS)
     inputs = normal(BATCH, STEPS, INPUT)

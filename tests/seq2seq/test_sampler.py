@@ -895,6 +895,7 @@ class Speller(keras.Model):
 
 
 @pytest.mark.parametrize("jit", [False, *full(True)])
+@pytest.mark.full
 def test_a_model_learns_while_a_callback_raises_the_probability(jit):
     probability = tf.Variable(0.0, trainable=False)
     model = Speller(probability, vocabulary=6, steps=4)

@@ -87,7 +87,7 @@ def some_full(ids, full):
     return [pytest.param(n, marks=pytest.mark.full) if n in full else n for n in ids]
 
 
-@pytest.mark.parametrize("name", some_full(MODELS, ("rnn", "rnn_tied", "transformer")))
+@pytest.mark.parametrize("name", some_full(MODELS, ("rnn", "rnn_tied", "tagger", "transformer")))
 def test_every_model_learns_as_it_does_from_its_logits(name, passes):
     found = learned(MODELS[name], plain=False)
     assert_one_pass(passes)
@@ -112,7 +112,8 @@ SETTINGS = {
 @pytest.mark.parametrize(
     "name",
     some_full(
-        SETTINGS, ("jit", "float16", "bfloat16", "accumulating", "accumulating_in_keras", "sum")
+        SETTINGS,
+        ("smooth", "jit", "float16", "bfloat16", "accumulating", "accumulating_in_keras", "sum"),
     ),
 )
 def test_with_every_setting_it_learns_as_from_logits(name, passes):

@@ -66,6 +66,7 @@ def test_every_answer_obeys_the_processors(model):
 
 
 @pytest.mark.parametrize("sampling", ["sample", *full("stochastic")])
+@pytest.mark.full
 def test_draws_are_those_of_their_seed(sampling):
     settings = dict(temperature=2.0, top_k=5, top_p=0.9, min_p=0.01, typical_p=0.95)
     seeded = responder(sampling=sampling, sample_seed=1, beam_width=2, **settings)
@@ -90,6 +91,7 @@ def test_diverse_groups_begin_differently():
     ("model", "how"),
     [*full(("rnn", {"beam_width": 1})), ("transformer", {"sampling": "sample", "sample_seed": 2})],
 )
+@pytest.mark.full
 def test_a_streamed_reply_is_the_reply(model, how):
     pieces = list(responder(model=model, min_length=3, **how).stream(QUESTION))
     alone = responder(model=model, min_length=3, **{**how, "beam_width": 1})

@@ -56,6 +56,7 @@ def process(directory, time_limit=30, descriptors=None):
             server.kill()
 
 
+@pytest.mark.full
 def test_sigterm_under_load_drops_nobody_and_exits_with_zero(parrot, tmp_path):
     file = tmp_path / "go"
     waits = {"signature_name": "wait", "inputs": {"file": [str(file)]}}
