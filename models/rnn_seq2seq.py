@@ -226,11 +226,14 @@ class RNNSeq2Seq(EncoderDecoder):
         padded = target_in if target_in.shape[1] else self._at_least_one(target_in)
         steps = padded.shape[1] or tf.shape(padded)[1]
         # A loop over all steps at once need not compute those of padding, except under XLA.
+        fused = self._config["fused"]
+        if fused == "auto" and not training:
+            fused = False  # as fast without a gradient, and in exports any runtime knows its loop
         skips = bool(training) and not return_alignments and can_fuse(cell) and not in_xla()
         decoder = BasicDecoder(
             cell,
             TrainingSampler(),
-            fused=self._config["fused"],
+            fused=fused,
             impute_finished=skips,
             maximum_iterations=steps,
         )

@@ -30,7 +30,8 @@ class FusedLoop:
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """-> the last output [B, A], the outputs [B, T, A], the states after the last step."""
         run = functools.partial(self._all_steps, sequences, initial_state, mask, training)
-        found = fused_or_none(self.fused, run)
+        # Without a gradient to compute, the loop of Keras is as fast, and any runtime knows it.
+        found = fused_or_none(self.fused, run) if training or self.fused is True else None
         return found or super().inner_loop(  # pyright: ignore[reportAttributeAccessIssue]
             sequences, initial_state, mask, training
         )
@@ -76,7 +77,7 @@ class RNN(FusedLoop, keras.layers.RNN):
 
         fused: True: `LSTMCell` and `GRUCell` of Keras (tanh, sigmoid, `reset_after`, without
             `recurrent_dropout`) and `StackedRNNCells` of them; ValueError for other parts. "auto":
-            where the parts allow it, otherwise as `keras.layers.RNN`. False: as
+            in training, where the parts allow it; otherwise as `keras.layers.RNN`. False: as
             `keras.layers.RNN`.
 
     Call: that of `keras.layers.RNN`.

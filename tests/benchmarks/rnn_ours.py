@@ -69,7 +69,7 @@ class Model:
         values, states = self.source_embedding(source), []
         mask = tf.sequence_mask(source_lengths, source.shape[1])
         for layer in self.encoder:
-            values, *state = layer(values, mask=mask)
+            values, *state = layer(values, mask=mask, training=True)
             states.append(state)
         memory = self.cell.prepare_memory(values, source_lengths)
         state = self.cell.get_initial_state(batch_size=tf.shape(source)[0], memory=memory)
