@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_attention.backend.keras import in_xla
 from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.data import batches
-from keras_attention.functional import as_ids
+from keras_attention.functional import as_ids, right_padded
 from keras_attention.functional.projection import Projection, remember
 from keras_attention.functional.shapes import extend
 from keras_attention.layers import Bridge, Dropout, MemoryAttention
@@ -237,7 +237,10 @@ class RNNSeq2Seq(EncoderDecoder):
             impute_finished=skips,
             maximum_iterations=steps,
         )
-        lengths = {"sequence_length": _lengths(padded != self.pad_id)} if skips else {}
+        lengths = {}
+        if skips:
+            real = tf.cast(right_padded(padded, self.pad_id), tf.int32)
+            lengths = {"sequence_length": tf.reduce_sum(real, 1)}
         outputs, last, _ = decoder(
             self.embed(padded), initial_state=state, memory=memory, training=training, **lengths
         )
@@ -315,12 +318,6 @@ class RNNSeq2Seq(EncoderDecoder):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "attention": deserialize(config["attention"])})
-
-
-def _lengths(real):
-    """The number of steps up to the last real one.  [B, T] bool -> [B]."""
-    steps = tf.range(1, tf.shape(real)[1] + 1)
-    return tf.reduce_max(tf.where(real, steps, 0), 1)
 
 
 def _checked(**config) -> dict:

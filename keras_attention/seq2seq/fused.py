@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_attention import functional
-from keras_attention.backend.keras import KERAS_3, in_xla, same_structure
+from keras_attention.backend.keras import KERAS_3, in_xla, is_plain_dense, same_structure
 from keras_attention.functional import Memory
 from keras_attention.functional.dtypes import widen
 from keras_attention.functional.packing import pack, unpack
@@ -136,8 +136,7 @@ def _check_wrapper(wrapper) -> bool:
 
 
 def _check_dense(layer, role, activations, bias=True) -> None:
-    plain = type(layer) is keras.layers.Dense and getattr(layer, "quantization_mode", None) is None
-    if not plain or layer.activity_regularizer is not None:
+    if not is_plain_dense(layer) or layer.activity_regularizer is not None:
         raise NotFusible(f"{role} other than a plain Dense layer")
     if _name(layer.activation) not in activations or layer.activation is not keras.activations.get(
         _name(layer.activation)
@@ -247,7 +246,7 @@ def _steps(parts, inputs, state, memory, active, rows, masks):
         _check_rows(memory, inputs)
     leaves = iter(tf.nest.flatten(cell_state))
     counts = [2 if type(cell) in _LSTM else 1 for cell in cells]
-    states = [tuple(_wide_cell(next(leaves), i, dtype) for i in range(count)) for count in counts]
+    states = [tuple(tf.cast(next(leaves), dtype) for _ in range(count)) for count in counts]
     found = recurrence(given, layers, states, attention, start, mask, active, activation, rows)
     after = [tf.cast(leaf, dtype) for leaf in tf.nest.flatten(found.states)]
     after = same_structure(cell_state, after)
@@ -345,12 +344,6 @@ def _attention(wrapper, memory, dtype):
         None if layer is None or not layer.use_bias else tf.cast(layer.bias, dtype),
     )
     return part, "linear" if layer is None else _name(layer.activation)
-
-
-def _wide_cell(leaf, index, dtype):
-    """h in the compute dtype; c in float32 or wider, in which it is summed."""
-    leaf = tf.cast(leaf, dtype)
-    return widen(leaf) if index else leaf
 
 
 def _last(weights, first, active, rows):

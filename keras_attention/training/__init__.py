@@ -20,13 +20,12 @@ How the models of this repository choose what makes training fast:
 
 CPU time of a training step on one thread of an AMD EPYC with avx512_bf16, in ms:
 
-| model | graph | XLA | graph, mixed_bfloat16 | XLA, mixed_bfloat16 |
-|---|---|---|---|---|
-| Transformer, 6 + 6 layers of 512, B 32, L 16 to 32, V 8000 | 2370 | 3290 | 1360 | 3320 |
-| the same without packing | 3090 | 3380 | 1770 | - |
-| 2 + 2 LSTM of 512 with attention, B 64, L 10 to 20, V 8000 | 960 | 1380 | 620 | - |
-| the same step by step, with logits | 1400 | - | - | - |
-| 2 + 2 LSTM of 256 with attention, B 64, L 20 to 40, V 32000 | 1430 | 1700 | 940 | - |
+| model | graph | XLA | graph, mixed_bfloat16 |
+|---|---|---|---|
+| Transformer, 6 + 6 layers of 512, B 32, L 16 to 32, V 8000 | 2290 | 3310 | 1290 |
+| 2 + 2 LSTM of 512 with attention, B 64, L 10 to 20, V 8000 | 960 | 1380 | 620 |
+| the same step by step, with logits | 1400 | - | - |
+| 2 + 2 LSTM of 256 with attention, B 64, L 20 to 40, V 32000 | 1430 | 1700 | 940 |
 
 (tests/benchmarks/transformer_train.py and rnn_train.py measure them, beside other libraries.)
 """

@@ -42,6 +42,7 @@ PEERS = [
     Side("TensorFlow, XLA", OF_TF, "tensorflow", {"jit": True}),
 ]
 SIZES = ["512-32000", "512-128000"]
+SMALL = ["512-300", "512-1000", "512-2000"]  # for functional.projection.LEAST_VOCABULARY
 STEPS = [20, 40, 80, 128]
 
 
@@ -49,7 +50,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch-python")
     parser.add_argument("--threads", nargs="+", type=int, choices=CLOCKS, default=list(CLOCKS))
-    parser.add_argument("--size", nargs="+", choices=SIZES, default=SIZES, help="width-vocabulary")
+    parser.add_argument(
+        "--size", nargs="+", choices=SIZES + SMALL, default=SIZES, help="width-vocabulary"
+    )
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--quick", action="store_true", help="few rounds")
     options = parser.parse_args()

@@ -98,6 +98,14 @@ def test_every_weight_learns(cell, layers, bidirectional, attention, bridge):
         assert np.isfinite(gradient).all() and gradient.any(), weight.path
 
 
+def test_training_computes_a_first_step_whose_start_id_is_that_of_the_padding():
+    model = RNNSeq2Seq(9, units=4)
+    source, target_in = tf.constant([[5, 2], [6, 2]]), tf.constant([[0, 0, 0], [0, 5, 0]])
+    trained, answered = (model((source, target_in), training=which) for which in (True, False))
+    np.testing.assert_allclose(trained[0, 0], answered[0, 0], atol=1e-6)
+    np.testing.assert_allclose(trained[1, :2], answered[1, :2], atol=1e-6)
+
+
 def copying(rows=24):
     """Sources of four symbols, to be copied, as fit takes them."""
     source = np.random.randint(4, 8, (rows, 4))

@@ -20,6 +20,7 @@ from keras_attention.seq2seq import (
     LuongAttention,
     LuongMonotonicAttention,
     TrainingSampler,
+    recurrent,
 )
 from models import RNNSeq2Seq
 from tests.sampled import full
@@ -379,6 +380,16 @@ def test_samplers_and_output_layers_that_need_single_steps_are_named():
         BasicDecoder(cell, TrainingSampler(), fused="yes")
     with pytest.raises(ValueError, match="unroll=True"):
         RNN(cell, unroll=True, fused=True)(x)
+
+
+def test_an_rnn_is_fused_in_training_alone_by_default(monkeypatch):
+    found, run = [], recurrent.fused_steps
+    monkeypatch.setattr(recurrent, "fused_steps", lambda *given: found.append(1) or run(*given))
+    rnn, x = RNN(keras.layers.LSTMCell(U)), tf.ones([1, 2, D])
+    rnn(x)
+    assert not found
+    rnn(x, training=True)
+    assert found
 
 
 def test_auto_takes_single_steps_where_a_part_prevents_it():
