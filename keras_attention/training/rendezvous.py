@@ -79,7 +79,8 @@ def _judge(cluster, about, timeout, deadline) -> str:
     connections = []
     port = int(cluster.addresses[0].rpartition(":")[2])
     verdict = ""
-    with socket.create_server(("", port), backlog=len(cluster.addresses)) as server:
+    # Strangers wait in the same queue as workers: a full one would drop a worker's connection.
+    with socket.create_server(("", port), backlog=128 + len(cluster.addresses)) as server:
         while len(heard) < len(cluster.addresses) and not verdict:
             server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
