@@ -14,6 +14,7 @@ from keras_attention.layers._late import register_late
 
 if TYPE_CHECKING:
     from models.encoder import TransformerTagger
+    from models.han import HAN
     from models.language_model import TransformerLM
     from models.rnn_seq2seq import RNNSeq2Seq
     from models.transformer import Transformer
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 never_convert(os.path.dirname(__file__))
 
 _FILES = {
+    "HAN": "han",
     "RNNSeq2Seq": "rnn_seq2seq",
     "Transformer": "transformer",
     "TransformerLM": "language_model",
     "TransformerTagger": "encoder",
 }
-__all__ = ["RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger"]
+__all__ = ["HAN", "RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger"]
 
 
 def __getattr__(name: str):

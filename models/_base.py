@@ -22,6 +22,7 @@ class ModelOfIds(keras.Model):
     """
 
     inputs_count = 1
+    ids_rank = 2
     logits_width: int
     _config: dict[str, Any]
 
@@ -80,13 +81,13 @@ class ModelOfIds(keras.Model):
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
     ) -> Any:
-        """`keras.Model.export`; its default is one signature of int32 ids of any B and T.
+        """`keras.Model.export`; its default is one signature of int32 ids of any size.
 
         See `keras_attention.export` for a signature that generates.
         """
         self.build()
         if input_signature is None:
-            ids = keras.InputSpec(shape=(None, None), dtype="int32")
+            ids = keras.InputSpec(shape=(None,) * self.ids_rank, dtype="int32")
             input_signature = [ids if self.inputs_count == 1 else (ids,) * self.inputs_count]
         return super().export(filepath, format, verbose, input_signature, **kwargs)
 

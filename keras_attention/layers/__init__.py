@@ -44,7 +44,7 @@ from keras_attention.layers.non_local import (
 )
 from keras_attention.layers.patches import PatchEmbedding, PatchMerging
 from keras_attention.layers.pointer import CopyHead, PointerHead
-from keras_attention.layers.pooling import AttentionPooling, StructuredSelfAttention
+from keras_attention.layers.pooling import AttentionPooling, StepPooling, StructuredSelfAttention
 from keras_attention.layers.sagan import SAGANAttention
 from keras_attention.layers.scores import AdditiveScore, BiaffineScore, GeneralScore, LocationScore
 from keras_attention.layers.selection import Selection, TokenSelector
@@ -120,6 +120,7 @@ __all__ = [
     "Source2Token",
     "SpatialGatingUnit",
     "StackMemory",
+    "StepPooling",
     "StridedAttention",
     "StructuredSelfAttention",
     "TiedEmbedding",

@@ -68,6 +68,56 @@ class AttentionPooling(Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
+class StepPooling(Layer):
+    """The mean of the steps, or the maximum of each feature: pooling without weights.
+
+    The baselines of attention in Yang et al. (2016) and Lin et al. (2017).
+
+    Args:
+        kind: "mean" or "max". Raises ValueError for another.
+
+    Call: `(inputs [..., S, D], mask=None, return_weights=False)` -> [..., D]; with
+    `return_weights` also the equal weights [..., S] of a mean. `mask` [..., S], boolean, True =
+    visible; without one, the Keras mask of the inputs, which is not forwarded. Without visible
+    steps: zeros. Raises ValueError for weights of a maximum.
+
+    >>> StepPooling("max")(tf.constant([[[1.0, 4.0], [2.0, 3.0]]])).numpy().tolist()
+    [[2.0, 4.0]]
+    """
+
+    def __init__(self, kind: str, **kwargs):
+        super().__init__(**kwargs)
+        if kind not in ("mean", "max"):
+            raise ValueError(f"kind must be 'mean' or 'max'. Received: kind={kind!r}")
+        self.kind = kind
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None, return_weights=False) -> Any:
+        """See the class."""
+        lead = " ".join("BLNM"[: max(len(inputs.shape) - 2, 0)])
+        check_shapes(inputs=(f"{lead} S D", inputs), mask=(f"{lead} S", mask))
+        if mask is None:
+            mask = tf.ones(tf.shape(inputs)[:-1], tf.bool)
+        mask = tf.cast(mask, tf.bool)
+        if self.kind == "mean":
+            equal = tf.zeros_like(mask, inputs.dtype)[..., None, :]
+            context, weights = attend(equal, zero_masked(inputs, mask), mask[..., None, :])
+            pooled = tf.squeeze(context, -2)
+            return (pooled, tf.squeeze(weights, -2)) if return_weights else pooled
+        if return_weights:
+            raise ValueError("A maximum has no weights: pass return_weights=False.")
+        highest = tf.reduce_max(tf.where(mask[..., None], inputs, inputs.dtype.min), -2)
+        some = tf.reduce_any(mask, -1, keepdims=True)
+        return tf.where(some, highest, tf.zeros([], inputs.dtype))
+
+    def compute_mask(self, inputs, previous_mask=None) -> None:
+        """The output has no masked axis."""
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "kind": self.kind}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
 class StructuredSelfAttention(Layer):
     """Several hops of attention over a sentence, kept different by a penalty (Lin et al., 2017).
 

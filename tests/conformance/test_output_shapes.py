@@ -57,6 +57,7 @@ from keras_attention.layers import (
     SNAILTCBlock,
     Source2Token,
     SpatialGatingUnit,
+    StepPooling,
     StridedAttention,
     StructuredSelfAttention,
     TiedEmbedding,
@@ -76,6 +77,7 @@ def steps_of(cell):
 # One sequence [B, S, D]: what Sequential, TimeDistributed and the like can hold.
 OF_ONE = {
     "pooling": lambda: AttentionPooling(3),
+    "max": lambda: StepPooling("max"),
     "structured": lambda: StructuredSelfAttention(3, 6),
     "directional": lambda: DirectionalAttention(3),
     "source_to_token": lambda: Source2Token(),
