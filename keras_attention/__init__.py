@@ -42,7 +42,15 @@ __all__ = [
 # Imported at first use: they register no class that Keras needs to load a model.
 _LATE = ("contrib", "export", "migrate", "visualize")
 # The classes of the package `models`, which a saved file may hold.
-_MODELS = ("HAN", "RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger")
+_MODELS = (
+    "HAN",
+    "RNNSeq2Seq",
+    "RNNsearch",
+    "Seq2Seq",
+    "Transformer",
+    "TransformerLM",
+    "TransformerTagger",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from models.han import HAN
     from models.language_model import TransformerLM
     from models.rnn_seq2seq import RNNSeq2Seq
+    from models.rnnsearch import RNNsearch
+    from models.seq2seq import Seq2Seq
     from models.transformer import Transformer
 
 never_convert(os.path.dirname(__file__))
@@ -24,11 +26,21 @@ never_convert(os.path.dirname(__file__))
 _FILES = {
     "HAN": "han",
     "RNNSeq2Seq": "rnn_seq2seq",
+    "RNNsearch": "rnnsearch",
+    "Seq2Seq": "seq2seq",
     "Transformer": "transformer",
     "TransformerLM": "language_model",
     "TransformerTagger": "encoder",
 }
-__all__ = ["HAN", "RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger"]
+__all__ = [
+    "HAN",
+    "RNNSeq2Seq",
+    "RNNsearch",
+    "Seq2Seq",
+    "Transformer",
+    "TransformerLM",
+    "TransformerTagger",
+]
 
 
 def __getattr__(name: str):

@@ -16,34 +16,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.backend.keras import in_xla
 from keras_attention.backend.saving import deserialize, listed_cells, serialize, track
 from keras_attention.data import batches
-from keras_attention.functional import as_ids, right_padded
 from keras_attention.functional.projection import Projection, remember
-from keras_attention.functional.shapes import extend
 from keras_attention.layers import Bridge, Dropout, MemoryAttention
 from keras_attention.layers.linear_cross_entropy import dense_logits
 from keras_attention.seq2seq import (
     RNN,
     AttentionWrapper,
     BahdanauAttention,
-    BasicDecoder,
     LuongAttention,
-    TrainingSampler,
     projector,
 )
 from keras_attention.seq2seq._dropout import GRUCell, LSTMCell, SimpleRNNCell, without_dropout
-from keras_attention.seq2seq.fused import can_fuse
 from keras_attention.training import token_objective
-from models._base import EncoderDecoder
+from models._rnn import RNNDecoder
 
 CELLS = {"lstm": LSTMCell, "gru": GRUCell, "simple_rnn": SimpleRNNCell}
 MECHANISMS = {"bahdanau": BahdanauAttention, "luong": LuongAttention, None: None}
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RNNSeq2Seq(EncoderDecoder):
+class RNNSeq2Seq(RNNDecoder):
     """An RNN encoder-decoder with attention.
 
     Call: `model((source [B, S], target_in [B, T])) -> logits [B, T, V]`, ids in, `pad_id` on the
@@ -113,6 +107,7 @@ class RNNSeq2Seq(EncoderDecoder):
             tie_output=tie_output, dropout=dropout, fused=fused,
         )  # fmt: skip
         self.target_vocab_size = self.logits_width = target_vocab_size
+        self.fused = fused
         self.source_embedding = self._embedding(vocab_size, source_embeddings, "source_embedding")
         self.target_embedding = self.source_embedding
         if not share_embeddings:
@@ -183,15 +178,7 @@ class RNNSeq2Seq(EncoderDecoder):
 
     # -- the model: encode, decode, and the parts that `generate` uses
 
-    def encode(self, source, training=None):
-        """[B, S] ids -> (memory of the decoder, its initial state)."""
-        self.build()
-        return self._encode(source, training)
-
     def _encode(self, source, training=None):
-        source = as_ids(source, "source", "B S", self.pad_id)
-        if not source.shape[1]:  # an RNN needs a step: use padding
-            source = self._at_least_one(source)
         mask = source != self.pad_id
         values, states = self.source_embedding(source), []
         with contextlib.nullcontext() if training else without_dropout(self._encoder_cells()):
@@ -210,82 +197,6 @@ class RNNSeq2Seq(EncoderDecoder):
         names = ("forward_layer", "backward_layer") if self._config["bidirectional"] else ()
         layers = [getattr(layer, name) for layer in self.encoder for name in names] or self.encoder
         return [layer.cell for layer in layers]
-
-    def decode(self, target_in, memory, state, training=None, return_alignments=False):
-        """Teacher forcing: [B, T] ids, memory and state of `encode` -> logits [B, T, V], and
-        alignments [B, T, S] if requested.
-
-        In training the outputs of LSTM and GRU cells for padding are zeros.
-        """
-        training = training or False  # for None, Keras' cells draw masks and do not use them
-        target_in = as_ids(target_in, "target_in", "B T", self.pad_id)
-        cell = self.cell
-        if return_alignments:
-            cell, state = self._recording(memory, state)
-        # A loop needs a step. XLA compiles for every T, so it knows a T that the graph does not.
-        padded = target_in if target_in.shape[1] else self._at_least_one(target_in)
-        steps = padded.shape[1] or tf.shape(padded)[1]
-        # A loop over all steps at once need not compute those of padding, except under XLA.
-        fused = self._config["fused"]
-        if fused == "auto" and not training:
-            fused = False  # as fast without a gradient, and in exports any runtime knows its loop
-        skips = bool(training) and not return_alignments and can_fuse(cell) and not in_xla()
-        decoder = BasicDecoder(
-            cell,
-            TrainingSampler(),
-            fused=fused,
-            impute_finished=skips,
-            maximum_iterations=steps,
-        )
-        lengths = {}
-        if skips:
-            real = tf.cast(right_padded(padded, self.pad_id), tf.int32)
-            lengths = {"sequence_length": tf.reduce_sum(real, 1)}
-        outputs, last, _ = decoder(
-            self.embed(padded), initial_state=state, memory=memory, training=training, **lengths
-        )
-
-        def of_targets(x):
-            """[B, T', ...] -> [B, T, ...]; the loop of an empty batch has no step."""
-            if skips:
-                x = extend(x, 1, steps - tf.shape(x)[1], 0)
-            if None not in target_in.shape and 0 not in target_in.shape:
-                return tf.ensure_shape(x, [*target_in.shape, *x.shape[2:]])
-            rest = tf.shape(x)[2:]
-            rows = tf.reshape(
-                x[:, : tf.shape(target_in)[1]], tf.concat([tf.shape(target_in), rest], 0)
-            )
-            return tf.ensure_shape(rows, [*target_in.shape, *x.shape[2:]])
-
-        # The output layer is applied after the loop: one product instead of T.
-        hidden = of_targets(outputs.rnn_output)
-        logits = self.project(self.dropout(hidden, training=training))
-        if not return_alignments:
-            return logits
-        alignments = tf.transpose(last.alignment_history.stack(), [1, 0, 2])
-        return logits, of_targets(alignments)
-
-    def _at_least_one(self, ids):
-        """Ids [B, T] -> [B, T], or [B, 1] of padding if T is 0."""
-        missing = tf.maximum(1 - tf.shape(ids)[1], 0)
-        return tf.pad(ids, [[0, 0], [0, missing]], constant_values=self.pad_id)
-
-    def _recording(self, memory, state):
-        """The same cell with `alignment_history`, and its state."""
-        if self.cell is self.inner_cell:
-            raise ValueError(
-                "Alignments need a model with attention. Received: attention=None, "
-                "return_alignments=True"
-            )
-        cell = AttentionWrapper(
-            self.inner_cell,
-            self.cell.attention_mechanism,
-            alignment_history=True,
-            attention_layer=self.cell.attention_layer,
-            dtype=self.dtype_policy,
-        )
-        empty = cell.get_initial_state(batch_size=tf.shape(state.attention)[0], memory=memory)
-        return cell, state._replace(alignment_history=empty.alignment_history)
 
     def embed(self, tokens):
         """Target ids -> inputs of the cell.  [...] -> [..., D]."""
@@ -307,10 +218,6 @@ class RNNSeq2Seq(EncoderDecoder):
         else:
             kernel, bias = tf.transpose(self.target_embedding.embeddings), self.output_bias
         return projector(kernel, bias, self.compute_dtype)
-
-    def _build_parts(self):
-        memory, state = self._encode(tf.fill([1, 2], self.start_id))
-        self.decode(tf.fill([1, 2], self.start_id), memory, state)
 
     def get_config(self):
         return {**super().get_config(), "attention": serialize(self._config["attention"])}
