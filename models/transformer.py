@@ -12,10 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.backend.keras import build
+from keras_attention.backend.keras import build, deserialize, serialize
 from keras_attention.data import batches
 from keras_attention.functional import as_ids, right_padded
-from keras_attention.layers import TiedEmbedding, TransformerCell, TransformerStack
+from keras_attention.layers import (
+    MultiHeadAttention,
+    TiedEmbedding,
+    TransformerCell,
+    TransformerStack,
+)
 from keras_attention.training import InverseSquareRoot, token_objective
 from models._base import EncoderDecoder, TiedOutput
 
@@ -49,6 +54,8 @@ class Transformer(TiedOutput, EncoderDecoder):
         key_width, value_width: of each head; default D / H, and the key's.
         alignment_layer, alignment_head: which cross-attention a search returns as alignments, and
             `GuidedAlignment` trains: see `TransformerCell`.
+        self_attention: a `MultiHeadAttention` to use instead in encoder and decoder, of any core
+            that decodes: see `TransformerBlock`.
         packed: "auto" computes on real tokens only in training, where the logits of padding are
             then zeros: see `TransformerStack`.
 
@@ -84,6 +91,7 @@ class Transformer(TiedOutput, EncoderDecoder):
         alignment_layer: int = -1,
         alignment_head: int | None = None,
         packed: bool | str = "auto",
+        self_attention: MultiHeadAttention | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -91,10 +99,11 @@ class Transformer(TiedOutput, EncoderDecoder):
             layers=layers, heads=heads, ff_width=ff_width, dropout=dropout, norm=norm,
             positions=positions, max_length=max_length, key_width=key_width,
             value_width=value_width, position_layout=position_layout, attention_bias=attention_bias,
-            packed=packed,
+            packed=packed, self_attention=self_attention,
         )  # fmt: skip
         self._config = dict(
-            vocab_size=vocab_size, width=width, **shared,
+            vocab_size=vocab_size, width=width,
+            **{**shared, "self_attention": serialize(self_attention)},
             alignment_layer=alignment_layer, alignment_head=alignment_head,
         )  # fmt: skip
         policy = self.dtype_policy
@@ -148,6 +157,10 @@ class Transformer(TiedOutput, EncoderDecoder):
         build(self.encoder, hidden)
         build(self.decoder, hidden, hidden)
         build(self.cell, (None, self._config["width"]))
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "self_attention": deserialize(config.get("self_attention"))})
 
 
 def main() -> None:

@@ -6,8 +6,8 @@
 NAME is a file of `tests/benchmarks/experiments`; the first directory holds the corpora, the second
 is kept: the same command goes on with what was stopped, and repeats no run that has ended. Every
 run is a process with one thread; `--jobs` of them run side by side. `--quick` is a trial of the
-code, which leaves the tables alone; `--page` writes the page anew from `docs/results/*.json`. The
-table comes last.
+code with one seed, which leaves the tables alone; `--page` writes the page anew from
+`docs/results/*.json`. The table comes last.
 """
 
 import argparse
@@ -92,7 +92,11 @@ def measure(chosen) -> dict:
         raise SystemExit(f"{chosen.data} must hold {missing}: see --data")
     signed = signature(chosen.name, experiment, chosen.data)
     print(f"{chosen.name}: signature {signed}", flush=True)
-    runs = [(variant, seed) for variant in experiment.runs for seed in experiment.seeds_of(variant)]
+    runs = [
+        (variant, seed)
+        for variant in experiment.runs
+        for seed in experiment.seeds_of(variant)[: 1 if chosen.quick else None]
+    ]
     with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
         done = list(pool.map(lambda run: in_own_process(chosen, signed, *run), runs))
     figures: dict[str, dict] = {variant: {} for variant in experiment.runs}

@@ -47,21 +47,29 @@ class Run:
         self._fits += 1
         spent: dict = {}
 
-        def begin(logs=None):  # after the Resume: it has restored what was spent before
-            self._earlier = max(self._earlier, spent.get("cpu_seconds", 0.0))
+        class Spent(keras.callbacks.Callback):
+            """Saves the CPU time with each checkpoint."""
 
-        def count(batch, logs=None):
-            spent["cpu_seconds"] = self.cpu_seconds()
+            def on_train_begin(_, logs=None):  # after the Resume: it has restored what was spent
+                self._earlier = max(self._earlier, spent.get("cpu_seconds", 0.0))
+
+            def on_train_batch_end(_, batch, logs=None):
+                spent["cpu_seconds"] = self.cpu_seconds()
+
+            def get_state(_):
+                """None: `spent` is saved by the Resume."""
+
+            def set_state(_, state):
+                """Nothing."""
 
         resume = Resume(self.work / f"fit-{self._fits}", every_minutes=2, progress=spent)
-        counter = keras.callbacks.LambdaCallback(on_train_begin=begin, on_train_batch_end=count)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*not trained again.*")  # an earlier fit of the run
             warnings.filterwarnings("ignore", ".*shuffle=True.*")
             history = model.fit(
                 resume.data(make_epoch),
                 epochs=1 if self.quick else epochs,
-                callbacks=[*callbacks, resume, counter],
+                callbacks=[*callbacks, resume, Spent()],
                 **{"verbose": 0, **settings},
             )
         if resume.interrupted:
