@@ -47,6 +47,7 @@ _MODELS = (
     "RNNSeq2Seq",
     "RNNsearch",
     "Seq2Seq",
+    "RelativeTransformer",
     "Transformer",
     "TransformerLM",
     "TransformerTagger",

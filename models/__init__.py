@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.rnn_seq2seq import RNNSeq2Seq
     from models.rnnsearch import RNNsearch
     from models.seq2seq import Seq2Seq
+    from models.shaw import RelativeTransformer
     from models.transformer import Transformer
 
 never_convert(os.path.dirname(__file__))
@@ -28,6 +29,7 @@ _FILES = {
     "RNNSeq2Seq": "rnn_seq2seq",
     "RNNsearch": "rnnsearch",
     "Seq2Seq": "seq2seq",
+    "RelativeTransformer": "shaw",
     "Transformer": "transformer",
     "TransformerLM": "language_model",
     "TransformerTagger": "encoder",
@@ -37,6 +39,7 @@ __all__ = [
     "RNNSeq2Seq",
     "RNNsearch",
     "Seq2Seq",
+    "RelativeTransformer",
     "Transformer",
     "TransformerLM",
     "TransformerTagger",

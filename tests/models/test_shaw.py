@@ -70,13 +70,13 @@ def test_distances_beyond_k_are_as_k():
     def first_of(model, source):  # what the first token becomes
         return np.array(model.encode(np.array([source]))[0].blocks[0].values)[0, :, 0]
 
-    near = small(reach=1)
+    near = small(reach=1, layers=1)
     np.testing.assert_allclose(
         first_of(near, [5, 6, 7, 8, 9]), first_of(near, [5, 6, 9, 7, 8]), atol=1e-5
     )
-    far = small(reach=4)
+    far = small(reach=4, layers=1)
     assert abs(first_of(far, [5, 6, 7, 8, 9]) - first_of(far, [5, 6, 9, 7, 8])).max() > 1e-3
-    blind = small(reach=0)  # without any order
+    blind = small(reach=0)  # without any order, in any layer
     np.testing.assert_allclose(
         first_of(blind, [5, 6, 7, 8, 9]), first_of(blind, [5, 9, 8, 7, 6]), atol=1e-5
     )

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from experiments import Run
 
+from experiments import Run
 from keras_attention import text
 from keras_attention.data import batches, read_pairs
 
@@ -14,9 +14,7 @@ PARTS = ("train", "val", "test_2016_flickr")
 FILES = tuple(
     f"multi30k/tok/{part}.lc.norm.tok.{language}.gz" for part in PARTS for language in ("en", "de")
 )
-BLEU = (
-    "BLEU of sacrebleu on the tokenised lower-cased test of 2016 (`--tokenize none`), beam of 5"
-)
+BLEU = "BLEU of sacrebleu on the tokenised lower-cased test of 2016 (`--tokenize none`), beam of 5"
 
 
 class Corpus(NamedTuple):

@@ -4,8 +4,8 @@ import functools
 
 import keras
 import numpy as np
-from experiments import Experiment, Run, _multi30k
 
+from experiments import Experiment, Run, _multi30k
 from keras_attention.training import InverseSquareRoot, token_objective
 from models.shaw import RelativeTransformer, delayed, tagger
 from models.transformer import Transformer
