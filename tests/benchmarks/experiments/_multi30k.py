@@ -3,6 +3,7 @@
 import re
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -62,11 +63,16 @@ def train(run: Run, model, corpus: Corpus, epochs: int, batch_size=64, callbacks
     return run.fit(model, make_epoch, epochs, callbacks, **settings)
 
 
+def cosine(epochs: int, batch_size: int, rate: float = 1e-3, count: int = 29_000):
+    """A learning rate that rises for 200 steps and falls to 0 along a cosine."""
+    steps = -(-count // batch_size) * epochs
+    return keras.optimizers.schedules.CosineDecay(
+        rate / 10, steps - 200, warmup_target=rate, warmup_steps=200
+    )
+
+
 def bleu(run: Run, model, corpus: Corpus, length_penalty=1.0, beam_width=5) -> float:
     """BLEU of the answers to `test`, which are left in the folder of the run."""
-    import sacrebleu
-
-    sources, references = zip(*corpus.test)
     ids = corpus.encoded("test")[0]
     order = np.argsort([len(row) for row in ids])
     said: list[str] = []
@@ -85,5 +91,14 @@ def bleu(run: Run, model, corpus: Corpus, length_penalty=1.0, beam_width=5) -> f
     for place, line in zip(order, said):
         answers[place] = line
     (run.work / "test.txt").write_text("\n".join(answers) + "\n", encoding="utf-8")
+    return bleu_of(run, corpus, range(len(answers)))
+
+
+def bleu_of(run: Run, corpus: Corpus, places) -> float:
+    """BLEU of some of the answers in the folder of the run."""
+    import sacrebleu
+
+    answers = (run.work / "test.txt").read_text(encoding="utf-8").split("\n")
+    said, references = zip(*((answers[i], corpus.test[i][1]) for i in places))
     metric = sacrebleu.BLEU(tokenize="none", force=True)
-    return metric.corpus_score(answers, [list(references)]).score
+    return metric.corpus_score(said, [references]).score

@@ -5,14 +5,14 @@ import functools
 import keras
 import numpy as np
 
-from experiments import Experiment, Run
-from experiments import _translation as translation
+from experiments import Experiment, Run, _multi30k
 from keras_attention.data import batches
 from keras_attention.training import ClipByGlobalNorm, token_objective
 from models import RNNsearch, Seq2Seq
 from models import _toy as toy
 
 LONG = 15  # words
+EPOCHS, BATCH = 8, 80
 
 
 def search(vocab_size, units, dropout=0.0):
@@ -29,19 +29,20 @@ def encdec(vocab_size, units, dropout=0.0):
 
 
 def multi30k(make, run: Run) -> dict[str, float]:
-    corpus = translation.multi30k(run)
-    model = make(corpus.vocab_size, 256, 0.3)
-    translation.train(run, model, corpus.ids, epochs=8)
-    sources, said, references = translation.translations(run, model, corpus)
+    corpus = _multi30k.read(run, vocab_size=4000)
+    model = make(corpus.tokenizer.vocab_size, 256, 0.3)
+    model.compile(
+        ClipByGlobalNorm(keras.optimizers.Adam(_multi30k.cosine(EPOCHS, BATCH)), 1.0),
+        **token_objective(),
+    )
+    history = _multi30k.train(run, model, corpus, EPOCHS, BATCH).history
     figures = {
-        "BLEU": translation.bleu(said, references),
-        "perplexity": translation.perplexity(run, model, corpus),
+        "BLEU": _multi30k.bleu(run, model, corpus, length_penalty=0.6),
+        "perplexity": history["val_perplexity"][-1],
     }
-    for name, wanted in (("short", False), ("long", True)):
-        rows = [i for i, line in enumerate(sources) if (len(line.split()) >= LONG) == wanted]
-        if rows:
-            pair = ([side[i] for i in rows] for side in (said, references))
-            figures[f"BLEU {name}"] = translation.bleu(*pair)
+    lengths = np.array([len(source.split()) for source, _ in corpus.test])
+    for name, rows in (("short", lengths < LONG), ("long", lengths >= LONG)):
+        figures[f"BLEU {name}"] = _multi30k.bleu_of(run, corpus, np.flatnonzero(rows))
     return figures
 
 
@@ -79,7 +80,7 @@ experiment = Experiment(
     title="RNNsearch (Bahdanau, Cho, Bengio, 2015)",
     task="Multi30k en-de (test 2016), and copies and reversals of strings of 4 to 20 of ten "
     "symbols, answered at 8 to 30 symbols; RNNencdec is Cho's decoder without attention",
-    data=translation.FILES,
+    data=_multi30k.FILES,
     runs={
         "RNNsearch, Multi30k": functools.partial(multi30k, search),
         "RNNencdec, Multi30k": functools.partial(multi30k, encdec),
@@ -97,7 +98,7 @@ experiment = Experiment(
         "RNNencdec, copy": (0,),
     },
     metrics={
-        "BLEU": "BLEU on test 2016, lower-cased and tokenised, beam 5 (sacrebleu, tokenize=none)",
+        "BLEU": _multi30k.BLEU,
         "perplexity": "of subwords of the validation part",
         "BLEU short": f"BLEU of test sources of fewer than {LONG} words",
         "BLEU long": f"BLEU of test sources of {LONG} words or more",
