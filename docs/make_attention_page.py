@@ -83,6 +83,7 @@ FAMILIES = {
         "functional.recurrent_cells",
         "functional.recurrent_attention",
     ),
+    "Labels of a sequence": ("functional.crf",),
     "Losses": ("functional.linear_cross_entropy", "layers.linear_cross_entropy"),
     "Tools": ("functional.ids",),
 }

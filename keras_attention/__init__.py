@@ -43,6 +43,8 @@ __all__ = [
 _LATE = ("contrib", "export", "migrate", "visualize")
 # The classes of the package `models`, which a saved file may hold.
 _MODELS = (
+    "BiLSTMCRF",
+    "DeepAtt",
     "HAN",
     "RNNSeq2Seq",
     "RNNsearch",

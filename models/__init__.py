@@ -13,6 +13,8 @@ from keras_attention.backend.keras import never_convert
 from keras_attention.layers._late import register_late
 
 if TYPE_CHECKING:
+    from models.bilstm_crf import BiLSTMCRF
+    from models.deepatt import DeepAtt
     from models.encoder import TransformerTagger
     from models.han import HAN
     from models.language_model import TransformerLM
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 never_convert(os.path.dirname(__file__))
 
 _FILES = {
+    "BiLSTMCRF": "bilstm_crf",
+    "DeepAtt": "deepatt",
     "HAN": "han",
     "RNNSeq2Seq": "rnn_seq2seq",
     "RNNsearch": "rnnsearch",
@@ -35,6 +39,8 @@ _FILES = {
     "TransformerTagger": "encoder",
 }
 __all__ = [
+    "BiLSTMCRF",
+    "DeepAtt",
     "HAN",
     "RNNSeq2Seq",
     "RNNsearch",

@@ -12,6 +12,7 @@ from keras_attention.functional.addressing import (
 from keras_attention.functional.attend import Memory, attend
 from keras_attention.functional.banded import banded_attention
 from keras_attention.functional.chunked import chunked_attention
+from keras_attention.functional.crf import crf_log_likelihood, crf_log_normalizer, viterbi
 from keras_attention.functional.dilations import receptive_field, tc_dilations
 from keras_attention.functional.gates import gated_tanh, glu
 from keras_attention.functional.glimpse import glimpse
@@ -119,6 +120,8 @@ __all__ = [
     "content_weights",
     "copy_mixture",
     "cosine",
+    "crf_log_likelihood",
+    "crf_log_normalizer",
     "cyclic_shift",
     "directional",
     "distance_decay",
@@ -175,6 +178,7 @@ __all__ = [
     "temporal_softmax",
     "unpack",
     "unpack_heads",
+    "viterbi",
     "window",
     "window_merge",
     "window_partition",
