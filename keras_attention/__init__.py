@@ -45,6 +45,7 @@ _LATE = ("contrib", "export", "migrate", "visualize")
 _MODELS = (
     "BiLSTMCRF",
     "DeepAtt",
+    "ConvS2S",
     "HAN",
     "RNNSeq2Seq",
     "RNNsearch",

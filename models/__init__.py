@@ -14,6 +14,7 @@ from keras_attention.layers._late import register_late
 
 if TYPE_CHECKING:
     from models.bilstm_crf import BiLSTMCRF
+    from models.convs2s import ConvS2S
     from models.deepatt import DeepAtt
     from models.encoder import TransformerTagger
     from models.han import HAN
@@ -29,6 +30,7 @@ never_convert(os.path.dirname(__file__))
 _FILES = {
     "BiLSTMCRF": "bilstm_crf",
     "DeepAtt": "deepatt",
+    "ConvS2S": "convs2s",
     "HAN": "han",
     "RNNSeq2Seq": "rnn_seq2seq",
     "RNNsearch": "rnnsearch",
@@ -41,6 +43,7 @@ _FILES = {
 __all__ = [
     "BiLSTMCRF",
     "DeepAtt",
+    "ConvS2S",
     "HAN",
     "RNNSeq2Seq",
     "RNNsearch",

@@ -1,4 +1,4 @@
-"""The Python code in docs/recipes/*.md runs and prints the output shown there."""
+"""The Python code in docs/recipes/*.md and docs/models/*.md runs and prints what it shows."""
 
 import contextlib
 import doctest
@@ -14,11 +14,12 @@ from absl import flags
 from apps.chatbot import command_line
 from tests.apps.chatbot.program import run
 
-FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "recipes"
-PAGES = sorted(FOLDER.glob("*.md"))
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+MODELS = sorted((DOCS / "models").glob("*.md"))
+PAGES = sorted((DOCS / "recipes").glob("*.md"))
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
-LONG = {"language_model"}  # trains for some seconds
+LONG = {"language_model", *(page.stem for page in MODELS)}  # they train
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
@@ -31,7 +32,7 @@ def text_of(page):
     "page",
     [
         pytest.param(page, id=page.stem, marks=[pytest.mark.full] * (page.stem in LONG))
-        for page in PAGES
+        for page in [*PAGES, *MODELS]
     ],
 )
 def test_a_recipe_runs_and_prints_what_it_shows(page, tmp_path, monkeypatch):
@@ -54,15 +55,15 @@ def test_a_recipe_is_short_and_its_links_lead_somewhere(page):
     text = text_of(page)
     assert len(text.splitlines()) <= 40
     links = re.findall(r"\]\(([^)#]+)", text)
-    assert all((FOLDER / link).exists() for link in links), links
+    assert all((page.parent / link).exists() for link in links), links
 
 
 def test_the_readme_links_every_recipe():
-    readme = text_of(FOLDER.parent.parent / "README.md")
+    readme = text_of(DOCS.parent / "README.md")
     assert [page.name for page in PAGES if f"(docs/recipes/{page.name})" not in readme] == []
 
 
-TRANSLATE = FOLDER / "translate.md"
+TRANSLATE = DOCS / "recipes" / "translate.md"
 
 
 def chatbot(command, *more):
