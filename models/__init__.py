@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.encoder import TransformerTagger
     from models.han import HAN
     from models.language_model import TransformerLM
+    from models.luong import Luong
     from models.rnn_seq2seq import RNNSeq2Seq
     from models.rnnsearch import RNNsearch
     from models.seq2seq import Seq2Seq
@@ -32,10 +33,11 @@ _FILES = {
     "DeepAtt": "deepatt",
     "ConvS2S": "convs2s",
     "HAN": "han",
+    "Luong": "luong",
     "RNNSeq2Seq": "rnn_seq2seq",
     "RNNsearch": "rnnsearch",
-    "Seq2Seq": "seq2seq",
     "RelativeTransformer": "shaw",
+    "Seq2Seq": "seq2seq",
     "Transformer": "transformer",
     "TransformerLM": "language_model",
     "TransformerTagger": "encoder",
@@ -45,10 +47,11 @@ __all__ = [
     "DeepAtt",
     "ConvS2S",
     "HAN",
+    "Luong",
     "RNNSeq2Seq",
     "RNNsearch",
-    "Seq2Seq",
     "RelativeTransformer",
+    "Seq2Seq",
     "Transformer",
     "TransformerLM",
     "TransformerTagger",

@@ -62,7 +62,7 @@ def token_accuracy(found: list, targets: list) -> float:
     return float(np.mean(right))
 
 
-def report(model: Any, sources: list, targets: list, picture: str | None = None) -> None:
+def report(model: Any, sources: list, targets: list, name="", picture: str | None = None) -> None:
     """Print how many answers are right; draw what the longest attended to, if a file is named."""
     found = answers(model, sources, return_alignments=picture is not None)
     if picture is not None:
@@ -71,7 +71,7 @@ def report(model: Any, sources: list, targets: list, picture: str | None = None)
         source, answer = ([*letters(side), "(end)"] for side in (sources[longest], ids))
         save(heat_map(weights[: len(answer), : len(source)], source, answer), picture)
         print(picture)
-    print(f"exactly right: {round(exact(found, targets) * len(targets))} of {len(targets)}")
+    print(f"{name}exactly right: {round(exact(found, targets) * len(targets))} of {len(targets)}")
 
 
 def letters(ids: Any) -> list[str]:

@@ -41,10 +41,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class ChoState(NamedTuple):
-    """The state of a `ChoCell`."""
+    """s_t and c, which stays, of a `ChoCell`; both [N, n]."""
 
-    hidden: Any  # s_t [N, n]
-    summary: Any  # c [N, n], which stays
+    hidden: Any
+    summary: Any
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -98,13 +98,12 @@ class Seq2Seq(MaxoutOutput, RNNDecoder):
         embedding_width: m; default: `units`.
         maxout_units: l; makes the model that of Cho, of one layer.
         reverse_source: read the source backwards.
-        uniform: initialize all weights by U(-uniform, uniform), as Sutskever does with 0.08 for
-            n = 1000; None: by Keras' defaults.
+        uniform: initial weights U(-uniform, uniform), 0.08 in Sutskever; None: Keras' defaults.
         dropout: of the source's embeddings and of the decoder's output; the papers have none.
 
     Raises ValueError for sizes below 1 and for combinations that are neither paper's.
 
-    >>> model = Seq2Seq.of("sutskever", vocab_size=20, units=8, layers=2, embedding_width=8)
+    >>> model = Seq2Seq.of("sutskever", vocab_size=20, units=8, layers=2)
     >>> model.generate(tf.constant([[5, 6, 2], [7, 2, 0]]), beam_width=3).scores.shape
     TensorShape([2, 3])
     """
@@ -167,19 +166,22 @@ class Seq2Seq(MaxoutOutput, RNNDecoder):
             for weight in self.weights:
                 weight.assign(keras.random.uniform(weight.shape, -limit, limit))
 
-    def _encode(self, source, training=None):
-        mask = source != self.pad_id
+    def _read(self, source, mask, training):
+        """-> outputs of the encoder's last layer, states of all."""
         if self._config["reverse_source"]:
             source = reverse(source, mask)
         values, states = self.dropout(self.source_embedding(source), training=training), []
         for layer in self.encoder:
             values, *state = layer(values, mask=mask, training=training)
             states.append(state)
-        if self._config["maxout_units"]:
+        return values, states
+
+    def _encode(self, source, training=None):
+        _, states = self._read(source, source != self.pad_id, training)
+        if self._config.get("maxout_units"):
             summary = self.summary(states[0][0])
             return None, ChoState(self.bridge(summary), summary)
-        start = self.cell.get_initial_state(batch_size=tf.shape(source)[0])
-        return None, self.bridge(states, start)
+        return None, self.bridge(states, self.cell.get_initial_state(tf.shape(source)[0]))
 
 
 def main() -> None:
@@ -190,8 +192,7 @@ def main() -> None:
         model = Seq2Seq(toy.SYMBOLS, units=96, reverse_source=backwards)
         model.compile(ClipByGlobalNorm(keras.optimizers.Adam(3e-3), 5.0), **token_objective())
         model.fit(batches(sources, sources, 64, seed=0), shuffle=False, verbose=2)
-        print(f"reading {way},", end=" ")
-        toy.report(model, held_out, held_out)
+        toy.report(model, held_out, held_out, f"reading {way}, ")
 
 
 if __name__ == "__main__":
