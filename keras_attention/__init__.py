@@ -56,6 +56,7 @@ _MODELS = (
     "TransformerLM",
     "TransformerTagger",
 )
+_MODELS = ("BRAN", "HAN", "RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger")
 
 
 def __getattr__(name: str) -> Any:

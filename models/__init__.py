@@ -14,6 +14,7 @@ from keras_attention.layers._late import register_late
 
 if TYPE_CHECKING:
     from models.bilstm_crf import BiLSTMCRF
+    from models.bran import BRAN
     from models.convs2s import ConvS2S
     from models.deepatt import DeepAtt
     from models.encoder import TransformerTagger
@@ -32,6 +33,7 @@ _FILES = {
     "BiLSTMCRF": "bilstm_crf",
     "DeepAtt": "deepatt",
     "ConvS2S": "convs2s",
+    "BRAN": "bran",
     "HAN": "han",
     "Luong": "luong",
     "RNNSeq2Seq": "rnn_seq2seq",
@@ -56,6 +58,7 @@ __all__ = [
     "TransformerLM",
     "TransformerTagger",
 ]
+__all__ = ["BRAN", "HAN", "RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger"]
 
 
 def __getattr__(name: str):

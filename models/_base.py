@@ -22,7 +22,7 @@ class ModelOfIds(keras.Model):
     """
 
     inputs_count = 1
-    ids_rank = 2
+    ids_rank: Any = 2  # of all inputs, or of each
     logits_width: int
     _config: dict[str, Any]
 
@@ -87,8 +87,10 @@ class ModelOfIds(keras.Model):
         """
         self.build()
         if input_signature is None:
-            ids = keras.InputSpec(shape=(None,) * self.ids_rank, dtype="int32")
-            input_signature = [ids if self.inputs_count == 1 else (ids,) * self.inputs_count]
+            ranks = self.ids_rank if isinstance(self.ids_rank, tuple) else (self.ids_rank,)
+            ranks = ranks if len(ranks) > 1 else ranks * self.inputs_count
+            specs = [keras.InputSpec(shape=(None,) * rank, dtype="int32") for rank in ranks]
+            input_signature = specs if len(specs) == 1 else [tuple(specs)]
         return super().export(filepath, format, verbose, input_signature, **kwargs)
 
 

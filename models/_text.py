@@ -18,17 +18,6 @@ class TextClassifier(ModelOfIds):
     pad_id = 0
     ids_axes = "B S"
 
-    def _check_sizes(self, **sizes: Any) -> dict[str, Any]:
-        """The sizes, after checking that each is at least 1 (a rate of dropout: below 1)."""
-        received = ", ".join(f"{name}={size!r}" for name, size in sizes.items())
-        for name, size in sizes.items():
-            if name == "dropout":
-                if not 0 <= size < 1:
-                    raise ValueError(f"dropout must be from 0 to below 1. Received: {received}")
-            elif size < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {received}")
-        return sizes
-
     def _embedding(self, vocab_size: int, width: int, stddev: float = 0.1) -> Any:
         """Word vectors, initially N(0, stddev^2)."""
         initializer = keras.initializers.RandomNormal(stddev=stddev)
@@ -50,17 +39,37 @@ class TextClassifier(ModelOfIds):
         return (texts[0][0], self.logits_width)
 
 
-def known_ids(ids: tf.Tensor, vocab_size: int, name: str) -> tf.Tensor:
-    """The ids, after checking that they are 0 .. vocab_size - 1.
+def check_sizes(**sizes: Any) -> dict[str, Any]:
+    """The sizes, after checking that each is at least 1, and a dropout from 0 to below 1."""
+    received = ", ".join(f"{name}={size!r}" for name, size in sizes.items())
+    for name, size in sizes.items():
+        if name.endswith("dropout"):
+            if not 0 <= size < 1:
+                raise ValueError(f"{name} must be from 0 to below 1. Received: {received}")
+        elif size < 1:
+            raise ValueError(f"{name} must be at least 1. Received: {received}")
+    return sizes
 
-    Raises ValueError, in a graph InvalidArgumentError; XLA cannot raise it.
+
+def known_ids(ids: tf.Tensor, vocab_size: int, name: str) -> tf.Tensor:
+    """The ids, after checking that they are 0 .. vocab_size - 1: see `in_range`."""
+    return in_range(ids, 0, vocab_size - 1, f"{name} must be ids of the vocabulary")
+
+
+def in_range(ids: tf.Tensor, lowest: Any, highest: Any, rule: str) -> tf.Tensor:
+    """The ids, after checking that they are lowest .. highest.
+
+    Raises ValueError with the rule, in a graph InvalidArgumentError; XLA cannot raise it.
     """
-    inside = tf.reduce_all((ids >= 0) & (ids < vocab_size))
-    rule = f"{name} must be ids of the vocabulary, 0 .. {vocab_size - 1}."
+    highest = tf.cast(highest, ids.dtype)
+    inside = tf.reduce_all((ids >= lowest) & (ids <= highest))
     known = tf.get_static_value(inside)
     if known is not None and not known:
-        values = tf.get_static_value(ids)
-        raise ValueError(f"{rule} Received: ids from {values.min()} to {values.max()}")
-    check = None if known is not None else tf.debugging.Assert(inside, [rule, "Received:", ids])
+        values, last = tf.get_static_value(ids), tf.get_static_value(highest)
+        raise ValueError(
+            f"{rule}, {lowest} .. {last}. Received: ids from {values.min()} to {values.max()}"
+        )
+    said = [f"{rule}, from {lowest} to", highest, "Received:", ids]
+    check = None if known is not None else tf.debugging.Assert(inside, said)
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(ids)

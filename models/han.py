@@ -22,7 +22,7 @@ from keras_attention.layers import Dropout, HierarchicalAttention
 from keras_attention.layers.linear_cross_entropy import dense_logits
 from keras_attention.seq2seq import RNN
 from keras_attention.training import TokenCrossentropy
-from models._text import TextClassifier
+from models._text import TextClassifier, check_sizes
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -69,7 +69,7 @@ class HAN(TextClassifier):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self._config = self._check_sizes(
+        self._config = check_sizes(
             vocab_size=vocab_size, labels=labels, embedding_width=embedding_width, units=units,
             attention_units=attention_units, dropout=dropout,
         ) | {"pooling": pooling}  # fmt: skip

@@ -2,7 +2,7 @@
 
 from keras_attention.layers import cores as cores
 from keras_attention.layers.attention import Attention
-from keras_attention.layers.blocks import FeedForward, Residual
+from keras_attention.layers.blocks import ConvolutionalFeedForward, FeedForward, Residual
 from keras_attention.layers.bridge import Bridge
 from keras_attention.layers.decoder_cell import DecoderState, TransformerCell
 from keras_attention.layers.directional import DirectionalAttention, DiSAN, Source2Token
@@ -67,6 +67,7 @@ __all__ = [
     "Cache",
     "Choice",
     "ConcatenationNonLocal",
+    "ConvolutionalFeedForward",
     "CopyHead",
     "DecoderState",
     "DiSAN",

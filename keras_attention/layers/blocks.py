@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_attention.functional.masks import zero_masked
 from keras_attention.layers._base import Layer
 from keras_attention.layers._norm import LayerNormalization
 from keras_attention.layers._remat import KeepsActivations
@@ -115,4 +116,59 @@ class FeedForward(Layer):
             "activation": keras.activations.serialize(self.activation),
             "dropout": self.dropout.rate,
         }
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class ConvolutionalFeedForward(Layer):
+    """Three convolutions over the steps: C_1(relu(C_k(relu(C_1 x)))), C_k of width k.
+
+    (Verga et al., 2018, section 2.2, with k = 5; k = 1 treats each step by itself.)
+
+    Args: `width`, the filters of the first two, `filter_width` k.
+
+    Call: `(x [B, T, D], mask=None)` -> [B, T, D]. `mask` [B, T], boolean, True = real: other steps
+    are zeros to every convolution, like those beyond the ends. Without one, the Keras mask of x,
+    which is forwarded. Raises ValueError for widths below 1.
+
+    >>> ConvolutionalFeedForward(8)(tf.ones([1, 6, 3])).shape
+    TensorShape([1, 6, 3])
+    """
+
+    def __init__(self, width: int, filter_width: int = 5, **kwargs):
+        super().__init__(**kwargs)
+        if width < 1 or filter_width < 1:
+            raise ValueError(
+                "width and filter_width must be at least 1. Received: "
+                f"width={width}, filter_width={filter_width}"
+            )
+        self.width, self.filter_width = width, filter_width
+        self.supports_masking = True
+
+    def build(self, input_shape) -> None:
+        """Kernels [1, D, width], [k, width, width] and [1, width, D], with biases."""
+        filters = (self.width, self.width, input_shape[-1])
+        sizes, relus = (1, self.filter_width, 1), ("relu", "relu", None)
+        self.first, self.middle, self.last = (
+            keras.layers.Conv1D(
+                count, size, padding="same", activation=relu, dtype=self.dtype_policy
+            )
+            for count, size, relu in zip(filters, sizes, relus)
+        )
+        self.first.build((None, None, input_shape[-1]))
+        for layer in (self.middle, self.last):
+            layer.build((None, None, self.width))
+        self.built = True
+
+    def call(self, x, mask=None):
+        """See the class."""
+        for layer in (self.first, self.middle, self.last):
+            x = layer(zero_masked(x, mask))
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        own = {"width": self.width, "filter_width": self.filter_width}
         return {**super().get_config(), **own}

@@ -31,6 +31,7 @@ from keras_attention.layers import (
     AttentionPooling,
     BiaffineScore,
     ConcatenationNonLocal,
+    ConvolutionalFeedForward,
     CopyHead,
     DirectionalAttention,
     DiSAN,
@@ -369,6 +370,9 @@ ROWS |= {
     "residual": Row(lambda dtype: Residual(dtype=dtype), around),
     "residual_pre": Row(lambda dtype: Residual("pre", dtype=dtype), around),
     "feed_forward": Row(lambda dtype: FeedForward(6, "tanh", dtype=dtype), mix_alone),
+    "convolutional_feed_forward": Row(
+        lambda dtype: ConvolutionalFeedForward(6, 3, dtype=dtype), mix
+    ),
 }
 # Rows of a class that another row has in whole: what costs most (XLA, graphs, precision) is asked
 # of them in the full run alone.
