@@ -43,9 +43,10 @@ __all__ = [
 _LATE = ("contrib", "export", "migrate", "visualize")
 # The classes of the package `models`, which a saved file may hold.
 _MODELS = (
+    "BRAN",
     "BiLSTMCRF",
-    "DeepAtt",
     "ConvS2S",
+    "DeepAtt",
     "HAN",
     "Luong",
     "RNNSeq2Seq",
@@ -56,7 +57,6 @@ _MODELS = (
     "TransformerLM",
     "TransformerTagger",
 )
-_MODELS = ("BRAN", "HAN", "RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger")
 
 
 def __getattr__(name: str) -> Any:

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 never_convert(os.path.dirname(__file__))
 
 _FILES = {
-    "BiLSTMCRF": "bilstm_crf",
-    "DeepAtt": "deepatt",
-    "ConvS2S": "convs2s",
     "BRAN": "bran",
+    "BiLSTMCRF": "bilstm_crf",
+    "ConvS2S": "convs2s",
+    "DeepAtt": "deepatt",
     "HAN": "han",
     "Luong": "luong",
     "RNNSeq2Seq": "rnn_seq2seq",
@@ -45,9 +45,10 @@ _FILES = {
     "TransformerTagger": "encoder",
 }
 __all__ = [
+    "BRAN",
     "BiLSTMCRF",
-    "DeepAtt",
     "ConvS2S",
+    "DeepAtt",
     "HAN",
     "Luong",
     "RNNSeq2Seq",
@@ -58,7 +59,6 @@ __all__ = [
     "TransformerLM",
     "TransformerTagger",
 ]
-__all__ = ["BRAN", "HAN", "RNNSeq2Seq", "Transformer", "TransformerLM", "TransformerTagger"]
 
 
 def __getattr__(name: str):
