@@ -53,6 +53,7 @@ _MODELS = (
     "RNNsearch",
     "RelativeTransformer",
     "Seq2Seq",
+    "StructuredAttentionClassifier",
     "Transformer",
     "TransformerLM",
     "TransformerTagger",

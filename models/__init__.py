@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from models.rnnsearch import RNNsearch
     from models.seq2seq import Seq2Seq
     from models.shaw import RelativeTransformer
+    from models.structured_attention import StructuredAttentionClassifier
     from models.transformer import Transformer
 
 never_convert(os.path.dirname(__file__))
@@ -40,6 +41,7 @@ _FILES = {
     "RNNsearch": "rnnsearch",
     "RelativeTransformer": "shaw",
     "Seq2Seq": "seq2seq",
+    "StructuredAttentionClassifier": "structured_attention",
     "Transformer": "transformer",
     "TransformerLM": "language_model",
     "TransformerTagger": "encoder",
@@ -55,6 +57,7 @@ __all__ = [
     "RNNsearch",
     "RelativeTransformer",
     "Seq2Seq",
+    "StructuredAttentionClassifier",
     "Transformer",
     "TransformerLM",
     "TransformerTagger",
