@@ -44,9 +44,11 @@ _LATE = ("contrib", "export", "migrate", "visualize")
 # The classes of the package `models`, which a saved file may hold.
 _MODELS = (
     "BRAN",
+    "BERT",
     "BiLSTMCRF",
     "ConvS2S",
     "DeepAtt",
+    "GPT",
     "HAN",
     "Luong",
     "RNNSeq2Seq",

@@ -13,11 +13,13 @@ from keras_attention.backend.keras import never_convert
 from keras_attention.layers._late import register_late
 
 if TYPE_CHECKING:
+    from models.bert import BERT
     from models.bilstm_crf import BiLSTMCRF
     from models.bran import BRAN
     from models.convs2s import ConvS2S
     from models.deepatt import DeepAtt
     from models.encoder import TransformerTagger
+    from models.gpt import GPT
     from models.han import HAN
     from models.language_model import TransformerLM
     from models.luong import Luong
@@ -32,9 +34,11 @@ never_convert(os.path.dirname(__file__))
 
 _FILES = {
     "BRAN": "bran",
+    "BERT": "bert",
     "BiLSTMCRF": "bilstm_crf",
     "ConvS2S": "convs2s",
     "DeepAtt": "deepatt",
+    "GPT": "gpt",
     "HAN": "han",
     "Luong": "luong",
     "RNNSeq2Seq": "rnn_seq2seq",
@@ -48,9 +52,11 @@ _FILES = {
 }
 __all__ = [
     "BRAN",
+    "BERT",
     "BiLSTMCRF",
     "ConvS2S",
     "DeepAtt",
+    "GPT",
     "HAN",
     "Luong",
     "RNNSeq2Seq",

@@ -20,65 +20,15 @@ from keras_attention.layers import (
 )
 from keras_attention.seq2seq import SearchResult, generate
 from keras_attention.training import InverseSquareRoot, token_objective
-from models._base import OneStack, TiedOutput
+from models._base import ModelOfIds, OneStack, TiedOutput
 
 
-@keras.saving.register_keras_serializable("keras_attention")
-class TransformerLM(TiedOutput, OneStack):
-    """Predict the next token from those before it.
-
-    Call: `model(tokens_in [B, T]) -> logits [B, T, V]`, ids that begin with `start_id`, `pad_id` on
-    the right. Train it with `compile(**token_objective())` and `fit` on the result of `shifted`.
-    `generate(prompt)` continues a text.
-
-    Args:
-        vocab_size: V.
-        layers: N.
-        width: D.
-        heads: H.
-        ff_width: of the feed-forward layers' hidden layer.
-        dropout: of the embeddings and of the output of every sublayer.
-        norm: "pre" or "post".
-        positions: "sinusoid", "learned" (of `max_length`) or None.
-        max_length: number of learned positions.
-        self_attention: a `MultiHeadAttention` to use instead, of any core: see `TransformerBlock`.
-        packed: "auto" computes on real tokens only in training: see `TransformerStack`.
-
-    >>> model = TransformerLM(vocab_size=20, layers=1, width=8, heads=2, ff_width=16)
-    >>> model(tf.constant([[1, 5, 6]])).shape
-    TensorShape([1, 3, 20])
-    >>> found = model.generate(tf.constant([[5, 6], [7, 0]]), max_length=5)
-    >>> found.ids[:, 0, 0].numpy().tolist(), int(found.ids[0, 0, 1])
-    ([5, 7], 6)
-    """
+class LanguageModel(TiedOutput, ModelOfIds):
+    """Decoder-only models of a causal `stack`, an `embedding` and a `cell`: see `TransformerLM`."""
 
     pad_id, start_id, end_id = 0, 1, 2
-
-    def __init__(
-        self,
-        vocab_size: int,
-        layers: int = 6,
-        width: int = 512,
-        heads: int = 8,
-        ff_width: int = 2048,
-        dropout: float = 0.1,
-        norm: str = "pre",
-        positions: str | None = "sinusoid",
-        max_length: int | None = None,
-        self_attention: MultiHeadAttention | None = None,
-        packed: bool | str = "auto",
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.target_vocab_size = self.logits_width = vocab_size
-        self.embedding = TiedEmbedding(vocab_size, width, dtype=self.dtype_policy)
-        self.stack = TransformerStack(
-            layers, heads, ff_width, dropout, norm, positions,
-            max_length=max_length, causal=True, self_attention=self_attention,
-            packed=packed, dtype=self.dtype_policy,
-        )  # fmt: skip
-        self.cell = TransformerCell(self.stack)
-        self._config = self._stack_config() | {"vocab_size": vocab_size, "width": width}
+    stack: TransformerStack
+    cell: TransformerCell
 
     def encode(self, source):
         """-> (None, None): no memory, and an empty initial state."""
@@ -116,6 +66,62 @@ class TransformerLM(TiedOutput, OneStack):
     def _build_parts(self):
         build(self.embedding, (None, None))  # each part may be built already
         build(self.cell, (None, self._config["width"]))
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TransformerLM(LanguageModel, OneStack):
+    """Predict the next token from those before it.
+
+    Call: `model(tokens_in [B, T]) -> logits [B, T, V]`, ids that begin with `start_id`, `pad_id` on
+    the right. Train it with `compile(**token_objective())` and `fit` on the result of `shifted`.
+    `generate(prompt)` continues a text.
+
+    Args:
+        vocab_size: V.
+        layers: N.
+        width: D.
+        heads: H.
+        ff_width: of the feed-forward layers' hidden layer.
+        dropout: of the embeddings and of the output of every sublayer.
+        norm: "pre" or "post".
+        positions: "sinusoid", "learned" (of `max_length`) or None.
+        max_length: number of learned positions.
+        self_attention: a `MultiHeadAttention` to use instead, of any core: see `TransformerBlock`.
+        packed: "auto" computes on real tokens only in training: see `TransformerStack`.
+
+    >>> model = TransformerLM(vocab_size=20, layers=1, width=8, heads=2, ff_width=16)
+    >>> model(tf.constant([[1, 5, 6]])).shape
+    TensorShape([1, 3, 20])
+    >>> found = model.generate(tf.constant([[5, 6], [7, 0]]), max_length=5)
+    >>> found.ids[:, 0, 0].numpy().tolist(), int(found.ids[0, 0, 1])
+    ([5, 7], 6)
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        layers: int = 6,
+        width: int = 512,
+        heads: int = 8,
+        ff_width: int = 2048,
+        dropout: float = 0.1,
+        norm: str = "pre",
+        positions: str | None = "sinusoid",
+        max_length: int | None = None,
+        self_attention: MultiHeadAttention | None = None,
+        packed: bool | str = "auto",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.target_vocab_size = self.logits_width = vocab_size
+        self.embedding = TiedEmbedding(vocab_size, width, dtype=self.dtype_policy)
+        self.stack = TransformerStack(
+            layers, heads, ff_width, dropout, norm, positions,
+            max_length=max_length, causal=True, self_attention=self_attention,
+            packed=packed, dtype=self.dtype_policy,
+        )  # fmt: skip
+        self.cell = TransformerCell(self.stack)
+        self._config = self._stack_config() | {"vocab_size": vocab_size, "width": width}
 
 
 def shifted(texts, start=TransformerLM.start_id, end=TransformerLM.end_id, pad=0):

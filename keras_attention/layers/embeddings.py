@@ -23,7 +23,8 @@ class TiedEmbedding(Layer):
 
     Args: `vocab_size` V, `width` D; `scale=False` leaves out the factor sqrt(D).
 
-    Call: ids [...] (see `functional.as_ids`) -> [..., D]. `logits`: [..., D] -> [..., V].
+    Call: ids [...] (see `functional.as_ids`) -> [..., D]. `logits`: [..., D] -> [..., V], with a
+    bias [V] if one is given.
 
     >>> embedding = TiedEmbedding(10, 4)
     >>> embedding.logits(embedding(tf.constant([[1, 2, 3]]))).shape
@@ -55,15 +56,17 @@ class TiedEmbedding(Layer):
         rows = tf.cast(rows, self.compute_dtype)
         return rows * tf.cast(self.width**0.5, rows.dtype) if self.scale else rows
 
-    def logits(self, hidden):
-        """[..., D] -> [..., V], in the dtype of `hidden`."""
+    def logits(self, hidden, bias=None):
+        """[..., D] -> [..., V], in the dtype of `hidden`; bias [V] or None."""
         if not self.built:
             self.build()
         matrix = tf.cast(self.embeddings.value, hidden.dtype)
         flat = tf.matmul(tf.reshape(hidden, [-1, self.width]), matrix, transpose_b=True)
         logits = tf.reshape(flat, tf.concat([tf.shape(hidden)[:-1], [self.vocab_size]], 0))
         logits = tf.ensure_shape(logits, [*hidden.shape[:-1], self.vocab_size])
-        return remember(logits, Projection(hidden, matrix, transposed=True))
+        if bias is not None:
+            logits += tf.cast(bias, logits.dtype)
+        return remember(logits, Projection(hidden, matrix, bias, transposed=True))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.width)

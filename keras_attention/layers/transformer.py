@@ -83,6 +83,7 @@ class TransformerStack(BuiltWithMemory, Layer):
         self_attention: MultiHeadAttention | None = None,
         value_width: int | None = None,
         packed: bool | str = "auto",
+        epsilon: float = 1e-6,
         **kwargs,
     ):
         kwargs.setdefault("autocast", False)  # the keys of a memory are as wide as they are
@@ -101,7 +102,8 @@ class TransformerStack(BuiltWithMemory, Layer):
         self.blocks = [
             TransformerBlock(
                 heads, ff_width, key_width, key_heads, cross, dropout, norm, activation,
-                attention_bias, self_attention, value_width, dtype=policy, name=f"block_{number}",
+                attention_bias, self_attention, value_width, epsilon, dtype=policy,
+                name=f"block_{number}",
             )
             for number in range(layers)
         ]  # fmt: skip
@@ -109,7 +111,7 @@ class TransformerStack(BuiltWithMemory, Layer):
             setattr(self, block.name, block)  # tf.train.Checkpoint sees into no list of Keras 3
         self.normalize = None
         if norm == "pre":
-            self.normalize = LayerNormalization(epsilon=1e-6, dtype=self.variable_dtype)
+            self.normalize = LayerNormalization(epsilon=epsilon, dtype=self.variable_dtype)
         self.supports_masking = True
         self._config = dict(
             layers=layers, heads=heads, ff_width=ff_width, dropout=dropout, norm=norm,
@@ -117,6 +119,7 @@ class TransformerStack(BuiltWithMemory, Layer):
             causal=causal, cross=cross, key_width=key_width, key_heads=key_heads,
             activation=self.blocks[0].get_config()["activation"], attention_bias=attention_bias,
             self_attention=serialize(self_attention), value_width=value_width, packed=packed,
+            epsilon=epsilon,
         )  # fmt: skip
 
     def build(self, input_shape, memory_shape=None) -> None:

@@ -27,6 +27,7 @@ class TransformerBlock(BuiltWithMemory, Layer):
         attention_bias: give the projections of the attentions a bias.
         self_attention: a `MultiHeadAttention` of another core, width, heads or bias to use for
             the self-attention. The block creates its own layer of the same configuration.
+        epsilon: of the norms.
 
     Call: `(x [B, T, D], memory=None, mask=None, causal=False, packing=None)` -> ([B, T, D], the
     weights [B, H, T, S] of the cross-attention, or None). `memory` is [B, S, D'] or what
@@ -55,6 +56,7 @@ class TransformerBlock(BuiltWithMemory, Layer):
         attention_bias: bool = False,
         self_attention: MultiHeadAttention | None = None,
         value_width: int | None = None,
+        epsilon: float = 1e-6,
         **kwargs,
     ):
         kwargs.setdefault("autocast", False)  # the keys of a memory are as wide as they are
@@ -68,7 +70,7 @@ class TransformerBlock(BuiltWithMemory, Layer):
             )  # fmt: skip
 
         def residual(name):
-            return Residual(norm, dropout, dtype=policy, name=name)
+            return Residual(norm, dropout, epsilon, dtype=policy, name=name)
 
         if self_attention is None:
             self.self_attention = attention("self_attention")
@@ -85,7 +87,7 @@ class TransformerBlock(BuiltWithMemory, Layer):
             heads=heads, ff_width=ff_width, key_width=key_width, key_heads=key_heads, cross=cross,
             dropout=dropout, norm=norm, attention_bias=attention_bias,
             activation=keras.activations.serialize(keras.activations.get(activation)),
-            self_attention=serialize(self_attention), value_width=value_width,
+            self_attention=serialize(self_attention), value_width=value_width, epsilon=epsilon,
         )  # fmt: skip
 
     def build(self, input_shape, memory_shape=None) -> None:
