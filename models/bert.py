@@ -9,7 +9,6 @@
 `python -m models.bert` learns to fill in what is masked in a string that is written four times.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -148,7 +147,7 @@ class BERT(ModelOfIds):
 
 
 def masked(
-    texts: Sequence, rng: np.random.Generator, vocab_size: int, mask_id: int = 1, first_id: int = 4
+    texts: Any, rng: np.random.Generator, vocab_size: int, mask_id: int = 1, first_id: int = 4
 ) -> tuple:
     """Texts with 15 % of the tokens hidden, for `fit`: tokens, targets, weights [N, S].
 
