@@ -154,7 +154,7 @@ def masked(
     Of the tokens that are chosen, and weigh 1, 80 % become `mask_id`, 10 % any id from `first_id`
     on, 10 % stay; ids below `first_id` are special and never chosen.
 
-    >>> tokens, targets, weights = masked([[4, 5, 6]], np.random.default_rng(4), 9)
+    >>> tokens, targets, weights = masked([[4, 5, 6]], np.random.default_rng(25), 9)
     >>> tokens.tolist(), targets.tolist(), weights.tolist()
     ([[4, 1, 6]], [[4, 5, 6]], [[0.0, 1.0, 0.0]])
     """
