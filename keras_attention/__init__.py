@@ -50,6 +50,8 @@ _MODELS = (
     "DeepAtt",
     "GPT",
     "HAN",
+    "LSTMNLM",
+    "LSTMNSeq2Seq",
     "Luong",
     "RNNSeq2Seq",
     "RNNsearch",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from models.gpt import GPT
     from models.han import HAN
     from models.language_model import TransformerLM
+    from models.lstmn import LSTMNLM
+    from models.lstmn_seq2seq import LSTMNSeq2Seq
     from models.luong import Luong
     from models.rnn_seq2seq import RNNSeq2Seq
     from models.rnnsearch import RNNsearch
@@ -40,6 +42,8 @@ _FILES = {
     "DeepAtt": "deepatt",
     "GPT": "gpt",
     "HAN": "han",
+    "LSTMNLM": "lstmn",
+    "LSTMNSeq2Seq": "lstmn_seq2seq",
     "Luong": "luong",
     "RNNSeq2Seq": "rnn_seq2seq",
     "RNNsearch": "rnnsearch",
@@ -58,6 +62,8 @@ __all__ = [
     "DeepAtt",
     "GPT",
     "HAN",
+    "LSTMNLM",
+    "LSTMNSeq2Seq",
     "Luong",
     "RNNSeq2Seq",
     "RNNsearch",

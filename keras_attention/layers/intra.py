@@ -49,6 +49,7 @@ class LSTMNCell(Layer):
         feed_summary: use h~_{t-1} in the score, as in the paper's equations. The authors' encoder
             does not.
         normalize: `(scores, mask) -> weights`.
+        return_cell: output [h; c], as an encoder whose tapes a decoder reads.
 
     Call: `(inputs [N, D'], state) -> (h [N, D], LSTMNState)`, in `keras.layers.RNN` or step by
     step. Each step costs time and memory for M D numbers. Masked steps of the RNN write
@@ -67,6 +68,7 @@ class LSTMNCell(Layer):
         memory_length: int,
         feed_summary: bool = True,
         normalize: Callable = softmax,
+        return_cell: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -76,14 +78,15 @@ class LSTMNCell(Layer):
                 f"units={units}, memory_length={memory_length}"
             )
         self.units, self.memory_length = units, memory_length
-        self.feed_summary, self.normalize = feed_summary, normalize
+        self.feed_summary, self.return_cell = feed_summary, return_cell
+        self.normalize = normalize
         policy = self.dtype_policy
         self.lstm = keras.layers.LSTMCell(units, dtype=policy)
         self.keys = keras.layers.Dense(units, use_bias=False, dtype=policy)  # W_h
         self.query = keras.layers.Dense(units, use_bias=False, dtype=policy)  # [W_x; W_s]
         tape = memory_length * units
         self.state_size = LSTMNState(tape, tape, tape, memory_length, units)
-        self.output_size = units
+        self.output_size = 2 * units if return_cell else units
 
     def build(self, input_shape) -> None:
         """Build the LSTM, and the layers of the score."""
@@ -103,25 +106,40 @@ class LSTMNCell(Layer):
     def call(self, inputs, states, training=None) -> tuple[tf.Tensor, LSTMNState]:
         """See the class."""
         state = LSTMNState(*states)
-        hidden, cell, keys = (
-            tf.reshape(tape, [-1, self.memory_length, self.units]) for tape in state[:3]
-        )
+        summary, carried, _ = self.look_back(inputs, state)
+        output, (h, c) = self.lstm(inputs, [summary, carried])
+        output = tf.concat([h, c], -1) if self.return_cell else output
+        return output, self.write(state, h, c, summary)
+
+    # -- the parts, from which decoders are composed
+
+    def look_back(self, inputs, state: LSTMNState) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Attend to the tapes.  [N, D'], state -> h~ [N, D], c~ [N, D], weights [N, M]."""
+        hidden, cell, keys = self._tapes(state)
         fed = [inputs, tf.cast(state.summary, inputs.dtype)] if self.feed_summary else [inputs]
         query = self.query(tf.concat(fed, -1))[:, None]  # [N, 1, D]
         scores = additive(query, keys, self.v)
         both = tf.concat([hidden, cell], -1)  # one set of weights for both tapes
-        context, _ = attend(scores, both, state.filled[:, None] > 0.5, self.normalize)
+        context, weights = attend(scores, both, state.filled[:, None] > 0.5, self.normalize)
         summary, carried = tf.split(context[:, 0], 2, axis=-1)
-        output, (h, c) = self.lstm(inputs, [summary, carried])
-        tapes = ((hidden, h), (cell, c), (keys, self.keys(h)))
+        return summary, carried, weights[:, 0]
+
+    def write(self, state: LSTMNState, h, c, summary) -> LSTMNState:
+        """Append h [N, D] and c [N, D] to the tapes, and remember h~ [N, D]."""
         hidden, cell, keys = (
-            tf.reshape(cells.push(*pair), tf.shape(state.hidden)) for pair in tapes
+            tf.reshape(cells.push(tape, newest), tf.shape(state.hidden))
+            for tape, newest in zip(self._tapes(state), (h, c, self.keys(h)))
         )
         filled = cells.push(state.filled, tf.ones_like(state.filled[:, 0]))
-        return output, LSTMNState(hidden, cell, keys, filled, summary)
+        return LSTMNState(hidden, cell, keys, filled, summary)
+
+    def _tapes(self, state):
+        """Hidden states, cell states, keys.  3 x [N, M, D]."""
+        shape = [-1, self.memory_length, self.units]
+        return [tf.reshape(tape, shape) for tape in (state.hidden, state.cell, state.keys)]
 
     def get_config(self) -> dict:
-        names = ("units", "memory_length", "feed_summary")
+        names = ("units", "memory_length", "feed_summary", "return_cell")
         config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
         return {**config, "normalize": serialize(self.normalize)}
 
