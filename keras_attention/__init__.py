@@ -58,6 +58,7 @@ _MODELS = (
     "RelativeTransformer",
     "Seq2Seq",
     "StructuredAttentionClassifier",
+    "Summarizer",
     "Transformer",
     "TransformerLM",
     "TransformerTagger",

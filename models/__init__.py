@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from models.lstmn import LSTMNLM
     from models.lstmn_seq2seq import LSTMNSeq2Seq
     from models.luong import Luong
+    from models.paulus import Summarizer
     from models.rnn_seq2seq import RNNSeq2Seq
     from models.rnnsearch import RNNsearch
     from models.seq2seq import Seq2Seq
@@ -50,6 +51,7 @@ _FILES = {
     "RelativeTransformer": "shaw",
     "Seq2Seq": "seq2seq",
     "StructuredAttentionClassifier": "structured_attention",
+    "Summarizer": "paulus",
     "Transformer": "transformer",
     "TransformerLM": "language_model",
     "TransformerTagger": "encoder",
@@ -70,6 +72,7 @@ __all__ = [
     "RelativeTransformer",
     "Seq2Seq",
     "StructuredAttentionClassifier",
+    "Summarizer",
     "Transformer",
     "TransformerLM",
     "TransformerTagger",

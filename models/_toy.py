@@ -62,13 +62,24 @@ def token_accuracy(found: list, targets: list) -> float:
     return float(np.mean(right))
 
 
-def report(model: Any, sources: list, targets: list, name="", picture: str | None = None) -> None:
-    """Print how many answers are right; draw what the longest attended to, if a file is named."""
+def report(
+    model: Any,
+    sources: list,
+    targets: list,
+    name="",
+    picture: str | None = None,
+    labels: Any = None,
+) -> None:
+    """Print how many answers are right; draw what the longest attended to, if a file is named.
+
+    `labels(ids)` are those of the picture, by default `letters`.
+    """
     found = answers(model, sources, return_alignments=picture is not None)
     if picture is not None:
         longest = int(np.argmax([len(source) for source in sources]))
         ids, weights = found[longest]
-        source, answer = ([*letters(side), "(end)"] for side in (sources[longest], ids))
+        sides = sources[longest], ids
+        source, answer = ([*(labels or letters)(side), "(end)"] for side in sides)
         save(heat_map(weights[: len(answer), : len(source)], source, answer), picture)
         print(picture)
     print(f"{name}exactly right: {round(exact(found, targets) * len(targets))} of {len(targets)}")
