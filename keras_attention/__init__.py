@@ -43,11 +43,13 @@ __all__ = [
 _LATE = ("contrib", "export", "migrate", "visualize")
 # The classes of the package `models`, which a saved file may hold.
 _MODELS = (
-    "BRAN",
     "BERT",
+    "BRAN",
     "BiLSTMCRF",
     "ConvS2S",
     "DeepAtt",
+    "DiSANClassifier",
+    "DistanceSANClassifier",
     "GPT",
     "HAN",
     "LSTMNLM",
@@ -55,6 +57,7 @@ _MODELS = (
     "Luong",
     "RNNSeq2Seq",
     "RNNsearch",
+    "ReSANClassifier",
     "RelativeTransformer",
     "Seq2Seq",
     "StructuredAttentionClassifier",

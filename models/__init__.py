@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from models.bran import BRAN
     from models.convs2s import ConvS2S
     from models.deepatt import DeepAtt
+    from models.disan import DiSANClassifier, DistanceSANClassifier
     from models.encoder import TransformerTagger
     from models.gpt import GPT
     from models.han import HAN
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from models.lstmn_seq2seq import LSTMNSeq2Seq
     from models.luong import Luong
     from models.paulus import Summarizer
+    from models.resan import ReSANClassifier
     from models.rnn_seq2seq import RNNSeq2Seq
     from models.rnnsearch import RNNsearch
     from models.seq2seq import Seq2Seq
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
 never_convert(os.path.dirname(__file__))
 
 _FILES = {
-    "BRAN": "bran",
     "BERT": "bert",
+    "BRAN": "bran",
     "BiLSTMCRF": "bilstm_crf",
     "ConvS2S": "convs2s",
     "DeepAtt": "deepatt",
+    "DiSANClassifier": "disan",
+    "DistanceSANClassifier": "disan",
     "GPT": "gpt",
     "HAN": "han",
     "LSTMNLM": "lstmn",
@@ -48,6 +52,7 @@ _FILES = {
     "Luong": "luong",
     "RNNSeq2Seq": "rnn_seq2seq",
     "RNNsearch": "rnnsearch",
+    "ReSANClassifier": "resan",
     "RelativeTransformer": "shaw",
     "Seq2Seq": "seq2seq",
     "StructuredAttentionClassifier": "structured_attention",
@@ -57,11 +62,13 @@ _FILES = {
     "TransformerTagger": "encoder",
 }
 __all__ = [
-    "BRAN",
     "BERT",
+    "BRAN",
     "BiLSTMCRF",
     "ConvS2S",
     "DeepAtt",
+    "DiSANClassifier",
+    "DistanceSANClassifier",
     "GPT",
     "HAN",
     "LSTMNLM",
@@ -69,6 +76,7 @@ __all__ = [
     "Luong",
     "RNNSeq2Seq",
     "RNNsearch",
+    "ReSANClassifier",
     "RelativeTransformer",
     "Seq2Seq",
     "StructuredAttentionClassifier",

@@ -27,13 +27,15 @@ class DirectionalAttention(Layer):
 
     Args:
         units: D of h, s and u.
-        backward: attend to later steps instead of earlier ones.
+        backward: attend to later steps instead of earlier ones; None: to all others.
         bound: c.
 
-    Call: `(inputs [B, S, D'], mask=None, return_weights=False)` -> u [B, S, D]; with
-    `return_weights` also the weights [B, S, D, S], queries first. `mask` [B, S], boolean, True =
-    visible; without one, the Keras mask of the inputs, which is forwarded. Needs memory for B S S D
-    numbers.
+    Call: `(inputs [B, S, D'], mask=None, return_weights=False, heads=None, dependents=None)` ->
+    u [B, S, D]; with `return_weights` also the weights [B, S, D, S], queries first. `mask` [B, S],
+    boolean, True = visible; without one, the Keras mask of the inputs, which is forwarded. `heads`
+    and `dependents` [B, S], boolean, are the queries and steps that were selected (Shen et al.,
+    2018, ReSAN): a selected query attends to selected steps, another one to the mean of all. Needs
+    memory for B S S D numbers.
 
     Raises ValueError for units or a bound of 0 or less.
 
@@ -43,7 +45,7 @@ class DirectionalAttention(Layer):
     (TensorShape([1, 3, 4]), [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
     """
 
-    def __init__(self, units: int, backward: bool = False, bound: float = 5.0, **kwargs):
+    def __init__(self, units: int, backward: bool | None = False, bound: float = 5.0, **kwargs):
         super().__init__(**kwargs)
         if units < 1 or bound <= 0:
             raise ValueError(
@@ -66,11 +68,27 @@ class DirectionalAttention(Layer):
             layer.build((None, None, width * self.units))
         self.built = True
 
-    def call(self, inputs, mask=None, return_weights=False) -> Any:
+    def call(
+        self,
+        inputs,
+        mask=None,
+        return_weights=False,
+        heads: Any = None,
+        dependents: Any = None,
+    ) -> Any:
         """See the class."""
         check_shapes(inputs=("B S D'", inputs), mask=("B? S", mask))
         hidden = self.project(finite_padding(inputs, mask))  # [B, S, D]
-        weights = softmax(self._scores(hidden), self._may_see(hidden, mask))
+        scores, visible = self._scores(hidden), self._may_see(hidden, mask)
+        if (heads is None) != (dependents is None):
+            raise ValueError("heads and dependents belong together: pass both, or none.")
+        if heads is not None:
+            chosen = {"heads": ("B S", heads), "dependents": ("B S", dependents)}
+            check_shapes(inputs=("B S D'", inputs), **chosen)
+            heads = heads[:, :, None, None]
+            visible &= dependents[:, None, None] | ~heads
+            scores = tf.where(heads, scores, 0.0)
+        weights = softmax(scores, visible)
         weights = tf.cast(weights, hidden.dtype)  # [B, S, D, S]
         attended = tf.einsum("bjdi,bid->bjd", weights, hidden)
         gate = self.gate(tf.concat([attended, hidden], -1))
@@ -85,7 +103,11 @@ class DirectionalAttention(Layer):
 
     def _may_see(self, hidden, mask):
         """[1 or B, j, 1, i]: i < j, or i > j, of the visible steps."""
-        directed = directional(tf.shape(hidden)[1], not self.backward)[:, :, None]
+        length = tf.shape(hidden)[1]
+        directed = ~tf.eye(length, dtype=tf.bool)[None]
+        if self.backward is not None:
+            directed = directional(length, not self.backward)
+        directed = directed[:, :, None]
         return directed if mask is None else directed & tf.cast(mask, tf.bool)[:, None, None]
 
     def get_config(self) -> dict:
@@ -144,6 +166,7 @@ class DiSAN(Layer):
 
     Args:
         units: D of each direction.
+        directed: False lets both attend to all other steps: then no order of the steps is seen.
 
     Call: `(inputs [B, S, D'], mask=None)` -> [B, 2 D]. `mask` as in its parts.
 
@@ -151,12 +174,14 @@ class DiSAN(Layer):
     TensorShape([2, 8])
     """
 
-    def __init__(self, units: int, **kwargs):
+    def __init__(self, units: int, directed: bool = True, **kwargs):
         super().__init__(**kwargs)
-        self.units = units
+        self.units, self.directed = units, directed
         self.supports_masking = True
-        self.forward = DirectionalAttention(units, dtype=self.dtype_policy)
-        self.backward = DirectionalAttention(units, backward=True, dtype=self.dtype_policy)
+        self.forward, self.backward = (
+            DirectionalAttention(units, way if directed else None, dtype=self.dtype_policy)
+            for way in (False, True)
+        )
         self.pool = Source2Token(dtype=self.dtype_policy)
 
     def build(self, input_shape) -> None:
@@ -175,4 +200,4 @@ class DiSAN(Layer):
         """One vector per sentence has no mask."""
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units}
+        return {**super().get_config(), "units": self.units, "directed": self.directed}

@@ -51,7 +51,7 @@ from keras_attention.seq2seq import (
     TrainingSampler,
 )
 from keras_attention.training import AccumulateGradients, ClipByGlobalNorm, WithAlignments
-from models import RNNSeq2Seq, Transformer, TransformerLM, TransformerTagger
+from models import RelativeTransformer, RNNSeq2Seq, Transformer, TransformerLM, TransformerTagger
 
 SMALL = {"layers": 1, "width": 4, "heads": 2, "ff_width": 4}
 
@@ -122,6 +122,8 @@ MADE = {
     AccumulateGradients: lambda: AccumulateGradients(keras.optimizers.SGD(rate()), 3),
     ClipByGlobalNorm: lambda: ClipByGlobalNorm(keras.optimizers.SGD(rate()), 1.0),
     WithAlignments: lambda: WithAlignments(Transformer(9, **SMALL)),
+    RelativeTransformer: lambda: RelativeTransformer(9, **SMALL),
+    Transformer: lambda: Transformer(9, **SMALL, self_attention=MultiHeadAttention(2)),
     TransformerLM: lambda: TransformerLM(9, **SMALL, self_attention=MultiHeadAttention(2)),
     TransformerTagger: lambda: TransformerTagger(9, 3, **SMALL),
 }

@@ -42,7 +42,7 @@ def test_the_reference(backward, expected):
     np.testing.assert_allclose(layer(STEPS)[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("backward", [False, True, None])
 def test_it_is_the_loop_over_steps_and_features(backward):
     layer, inputs = drawn(DirectionalAttention(3, backward, bound=2.0), 2, 5, 4)
     mask = np.arange(5) < np.array([5, 3])[:, None]
@@ -51,7 +51,8 @@ def test_it_is_the_loop_over_steps_and_features(backward):
     updated, weights = layer(inputs, mask=mask, return_weights=True)
     hidden = elu(inputs @ w_h + b_h)
     for row, j in np.ndindex(2, 5):
-        steps = range(j + 1, 5) if backward else range(j)
+        after, before = range(j + 1, 5), range(j)
+        steps = [*before, *after] if backward is None else after if backward else before
         steps = [i for i in steps if mask[row, i]]
         attended = np.zeros(3)
         if steps:
@@ -150,3 +151,13 @@ def test_sizes_that_make_no_sense_are_refused():
         DirectionalAttention(0)
     with pytest.raises(ValueError, match="bound=-1"):
         DirectionalAttention(3, bound=-1)
+
+
+def test_heads_and_dependents_belong_together():
+    layer, chosen = DirectionalAttention(3), tf.ones([2, 5], tf.bool)
+    inputs = tf.ones([2, 5, 4])
+    with pytest.raises(ValueError, match="belong together"):
+        layer(inputs, heads=chosen)
+    with pytest.raises(ValueError, match="dependents"):
+        layer(inputs, heads=chosen, dependents=chosen[:, :4])
+    np.testing.assert_allclose(layer(inputs, heads=chosen, dependents=chosen), layer(inputs))
