@@ -155,16 +155,16 @@ def recall(count: int, keys: int = 4, values: int = 10, seed: int = 0) -> tuple[
 
 
 def main() -> None:
-    """Train to recall the values of three keys."""
+    """Train to recall the values of two keys."""
     keras.utils.set_random_seed(0)
-    model = LSTMNLM(16, units=64, memory_length=30, embedding_width=32)
-    model.compile(keras.optimizers.Adam(5e-3), **token_objective())
-    tokens, targets, weights = recall(12_800, keys=3)
+    model = LSTMNLM(15, units=64, memory_length=28, embedding_width=32)
+    model.compile(keras.optimizers.Adam(5e-3, global_clipnorm=1.0), **token_objective())
+    tokens, targets, weights = recall(19_200, keys=2)
     model.fit(tokens, targets, sample_weight=weights, batch_size=64, verbose=2)
-    tokens, targets, weights = recall(500, keys=3, seed=1)
+    tokens, targets, weights = recall(500, keys=2, seed=1)
     found = model.predict(tokens, batch_size=100, verbose=0).argmax(-1)
     length = int(np.count_nonzero(tokens[0]))
-    shown = [*"<", *(str(i - 6) if i > 5 else "abc"[i - 3] for i in tokens[0, 1:length])]
+    shown = [*"<", *(str(i - 5) if i > 4 else "ab"[i - 3] for i in tokens[0, 1:length])]
     seen = model.attention(tokens[:1, :length])[0]
     save(heat_map(seen, shown, shown), "lstmn.png")
     print("lstmn.png")
