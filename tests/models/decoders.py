@@ -59,7 +59,7 @@ def check_gradients(model) -> None:
         assert np.isfinite(gradient).all() and gradient.any(), weight.path
 
 
-def check_export(model, folder, **settings) -> None:
+def check_export(model, folder, max_length=6, **settings) -> None:
     """`save_search` compares what a clean process answers with what the model answers here."""
-    endpoints = Endpoints(model, settings=Settings(max_length=6), beam_width=2, **settings)
+    endpoints = Endpoints(model, settings=Settings(max_length=max_length), beam_width=2, **settings)
     export.save_search(str(folder / "served"), endpoints, warm_up=False)

@@ -183,7 +183,7 @@ def test_its_export_gives_the_same_answers(fusion, tmp_path):
 
 @pytest.mark.full
 def test_the_export_of_the_language_model_gives_the_same_answers(tmp_path):
-    check_export(language_model(), tmp_path, return_alignments=False)
+    check_export(language_model(), tmp_path, max_length=12, return_alignments=False)
 
 
 @pytest.mark.slow
