@@ -8,6 +8,7 @@ from keras_attention.training import TokenCrossentropy
 from models import BRAN
 from models._aliases import documents, f1
 from tests.models.toy import check_exported, check_saved, is_png, run_toy
+from tests.results import figure
 
 SIZES = dict(vocab_size=11, relations=3, tags=4, width=4, blocks=2, heads=2, max_length=9)
 TOKENS = np.array([[5, 6, 7, 8, 9], [4, 3, 2, 0, 0]])
@@ -203,3 +204,14 @@ def test_it_learns_relations_by_alias_and_draws_them(tmp_path):
     printed = run_toy("bran", tmp_path)
     assert float(re.search(r"F1: ([\d.]+)", printed)[1]) >= 90
     assert is_png(tmp_path / "bran.png")
+
+
+@pytest.mark.parametrize("ablation", ["CNN only", "no width-5", "no NER"])
+def test_the_result_needs_all_parts(ablation):
+    assert figure("bran", "BRAN", "F1") > figure("bran", ablation, "F1")
+
+
+def test_the_result_needs_attention_for_relations_by_alias():
+    found = figure("bran", "BRAN", "alias F1")
+    assert found >= 90 and found >= figure("bran", "CNN only", "alias F1") + 10
+    assert found >= figure("bran", "no width-5", "alias F1")

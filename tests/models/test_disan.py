@@ -11,6 +11,7 @@ from models import DiSANClassifier, DistanceSANClassifier, ReSANClassifier
 from models._sentences import NOT, facts
 from models.resan import _ATTRIBUTE, log_likelihood, share
 from tests.models.toy import check_exported, check_saved, run_toy
+from tests.results import figure
 
 SIZES = dict(vocab_size=11, labels=3, embedding_width=4, hidden_units=5)
 MORE = {
@@ -285,3 +286,23 @@ def test_the_label_of_a_pair_follows_from_its_facts():
 def test_it_learns_facts(name, tmp_path):
     printed = run_toy(name, tmp_path)
     assert float(re.search(r"accuracy: ([\d.]+)", printed)[1]) >= 0.9
+
+
+@pytest.mark.parametrize("run", ["DiSAN", "distance mask", "ReSAN"])
+def test_the_result_labels_facts_and_relatedness(run):
+    assert figure("disan", run, "facts") >= 90
+    assert figure("disan", run, "SICK-R") >= 0.7
+
+
+def test_the_result_needs_direction_to_see_order():
+    assert figure("disan", "DiSAN", "order") >= 90
+    assert figure("disan", "DiSAN without direction, facts alone", "order") <= 60
+
+
+def test_the_result_of_the_distance_mask_holds_for_long_sentences():
+    assert figure("disan", "distance mask", "long") >= figure("disan", "DiSAN", "long")
+
+
+def test_the_result_of_selected_words_is_close_to_that_of_all():
+    assert figure("disan", "ReSAN", "SICK-E") >= figure("disan", "DiSAN", "SICK-E") - 2
+    assert figure("disan", "ReSAN", "selected") <= 60

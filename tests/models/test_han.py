@@ -7,6 +7,7 @@ from keras_attention.training import TokenAccuracy, TokenCrossentropy
 from models import HAN
 from models.han import KEYS, NOT, needles
 from tests.models.toy import check_exported, check_saved, is_png, run_toy
+from tests.results import figure
 
 SIZES = dict(vocab_size=11, labels=3, embedding_width=5, units=2, attention_units=4)
 DOCUMENTS = np.array([[[5, 6, 7], [8, 9, 0]], [[4, 0, 0], [0, 0, 0]]])
@@ -165,3 +166,14 @@ def test_it_learns_needles_and_draws_one(tmp_path):
     printed = run_toy("han", tmp_path)
     assert float(re.search(r"accuracy: ([\d.]+)", printed)[1]) >= 0.97
     assert is_png(tmp_path / "han.png")
+
+
+def test_the_result_meets_its_bar():
+    attention, mean, most = (figure("han", run, "accuracy") for run in ("HAN", "HN-AVE", "HN-MAX"))
+    assert attention >= figure("han", "TF-IDF + logistic regression", "accuracy") - 1
+    assert attention > max(mean, most)
+
+
+def test_the_result_finds_needles():
+    found = figure("han", "HAN", "needles")
+    assert found >= 97 and found >= figure("han", "HN-AVE", "needles") + 3

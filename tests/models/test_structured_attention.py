@@ -7,6 +7,7 @@ from keras_attention.training import TokenAccuracy, TokenCrossentropy
 from models import StructuredAttentionClassifier
 from models.structured_attention import KEYS, KINDS, overlap, three_keys
 from tests.models.toy import check_exported, check_saved, is_png, run_toy
+from tests.results import figure
 
 SIZES = dict(
     vocab_size=11, labels=3, embedding_width=4, units=2, attention_units=5, hops=3, hidden_units=6
@@ -145,3 +146,16 @@ def test_it_finds_the_keys_and_draws_its_rows(tmp_path):
     printed = run_toy("structured_attention", tmp_path)
     assert float(re.search(r"accuracy: ([\d.]+)", printed)[1]) >= 0.97
     assert is_png(tmp_path / "structured_attention.png")
+
+
+def test_the_result_needs_several_rows_and_the_penalty_parts_them():
+    name, free, one = "structured_attention", "r = 8, no penalty", "r = 8, penalty 1"
+    several = figure(name, "r = 8, penalty 0.1", "keys")
+    assert several >= 97 and several >= figure(name, "r = 1", "keys") + 5
+    assert figure(name, one, "overlap") <= figure(name, free, "overlap") / 3
+    assert figure(name, one, "keys") >= figure(name, free, "keys") - 0.5
+
+
+def test_the_result_is_not_below_the_convolutional_rival():
+    rival = figure("structured_attention", "CNN-rand (Kim, 2014), ours", "TREC")
+    assert figure("structured_attention", "r = 8, penalty 0.1", "TREC") >= rival - 1
