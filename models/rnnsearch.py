@@ -11,7 +11,7 @@
     t_i  = max(t~_{i,2k-1}, t~_{i,2k})                          maxout               [B, T, l]
     p(y_i) = softmax(W_o t_i)
 
-Gates, t~ and p have biases, which the paper omits "to increase readability".
+Gates, t~ and p have biases, which the equations of the paper leave out.
 
 `python -m models.rnnsearch` learns to reverse strings, and draws what it attends to.
 """

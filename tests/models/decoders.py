@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_attention import export
 from keras_attention.export import Endpoints, Settings
+from tests.models.toy import check_exported, check_saved
 
 SOURCES = np.array([[5, 6, 7, 8, 2], [9, 2, 0, 0, 0], [4, 4, 10, 2, 0]])
 TARGETS = np.array([[1, 4, 5, 6], [1, 7, 0, 0], [1, 8, 9, 0]])
@@ -35,9 +36,7 @@ def check_decoder(model, folder) -> None:
     later = np.array(TARGETS)
     later[:, 2:] = 3
     np.testing.assert_array_equal(model((SOURCES, later))[:, :2], logits[:, :2])
-    model.save(folder / "model.keras")
-    again = keras.models.load_model(folder / "model.keras")
-    np.testing.assert_array_equal(again((SOURCES, TARGETS)), logits)
+    check_saved(model, (SOURCES, TARGETS), folder)
     # Of three hypotheses each is scored as the model scores it alone.
     found = model.generate(SOURCES, beam_width=3, max_length=5)
     for k in range(3):
@@ -61,5 +60,7 @@ def check_gradients(model) -> None:
 
 def check_export(model, folder, max_length=6, **settings) -> None:
     """`save_search` compares what a clean process answers with what the model answers here."""
+    inputs = (SOURCES, TARGETS) if model.inputs_count == 2 else TARGETS
+    check_exported(model, inputs, folder)
     endpoints = Endpoints(model, settings=Settings(max_length=max_length), beam_width=2, **settings)
     export.save_search(str(folder / "served"), endpoints, warm_up=False)

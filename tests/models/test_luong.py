@@ -5,6 +5,7 @@ import pytest
 
 from models import Luong, Seq2Seq, luong
 from tests.models.decoders import SOURCES, TARGETS, V, check_decoder, check_export, check_gradients
+from tests.models.toy import is_png, run_toy
 from tests.results import figure
 
 n, m = 6, 5
@@ -170,11 +171,10 @@ def test_its_export_gives_the_same_answers(kind, tmp_path):
 
 
 @pytest.mark.slow
-def test_its_toy_task(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    luong.main()
-    right = int(capsys.readouterr().out.split("exactly right: ")[1].split()[0])
-    assert right >= 150 and (tmp_path / "luong.png").exists()
+def test_its_toy_task(tmp_path):
+    last = run_toy("luong", tmp_path).splitlines()[-1]
+    assert int(last.removeprefix("exactly right: ").split()[0]) >= 150
+    assert is_png(tmp_path / "luong.png")
 
 
 def test_the_result_meets_its_bar():

@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from models import RNNsearch, rnnsearch
+from models import RNNsearch
 from tests.models.decoders import SOURCES, TARGETS, V, check_decoder, check_export, check_gradients
+from tests.models.toy import is_png, run_toy
 from tests.results import figure, figures
 
 n, m, l, n_a = 6, 5, 4, 7  # noqa: E741  the letters of the paper
@@ -124,11 +125,10 @@ def test_its_export_gives_the_same_answers(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_its_toy_task(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    rnnsearch.main()
-    right = int(capsys.readouterr().out.split("exactly right: ")[1].split()[0])
-    assert right >= 190 and (tmp_path / "rnnsearch.png").exists()
+def test_its_toy_task(tmp_path):
+    last = run_toy("rnnsearch", tmp_path).splitlines()[-1]
+    assert int(last.removeprefix("exactly right: ").split()[0]) >= 190
+    assert is_png(tmp_path / "rnnsearch.png")
 
 
 def test_the_result_meets_its_bar():

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import Seq2Seq, seq2seq
+from models import Seq2Seq
 from tests.models.decoders import SOURCES, TARGETS, V, check_decoder, check_export, check_gradients
+from tests.models.toy import run_toy
 from tests.results import figure
 
 SIZES = {
@@ -151,10 +152,9 @@ def test_its_export_gives_the_same_answers(paper, tmp_path):
 
 
 @pytest.mark.slow
-def test_its_toy_task(capsys):
-    seq2seq.main()
+def test_its_toy_task(tmp_path):
     forwards, backwards = (
-        int(part.split()[0]) for part in capsys.readouterr().out.split("exactly right: ")[1:]
+        int(part.split()[0]) for part in run_toy("seq2seq", tmp_path).split("exactly right: ")[1:]
     )
     assert backwards > forwards
 
