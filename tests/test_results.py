@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+import models
 from tests.benchmarks import results
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -42,6 +44,18 @@ experiment = Experiment(
 
 def test_the_page_is_what_the_measurements_give():
     assert results.PAGE.read_text(encoding="utf-8") == results.page()
+
+
+def test_every_model_is_in_the_list_of_models_with_links_that_lead_somewhere():
+    page = ROOT / "docs" / "models.md"
+    text = page.read_text(encoding="utf-8")
+    assert [name for name in models.__all__ if f"`{name}`" not in text] == []
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    pages = {f"models/{path.name}" for path in (page.parent / "models").glob("*.md")}
+    assert pages <= {*links}
+    programs = re.findall(r"`models\.(\w+)`", text)
+    assert [name for name in programs if not (ROOT / "models" / f"{name}.py").exists()] == []
 
 
 def test_a_section_shows_means_and_spreads_of_each_run():

@@ -140,7 +140,8 @@ def test_the_taggers_differ_in_their_positions_alone():
 def test_it_generalises_to_lengths_that_it_was_not_trained_on():
     assert figure("shaw", "k = 4", "length 40") >= 99
     assert figure("shaw", "sinusoids", "length 40") < 90
-    assert figure("shaw", "k = 0", "length 40") <= 15
+    # Without order the best is to say the most frequent symbol, which is right for 18 %.
+    assert figure("shaw", "k = 0", "length 40") <= 25
 
 
 def test_it_translates_as_well_as_sinusoids():
