@@ -114,3 +114,10 @@ def facts(count: int, rng: np.random.Generator, least: int = 1, most: int = 2, g
         said = [subject, verb, other] + [NOT] * int(label == 1)
         hypothesis[: len(said)] = said
     return (premises, hypotheses), labels.astype(np.int32)
+
+
+def words(tokens: np.ndarray) -> list[str]:
+    """Names of ids."""
+    people = [f"person{n}" for n in range(PEOPLE)]
+    names = ["", "?", *people, *(f"verb{n}" for n in range(VERBS)), *["."] * NOISE, "not"]
+    return [names[token] for token in tokens]

@@ -12,17 +12,19 @@ Distance-based (Im and Cho, 2017), of heads with M_ij = -alpha |i - j| where i <
     attention = softmax(Q K^T / sqrt(d_k) + M) V, gated with x, then feed-forward, both directions
     s         = [source2token(u); max_i u_i]
 
-`python -m models.disan` learns whether a premise has a fact, in which the order of words counts.
+`python -m models.disan` learns whether a premise has a fact, where the order of words counts, and
+draws `disan.png`.
 """
 
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_attention.layers import DiSAN, DistanceSAN
 from keras_attention.training import TokenCrossentropy
-from models._sentences import VOCABULARY, SentenceClassifier, facts
+from models._sentences import VOCABULARY, SentenceClassifier, facts, words
 from models._text import check_sizes
 
 
@@ -47,7 +49,6 @@ class DiSANClassifier(SentenceClassifier):
     Ids are integers, or floats that are whole numbers. Raises ValueError for others, in a graph
     InvalidArgumentError, and for sizes below 1 or a dropout outside of [0, 1).
 
-    >>> import tensorflow as tf
     >>> model = DiSANClassifier(20, labels=3, embedding_width=8, units=4, pairs=True)
     >>> model((tf.constant([[5, 6, 7]]), tf.constant([[8, 0]]))).shape
     TensorShape([1, 3])
@@ -73,6 +74,16 @@ class DiSANClassifier(SentenceClassifier):
         units, directed = self._config["units"], self._config["directed"]
         return DiSAN(units, directed, dtype=self.dtype_policy), 2 * units
 
+    def attention(self, tokens) -> tuple[tf.Tensor, tf.Tensor]:
+        """The means over the features of the weights of both directions, [B, S, S] each."""
+        self.build()
+        ids = self.ids_of(tokens, "tokens")
+        words, mask = self.embedding(ids), ids != self.pad_id
+        ways = (self.encoder.forward, self.encoder.backward)
+        weights = (way(words, mask=mask, return_weights=True)[1] for way in ways)
+        forward, backward = (tf.reduce_mean(each, 2) for each in weights)
+        return forward, backward
+
 
 @keras.saving.register_keras_serializable("keras_attention")
 class DistanceSANClassifier(SentenceClassifier):
@@ -86,7 +97,6 @@ class DistanceSANClassifier(SentenceClassifier):
         ff_width: of the feed-forward layer's hidden layer.
         alpha: weight of the distance; 0 is none.
 
-    >>> import tensorflow as tf
     >>> model = DistanceSANClassifier(20, labels=3, embedding_width=8, heads=2, ff_width=8)
     >>> model(tf.constant([[5, 6, 7], [8, 0, 0]])).shape
     TensorShape([2, 3])
@@ -118,7 +128,9 @@ class DistanceSANClassifier(SentenceClassifier):
 
 
 def main() -> None:
-    """Train DiSAN on made pairs, and print how many labels of new ones are right."""
+    """Train DiSAN on made pairs, draw a premise, and print how many new labels are right."""
+    from keras_attention.visualize import head_maps, save
+
     rng = np.random.default_rng(0)
     model = DiSANClassifier(VOCABULARY, 4, 32, units=32, hidden_units=64, pairs=True)
     model.compile(keras.optimizers.Adam(3e-3), TokenCrossentropy())
@@ -126,6 +138,11 @@ def main() -> None:
     pairs, labels = facts(2000, rng)
     found = model.predict(pairs, verbose=0).argmax(1)
     order = np.isin(labels, (0, 2))
+    premise = pairs[0][np.argmax((pairs[0] > 0).sum(1))]
+    names = words(premise[premise > 0])
+    maps = np.concatenate(model.attention(premise[None]))[:, : len(names), : len(names)]
+    save(head_maps(maps, names, names, ["forward", "backward"]), "disan.png")
+    print("disan.png")
     print(f"right where the order of the words decides: {np.mean((found == labels)[order]):.4f}")
     print(f"accuracy: {np.mean(found == labels):.4f}")
 

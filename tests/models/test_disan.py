@@ -10,7 +10,7 @@ from keras_attention.training import TokenCrossentropy
 from models import DiSANClassifier, DistanceSANClassifier, ReSANClassifier
 from models._sentences import NOT, facts
 from models.resan import _ATTRIBUTE, log_likelihood, share
-from tests.models.toy import check_exported, check_saved, run_toy
+from tests.models.toy import check_exported, check_saved, is_png, run_toy
 from tests.results import figure
 
 SIZES = dict(vocab_size=11, labels=3, embedding_width=4, hidden_units=5)
@@ -85,6 +85,16 @@ def test_disan_computes_its_equations_sentence_by_sentence():
         ways = [directional(way, x) for way in (model.encoder.forward, model.encoder.backward)]
         vector = source2token(model.encoder.pool, np.concatenate(ways, -1))
         np.testing.assert_allclose(logits, labelled(model, vector), rtol=1e-3, atol=1e-4)
+
+
+def test_the_weights_to_show_sum_to_one_on_the_side_of_their_direction():
+    forward, backward = (np.array(part) for part in small(DiSANClassifier).attention(TOKENS))
+    for weights, first in (forward, 1), (backward, 0):
+        for row, length in zip(weights, (TOKENS > 0).sum(1)):
+            queries = range(first, length - 1 + first)
+            np.testing.assert_allclose(row[list(queries)].sum(-1), 1, atol=1e-5)
+            assert not row[:, length:].any()
+    assert not np.triu(forward).any() and not np.tril(backward).any()
 
 
 @pytest.mark.parametrize("selects", [False, True])
@@ -286,6 +296,7 @@ def test_the_label_of_a_pair_follows_from_its_facts():
 def test_it_learns_facts(name, tmp_path):
     printed = run_toy(name, tmp_path)
     assert float(re.search(r"accuracy: ([\d.]+)", printed)[1]) >= 0.9
+    assert name == "resan" or is_png(tmp_path / "disan.png")
 
 
 @pytest.mark.parametrize("run", ["DiSAN", "distance mask", "ReSAN"])
