@@ -13,7 +13,7 @@ gate and source2token are those of `models.disan`. The selectors are trained by 
 after the rest has been trained with all words selected. (The authors' program subtracts no mean.)
 Outside of training a word is selected if p > 0.5.
 
-`python -m models.resan` learns the task of `models.disan` with a part of the words.
+`python -m models.resan` learns the task of `models.disan`, and prints the selected share.
 """
 
 from typing import Any
