@@ -41,7 +41,7 @@ class ReSANClassifier(SentenceClassifier):
     all words until `select_words()`, and then the selectors, too.
 
     Args:
-        cost: of selecting all words, in units of log p.
+        cost: of selecting all words, in units of log p; the default is the authors' for SICK.
 
     Raises the errors of `DiSANClassifier`, and ValueError for a cost below 0.
 
@@ -60,7 +60,7 @@ class ReSANClassifier(SentenceClassifier):
         hidden_units: int = 300,
         pairs: bool = False,
         dropout: float = 0.0,
-        cost: float = 0.02,
+        cost: float = 0.006,
         **kwargs,
     ):
         if cost < 0:
