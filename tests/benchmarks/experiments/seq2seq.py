@@ -12,7 +12,7 @@ from keras_attention.training import ClipByGlobalNorm, token_objective
 from models import RNNSeq2Seq, Seq2Seq
 from models import _toy as toy
 
-STEPS, BATCH = 1500, 64
+BATCH = 64
 
 
 def sutskever(vocab_size, units, layers=1, **settings):
@@ -39,11 +39,11 @@ def train(run: Run, model, sources, targets, epochs: int = 1, rate: float = 1e-3
     run.fit(model, make_epoch, epochs, shuffle=False)
 
 
-def strings(make, backwards: bool, run: Run) -> dict[str, float]:
+def strings(make, backwards: bool, run: Run, steps: int = 1500) -> dict[str, float]:
     """Copies or reversals of 4 to 20 symbols: the claims of Sutskever and of Bahdanau."""
     model = make(toy.SYMBOLS, 128)
     side = slice(None, None, -1 if backwards else 1)
-    sources = run.few(toy.strings(BATCH * STEPS, (4, 20), seed=run.seed))
+    sources = run.few(toy.strings(BATCH * steps, (4, 20), seed=run.seed))
     train(run, model, sources, [source[side] for source in sources])
     held_out = run.few(toy.strings(1000, (4, 20), seed=1000))
     pairs = batches(held_out, [source[side] for source in held_out], 100)
@@ -91,6 +91,9 @@ experiment = Experiment(
                for part in ("train", "test")),
     runs={
         "no attention, reversal": functools.partial(strings, sutskever, True),
+        "no attention, reversal, 4,000 steps": functools.partial(
+            strings, sutskever, True, steps=4000
+        ),
         "attention, reversal": functools.partial(strings, attention, True),
         "Sutskever, forwards, copy": functools.partial(strings, sutskever, False),
         "Sutskever, backwards, copy": functools.partial(
@@ -102,6 +105,7 @@ experiment = Experiment(
     },
     seeds={
         "no attention, reversal": (0, 1, 2),
+        "no attention, reversal, 4,000 steps": (0, 1, 2),
         "attention, reversal": (0, 1, 2),
         "Sutskever, forwards, copy": (0, 1, 2),
         "Sutskever, backwards, copy": (0, 1, 2),
