@@ -1,5 +1,6 @@
 import re
 
+import keras
 import numpy as np
 import pytest
 
@@ -111,8 +112,8 @@ def test_it_is_trained_and_saved(tmp_path):
 
 @pytest.mark.full
 def test_it_is_trained_in_a_graph_and_exported(tmp_path):
-    model = small(dropout=0.1)
-    model.compile("adam", TokenCrossentropy())
+    model = StructuredAttentionClassifier(**SIZES, dropout=0.0)
+    model.compile(keras.optimizers.Adam(1e-2), TokenCrossentropy())
     history = model.fit(TOKENS, np.array([0, 2, 1]), epochs=20, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     check_exported(model, TOKENS, tmp_path)
