@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_attention.training import TokenCrossentropy
 from models import BRAN
 from models._aliases import documents, f1
-from tests.models.toy import check_exported, check_saved, is_png, run_toy
+from tests.models.toy import check_exported, check_saved, is_png, run_toy, with_random_weights
 from tests.results import figure
 
 SIZES = dict(vocab_size=11, relations=3, tags=4, width=4, blocks=2, heads=2, max_length=9)
@@ -18,11 +18,7 @@ INPUTS = TOKENS, HEADS, TAILS
 
 
 def small(**settings):
-    model = BRAN(**{**SIZES, **settings})
-    model.build()
-    draw = np.random.default_rng(0).normal
-    model.set_weights([draw(size=weight.shape) for weight in model.weights])
-    return model
+    return with_random_weights(BRAN(**{**SIZES, **settings}))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from keras_attention.export import Endpoints, save_search
 from keras_attention.training import token_objective
 from models import ConvS2S
 from models._convolution import WeightNormDense
-from tests.models.toy import check_saved, is_png, run_toy
+from tests.models.toy import check_saved, is_png, run_toy, with_random_weights
 from tests.results import figure
 
 SIZES = dict(
@@ -20,11 +20,7 @@ TARGET = np.array([[1, 4, 3], [1, 8, 5]])
 
 
 def small(**settings):
-    model = ConvS2S(**{**SIZES, **settings})
-    model.build()
-    draw = np.random.default_rng(0).normal
-    model.set_weights([draw(size=weight.shape) for weight in model.weights])
-    return model
+    return with_random_weights(ConvS2S(**{**SIZES, **settings}))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from keras_attention.training import TokenCrossentropy
 from models import DiSANClassifier, DistanceSANClassifier, ReSANClassifier
 from models._sentences import NOT, facts
 from models.resan import _ATTRIBUTE, log_likelihood, share
-from tests.models.toy import check_exported, check_saved, is_png, run_toy
+from tests.models.toy import check_exported, check_saved, is_png, run_toy, with_random_weights
 from tests.results import figure
 
 SIZES = dict(vocab_size=11, labels=3, embedding_width=4, hidden_units=5)
@@ -25,10 +25,7 @@ every_model = pytest.mark.parametrize("kind", MORE)
 
 
 def small(kind, **settings):
-    model = kind(**{**SIZES, **MORE[kind], **settings})
-    model.build()
-    draw = np.random.default_rng(0).normal
-    model.set_weights([draw(size=weight.shape) for weight in model.weights])
+    model = with_random_weights(kind(**{**SIZES, **MORE[kind], **settings}))
     if kind is ReSANClassifier:
         model.selects.assign(0.0)
     return model

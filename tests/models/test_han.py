@@ -6,7 +6,7 @@ import pytest
 from keras_attention.training import TokenAccuracy, TokenCrossentropy
 from models import HAN
 from models.han import KEYS, NOT, needles
-from tests.models.toy import check_exported, check_saved, is_png, run_toy
+from tests.models.toy import check_exported, check_saved, is_png, run_toy, with_random_weights
 from tests.results import figure
 
 SIZES = dict(vocab_size=11, labels=3, embedding_width=5, units=2, attention_units=4)
@@ -14,11 +14,7 @@ DOCUMENTS = np.array([[[5, 6, 7], [8, 9, 0]], [[4, 0, 0], [0, 0, 0]]])
 
 
 def small(**settings):
-    model = HAN(**{**SIZES, **settings})
-    model.build()
-    draw = np.random.default_rng(0).normal
-    model.set_weights([draw(size=weight.shape) for weight in model.weights])
-    return model
+    return with_random_weights(HAN(**{**SIZES, **settings}))
 
 
 @pytest.fixture(scope="module")

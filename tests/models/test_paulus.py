@@ -10,7 +10,7 @@ from keras_attention.training import token_objective
 from models import Summarizer
 from models._rouge import rouge_l
 from models.paulus import MARK, marked
-from tests.models.toy import check_saved, is_png, run_toy
+from tests.models.toy import check_saved, is_png, run_toy, with_random_weights
 from tests.results import figure, figures
 
 SIZES = dict(vocab_size=9, units=3, embedding_width=5, copy_slots=3, look_back=6)
@@ -19,11 +19,7 @@ TARGET = np.array([[1, 9, 6, 10], [1, 11, 4, 2]])
 
 
 def small(**settings):
-    model = Summarizer(**{**SIZES, **settings})
-    model.build()
-    draw = np.random.default_rng(0).normal
-    model.set_weights([draw(size=weight.shape) for weight in model.weights])
-    return model
+    return with_random_weights(Summarizer(**{**SIZES, **settings}))
 
 
 @pytest.fixture(scope="module")

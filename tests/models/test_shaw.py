@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras_attention.export import Endpoints, save_search
 from models import RelativeTransformer, Transformer
 from models.shaw import delayed, tagger
-from tests.models.toy import check_saved, run_toy
+from tests.models.toy import check_saved, run_toy, with_random_weights
 from tests.results import figure
 
 SIZES = dict(vocab_size=11, reach=2, layers=2, width=8, heads=2, ff_width=12, dropout=0.0)
@@ -14,11 +14,7 @@ TARGET = np.array([[1, 4, 3], [1, 8, 0]])
 
 
 def small(**settings):
-    model = RelativeTransformer(**{**SIZES, **settings})
-    model.build()
-    draw = np.random.default_rng(0).normal
-    model.set_weights([draw(size=weight.shape, scale=0.3) for weight in model.weights])
-    return model
+    return with_random_weights(RelativeTransformer(**{**SIZES, **settings}), scale=0.3)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from keras_attention.training import TokenAccuracy, TokenCrossentropy
 from models import StructuredAttentionClassifier
 from models.structured_attention import KEYS, KINDS, overlap, three_keys
-from tests.models.toy import check_exported, check_saved, is_png, run_toy
+from tests.models.toy import check_exported, check_saved, is_png, run_toy, with_random_weights
 from tests.results import figure
 
 SIZES = dict(
@@ -17,11 +17,7 @@ TOKENS = np.array([[5, 6, 7, 8], [9, 2, 0, 0], [3, 0, 0, 0]])
 
 
 def small(**settings):
-    model = StructuredAttentionClassifier(**{**SIZES, **settings})
-    model.build()
-    draw = np.random.default_rng(0).normal
-    model.set_weights([draw(size=weight.shape) for weight in model.weights])
-    return model
+    return with_random_weights(StructuredAttentionClassifier(**{**SIZES, **settings}))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,14 @@ import tensorflow as tf
 from tests.models.test_transformer import ROOT
 
 
+def with_random_weights(model, scale=1.0):
+    """The model, built, with weights that are large enough to tell its parts apart."""
+    model.build()
+    draw = np.random.default_rng(0).normal
+    model.set_weights([draw(size=weight.shape, scale=scale) for weight in model.weights])
+    return model
+
+
 def run_toy(name, folder) -> str:
     """What `python -m models.NAME` prints when it runs in this folder."""
     done = subprocess.run(
