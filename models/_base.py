@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_attention.backend.keras import building, deserialize
 from keras_attention.backend.precision import warn_of_emulation
+from keras_attention.backend.saving import track
 from keras_attention.functional import as_ids
 from keras_attention.functional.projection import forget
 from keras_attention.layers import TiedEmbedding, TransformerStack
@@ -28,6 +29,11 @@ class ModelOfIds(keras.Model):
 
     def _build_parts(self) -> None:
         raise NotImplementedError
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if isinstance(value, list) and any(isinstance(x, keras.layers.Layer) for x in value):
+            track(self, name, value)  # `tf.train.Checkpoint` ignores lists
 
     def build(self, input_shape=None):
         """Everything: no weight depends on the shape of the ids."""

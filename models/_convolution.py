@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_attention.backend.keras import build
+from keras_attention.backend.keras import build, track
 from keras_attention.functional import attend, dot, glu
 from keras_attention.layers import Dropout
 
@@ -117,6 +117,8 @@ class ConvDecoder(keras.layers.Layer):
         self.queries = [WeightNormDense(width, dtype=policy) for _ in range(layers)]
         self.contexts = [WeightNormDense(units, dtype=policy) for _ in range(layers)]
         self.map_out = WeightNormDense(width, dtype=policy, name="out")
+        for name in ("convolutions", "queries", "contexts"):
+            track(self, name, getattr(self, name))
 
     def build(self, input_shape) -> None:
         width, units = input_shape[-1], self.map_in.units

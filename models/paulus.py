@@ -163,10 +163,10 @@ class Summarizer(EncoderDecoder):
         build(self.cell, (None, width))
 
 
-def marked(count: int, rng: np.random.Generator, vocab_size=60, copy_slots=6, length=(20, 40)):
+def marked(count: int, rng: np.random.Generator, vocab_size=60, length=(20, 40)):
     """Texts, and of each the 3 to 5 words that follow a mark, half of them unknown.
 
-    -> lists of ids; unknown words are V, V + 1, ... in the order of the text.
+    Lists of ids; unknown words are V, V + 1, ... in the order of the text.
     """
     sources, targets = [], []
     for _ in range(count):
@@ -182,10 +182,9 @@ def marked(count: int, rng: np.random.Generator, vocab_size=60, copy_slots=6, le
 
 
 def main() -> None:
-    """Train, and draw where the words of a summary come from."""
+    """Train, and draw where the words come from."""
     keras.utils.set_random_seed(0)
-    sizes = dict(units=48, embedding_width=32, copy_slots=6, look_back=10)
-    model = Summarizer(60, **sizes, supervise=False)  # known words are copied, too
+    model = Summarizer(60, 48, 32, copy_slots=6, look_back=10, supervise=False)
     model.compile(keras.optimizers.Adam(3e-3, global_clipnorm=2.0), **token_objective())
     rng = np.random.default_rng(0)
     model.fit(batches(*marked(19_200, rng), 64, seed=0), shuffle=False, verbose=2)

@@ -115,7 +115,6 @@ class RNNSeq2Seq(RNNDecoder):
                 target_vocab_size, target_embeddings, "target_embedding"
             )
         self.encoder = [self._encoder_layer() for _ in range(layers)]
-        track(self, "encoder", self.encoder)
         self.bridge = Bridge(bridge, dtype=self.dtype_policy)
         self.inner_cell = self.cell = self._cells(layers)
         track(self, "inner_cell", listed_cells(self.inner_cell))

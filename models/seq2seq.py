@@ -1,7 +1,6 @@
 """Encoder-decoders without attention (Sutskever et al., 2014; Cho et al., 2014).
 
 Sutskever, Vinyals, Le: L layers of LSTM; the source is read backwards.
-
     h_1..h_S   = LSTM(E_x x_S..x_1)                     states v = (h_S, c_S) of each layer
     s_0        = v
     s_t        = LSTM(E_y y_{t-1}, s_{t-1})                                         [B, T, n]
@@ -149,7 +148,8 @@ class Seq2Seq(MaxoutOutput, RNNDecoder):
         units, layers, dtype = self._config["units"], self._config["layers"], self.dtype_policy
         cells = [keras.layers.LSTMCell(units, dtype=dtype) for _ in range(2 * layers)]
         self.encoder = [RNN(cell, True, True, dtype=dtype) for cell in cells[:layers]]
-        self.cell = keras.layers.StackedRNNCells(cells[layers:], dtype=dtype)
+        self.decoder = cells[layers:]  # `tf.train.Checkpoint` does not see those of a stack
+        self.cell = keras.layers.StackedRNNCells(self.decoder, dtype=dtype)
         self.bridge = Bridge("pass", dtype=dtype)
 
     def _make_cho(self):

@@ -38,6 +38,7 @@ from keras_attention.seq2seq import (
 )
 from models import RNNSeq2Seq, Transformer, TransformerLM, TransformerTagger
 from tests.conformance.test_layers import ELSEWHERE, ROOT, ROWS, Probe
+from tests.models import small
 
 
 class Around(keras.Model):
@@ -139,6 +140,7 @@ MODELS = {
         TransformerStack(3, 2, 6, norm="pre", causal=True, cross=True), tf.ones([1, 2, 4]),
         memory=tf.ones([1, 3, 4]),
     ),
+    **small.ALL,
     "rnn_seq2seq": lambda: built(RNNSeq2Seq(6, units=3)),
     "rnn_seq2seq_deep": lambda: built(
         RNNSeq2Seq(6, 7, units=3, layers=2, cell="lstm", attention="luong", dropout=0.1)

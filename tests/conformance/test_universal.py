@@ -74,12 +74,13 @@ NO_SHARES = {
     "sagan": "the same",
     "window": "has its weights window by window",
     "encoder": "shows the weights of its memory, and has none",
+    "max": "has no weights, and says so",
 }
 SUM_TO_LESS = ("attention_monotonic", "local_predictive")  # as their papers have it
 SHARES = """
     attention_additive attention_causal attention_general attention_location attention_monotonic
     attention_scaled decoder decoder_pre directional distance hierarchical intra_decoder
-    local_monotonic local_predictive multi_head multi_head_causal non_local_gaussian pooling
+    local_monotonic local_predictive mean multi_head multi_head_causal non_local_gaussian pooling
     relative relative_per_head snail_attention structured temporal
 """.split()
 
