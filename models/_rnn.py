@@ -101,9 +101,9 @@ class RNNDecoder(EncoderDecoder):
         wrapper = self.cell
         if not isinstance(wrapper, AttentionWrapper):
             raise ValueError(
-                "Alignments need an AttentionWrapper, that is, a model with attention. Received: "
-                f"return_alignments=True for a cell of type {type(wrapper).__name__}. Models with "
-                "a cell of their own return them from generate(return_alignments=True)."
+                "Alignments need an AttentionWrapper, which a model with attention=None has not. "
+                f"Received: return_alignments=True for a cell of type {type(wrapper).__name__}. "
+                "Models with a cell of their own return them from generate(return_alignments=True)."
             )
         cell = AttentionWrapper(
             wrapper.cell,

@@ -62,8 +62,8 @@ class Summarizer(EncoderDecoder):
     >>> source = tf.constant([[5, 20, 7, 2], [21, 2, 0, 0]])
     >>> model((source, tf.constant([[1, 20], [1, 2]]))).shape
     TensorShape([2, 2, 22])
-    >>> model.generate(source, beam_width=3, max_length=4, return_alignments=True).alignments.shape
-    TensorShape([2, 3, 4, 4])
+    >>> model.generate(source, beam_width=3, max_length=4).scores.shape
+    TensorShape([2, 3])
     """
 
     def __init__(

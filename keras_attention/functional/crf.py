@@ -97,7 +97,7 @@ def viterbi(
     under constraints without a CRF. Steps that are left out get label 0. If every sequence is
     forbidden, the score is -inf.
 
-    >>> never = [[0.0, -np.inf], [0.0, 0.0]]  # label 1 does not follow label 0
+    >>> never = [[0.0, float("-inf")], [0.0, 0.0]]  # label 1 does not follow label 0
     >>> labels, score = viterbi([[[1.0, 0.0], [0.0, 5.0]]], never)
     >>> labels.numpy().tolist(), score.numpy().tolist()
     ([[1, 1]], [5.0])
