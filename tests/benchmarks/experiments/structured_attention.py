@@ -45,7 +45,8 @@ def structured(hops: int, penalty: float, run: Run) -> dict[str, float]:
     )  # fmt: skip
     trained(run, model, train, 1e-3, 50, 10)
     figures = {"TREC": accuracy(model, test, size)}
-    draw(model, test, known, run.work / "structured_attention.png")
+    if (penalty, run.seed) == (0.1, 0):
+        draw(model, test, known, run.work / "structured_attention.png")
 
     rng = np.random.default_rng(run.seed)
     made, new = (list(zip(*three_keys(count, rng))) for count in (8000, 2000))
@@ -107,5 +108,8 @@ experiment = Experiment(
     published="not on TREC; the paper's claim is that the penalty helps",
     differs="u 100, d_a 100, r 8, 200 hidden units (the made sentences: u 8); vectors from random "
     "numbers, also for the rival, which is trained here for the same 10 epochs",
+    notes="with penalty 1 the rows overlap least, but the made task is learned later: after 250 "
+    "steps it is behind no penalty, so the bar of equal accuracy is missed there and met with 0.1; "
+    "TREC is 1.0 below the convolutional rival",
     files=("structured_attention.png",),
 )
