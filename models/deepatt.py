@@ -8,6 +8,7 @@
     NonLinear(X):  rnn   LSTM_forward(X) + LSTM_backward(X)
                    cnn   (X * W) . sigmoid(X * V)      convolutions of width 3
                    ffn   relu(X W_1) W_2
+    All W of the sublayers begin orthogonal.
 
 `python -m models.deepatt` learns who did it to whom in the active and in the passive.
 """
@@ -144,6 +145,11 @@ class DeepAtt(SpanTagger):
         self.input_bias = self.add_weight(shape=x[-1:], initializer="zeros", name="input_bias")
         for layer in (*self.nonlinear, *self.attention, *self.residual, self.output_layer):
             build(layer, x)
+        orthogonal = keras.initializers.Orthogonal()
+        for layer in (*self.nonlinear, *self.attention):
+            for weight in layer.weights:
+                if len(weight.shape) > 1:
+                    weight.assign(orthogonal(weight.shape))
 
 
 def main() -> None:

@@ -290,3 +290,15 @@ def test_it_learns_who_did_it(name, tmp_path):
     printed = run_toy(name, tmp_path)
     assert float(re.search(r"F1 of the arguments: ([\d.]+)", printed)[1]) >= 97
     assert is_png(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("kind", ["rnn", "cnn", "ffn"])
+def test_the_kernels_of_the_sublayers_begin_orthogonal(kind):
+    model = DeepAtt(**SIZES, nonlinear=kind)
+    model.build()
+    for layer in (*model.nonlinear, *model.attention):
+        for weight in layer.weights:
+            if len(weight.shape) > 1:
+                kernel = np.reshape(weight, [-1, weight.shape[-1]])
+                kernel = kernel if kernel.shape[0] >= kernel.shape[1] else kernel.T
+                np.testing.assert_allclose(kernel.T @ kernel, np.eye(kernel.shape[1]), atol=1e-5)
