@@ -110,7 +110,7 @@ def delayed(count: int, lengths: tuple[int, int], symbols: int, rng: np.random.G
 def tagger(symbols: int, reach: int | None, dropout: float = 0.0) -> TransformerTagger:
     """A small encoder for `delayed`: with relative positions, or sinusoids for `reach=None`."""
     heads = 4
-    attention = None if reach is None else RelativeAttention(heads, reach)
+    attention = None if reach is None else RelativeAttention(heads, reach, use_bias=False)
     model = TransformerTagger(
         symbols + 1, symbols + 1, layers=2, width=64, heads=heads, ff_width=128, dropout=dropout,
         positions="sinusoid" if reach is None else None, self_attention=attention,
