@@ -149,3 +149,20 @@ class OneStack(ModelOfIds):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "self_attention": deserialize(config["self_attention"])})
+
+
+def check_sizes(**settings: Any) -> dict[str, Any]:
+    """The settings, after checking that whole numbers are at least 1, dropouts from 0 to below 1.
+
+    Others are not looked at.
+    """
+    rules = {
+        "at least 1": lambda name, x: type(x) is not int or name.endswith("dropout") or x >= 1,
+        "from 0 to below 1": lambda name, x: not name.endswith("dropout") or 0 <= x < 1,
+    }
+    for rule, holds in rules.items():
+        wrong = {name: x for name, x in settings.items() if not holds(name, x)}
+        if wrong:
+            received = ", ".join(f"{name}={x!r}" for name, x in wrong.items())
+            raise ValueError(f"{', '.join(wrong)} must be {rule}. Received: {received}")
+    return settings

@@ -174,11 +174,3 @@ def reverse(x, mask) -> tf.Tensor:
     """The rows backwards within their lengths.  [B, S, ...], padding mask [B, S]."""
     lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
     return tf.reverse_sequence(x, lengths, seq_axis=1, batch_axis=0)
-
-
-def check_sizes(config: dict) -> None:
-    """ValueError unless every integer in the arguments of a model is at least 1."""
-    wrong = {name: size for name, size in config.items() if type(size) is int and size < 1}
-    if wrong:
-        received = ", ".join(f"{name}={size}" for name, size in wrong.items())
-        raise ValueError(f"{', '.join(wrong)} must be at least 1. Received: {received}")

@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras_attention.backend.keras import build
 from keras_attention.layers import Dropout
 from keras_attention.layers.linear_cross_entropy import dense_logits
-from models._text import TextClassifier, check_sizes
+from models._base import check_sizes
+from models._text import TextClassifier
 
 
 class SentenceClassifier(TextClassifier):

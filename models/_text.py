@@ -39,18 +39,6 @@ class TextClassifier(ModelOfIds):
         return (texts[0][0], self.logits_width)
 
 
-def check_sizes(**sizes: Any) -> dict[str, Any]:
-    """The sizes, after checking that each is at least 1, and a dropout from 0 to below 1."""
-    received = ", ".join(f"{name}={size!r}" for name, size in sizes.items())
-    for name, size in sizes.items():
-        if name.endswith("dropout"):
-            if not 0 <= size < 1:
-                raise ValueError(f"{name} must be from 0 to below 1. Received: {received}")
-        elif size < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {received}")
-    return sizes
-
-
 def known_ids(ids: tf.Tensor, vocab_size: int, name: str) -> tf.Tensor:
     """The ids, after checking that they are 0 .. vocab_size - 1: see `in_range`."""
     return in_range(ids, 0, vocab_size - 1, f"{name} must be ids of the vocabulary")

@@ -35,8 +35,8 @@ from keras_attention.layers import (
 )
 from keras_attention.training import TokenCrossentropy
 from models._aliases import VOCABULARY, documents, f1, words
-from models._base import ModelOfIds
-from models._text import check_sizes, in_range, known_ids
+from models._base import ModelOfIds, check_sizes
+from models._text import in_range, known_ids
 
 
 @keras.saving.register_keras_serializable("keras_attention")

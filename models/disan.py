@@ -24,8 +24,8 @@ import tensorflow as tf
 
 from keras_attention.layers import DiSAN, DistanceSAN
 from keras_attention.training import TokenCrossentropy
+from models._base import check_sizes
 from models._sentences import VOCABULARY, SentenceClassifier, facts, words
-from models._text import check_sizes
 
 
 @keras.saving.register_keras_serializable("keras_attention")

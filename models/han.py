@@ -22,7 +22,8 @@ from keras_attention.layers import Dropout, HierarchicalAttention
 from keras_attention.layers.linear_cross_entropy import dense_logits
 from keras_attention.seq2seq import RNN
 from keras_attention.training import TokenCrossentropy
-from models._text import TextClassifier, check_sizes
+from models._base import check_sizes
+from models._text import TextClassifier
 
 
 @keras.saving.register_keras_serializable("keras_attention")

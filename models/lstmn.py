@@ -24,8 +24,8 @@ from keras_attention.layers.linear_cross_entropy import dense_logits
 from keras_attention.seq2seq import RNN, SearchResult, generate, projector
 from keras_attention.training import token_objective
 from keras_attention.visualize import heat_map, save
-from models._base import ModelOfIds
-from models._rnn import check_sizes, embedding
+from models._base import ModelOfIds, check_sizes
+from models._rnn import embedding
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -69,7 +69,7 @@ class LSTMNLM(ModelOfIds):
             vocab_size=vocab_size, units=units, memory_length=memory_length,
             embedding_width=embedding_width or units, feed_summary=feed_summary, dropout=dropout,
         )  # fmt: skip
-        check_sizes(self._config)
+        check_sizes(**self._config)
         self.target_vocab_size = self.logits_width = vocab_size
         dtype = self.dtype_policy
         self.embedding = embedding(vocab_size, embedding_width or units, dtype, "embedding")

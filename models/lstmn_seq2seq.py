@@ -12,9 +12,7 @@ c~_t come from its own tape as in models/lstmn.py.
     c_t     = r_t * alpha~_t + f_t * c~_t + i_t * c^_t            h_t = o_t * tanh(c_t)   [B, d]
 
 Shallow fusion: the decoder is an LSTMN on its own, b_j reads its h_t instead of x_t, and
-p(y_t) = softmax(W_o [h_t; gamma~_t]).
-
-The decoder's tape begins with the last h and c of the source.
+p(y_t) = softmax(W_o [h_t; gamma~_t]). In both, the tape begins with the source's last h and c.
 
 `python -m models.lstmn_seq2seq` learns to reverse strings, and draws where it looks.
 """
@@ -32,7 +30,8 @@ from keras_attention.layers import LSTMNCell
 from keras_attention.layers._base import Layer
 from keras_attention.training import token_objective
 from models import _toy as toy
-from models._rnn import MaxoutOutput, RNNDecoder, check_sizes, embedding
+from models._base import check_sizes
+from models._rnn import MaxoutOutput, RNNDecoder, embedding
 
 FUSIONS = ("deep", "shallow")
 
@@ -162,7 +161,7 @@ class LSTMNSeq2Seq(MaxoutOutput, RNNDecoder):
             memory_length=memory_length, embedding_width=embedding_width or units, fusion=fusion,
             dropout=dropout,
         )  # fmt: skip
-        check_sizes(self._config)
+        check_sizes(**self._config)
         self.target_vocab_size = self.logits_width = target_vocab_size
         width, dtype = self._config["embedding_width"], self.dtype_policy
         self.source_embedding = embedding(vocab_size, width, dtype, "source_embedding")

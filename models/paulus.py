@@ -28,8 +28,8 @@ from keras_attention.decoding import sample
 from keras_attention.functional import as_ids, reinforce, right_padded
 from keras_attention.training import token_objective
 from models import _toy as toy
-from models._base import EncoderDecoder
-from models._rnn import check_sizes, embedding
+from models._base import EncoderDecoder, check_sizes
+from models._rnn import embedding
 from models._rouge import rouge_l
 from models._summary_cell import SummaryCell, SummaryMemory
 
@@ -86,7 +86,7 @@ class Summarizer(EncoderDecoder):
             intra_temporal=intra_temporal, intra_decoder=intra_decoder, pointer=pointer,
             copy_slots=copy_slots, look_back=look_back, rl_weight=rl_weight, supervise=supervise,
         )  # fmt: skip
-        check_sizes({**self._config, "copy_slots": copy_slots + 1})
+        check_sizes(**{**self._config, "copy_slots": 1})  # CopyHead checks its own
         if not 0 <= rl_weight <= 1:
             raise ValueError(f"rl_weight must be from 0 to 1. Received: rl_weight={rl_weight}")
         self.rl_weight = rl_weight

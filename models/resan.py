@@ -27,8 +27,8 @@ from keras_attention.functional import reinforce
 from keras_attention.layers import DirectionalAttention, Source2Token, TokenSelector
 from keras_attention.layers.selection import Selection
 from keras_attention.training import TokenCrossentropy
+from models._base import check_sizes
 from models._sentences import VOCABULARY, SentenceClassifier, facts
-from models._text import check_sizes
 
 _ATTRIBUTE = "_keras_attention_selections"  # of logits: what chose their words
 

@@ -26,7 +26,8 @@ from keras_attention.layers import AdditiveScore, Attention
 from keras_attention.layers._base import Layer
 from keras_attention.training import token_objective
 from models import _toy as toy
-from models._rnn import MaxoutOutput, RNNDecoder, check_sizes, embedding
+from models._base import check_sizes
+from models._rnn import MaxoutOutput, RNNDecoder, embedding
 
 
 class RNNsearchState(NamedTuple):
@@ -142,7 +143,7 @@ class RNNsearch(MaxoutOutput, RNNDecoder):
             embedding_width=embedding_width, maxout_units=maxout_units,
             attention_units=attention_units or units, dropout=dropout,
         )  # fmt: skip
-        check_sizes(self._config)
+        check_sizes(**self._config)
         self.target_vocab_size = self.logits_width = target_vocab_size
         dtype = self.dtype_policy
 

@@ -7,7 +7,6 @@ Sutskever, Vinyals, Le: L layers of LSTM; the source is read backwards.
     p(y_t)     = softmax(W_o s_t)                                                   [B, T, V]
 
 Cho et al. (`maxout_units`): the decoder, and its output, see the summary c at every step.
-
     h_1..h_S   = GRU(E_x x_1..x_S)        c = tanh(V h_S)        s_0 = tanh(V' c)   [B, n]
     z_t        = sigmoid(W_z E y_{t-1} + U_z s_{t-1} + C_z c)    r_t likewise       [B, T, n]
     s~_t       = tanh(W E y_{t-1} + r_t * (U s_{t-1} + C c))
@@ -30,7 +29,8 @@ from keras_attention.layers._base import Layer
 from keras_attention.seq2seq import RNN
 from keras_attention.training import ClipByGlobalNorm, token_objective
 from models import _toy as toy
-from models._rnn import MaxoutOutput, RNNDecoder, check_sizes, embedding, reverse
+from models._base import check_sizes
+from models._rnn import MaxoutOutput, RNNDecoder, embedding, reverse
 
 # The sizes of the papers.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -127,7 +127,7 @@ class Seq2Seq(MaxoutOutput, RNNDecoder):
             embedding_width=embedding_width or units, maxout_units=maxout_units,
             reverse_source=reverse_source, uniform=uniform, dropout=dropout,
         )  # fmt: skip
-        check_sizes(self._config)
+        check_sizes(**self._config)
         if maxout_units and layers != 1:
             raise ValueError(f"Cho's model has one layer. Received: {maxout_units=}, {layers=}")
         self.target_vocab_size = self.logits_width = target_vocab_size

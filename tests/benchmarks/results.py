@@ -102,11 +102,11 @@ def measure(chosen) -> dict:
     figures: dict[str, dict] = {variant: {} for variant in experiment.runs}
     for (variant, seed), outcome in zip(runs, done):
         figures[variant][str(seed)] = outcome
-        for file in experiment.files:
-            made = folder(chosen, variant, seed) / file
-            if made.exists() and not chosen.quick:
-                RESULTS.mkdir(exist_ok=True)
-                shutil.copy(made, RESULTS / file)
+    for file in () if chosen.quick else experiment.files:
+        RESULTS.mkdir(exist_ok=True)
+        made = [path for run in runs if (path := folder(chosen, *run) / file).exists()]
+        if made:  # the picture of the first run that has one
+            shutil.copy(made[0], RESULTS / file)
     words = "title task published differs notes".split()
     return {
         **{name: getattr(experiment, name) for name in words},
